@@ -1,0 +1,323 @@
+/* leaf.h: WHAT the kernels compute, one contiguous run at a time: no threads, no allocation, no Python.
+ *
+ * Included by simd.h once per instruction set and type (REAL is float or double).  A leaf is a plain loop that the
+ * compiler vectorises; where the order of a sum matters it is fixed by the text, never by the width of the vectors.
+ * FMA(a, b, c) is a*b + c with one rounding where the set has it, so that AVX2 and AVX-512 give the same bits.
+ */
+DECLARE_VECTOR
+
+#ifdef PARTS_THROUGH_MEMORY /* no masked loads: a part of a vector is copied, `mask` is its number of lanes */
+#define MASK idx
+#define MASK_OF(n) ((n) < VL ? (n) : VL)
+#define LOAD_PART(p, mask) NAME(load_part)(p, mask)
+#define STORE_PART(p, mask, v) NAME(store_part)(p, mask, v)
+INLINE VEC NAME(load_part)(const REAL *p, idx n)
+{
+    REAL lanes[VL];
+    for (idx l = 0; l < VL; l++) lanes[l] = l < n ? p[l] : 0;
+    return LOAD(lanes);
+}
+INLINE void NAME(store_part)(REAL *p, idx n, VEC v)
+{
+    REAL lanes[VL];
+    STORE(lanes, v);
+    for (idx l = 0; l < n; l++) p[l] = lanes[l];
+}
+#endif
+
+#include "tile.h"
+
+#define LEAF TARGET NOINLINE static void
+#define LOOP for (idx i = 0; i < n; i++)
+#define ROWS for (idx r = 0; r < rows; r++)
+
+/* ---- plain arithmetic ---- */
+
+/* y += x * w */
+LEAF NAME(multiply_add)(const REAL *RESTRICT x, const REAL *RESTRICT w, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] = FMA(x[i], w[i], y[i]);
+}
+
+/* y += x */
+LEAF NAME(add)(const REAL *RESTRICT x, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] += x[i];
+}
+
+/* y += a x */
+LEAF NAME(add_scaled)(const REAL *RESTRICT x, REAL a, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] = FMA(a, x[i], y[i]);
+}
+
+/* y = a x + b */
+LEAF NAME(affine)(const REAL *RESTRICT x, REAL a, REAL b, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] = FMA(a, x[i], b);
+}
+
+/* ---- dropout ---- */
+
+/* y = x * scale where the bit of `keep` is set, else exactly 0 (selected, not multiplied: 0 for inf and NaN as well).
+ * One loop for forward (x -> y) and for backward (dy -> dx). */
+LEAF NAME(mask_scale)(const REAL *RESTRICT x, const uint32_t *RESTRICT keep, REAL scale, REAL *RESTRICT y, idx n)
+{
+    idx i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const uint32_t bits = keep[i / 32];
+        for (uint32_t b = 0; b < 32; b++) y[i + b] = bits >> b & 1 ? x[i + b] * scale : 0;
+    }
+    for (; i < n; i++) y[i] = keep[i / 32] >> (i % 32) & 1 ? x[i] * scale : 0;
+}
+
+/* ---- activations ---- */
+
+#ifdef SINGLE
+/* Own exp, expm1 and tanh in single precision, so that a loop over them is vectorised and rounds alike everywhere;
+ * polynomials of S. Moshier's Cephes library (expf.c, tanhf.c), about 2e-7 relative.  NaN passes through. */
+
+/* exp(r) - 1 for |r| <= ln(2)/2 */
+TARGET INLINE float ISA(expm1_near_0_)(float r)
+{
+    float p = 1.9875691500e-4f;
+    p = FMA(p, r, 1.3981999507e-3f);
+    p = FMA(p, r, 8.3334519073e-3f);
+    p = FMA(p, r, 4.1665795894e-2f);
+    p = FMA(p, r, 1.6666665459e-1f);
+    p = FMA(p, r, 5.0000001201e-1f);
+    return FMA(p, r * r, r);
+}
+/* exp(x) = 2^k (1 + expm1(r)) with x = k ln(2) + r; 2^k in two factors, so that both ends of the range are reached */
+TARGET INLINE float ISA(exp_)(float x)
+{
+    const float bounded = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
+    const float shifted = FMA(bounded, 1.44269504088896341f, 12582912.0f); /* 1.5 * 2^23: rounds to an integer */
+    const float k = shifted - 12582912.0f;
+    const float r = FMA(k, 2.12194440e-4f, FMA(k, -0.693359375f, bounded));
+    const int32_t whole = x == x ? (int32_t)k : 0, half = whole >> 1;
+    union { int32_t i; float f; } a = {(half + 127) << 23}, b = {(whole - half + 127) << 23};
+    return (1.0f + ISA(expm1_near_0_)(r)) * a.f * b.f;
+}
+TARGET INLINE float ISA(expm1_)(float x)
+{
+    return x < 0.34f && x > -0.34f ? ISA(expm1_near_0_)(x) : ISA(exp_)(x) - 1.0f;
+}
+TARGET INLINE float ISA(tanh_)(float x)
+{
+    const float z = x * x, far = 1.0f - 2.0f / (ISA(exp_)(x + x) + 1.0f);
+    float p = -5.70498872745e-3f;
+    p = FMA(p, z, 2.06390887954e-2f);
+    p = FMA(p, z, -5.37397155531e-2f);
+    p = FMA(p, z, 1.33314422036e-1f);
+    p = FMA(p, z, -3.33332819422e-1f);
+    return z < 0.390625f ? FMA(p * z, x, x) : far;
+}
+#define EXP ISA(exp_)
+#define EXPM1 ISA(expm1_)
+#define TANH_ ISA(tanh_)
+#define ERF erff
+#define SQRT sqrtf
+#else
+#define EXP exp
+#define EXPM1 expm1
+#define TANH_ tanh
+#define ERF erf
+#define SQRT sqrt
+#endif
+
+#define HALF_SQRT_2 ((REAL)0.70710678118654752440)
+#define INV_SQRT_2PI ((REAL)0.39894228040143267794)
+
+/* y = f(x), in place too.  A NaN stays a NaN. */
+LEAF NAME(activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n)
+{
+    switch (kind) {
+    case RELU: LOOP y[i] = x[i] < 0 ? 0 : x[i]; break;
+    case LEAKY_RELU: LOOP y[i] = x[i] < 0 ? slope * x[i] : x[i]; break;
+    case ELU: LOOP y[i] = x[i] < 0 ? EXPM1(x[i]) : x[i]; break;
+    case GELU: LOOP y[i] = (REAL)0.5 * x[i] * (1 + ERF(x[i] * HALF_SQRT_2)); break;
+    case SIGMOID: LOOP y[i] = 1 / (1 + EXP(-x[i])); break;
+    case TANH: LOOP y[i] = TANH_(x[i]); break;
+    default: if (y != x) LOOP y[i] = x[i];
+    }
+}
+
+/* dx = dy f'(x), from s: the output y = f(x), or for GELU the input x; dx may be dy. */
+LEAF NAME(activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n)
+{
+    switch (kind) {
+    case RELU: LOOP dx[i] = s[i] > 0 ? dy[i] : 0; break;
+    case LEAKY_RELU: LOOP dx[i] = s[i] > 0 ? dy[i] : slope * dy[i]; break;
+    case ELU: LOOP dx[i] = s[i] > 0 ? dy[i] : dy[i] * (s[i] + 1); break;
+    case GELU:
+        LOOP dx[i] = dy[i] * ((REAL)0.5 * (1 + ERF(s[i] * HALF_SQRT_2)) +
+                              s[i] * EXP((REAL)-0.5 * s[i] * s[i]) * INV_SQRT_2PI);
+        break;
+    case SIGMOID: LOOP dx[i] = dy[i] * (s[i] * (1 - s[i])); break;
+    case TANH: LOOP dx[i] = dy[i] * (1 - s[i] * s[i]); break;
+    default: if (dx != dy) LOOP dx[i] = dy[i];
+    }
+}
+
+/* y = exp(x - max) / sum exp(x - max), row by row of n; the sum in double, in order */
+LEAF NAME(softmax)(const REAL *x, REAL *y, idx rows, idx n)
+{
+    ROWS {
+        REAL highest = x[0];
+        double sum = 0;
+        LOOP highest = x[i] > highest ? x[i] : highest;
+        LOOP y[i] = EXP(x[i] - highest);
+        LOOP sum += y[i];
+        const REAL inverse = (REAL)(1 / sum);
+        LOOP y[i] *= inverse;
+        x += n;
+        y += n;
+    }
+}
+
+/* dx = y (dy - sum dy y), row by row */
+LEAF NAME(softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n)
+{
+    ROWS {
+        double sum = 0;
+        LOOP sum += (double)dy[i] * y[i];
+        const REAL mean = (REAL)sum;
+        LOOP dx[i] = y[i] * (dy[i] - mean);
+        y += n;
+        dy += n;
+        dx += n;
+    }
+}
+
+/* ---- pooling: one position ("tap") of the window at a time, over the channels of one output pixel ---- */
+
+/* best = max(best, x), and which tap it was; the first of equals wins, a NaN wins over all */
+LEAF NAME(max_tap)(const REAL *RESTRICT x, REAL *RESTRICT best, int32_t *RESTRICT winner, int32_t tap, idx n)
+{
+    LOOP {
+        const int better = !(x[i] <= best[i]) && best[i] == best[i];
+        best[i] = better ? x[i] : best[i];
+        winner[i] = better ? tap : winner[i];
+    }
+}
+
+/* dx += dy where this tap won */
+LEAF NAME(max_untap)(const REAL *RESTRICT dy, const int32_t *RESTRICT winner, int32_t tap, REAL *RESTRICT dx, idx n)
+{
+    LOOP dx[i] += winner[i] == tap ? dy[i] : 0;
+}
+
+/* ---- sums over rows, one chain per column; batch normalisation ---- */
+
+/* sums += sum_r x */
+LEAF NAME(column_sums)(const REAL *RESTRICT x, REAL *RESTRICT sums, idx rows, idx n)
+{
+    ROWS LOOP sums[i] += x[r * n + i];
+}
+
+/* sums += sum_r (x - mean)^2 */
+LEAF NAME(column_squares)(const REAL *RESTRICT x, const REAL *RESTRICT mean, REAL *RESTRICT sums, idx rows, idx n)
+{
+    ROWS LOOP {
+        const REAL d = x[r * n + i] - mean[i];
+        sums[i] = FMA(d, d, sums[i]);
+    }
+}
+
+/* sums += sum_r (x - mean) dy */
+LEAF NAME(column_products)(const REAL *RESTRICT x, const REAL *RESTRICT dy, const REAL *RESTRICT mean,
+                           REAL *RESTRICT sums, idx rows, idx n)
+{
+    ROWS LOOP sums[i] = FMA(x[r * n + i] - mean[i], dy[r * n + i], sums[i]);
+}
+
+/* y = a (x - mean) + b */
+LEAF NAME(normalize)(const REAL *RESTRICT x, const REAL *RESTRICT mean, const REAL *RESTRICT a,
+                     const REAL *RESTRICT b, REAL *RESTRICT y, idx rows, idx n)
+{
+    ROWS LOOP y[r * n + i] = FMA(a[i], x[r * n + i] - mean[i], b[i]);
+}
+
+/* dx = a dy - b (x - mean) - c */
+LEAF NAME(normalize_grad)(const REAL *RESTRICT x, const REAL *RESTRICT dy, const REAL *RESTRICT mean,
+                          const REAL *RESTRICT a, const REAL *RESTRICT b, const REAL *RESTRICT c, REAL *RESTRICT dx,
+                          idx rows, idx n)
+{
+    ROWS LOOP {
+        const REAL t = FMA(-b[i], x[r * n + i] - mean[i], -c[i]);
+        dx[r * n + i] = FMA(a[i], dy[r * n + i], t);
+    }
+}
+
+/* ---- optimisers ---- */
+
+/* sum x^2 in double, in 16 lanes that are added in order */
+TARGET NOINLINE static double NAME(sum_squares)(const REAL *x, idx n)
+{
+    double lanes[16] = {0}, sum = 0;
+    idx i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++) lanes[l] += (double)x[i + l] * x[i + l];
+    for (int l = 0; i < n; i++, l++) lanes[l] += (double)x[i] * x[i];
+    for (int l = 0; l < 16; l++) sum += lanes[l];
+    return sum;
+}
+
+/* w -= rate decay w;  v = momentum v - rate clip g;  w += v, or momentum v - rate clip g with Nesterov.
+ * v may be NULL where momentum is 0. */
+LEAF NAME(sgd)(REAL *RESTRICT w, REAL *RESTRICT v, const REAL *RESTRICT g, idx n, REAL rate, REAL momentum,
+               int nesterov, REAL decay, REAL clip)
+{
+    const REAL kept = 1 - rate * decay, step = -rate * clip;
+    if (!v)
+        LOOP w[i] = FMA(step, g[i], kept * w[i]);
+    else if (nesterov)
+        LOOP {
+            v[i] = FMA(momentum, v[i], step * g[i]);
+            w[i] = FMA(kept, w[i], FMA(momentum, v[i], step * g[i]));
+        }
+    else
+        LOOP {
+            v[i] = FMA(momentum, v[i], step * g[i]);
+            w[i] = FMA(kept, w[i], v[i]);
+        }
+}
+
+/* w -= decay w;  m += rest_1 (g - m);  v += rest_2 (g^2 - v);  w -= rate m / (sqrt(v) + epsilon),
+ * with g = clip * gradient and the bias corrections already in `rate`.  rest = 1 - beta comes from the caller, who has
+ * it in double: 1 - 0.999f is off by 5e-5. */
+LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL *RESTRICT gradient, idx n, REAL rate,
+                REAL rest_1, REAL rest_2, REAL epsilon, REAL decay, REAL clip)
+{
+    LOOP {
+        const REAL g = clip * gradient[i];
+        m[i] = FMA(rest_1, g - m[i], m[i]);
+        v[i] = FMA(rest_2, FMA(g, g, -v[i]), v[i]);
+        w[i] = FMA(-decay, w[i], w[i]) - rate * m[i] / (SQRT(v[i]) + epsilon);
+    }
+}
+
+#undef LEAF
+#undef LOOP
+#undef ROWS
+#undef EXP
+#undef EXPM1
+#undef TANH_
+#undef ERF
+#undef SQRT
+#undef HALF_SQRT_2
+#undef INV_SQRT_2PI
+
+#undef REAL
+#undef TYPE
+#undef SINGLE
+#undef VL
+#undef HALF_WIDTH
+#undef SPLAT
+#undef FMA
+#undef FMA_VEC
+#undef MASK
+#undef MASK_OF
+#undef LOAD_PART
+#undef STORE_PART

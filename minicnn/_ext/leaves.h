@@ -1,0 +1,100 @@
+/* leaves.h: the table of inner loops that every kernel calls.
+ *
+ * One table per instruction set; `runtime` picks one at import and hands it to the other modules.  A leaf exists for
+ * float and for double; the macros at the end choose by the type of a pointer argument, so that a Cython function over
+ * `floating` has one body.  What each leaf computes is said where it is written: tile.h, leaf.h, philox.h.
+ */
+#ifndef MINICNN_LEAVES_H
+#define MINICNN_LEAVES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef ptrdiff_t idx;
+
+/* One shape for every product of the library (convolution forward, both of its gradients, dense):
+ *
+ *   C[r*c_row + i*c_i + j] = start + sum_{a < ka} sum_{k < kb}  A[r*a_row + i*a_i + a*a_a + k*a_k] * B[a*b_a + k*b_k + j]
+ *
+ * for r < rows, i < m, j < n.  `start` is bias[j], or C itself if `accumulate`, or 0.  Either a_i or a_k must be 1. */
+typedef struct {
+    idx rows, a_row, c_row;
+    idx ka, a_a, b_a;
+    idx kb, a_k, b_k;
+    idx a_i, c_i;
+    int accumulate;
+} Tile;
+
+/* Numbers shared with layers/activation.py through _ext/activation.pyx. */
+enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
+
+#define LEAVES_OF(REAL)                                                                                               \
+    void (*tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C);              \
+    void (*multiply_add)(const REAL *x, const REAL *w, REAL *y, idx n);                                               \
+    void (*add)(const REAL *x, REAL *y, idx n);                                                                       \
+    void (*affine)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                    \
+    void (*mask_scale)(const REAL *x, const uint32_t *keep, REAL scale, REAL *y, idx n);                              \
+    void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
+    void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
+    void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
+    void (*softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n);                                   \
+    void (*max_tap)(const REAL *x, REAL *best, int32_t *winner, int32_t tap, idx n);                                  \
+    void (*max_untap)(const REAL *dy, const int32_t *winner, int32_t tap, REAL *dx, idx n);                           \
+    void (*add_scaled)(const REAL *x, REAL a, REAL *y, idx n);                                                        \
+    void (*column_sums)(const REAL *x, REAL *sums, idx rows, idx n);                                                  \
+    void (*column_squares)(const REAL *x, const REAL *mean, REAL *sums, idx rows, idx n);                             \
+    void (*column_products)(const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, idx rows, idx n);            \
+    void (*normalize)(const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx rows, idx n);       \
+    void (*normalize_grad)(const REAL *x, const REAL *dy, const REAL *mean, const REAL *a, const REAL *b,             \
+                           const REAL *c, REAL *dx, idx rows, idx n);                                                 \
+    double (*sum_squares)(const REAL *x, idx n);                                                                      \
+    void (*sgd)(REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,           \
+                REAL clip);                                                                                           \
+    void (*adam)(REAL *w, REAL *m, REAL *v, const REAL *g, idx n, REAL rate, REAL rest_1, REAL rest_2, REAL epsilon,  \
+                 REAL decay, REAL clip);
+
+typedef struct { LEAVES_OF(float) } LeavesF32;
+typedef struct { LEAVES_OF(double) } LeavesF64;
+
+typedef struct {
+    const char *name;
+    void (*keep_bits)(uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,
+                      uint32_t stream);
+    LeavesF32 f32;
+    LeavesF64 f64;
+} Leaves;
+
+/* Each module that calls leaves keeps its own pointer to the chosen table and sets it while it is imported. */
+static const Leaves *LEAVES;
+static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
+
+#define FOR(p, leaf)                                                                                                  \
+    _Generic((p), float *: LEAVES->f32.leaf, const float *: LEAVES->f32.leaf, double *: LEAVES->f64.leaf,             \
+             const double *: LEAVES->f64.leaf)
+
+#define tiles(t, m, n, A, B, bias, C) FOR(C, tiles)(t, m, n, A, B, bias, C)
+#define multiply_add(x, w, y, n) FOR(y, multiply_add)(x, w, y, n)
+#define add_to(x, y, n) FOR(y, add)(x, y, n)
+#define affine(x, a, b, y, n) FOR(y, affine)(x, a, b, y, n)
+#define mask_scale(x, keep, scale, y, n) FOR(y, mask_scale)(x, keep, scale, y, n)
+#define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
+    LEAVES->keep_bits(keep, first, count, threshold, key, step, stream)
+#define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
+#define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
+#define softmax_rows(x, y, rows, n) FOR(y, softmax)(x, y, rows, n)
+#define softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, softmax_grad)(y, dy, dx, rows, n)
+#define max_tap(x, best, winner, tap, n) FOR(best, max_tap)(x, best, winner, tap, n)
+#define max_untap(dy, winner, tap, dx, n) FOR(dx, max_untap)(dy, winner, tap, dx, n)
+#define add_scaled(x, a, y, n) FOR(y, add_scaled)(x, a, y, n)
+#define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
+#define column_squares(x, mean, sums, rows, n) FOR(sums, column_squares)(x, mean, sums, rows, n)
+#define column_products(x, dy, mean, sums, rows, n) FOR(sums, column_products)(x, dy, mean, sums, rows, n)
+#define normalize(x, mean, a, b, y, rows, n) FOR(y, normalize)(x, mean, a, b, y, rows, n)
+#define normalize_grad(x, dy, mean, a, b, c, dx, rows, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, rows, n)
+#define sum_squares(x, n) FOR(x, sum_squares)(x, n)
+#define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
+    FOR(w, sgd)(w, v, g, n, rate, momentum, nesterov, decay, clip)
+#define adam_update(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)                                        \
+    FOR(w, adam)(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)
+
+#endif

@@ -1,0 +1,56 @@
+# cython: language_level=3
+"""What every kernel module shares: the leaves (leaves.h), the number of threads, scratch memory."""
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+
+ctypedef fused real:
+    float
+    double
+
+cdef extern from "leaves.h" nogil:
+    ctypedef struct Leaves:
+        const char *name
+    ctypedef struct Tile:
+        Py_ssize_t rows, a_row, c_row
+        Py_ssize_t ka, a_a, b_a
+        Py_ssize_t kb, a_k, b_k
+        Py_ssize_t a_i, c_i
+        bint accumulate
+    cdef enum Activation:
+        LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH
+
+    void use_leaves(const Leaves *chosen)
+    # The types stand for float or double: macros choose the leaf by the type of the argument that is written.
+    void tiles(const Tile *t, Py_ssize_t m, Py_ssize_t n, const void *A, const void *B, const void *bias, void *C)
+    void multiply_add(const void *x, const void *w, void *y, Py_ssize_t n)
+    void add_to(const void *x, void *y, Py_ssize_t n)
+    void add_scaled(const void *x, double a, void *y, Py_ssize_t n)
+    void affine(const void *x, double a, double b, void *y, Py_ssize_t n)
+    void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
+                   uint32_t step, uint32_t stream)
+    void mask_scale(const void *x, const uint32_t *keep, double scale, void *y, Py_ssize_t n)
+    void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
+    void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
+    void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
+    void softmax_rows_grad(const void *y, const void *dy, void *dx, Py_ssize_t rows, Py_ssize_t n)
+    void max_tap(const void *x, void *best, int32_t *winner, int32_t tap, Py_ssize_t n)
+    void max_untap(const void *dy, const int32_t *winner, int32_t tap, void *dx, Py_ssize_t n)
+    void column_sums(const void *x, void *sums, Py_ssize_t rows, Py_ssize_t n)
+    void column_squares(const void *x, const void *mean, void *sums, Py_ssize_t rows, Py_ssize_t n)
+    void column_products(const void *x, const void *dy, const void *mean, void *sums, Py_ssize_t rows, Py_ssize_t n)
+    void normalize(const void *x, const void *mean, const void *a, const void *b, void *y, Py_ssize_t rows,
+                   Py_ssize_t n)
+    void normalize_grad(const void *x, const void *dy, const void *mean, const void *a, const void *b,
+                        const void *c, void *dx, Py_ssize_t rows, Py_ssize_t n)
+    double sum_squares(const void *x, Py_ssize_t n)
+    void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
+                    double decay, double clip)
+    void adam_update(void *w, void *m, void *v, const void *g, Py_ssize_t n, double rate, double rest_1,
+                     double rest_2, double epsilon, double decay, double clip)
+
+cdef const Leaves *chosen_leaves() noexcept nogil
+# How many threads a job of `items` independent parts is worth that costs about `work` simple operations in all.
+cdef int team(Py_ssize_t items, double work) noexcept nogil
+# `count` elements of `size` bytes, 64-byte aligned, from malloc: MemoryError if there are none.  Freed by free_scratch.
+cdef void *scratch(Py_ssize_t count, Py_ssize_t size) except NULL
+cdef void free_scratch(void *memory) noexcept nogil

@@ -1,0 +1,145 @@
+# cython: language_level=3
+"""How many threads and whether a job is worth them, the instruction set, scratch memory, fork guard, build facts.
+
+Design: every parallel loop of the library is a ``prange`` over ``team(items, work)`` threads, and ``team`` is the only
+place that decides their number.  Results never depend on it: the kernels cut their work by shape alone.
+"""
+import math
+import os
+import sys
+
+from libc.stdlib cimport free, malloc
+from libc.stdint cimport uintptr_t
+
+cdef extern from "simd.h" nogil:
+    const Leaves *choose_leaves(int limit)
+
+cdef extern from "threads.h" nogil:
+    const bint MINICNN_OPENMP
+    int forked_with_pool
+    void guard_forks()
+
+INSTRUCTION_SETS = ("base", "avx2", "avx512")
+
+# Below this many simple operations a second thread costs more than it saves (a parallel region: some microseconds).
+cdef double WORK_PER_THREAD = 30_000.0
+
+cdef const Leaves *the_leaves
+cdef int the_threads = 1
+
+
+cdef const Leaves *chosen_leaves() noexcept nogil:
+    return the_leaves
+
+
+cdef int team(Py_ssize_t items, double work) noexcept nogil:
+    cdef double most = work / WORK_PER_THREAD
+    cdef int threads = 1 if forked_with_pool else the_threads
+    if items < threads:
+        threads = <int> items
+    if most < threads:
+        threads = <int> most
+    return threads if threads > 1 else 1
+
+
+cdef void *scratch(Py_ssize_t count, Py_ssize_t size) except NULL:
+    # One more line of 64 bytes: up to 63 to align, and the address that malloc gave, just before the aligned one.
+    cdef char *raw = NULL
+    cdef char *aligned
+    if count <= (sys.maxsize - 128) // size:
+        raw = <char *> malloc(count * size + 128)
+    if raw is NULL:
+        raise MemoryError(f"no memory for {count} x {size} bytes of scratch")
+    aligned = <char *> ((<uintptr_t> raw + 64 + 63) & ~(<uintptr_t> 63))
+    (<void **> aligned)[-1] = raw
+    return aligned
+
+
+cdef void free_scratch(void *memory) noexcept nogil:
+    if memory is not NULL:
+        free((<void **> memory)[-1])
+
+
+def _whole_number(text):
+    """The first of a comma-separated list as an integer >= 1, else None: OMP_NUM_THREADS may be "4,2"."""
+    first = text.split(",")[0].strip()
+    return int(first) if first.isascii() and first.isdigit() and 0 < len(first) < 10 and int(first) > 0 else None
+
+
+def _cgroup_quota():
+    """The CPUs that the control group grants (version 2, then 1), rounded up; None where there is no limit."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            return None
+    try:
+        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
+    except (ValueError, ZeroDivisionError):  # "max": no limit
+        return None
+
+
+def default_num_threads():
+    """MINICNN_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that affinity and control group leave to us."""
+    for name in ("MINICNN_NUM_THREADS", "OMP_NUM_THREADS"):
+        wanted = _whole_number(os.environ.get(name, ""))
+        if wanted is not None:
+            return min(wanted, MAX_THREADS)
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(affinity, _cgroup_quota() or affinity, MAX_THREADS)
+
+
+MAX_THREADS = 256
+
+
+def set_num_threads(n):
+    """Lets the kernels use up to ``n`` threads (1 to 256; small jobs take fewer).  The results do not depend on it."""
+    global the_threads
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"set_num_threads: n must be a whole number from 1 to {MAX_THREADS}; got {n!r}")
+    if not 1 <= n.__index__() <= MAX_THREADS:
+        raise ValueError(f"set_num_threads: n must be from 1 to {MAX_THREADS}; got {n!r}")
+    the_threads = n.__index__() if MINICNN_OPENMP else 1
+
+
+def get_num_threads():
+    """The largest number of threads that a kernel uses: set_num_threads > MINICNN_NUM_THREADS > OMP_NUM_THREADS >
+    affinity and control group.  Always 1 in a build without OpenMP."""
+    return 1 if forked_with_pool else the_threads
+
+
+def instruction_set():
+    """"base", "avx2" or "avx512": chosen at import, the best of this machine not above MINICNN_SIMD."""
+    return the_leaves.name.decode()
+
+
+def openmp():
+    """True if this build runs kernels in several threads."""
+    return bool(MINICNN_OPENMP)
+
+
+def scratch_is_aligned(Py_ssize_t count):
+    """For the tests: takes and frees ``count`` bytes of scratch; True if their address is a multiple of 64."""
+    cdef void *memory = scratch(count, 1)
+    cdef bint aligned = (<uintptr_t> memory) % 64 == 0
+    free_scratch(memory)
+    return aligned
+
+
+def _start():
+    global the_leaves
+    limit = os.environ.get("MINICNN_SIMD") or INSTRUCTION_SETS[-1]
+    if limit not in INSTRUCTION_SETS:
+        raise ImportError(f"MINICNN_SIMD must be one of {', '.join(INSTRUCTION_SETS)}; got {limit!r}")
+    the_leaves = choose_leaves(INSTRUCTION_SETS.index(limit))
+    guard_forks()
+    set_num_threads(default_num_threads())
+
+
+_start()

@@ -1,0 +1,252 @@
+/* simd.h: HOW the leaves run.  Instantiates them once per instruction set and type, and picks one set at run time.
+ *
+ * Included by `runtime` alone.  On x86-64 with gcc or clang there are three sets: `base` (SSE2), `avx2` (with FMA) and
+ * `avx512`; elsewhere `base` is what the compiler's vectors give (NEON on arm64).  Without vector extensions (MSVC, or
+ * MINICNN_NO_VECTOR) a vector has one lane and the same text is plain C.
+ */
+#include "leaves.h"
+#include <math.h>
+#include <string.h>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define MINICNN_NO_VECTOR
+#define INLINE static __forceinline
+#define NOINLINE __declspec(noinline)
+#define UNROLL(n)
+#define RESTRICT __restrict
+#else
+#define INLINE static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
+#define RESTRICT __restrict__
+#define PRAGMA(text) _Pragma(#text)
+#ifdef __clang__ /* clang 14 takes gcc's pragma but does not unroll fully with it: 40 % of the speed */
+#define UNROLL(n) PRAGMA(clang loop unroll(full))
+#else
+#define UNROLL(n) PRAGMA(GCC unroll n)
+#endif
+#endif
+
+#if defined(__x86_64__) && !defined(MINICNN_NO_VECTOR)
+#define MINICNN_X86
+#include <immintrin.h>
+#endif
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define CASES_FOR_(n) CASES_##n
+#define CASES_FOR(n) CASES_FOR_(n)
+#define NAME(x) JOIN(JOIN(x, _), JOIN(TYPE, JOIN(_, SET)))
+#define ISA(x) JOIN(x, SET)
+
+#ifndef MINICNN_NO_VECTOR
+#define DECLARE_VECTOR                                                                                                \
+    typedef REAL NAME(vec) __attribute__((vector_size(VL * sizeof(REAL)), may_alias));                                \
+    typedef REAL NAME(vec_u) __attribute__((vector_size(VL * sizeof(REAL)), may_alias, aligned(sizeof(REAL))));
+#define LOAD(p) (*(const NAME(vec_u) *)(p))
+#define STORE(p, v) (*(NAME(vec_u) *)(p) = (v))
+#else
+#define DECLARE_VECTOR typedef REAL NAME(vec);
+#define LOAD(p) (*(p))
+#define STORE(p, v) (*(p) = (v))
+#endif
+#define VEC NAME(vec)
+
+/* Each inclusion of philox.h and leaf.h below uses up (undefines) the parameters that stand above it. */
+
+/* ---- base: what every machine of this architecture has; no fused multiply-add ---- */
+#include "philox.h" /* the scalar generator, for everybody */
+#define SET base
+#define TARGET
+#define KEEP_BITS
+#include "philox.h"
+#define WIDE 6
+#define NARROW 12
+#define PARTS_THROUGH_MEMORY
+
+#define REAL float
+#define TYPE f32
+#define SINGLE
+#ifdef MINICNN_NO_VECTOR
+#define VL 1
+#define SPLAT(x) ((REAL)(x))
+#else
+#define VL 4
+#define SPLAT(x) (((VEC){0}) + (REAL)(x))
+#endif
+#define FMA(a, b, c) ((a) * (b) + (c))
+#define FMA_VEC FMA
+#include "leaf.h"
+
+#define REAL double
+#define TYPE f64
+#ifdef MINICNN_NO_VECTOR
+#define VL 1
+#define SPLAT(x) ((REAL)(x))
+#else
+#define VL 2
+#define SPLAT(x) (((VEC){0}) + (REAL)(x))
+#endif
+#define FMA(a, b, c) ((a) * (b) + (c))
+#define FMA_VEC FMA
+#include "leaf.h"
+
+#undef PARTS_THROUGH_MEMORY
+#undef SET
+#undef TARGET
+#undef WIDE
+#undef NARROW
+
+#ifdef MINICNN_X86
+/* ---- AVX2 with FMA ---- */
+static const int32_t FIRST_LANES[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+#define SET avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define WIDE 6
+#define NARROW 12
+
+TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshold)
+{
+    const __m256i t = _mm256_set1_epi16((short)threshold);
+    a = _mm256_cmpeq_epi16(_mm256_max_epu16(a, t), a); /* a >= t, unsigned */
+    b = _mm256_cmpeq_epi16(_mm256_max_epu16(b, t), b);
+    /* packs works within halves: 0xD8 puts a's eight pairs before b's */
+    return (uint32_t)_mm256_movemask_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(a, b), 0xD8));
+}
+#define KEEP_BITS
+#define U32VEC __m256i
+#define U32LANES 8
+#define U32IOTA _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
+#define U32SPLAT(x) _mm256_set1_epi32((int)(x))
+#define U32ADD _mm256_add_epi32
+#define U32XOR _mm256_xor_si256
+#define U32MUL(m, x, hi, lo)                                                                                          \
+    do {                                                                                                              \
+        const __m256i even = _mm256_mul_epu32(x, U32SPLAT(m)),                                                        \
+                      odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), U32SPLAT(m));                                  \
+        hi = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);                                              \
+        lo = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);                                              \
+    } while (0)
+#define U16_AT_LEAST(c, w, t) u16_at_least_avx2(c[0][w], c[1][w], t)
+#include "philox.h"
+
+#define REAL float
+#define TYPE f32
+#define SINGLE
+#define VL 8
+#define SPLAT(x) ((VEC)_mm256_set1_ps(x))
+#define FMA(a, b, c) __builtin_fmaf(a, b, c)
+#define FMA_VEC(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define MASK __m256i
+#define MASK_OF(n) _mm256_loadu_si256((const __m256i *)(FIRST_LANES + 8 - ((n) < 8 ? (n) : 8)))
+#define LOAD_PART(p, mask) ((VEC)_mm256_maskload_ps(p, mask))
+#define STORE_PART(p, mask, v) _mm256_maskstore_ps(p, mask, (__m256)(v))
+#include "leaf.h"
+
+#define REAL double
+#define TYPE f64
+#define VL 4
+#define SPLAT(x) ((VEC)_mm256_set1_pd(x))
+#define FMA(a, b, c) __builtin_fma(a, b, c)
+#define FMA_VEC(a, b, c) ((VEC)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#define MASK __m256i
+#define MASK_OF(n) _mm256_loadu_si256((const __m256i *)(FIRST_LANES + 8 - ((n) < 4 ? 2 * (n) : 8)))
+#define LOAD_PART(p, mask) ((VEC)_mm256_maskload_pd(p, mask))
+#define STORE_PART(p, mask, v) _mm256_maskstore_pd(p, mask, (__m256d)(v))
+#include "leaf.h"
+
+#undef SET
+#undef TARGET
+#undef WIDE
+#undef NARROW
+
+/* ---- AVX-512 ---- */
+#define SET avx512
+#ifdef __clang__
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
+#else /* gcc would vectorise plain loops with half the width */
+#define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")))
+#endif
+#define WIDE 14
+#define NARROW 14
+
+#define KEEP_BITS
+#define U32VEC __m512i
+#define U32LANES 16
+#define U32IOTA _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+#define U32SPLAT(x) _mm512_set1_epi32((int)(x))
+#define U32ADD _mm512_add_epi32
+#define U32XOR _mm512_xor_si512
+#define U32MUL(m, x, hi, lo)                                                                                          \
+    do {                                                                                                              \
+        const __m512i even = _mm512_mul_epu32(x, U32SPLAT(m)),                                                        \
+                      odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), U32SPLAT(m));                                  \
+        hi = _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);                                       \
+        lo = _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));                                       \
+    } while (0)
+#define U16_AT_LEAST(c, w, t) _mm512_cmpge_epu16_mask(c[0][w], _mm512_set1_epi16((short)(t)))
+#include "philox.h"
+
+#define REAL float
+#define TYPE f32
+#define SINGLE
+#define VL 16
+#define HALF_WIDTH tiles_f32_avx2
+#define SPLAT(x) ((VEC)_mm512_set1_ps(x))
+#define FMA(a, b, c) __builtin_fmaf(a, b, c)
+#define FMA_VEC(a, b, c) ((VEC)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define MASK __mmask16
+#define MASK_OF(n) ((__mmask16)((n) < 16 ? (1u << (n)) - 1 : 0xFFFFu))
+#define LOAD_PART(p, mask) ((VEC)_mm512_maskz_loadu_ps(mask, p))
+#define STORE_PART(p, mask, v) _mm512_mask_storeu_ps(p, mask, (__m512)(v))
+#include "leaf.h"
+
+#define REAL double
+#define TYPE f64
+#define VL 8
+#define HALF_WIDTH tiles_f64_avx2
+#define SPLAT(x) ((VEC)_mm512_set1_pd(x))
+#define FMA(a, b, c) __builtin_fma(a, b, c)
+#define FMA_VEC(a, b, c) ((VEC)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#define MASK __mmask8
+#define MASK_OF(n) ((__mmask8)((n) < 8 ? (1u << (n)) - 1 : 0xFFu))
+#define LOAD_PART(p, mask) ((VEC)_mm512_maskz_loadu_pd(mask, p))
+#define STORE_PART(p, mask, v) _mm512_mask_storeu_pd(p, mask, (__m512d)(v))
+#include "leaf.h"
+
+#undef SET
+#undef TARGET
+#undef WIDE
+#undef NARROW
+#endif /* MINICNN_X86 */
+
+/* ---- the tables ---- */
+#define TABLE_OF(T, S)                                                                                                \
+    {                                                                                                                 \
+        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
+            activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_grad_##T##_##S,               \
+            max_tap_##T##_##S, max_untap_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,                  \
+            column_squares_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
+            sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                   \
+    }
+#define LEAVES_FOR(S) {#S, keep_bits_##S, TABLE_OF(f32, S), TABLE_OF(f64, S)}
+static const Leaves LEAVES_BASE = LEAVES_FOR(base);
+#ifdef MINICNN_X86
+static const Leaves LEAVES_AVX2 = LEAVES_FOR(avx2);
+static const Leaves LEAVES_AVX512 = LEAVES_FOR(avx512);
+#endif
+
+/* The best set of this machine that is not above `limit` (0 base, 1 avx2, 2 avx512). */
+static const Leaves *choose_leaves(int limit)
+{
+#ifdef MINICNN_X86
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (limit >= 2 && avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+        return &LEAVES_AVX512;
+    if (limit >= 1 && avx2) return &LEAVES_AVX2;
+#endif
+    (void)limit;
+    return &LEAVES_BASE;
+}

@@ -1,0 +1,115 @@
+"""The native build, and nothing else: everything that can be said in pyproject.toml stands there.
+
+Environment: MINICNN_OPENMP=auto (default: use OpenMP if it works) | 1 (fail without it) | 0 (one thread);
+MINICNN_NO_VECTOR=1 builds the plain C leaves that compilers without vector extensions get.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, ExecError, LinkError
+
+EXT = Path("minicnn/_ext")
+PROBE = """
+#ifndef _OPENMP
+#error this compiler ignored the OpenMP flag
+#endif
+#include <omp.h>
+int minicnn_probe(void) { return omp_get_max_threads(); }
+"""
+NO_COMPILER = """
+minicnn needs a C compiler to build its kernels, and {compiler!r} could not be run.
+  Debian, Ubuntu:  apt install gcc python3-dev
+  Fedora, RHEL:    dnf install gcc python3-devel
+  macOS:           xcode-select --install
+  Windows:         the "Desktop development with C++" part of Visual Studio Build Tools
+"""
+
+
+def notice(text):
+    print(f"\n*** minicnn: {text} ***\n", file=sys.stderr)
+
+
+class Build(build_ext):
+    """Finds the compiler, its flags and whether OpenMP works, then builds all modules in parallel."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self):
+        self.require_compiler()
+        msvc = self.compiler.compiler_type == "msvc"
+        compile_args, link_args = self.openmp_flags(msvc)
+        if msvc:
+            compile_args += ["/O2", "/std:c11", "/fp:precise"]
+        else:
+            # No -ffast-math, ever (the last flag undoes one from CFLAGS): at link time it would switch subnormal numbers
+            # off in the whole process.  Contraction off: the leaves say themselves where a multiply-add is fused.
+            safe = ["-fno-fast-math"]
+            compile_args += ["-O3", "-g0", *safe, "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
+            compile_args += ["-fvisibility=hidden"]
+            link_args += safe
+        for extension in self.extensions:
+            extension.extra_compile_args = compile_args
+            extension.extra_link_args = link_args
+            extension.libraries = [] if msvc else ["m"]
+        super().build_extensions()
+
+    def require_compiler(self):
+        compiler = getattr(self.compiler, "compiler", None)  # MSVC's class finds its own and explains itself
+        if compiler and shutil.which(compiler[0]) is None:
+            raise SystemExit(NO_COMPILER.format(compiler=compiler[0]))
+
+    def openmp_flags(self, msvc):
+        wish = os.environ.get("MINICNN_OPENMP", "auto")
+        if wish not in ("auto", "0", "1"):
+            raise SystemExit(f"MINICNN_OPENMP must be auto, 0 or 1; got {wish!r}")
+        if wish == "0":
+            notice("built without OpenMP, as MINICNN_OPENMP=0 asks: the kernels use one thread")
+            return [], []
+        if msvc:
+            flags = ["/openmp"], []
+        elif sys.platform == "darwin":
+            flags = ["-Xpreprocessor", "-fopenmp"], ["-lomp"]
+        else:
+            flags = ["-fopenmp"], ["-fopenmp"]
+        if self.builds(PROBE, *flags):
+            return flags
+        if wish == "1":
+            raise SystemExit("MINICNN_OPENMP=1, but this compiler cannot build OpenMP programs (gcc can)")
+        notice("OpenMP does not work with this compiler: building single-threaded kernels (MINICNN_OPENMP=0 silences this)")
+        return [], []
+
+    def builds(self, source, compile_args, link_args):
+        """Compiles and links a small shared library; does not run it, so that cross-compiling works."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "probe.c")
+            file.write_text(source)
+            try:
+                objects = self.compiler.compile([str(file)], output_dir=folder, extra_postargs=compile_args)
+                self.compiler.link_shared_object(objects, str(Path(folder, "probe.so")), extra_postargs=link_args)
+            except (CompileError, LinkError, ExecError):
+                return False
+        return True
+
+
+def extensions():
+    headers = [str(path) for path in sorted(EXT.glob("*.h"))]
+    macros = [("MINICNN_NO_VECTOR", None)] if os.environ.get("MINICNN_NO_VECTOR") == "1" else []
+    return [
+        Extension(f"minicnn._ext.{path.stem}", [str(path)], depends=headers, define_macros=macros, include_dirs=[str(EXT)])
+        for path in sorted(EXT.glob("*.pyx"))
+    ]
+
+
+setup(
+    ext_modules=cythonize(extensions(), compiler_directives={"freethreading_compatible": True}, nthreads=0),
+    cmdclass={"build_ext": Build},
+)
