@@ -1,0 +1,147 @@
+"""Argument checks and the wording of their errors; imports nothing of minicnn.
+
+Every message has one shape: ``<Class>[.method]: <what is required>; got <value>[. <fix>]``.  TypeError is for the wrong
+kind of thing, ValueError for a value or a shape out of range.  ``where`` is the part before the colon.
+"""
+
+import difflib
+import inspect
+import math
+import numbers
+
+import numpy as np
+
+
+def message(where, required, got, fix=""):
+    """The sentence that an error says; ``got`` is shown with repr, shortened to 200 characters."""
+    shown = got if isinstance(got, Shown) else repr(got)
+    if len(shown) > 200:
+        shown = f"{shown[:197]}..."
+    return f"{where}: {required}; got {shown}{'. ' + fix if fix else ''}"
+
+
+class Shown(str):
+    """Text that ``message`` prints as it is, without quotes."""
+
+
+def kind(value):
+    """``value`` with its type, for messages about the wrong kind of thing: "'3' (str)"."""
+    return Shown(f"{value!r} ({type(value).__name__})")
+
+
+def integer(where, name, value, low=None, high=None):
+    """``value`` as an int in [low, high]; bool and float are refused."""
+    required = f"{name} must be a whole number{_range(low, high)}"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise TypeError(message(where, required, kind(value)))
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(message(where, required, int(value)))
+    return int(value)
+
+
+def pair(where, name, value, low=1):
+    """A whole number for both axes, or one for each: (height, width)."""
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        if len(value) != 2:
+            raise ValueError(message(where, f"{name} must be a whole number or a pair of them", value))
+        return integer(where, name, value[0], low), integer(where, name, value[1], low)
+    return (integer(where, name, value, low),) * 2
+
+
+def number(where, name, value, low=None, high=None, open_low=False, open_high=False):
+    """``value`` as a finite float in the range; bool, str and None are refused."""
+    required = f"{name} must be a number{_range(low, high, open_low, open_high)}"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(message(where, required, kind(value)))
+    inside = math.isfinite(value)
+    if low is not None:
+        inside = inside and (value > low if open_low else value >= low)
+    if high is not None:
+        inside = inside and (value < high if open_high else value <= high)
+    if not inside:
+        raise ValueError(message(where, required, value))
+    return float(value)
+
+
+def _range(low, high, open_low=False, open_high=False):
+    if low is None and high is None:
+        return ""
+    if high is None:
+        return f" {'>' if open_low else '>='} {low}"
+    if low is None:
+        return f" {'<' if open_high else '<='} {high}"
+    return f" in {'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
+
+
+def boolean(where, name, value):
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(message(where, f"{name} must be True or False", kind(value)))
+    return bool(value)
+
+
+def choice(where, name, value, options):
+    """``value`` if it is one of the strings ``options``; the error proposes the nearest."""
+    if isinstance(value, str) and value in options:
+        return value
+    near = difflib.get_close_matches(value, options, 1) if isinstance(value, str) else []
+    error = ValueError if isinstance(value, str) else TypeError
+    listed = ", ".join(map(repr, options))
+    raise error(message(where, f"{name} must be one of {listed}", value, f"Did you mean {near[0]!r}?" if near else ""))
+
+
+def float_dtype(where, dtype):
+    """float32 or float64 as a NumPy dtype."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.dtype(np.float32), np.dtype(np.float64)) or dtype is None:
+        raise ValueError(message(where, "dtype must be 'float32' or 'float64'", dtype))
+    return found
+
+
+def sample_shape(where, shape):
+    """The shape of one sample, without the batch axis, as a tuple of ints >= 1.  A leading None (Keras) is dropped."""
+    if isinstance(shape, numbers.Integral) and not isinstance(shape, bool):
+        shape = (shape,)
+    if not isinstance(shape, list | tuple):
+        raise TypeError(message(where, "input_shape must be a tuple of whole numbers, without the batch axis", kind(shape)))
+    if shape and shape[0] is None:
+        shape = shape[1:]
+    return tuple(integer(where, "every axis of input_shape", axis, 1) for axis in shape)
+
+
+def keywords(owner, function, given):
+    """TypeError for a keyword that ``function`` does not have, with the name that was probably meant."""
+    known = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    names = [name for name in known if name != "self"]
+    for word in given:
+        if word not in names:
+            near = difflib.get_close_matches(word, names, 1, 0.5)
+            fix = f"Did you mean `{near[0]}`?" if near else ""
+            raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))
+
+
+def numeric_array(where, name, value):
+    """``value`` as a NumPy array of real numbers, without a copy where it is one: any float, int or bool dtype.
+
+    TypeError for strings, objects, complex numbers, dates, and masked arrays with masked entries (the mask would be
+    lost); ValueError for ragged lists.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(message(where, f"{name} must have no masked entries", Shown("a masked array"), "Fill it first"))
+    try:
+        found = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(message(where, f"{name} must be a rectangular array of numbers", Shown(f"a ragged one ({error})"))) from None
+    if found.dtype.kind not in "biuf":
+        required = f"{name} must be an array of numbers (bool, integer or float)"
+        raise TypeError(message(where, required, Shown(f"{type(value).__name__} with dtype {found.dtype}")))
+    return found
+
+
+def shape_of(value):
+    """The shape of an array for a message, printed bare."""
+    return Shown(f"shape {tuple(value.shape)}")

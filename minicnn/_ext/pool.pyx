@@ -1,0 +1,176 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels of the pooling layers; the global ones are pools whose window is the image.
+
+Design: a window is walked position by position ("tap"), each time over all channels of one output pixel, which lie side
+by side.  Taps outside the image are skipped: a maximum never sees the padding, an average divides by the real pixels.
+Items are images.  The last argument of a kernel, its scratch memory, is not needed here but tells float from double.
+"""
+from cython.parallel cimport prange
+from libc.stdint cimport int32_t
+from libc.string cimport memcpy, memset
+
+from minicnn._ext.runtime cimport add_scaled, chosen_leaves, max_tap, max_untap, real, team, use_leaves
+
+use_leaves(chosen_leaves())
+
+
+cdef struct Pool:
+    Py_ssize_t n, h, w, c       # images
+    Py_ssize_t oh, ow           # output
+    Py_ssize_t kh, kw, sh, sw   # window, strides
+    Py_ssize_t top, left        # padding before the image
+    const void *x               # (n, h, w, c), forward
+    void *y                     # (n, oh, ow, c), output or its gradient
+    int32_t *winner             # (n, oh, ow, c): the tap that was the largest; NULL for averages
+    void *dx                    # (n, h, w, c), backward
+
+
+cdef struct Window:             # the part of one window that lies in the image
+    Py_ssize_t a0, a1, b0, b1   # taps: rows a0 <= a < a1, columns b0 <= b < b1
+    Py_ssize_t pixel            # of tap (0, 0); outside the image where the window begins in the padding
+
+
+cdef double cost(const Pool *g) noexcept nogil:
+    return (<double> g.n) * g.oh * g.ow * g.c * g.kh * g.kw / 4
+
+
+cdef Window window_at(const Pool *g, Py_ssize_t r, Py_ssize_t q) noexcept nogil:
+    cdef Window v
+    cdef Py_ssize_t row = r * g.sh - g.top, column = q * g.sw - g.left
+    v.a0, v.a1 = max(<Py_ssize_t> 0, -row), min(g.kh, g.h - row)
+    v.b0, v.b1 = max(<Py_ssize_t> 0, -column), min(g.kw, g.w - column)
+    v.pixel = row * g.w + column
+    return v
+
+
+cdef void max_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, r, q, a, b, j
+    cdef const real *x
+    cdef real *y
+    cdef int32_t *winner
+    cdef Window v
+    for i in range(first, last):
+        x = <const real *> g.x + i * g.h * g.w * g.c
+        y = <real *> g.y + i * g.oh * g.ow * g.c
+        winner = g.winner + i * g.oh * g.ow * g.c
+        for r in range(g.oh):
+            for q in range(g.ow):
+                v = window_at(g, r, q)
+                memcpy(y, x + (v.pixel + v.a0 * g.w + v.b0) * g.c, g.c * sizeof(real))
+                for j in range(g.c):
+                    winner[j] = <int32_t> (v.a0 * g.kw + v.b0)
+                for a in range(v.a0, v.a1):
+                    for b in range(v.b0, v.b1):
+                        if a > v.a0 or b > v.b0:
+                            max_tap(x + (v.pixel + a * g.w + b) * g.c, y, winner, <int32_t> (a * g.kw + b), g.c)
+                y += g.c
+                winner += g.c
+
+
+cdef void max_gradient_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, r, q, a, b
+    cdef real *dx
+    cdef const real *dy
+    cdef const int32_t *winner
+    cdef Window v
+    for i in range(first, last):
+        dx = <real *> g.dx + i * g.h * g.w * g.c
+        dy = <const real *> g.y + i * g.oh * g.ow * g.c
+        winner = g.winner + i * g.oh * g.ow * g.c
+        memset(dx, 0, g.h * g.w * g.c * sizeof(real))
+        for r in range(g.oh):
+            for q in range(g.ow):
+                v = window_at(g, r, q)
+                for a in range(v.a0, v.a1):
+                    for b in range(v.b0, v.b1):
+                        max_untap(dy, winner, <int32_t> (a * g.kw + b), dx + (v.pixel + a * g.w + b) * g.c, g.c)
+                dy += g.c
+                winner += g.c
+
+
+cdef void average_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, r, q, a, b
+    cdef const real *x
+    cdef real *y
+    cdef Window v
+    for i in range(first, last):
+        x = <const real *> g.x + i * g.h * g.w * g.c
+        y = <real *> g.y + i * g.oh * g.ow * g.c
+        memset(y, 0, g.oh * g.ow * g.c * sizeof(real))
+        for r in range(g.oh):
+            for q in range(g.ow):
+                v = window_at(g, r, q)
+                for a in range(v.a0, v.a1):
+                    for b in range(v.b0, v.b1):
+                        add_scaled(x + (v.pixel + a * g.w + b) * g.c, (<real> 1) / ((v.a1 - v.a0) * (v.b1 - v.b0)), y, g.c)
+                y += g.c
+
+
+cdef void average_gradient_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, r, q, a, b
+    cdef real *dx
+    cdef const real *dy
+    cdef Window v
+    for i in range(first, last):
+        dx = <real *> g.dx + i * g.h * g.w * g.c
+        dy = <const real *> g.y + i * g.oh * g.ow * g.c
+        memset(dx, 0, g.h * g.w * g.c * sizeof(real))
+        for r in range(g.oh):
+            for q in range(g.ow):
+                v = window_at(g, r, q)
+                for a in range(v.a0, v.a1):
+                    for b in range(v.b0, v.b1):
+                        add_scaled(dy, (<real> 1) / ((v.a1 - v.a0) * (v.b1 - v.b0)), dx + (v.pixel + a * g.w + b) * g.c, g.c)
+                dy += g.c
+
+
+cdef void describe(Pool *g, const Py_ssize_t *x_shape, const Py_ssize_t *y_shape, geometry):
+    memset(g, 0, sizeof(Pool))
+    g.n, g.h, g.w, g.c = x_shape[0], x_shape[1], x_shape[2], x_shape[3]
+    g.oh, g.ow = y_shape[1], y_shape[2]
+    g.kh, g.kw, g.sh, g.sw, g.top, g.left = geometry
+
+
+def max_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None,
+                int32_t[:, :, :, ::1] winner not None, geometry):
+    """y (N, OH, OW, C) = the maxima of the windows of x (N, H, W, C); ``winner`` = their taps, row * KW + column.
+
+    geometry is (window height, width, stride height, width, rows of padding above, columns of padding to the left).
+    """
+    cdef Pool g
+    describe(&g, x.shape, y.shape, geometry)
+    cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
+    g.x, g.y, g.winner = &x[0, 0, 0, 0], &y[0, 0, 0, 0], &winner[0, 0, 0, 0]
+    for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
+        max_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, NULL)
+
+
+def max_backward(const real[:, :, :, ::1] dy not None, const int32_t[:, :, :, ::1] winner not None,
+                 real[:, :, :, ::1] dx not None, geometry):
+    """dx: each output's gradient goes to the input that was its maximum."""
+    cdef Pool g
+    describe(&g, dx.shape, dy.shape, geometry)
+    cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
+    g.y, g.winner, g.dx = <void *> &dy[0, 0, 0, 0], <int32_t *> &winner[0, 0, 0, 0], &dx[0, 0, 0, 0]
+    for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
+        max_gradient_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, NULL)
+
+
+def average_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, geometry):
+    """y (N, OH, OW, C) = the means of the real pixels of each window of x (N, H, W, C); geometry as in max_forward."""
+    cdef Pool g
+    describe(&g, x.shape, y.shape, geometry)
+    cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
+    g.x, g.y = &x[0, 0, 0, 0], &y[0, 0, 0, 0]
+    for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
+        average_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, NULL)
+
+
+def average_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, geometry):
+    """dx: each output's gradient in equal parts to the real pixels of its window."""
+    cdef Pool g
+    describe(&g, dx.shape, dy.shape, geometry)
+    cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
+    g.y, g.dx = <void *> &dy[0, 0, 0, 0], &dx[0, 0, 0, 0]
+    for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
+        average_gradient_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, NULL)

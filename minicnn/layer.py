@@ -1,0 +1,145 @@
+"""The contract of a layer: what every layer has and does.  Knows no concrete layer.
+
+A layer of one's own is a subclass with ``forward`` and ``backward``, and ``build`` if it has parameters or changes the
+shape (``examples/own_layer.py``).  Shapes here have the batch axis N first; ``input_shape`` and ``output_shape`` are
+without it.
+"""
+
+import inspect
+
+import numpy as np
+
+from minicnn import _check
+
+
+class Layer:
+    """One step of a chain: ``forward`` maps x to y, ``backward`` maps dL/dy to dL/dx and fills ``grads``.
+
+    Attributes, all there before ``__init__`` runs:
+
+    - ``dtype``: float32 or float64, None until it is known (the model hands its own down).
+    - ``params``, ``grads``: arrays by name, the same names in both.  A model moves them into its flat vectors, so always
+      read ``self.params[name]`` anew and write gradients with ``self.grads[name][...] = ...``.
+    - ``state``: what a resumed run needs besides parameters: integers, and arrays such as moving statistics.
+    - ``input_shape``, ``output_shape``: of one sample; None before ``build``.
+    - ``stream``: (seed, layer number), the key of the layer's random numbers; the model sets it before ``build``.
+    - ``trainable``: False keeps an optimiser's hands off the parameters.
+    - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
+    """
+
+    input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number
+    output_function: str | None = None  # the name of the activation that the output has passed, where there is one
+
+    def __new__(cls, *args, **kwargs):
+        _check.keywords(cls.__name__, cls.__init__, kwargs)
+        layer = super().__new__(cls)
+        layer.dtype = None
+        layer.params, layer.grads, layer.state = {}, {}, {}
+        layer.input_shape = layer.output_shape = None
+        layer.stream = (0, 0)
+        layer.trainable = True
+        layer.in_chain = False
+        layer._kept = None
+        return layer
+
+    def __init__(self, dtype=None):
+        self.dtype = None if dtype is None else _check.float_dtype(type(self).__name__, dtype)
+
+    # ---- what a layer implements ----
+
+    def build(self, input_shape, rng):
+        """Learns the shape of one input sample, makes the parameters, returns the shape of one output sample.
+
+        ``rng`` is a ``numpy.random.Generator`` for initial values.  This default keeps the shape; layers that extend it
+        start with ``input_shape = super().build(input_shape, rng)``.  ValueError if the layer cannot work on the shape.
+        """
+        input_shape = _check.sample_shape(type(self).__name__, input_shape)
+        if self.input_ndim is not None and len(input_shape) != self.input_ndim:
+            axes = "an image (height, width, channels)" if self.input_ndim == 3 else f"{self.input_ndim} axes"
+            raise ValueError(_check.message(type(self).__name__, f"one sample must have {axes}", input_shape))
+        if self.dtype is None:
+            self.dtype = np.dtype(np.float32)
+        self.input_shape = self.output_shape = input_shape
+        return input_shape
+
+    def forward(self, x, training=False):
+        """y of shape (N, *output_shape) for x of shape (N, *input_shape).
+
+        With ``training`` the layer may keep what ``backward`` needs; without, it keeps nothing and changes nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no forward(x, training)")
+
+    def backward(self, dy):
+        """dL/dx for dL/dy, both with the shapes of ``forward``; overwrites ``grads``."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")
+
+    # ---- what a model may ask for besides; the defaults suit most layers ----
+
+    def backward_params(self, dy):
+        """Fills ``grads`` only, for the first layer with parameters, where nobody needs dL/dx."""
+        self.backward(dy)
+
+    def multiply_adds(self):
+        """Multiplications with addition that one sample costs in ``forward``; 0 where they do not matter."""
+        return 0
+
+    def get_config(self):
+        """The constructor's arguments, ready for JSON: ``type(layer)(**layer.get_config())`` is the same layer anew."""
+        config = {}
+        for name in inspect.signature(type(self).__init__).parameters:
+            if name != "self" and hasattr(self, name):
+                value = getattr(self, name)
+                config[name] = value.name if isinstance(value, np.dtype) else value
+        return config
+
+    # ---- help for subclasses ----
+
+    def add_param(self, name, shape, initializer, rng):
+        """Makes ``params[name]`` with values from ``initializer(shape, rng)`` and ``grads[name]`` with zeros."""
+        self.params[name] = np.ascontiguousarray(initializer(shape, rng), dtype=self.dtype)
+        self.grads[name] = np.zeros(shape, self.dtype)
+
+    def check_input(self, x):
+        """x as a C-contiguous array (N, *input_shape) of the layer's dtype; RuntimeError before ``build``."""
+        if self.input_shape is None:
+            raise RuntimeError(f"{type(self).__name__}: call build(input_shape, rng) before forward")
+        return self._as_batch("forward", "x", x, self.input_shape)
+
+    def check_gradient(self, dy):
+        """dy as a C-contiguous array (N, *output_shape), and what ``keep`` kept, as (dy, kept).
+
+        RuntimeError unless a training forward came before, with ValueError if it had another N.
+        """
+        kept, name = self._kept, type(self).__name__
+        if kept is None:
+            raise RuntimeError(f"{name}.backward: needs forward(x, training=True) before it, once for every backward")
+        n, kept = kept
+        dy = self._as_batch("backward", "dy", dy, self.output_shape)
+        if len(dy) != n:
+            raise ValueError(_check.message(f"{name}.backward", f"dy must have the {n} samples of forward", len(dy)))
+        self._kept = None
+        return dy, kept
+
+    def keep(self, n, *kept):
+        """Stores what ``backward`` needs of a training forward over n samples."""
+        self._kept = n, kept
+
+    def own(self, array):
+        """``array`` where it is safe to keep or to pass on, a copy where a caller holds it too and may write into it."""
+        return array if self.in_chain else array.copy()
+
+    def _as_batch(self, method, argument, value, shape):
+        where = f"{type(self).__name__}.{method}"
+        array = _check.numeric_array(where, argument, value)
+        if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+            wanted = ", ".join(["N", *map(str, shape)])
+            raise ValueError(_check.message(where, f"{argument} must have shape ({wanted})", _check.shape_of(array)))
+        return np.ascontiguousarray(array, dtype=self.dtype)
+
+    def __repr__(self):
+        parameters = [*inspect.signature(type(self).__init__).parameters.items()][1:]
+        config, shown = self.get_config(), []
+        for place, (name, parameter) in enumerate(parameters):
+            if name in config and name != "dtype" and config[name] != parameter.default:
+                shown.append(f"{config[name]!r}" if place == 0 else f"{name}={config[name]!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"

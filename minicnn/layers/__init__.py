@@ -1,0 +1,36 @@
+"""The layers.  ``__all__`` is their registry: saved models name them by it, and the contract tests run over it.
+
+Read ``dropout.py`` first.  The contract that all of them keep stands in ``minicnn/layer.py``.
+"""
+
+from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers.conv import Conv2D
+from minicnn.layers.dense import Dense
+from minicnn.layers.dropout import Dropout
+from minicnn.layers.input import Input as Input
+from minicnn.layers.norm import BatchNormalization
+from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
+from minicnn.layers.reshape import Flatten, Rescaling, Reshape, ZeroPadding2D
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "Activation",
+    "AveragePooling2D",
+    "BatchNormalization",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling2D",
+    "LeakyReLU",
+    "MaxPooling2D",
+    "ReLU",
+    "Rescaling",
+    "Reshape",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "ZeroPadding2D",
+]

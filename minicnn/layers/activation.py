@@ -1,0 +1,197 @@
+"""Activations, as layers and behind the ``activation=`` of Conv2D and Dense.
+
+An elementwise activation is y = f(x), dx = f'(x) dy; softmax mixes the last axis.  All but GELU find f' from y alone.
+
+==============  ==================================================  ==============================================
+name            f(x)                                                source
+==============  ==================================================  ==============================================
+``linear``      x
+``relu``        max(x, 0)                                           Nair and Hinton, ICML 2010
+``leaky_relu``  x for x > 0, slope * x otherwise                    Maas et al., ICML workshop 2013
+``elu``         x for x > 0, exp(x) - 1 otherwise                   Clevert et al., ICLR 2016, equation 15, alpha 1
+``gelu``        x P(Z <= x), Z standard normal (exact, by erf)      Hendrycks and Gimpel, 2016, equation 1
+``sigmoid``     1 / (1 + exp(-x))
+``tanh``        (exp(x) - exp(-x)) / (exp(x) + exp(-x))
+``softmax``     exp(x_j) / sum_k exp(x_k) along the last axis       Bridle, 1990
+==============  ==================================================  ==============================================
+"""
+
+import numpy as np
+
+from minicnn import _check
+from minicnn._ext import activation as kernel
+from minicnn.layer import Layer
+
+NAMES = (*kernel.KINDS, "softmax")
+LEAKY_RELU_SLOPE = 0.01  # PyTorch's default
+
+
+class Function:
+    """What ``activation=name`` means: y = f(z) in place, and dz from dy."""
+
+    def __init__(self, where, name, slope=LEAKY_RELU_SLOPE):
+        self.name = "linear" if name is None else _check.choice(where, "activation", name, NAMES)
+        self.slope = slope
+        self.is_softmax = self.name == "softmax"
+        self.kind = kernel.KINDS.get(self.name, 0)
+        self.needs_input = self.name == "gelu"
+
+    def fused(self, training):
+        """The kind that a kernel may apply to its own result: none where z is still needed, or for softmax."""
+        return 0 if self.is_softmax or (self.needs_input and training) else self.kind
+
+    def forward(self, z, out):
+        """out = f(z); both C-contiguous, ``out`` may be z."""
+        if z.size == 0:
+            return
+        if self.is_softmax:
+            kernel.softmax(z.reshape(-1, z.shape[-1]), out.reshape(-1, z.shape[-1]))
+        else:
+            kernel.forward(self.kind, self.slope, z.reshape(-1), out.reshape(-1))
+
+    def backward(self, saved, dy):
+        """dz for dy, with ``saved`` = f(z), or z if ``needs_input``.  A linear one returns dy itself."""
+        if self.name == "linear" or dy.size == 0:
+            return dy
+        dz = np.empty_like(dy)
+        if self.is_softmax:
+            flat = (-1, dy.shape[-1])
+            kernel.softmax_backward(saved.reshape(flat), dy.reshape(flat), dz.reshape(flat))
+        else:
+            kernel.backward(self.kind, self.slope, saved.reshape(-1), dy.reshape(-1), dz.reshape(-1))
+        return dz
+
+
+class ActivationMixin:
+    """Conv2D's and Dense's handling of ``activation=``: the layer is z = linear(x), y = f(z).
+
+    The layer implements ``_linear_gradient(x, dz, input_gradient)``, which fills ``grads`` and returns dx or None.
+    """
+
+    def _set_activation(self, name):
+        self.activation = name
+        self._function = Function(type(self).__name__, name)
+        self.output_function = self._function.name
+
+    def backward(self, dy):
+        return self._backward(dy, input_gradient=True)
+
+    def backward_params(self, dy):
+        self._backward(dy, input_gradient=False)
+
+    def backward_logits(self, dz, input_gradient=True):
+        """``backward`` for a gradient before the activation: a loss that is fused with softmax begins here."""
+        return self._backward(dz, input_gradient, at_logits=True)
+
+    def _backward(self, dy, input_gradient, at_logits=False):
+        dy, (x, saved) = self.check_gradient(dy)
+        dz = dy if at_logits else self._function.backward(saved, dy)
+        return self._linear_gradient(x, dz, input_gradient)
+
+    def _activate(self, z, training):
+        """(y, what backward needs) for z, to which ``fused(training)`` has been applied already."""
+        function, y = self._function, z
+        if not function.fused(training) and function.name != "linear":
+            y = np.empty_like(z) if function.needs_input else z
+            function.forward(z, y)
+        if not training or function.name == "linear":
+            return y, None
+        return y, z if function.needs_input else self.own(y)
+
+
+class Activation(Layer):
+    """y = f(x), dx = f'(x) dy, for the name of an activation (the table at the head of this module).
+
+    x, y: float32 or float64, (N, ...).  A NaN stays a NaN.  ValueError for an unknown name.
+    """
+
+    slope = LEAKY_RELU_SLOPE
+
+    def __init__(self, name, dtype=None):
+        super().__init__(dtype)
+        self.name = _check.choice(type(self).__name__, "name", name, NAMES)
+        self._function = Function(type(self).__name__, name, self.slope)
+        self.output_function = name
+
+    def build(self, input_shape, rng):
+        input_shape = super().build(input_shape, rng)
+        if self._function.is_softmax and not input_shape:
+            raise ValueError(_check.message("Softmax", "one sample must have at least one axis", input_shape))
+        return input_shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        y = np.empty_like(x)
+        self._function.forward(x, y)
+        if training:
+            self.keep(len(x), x if self._function.needs_input else self.own(y))
+        return y
+
+    def backward(self, dy):
+        dy, (saved,) = self.check_gradient(dy)
+        dx = self._function.backward(saved, dy)
+        return self.own(dx) if dx is dy else dx
+
+    def backward_logits(self, dz, input_gradient=True):
+        """The gradient before the activation, handed on as it is: a loss that is fused with softmax begins here."""
+        dz, _ = self.check_gradient(dz)
+        return self.own(dz)
+
+
+class _Named(Activation):
+    """An activation with a class of its own and no argument."""
+
+    def __init__(self, dtype=None):
+        super().__init__(self.function_name, dtype)
+
+    function_name = "linear"
+
+
+class ReLU(_Named):
+    """y = max(x, 0); dx = dy where y > 0, else 0 (also at x = 0).  Nair and Hinton, ICML 2010."""
+
+    function_name = "relu"
+
+
+class LeakyReLU(Activation):
+    """y = x for x > 0, slope * x otherwise; dx = dy or slope * dy.  Maas et al., ICML workshop 2013.
+
+    ``slope``: a number >= 0, PyTorch's ``negative_slope``.
+    """
+
+    def __init__(self, slope=LEAKY_RELU_SLOPE, dtype=None):
+        self.slope = _check.number("LeakyReLU", "slope", slope, 0)
+        super().__init__("leaky_relu", dtype)
+
+
+class ELU(_Named):
+    """y = x for x > 0, exp(x) - 1 otherwise; dx = dy or dy (y + 1).  Clevert et al., ICLR 2016, alpha = 1."""
+
+    function_name = "elu"
+
+
+class GELU(_Named):
+    """y = x Phi(x); dx = dy (Phi(x) + x phi(x)), with the normal distribution's Phi and phi (exact, not the tanh form).
+
+    Hendrycks and Gimpel, 2016, equation 1.
+    """
+
+    function_name = "gelu"
+
+
+class Sigmoid(_Named):
+    """y = 1 / (1 + exp(-x)); dx = dy y (1 - y)."""
+
+    function_name = "sigmoid"
+
+
+class Tanh(_Named):
+    """y = tanh(x); dx = dy (1 - y^2)."""
+
+    function_name = "tanh"
+
+
+class Softmax(_Named):
+    """y_j = exp(x_j) / sum_k exp(x_k) along the last axis; dx = y (dy - sum_k dy_k y_k).  Bridle, 1990."""
+
+    function_name = "softmax"

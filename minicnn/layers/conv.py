@@ -1,0 +1,129 @@
+"""Convolution: every output pixel is a weighted sum over a window of the input, the same weights everywhere."""
+
+import numpy as np
+
+from minicnn import _check, initializers
+from minicnn._ext import conv as kernel
+from minicnn.layer import Layer
+from minicnn.layers.activation import ActivationMixin
+
+
+def output_size(size, window, stride, dilation, padding):
+    """(output size, padding before) of one axis.  "same" is Keras's: ceil(size / stride), the odd pixel goes behind."""
+    extent = (window - 1) * dilation + 1
+    if padding == "valid":
+        return (size - extent) // stride + 1, 0
+    out = -(-size // stride)
+    return out, max(0, (out - 1) * stride + extent - size) // 2
+
+
+def not_in_this_version(where, name, value):
+    """Arguments that are part of the signature already and wait for their feature."""
+    if value is not None:
+        raise ValueError(_check.message(where, f"{name} must be None in this version", value))
+
+
+class Conv2D(ActivationMixin, Layer):
+    """2-D convolution (cross-correlation, as everywhere in deep learning) with bias and activation.
+
+    ::
+
+        z[n, i, j, f] = bias[f] + sum_{a, b, c} x[n, i SH + a DH - top, j SW + b DW - left, c] kernel[a, b, c, f]
+        y = activation(z)
+
+        dkernel[a, b, c, f] = sum_{n, i, j} x[n, i SH + a DH - top, j SW + b DW - left, c] dz[n, i, j, f]
+        dbias[f] = sum_{n, i, j} dz[n, i, j, f];   dx: the same sum, over the places where an input was used
+
+    x: (N, H, W, C), y: (N, OH, OW, F), float32 or float64.  Parameters ``kernel`` (KH, KW, C / groups, F) and ``bias``
+    (F,).  Pixels outside the image count as 0.
+
+    - ``filters``: F >= 1.  ``kernel_size``, ``strides``, ``dilation_rate``: whole numbers >= 1, or (height, width).
+    - ``padding``: "valid" (windows inside the image only: OH = (H - extent) // SH + 1 with extent = (KH - 1) DH + 1)
+      or "same" (OH = ceil(H / SH); the odd pixel of padding goes to the bottom and the right, as in Keras).
+    - ``groups``: input and output channels are cut into that many groups that do not see each other; both must be
+      divisible by it.  groups = C is a depthwise convolution.
+    - ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
+    - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
+    - ``kernel_regularizer``, ``kernel_constraint``: None.
+
+    Raises ValueError for arguments out of range, at ``build`` if the kernel is larger than the image or the channels do
+    not fit the groups; TypeError for arguments of the wrong kind.
+
+    Source: LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998; the arithmetic of
+    padding and strides: Dumoulin and Visin, 2016.
+    """
+
+    input_ndim = 3
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        dilation_rate=1,
+        groups=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        kernel_regularizer=None,
+        kernel_constraint=None,
+        dtype=None,
+    ):
+        super().__init__(dtype)
+        self.filters = _check.integer("Conv2D", "filters", filters, 1)
+        self.kernel_size = _check.pair("Conv2D", "kernel_size", kernel_size)
+        self.strides = _check.pair("Conv2D", "strides", strides)
+        self.padding = _check.choice("Conv2D", "padding", padding, ("valid", "same"))
+        self.dilation_rate = _check.pair("Conv2D", "dilation_rate", dilation_rate)
+        self.groups = _check.integer("Conv2D", "groups", groups, 1)
+        self.use_bias = _check.boolean("Conv2D", "use_bias", use_bias)
+        if self.filters % self.groups:
+            raise ValueError(_check.message("Conv2D", f"filters must be divisible by groups = {groups}", filters))
+        self._set_activation(activation)
+        self.kernel_initializer = kernel_initializer
+        initializers.get("Conv2D", kernel_initializer)
+        self.kernel_regularizer, self.kernel_constraint = kernel_regularizer, kernel_constraint
+        not_in_this_version("Conv2D", "kernel_regularizer", kernel_regularizer)
+        not_in_this_version("Conv2D", "kernel_constraint", kernel_constraint)
+
+    def build(self, input_shape, rng):
+        h, w, c = input_shape = super().build(input_shape, rng)
+        if c % self.groups:
+            required = f"the channels of the input must be divisible by groups = {self.groups}"
+            raise ValueError(_check.message("Conv2D", required, c))
+        axes = zip((h, w), self.kernel_size, self.strides, self.dilation_rate, strict=True)
+        (oh, top), (ow, left) = (output_size(*axis, self.padding) for axis in axes)
+        if oh < 1 or ow < 1:
+            required = f"an image must be at least as large as the kernel {self.kernel_size} with dilation {self.dilation_rate}"
+            raise ValueError(_check.message("Conv2D", required, input_shape, 'Use padding="same" or a smaller kernel'))
+        self._geometry = (*self.strides, top, left, *self.dilation_rate, self.groups)
+        initial = initializers.get("Conv2D", self.kernel_initializer)
+        self.add_param("kernel", (*self.kernel_size, c // self.groups, self.filters), initial, rng)
+        if self.use_bias:
+            self.add_param("bias", (self.filters,), initializers.get("Conv2D", "zeros"), rng)
+        self.output_shape = oh, ow, self.filters
+        return self.output_shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        z = np.empty((len(x), *self.output_shape), self.dtype)
+        function = self._function
+        bias = self.params.get("bias")
+        kernel.forward(x, self.params["kernel"], bias, z, self._geometry, function.fused(training), function.slope)
+        y, saved = self._activate(z, training)
+        if training:
+            self.keep(len(x), x, saved)
+        return y
+
+    def _linear_gradient(self, x, dz, input_gradient):
+        kernel.backward_params(x, dz, self.grads["kernel"], self.grads.get("bias"), self._geometry)
+        if not input_gradient:
+            return None
+        dx = np.empty_like(x)
+        kernel.backward_input(dz, self.params["kernel"], dx, self._geometry)
+        return dx
+
+    def multiply_adds(self):
+        oh, ow, _ = self.output_shape
+        return oh * ow * self.params["kernel"].size

@@ -1,0 +1,90 @@
+"""Dense: every output is a weighted sum of all inputs."""
+
+import math
+
+import numpy as np
+
+from minicnn import _check, initializers
+from minicnn._ext import dense as kernel
+from minicnn.layer import Layer
+from minicnn.layers.activation import ActivationMixin
+from minicnn.layers.conv import not_in_this_version
+
+
+class Dense(ActivationMixin, Layer):
+    """Fully connected layer.
+
+    ::
+
+        z = x kernel + bias,   y = activation(z)
+        dkernel = x^T dz,  dbias = sum_n dz,  dx = dz kernel^T
+
+    x: (N, D), y: (N, M), float32 or float64; with more axes, (N, ..., D), the layer works along the last one.
+    Parameters ``kernel`` (D, M) and ``bias`` (M,).
+
+    - ``units``: M >= 1.  ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
+    - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
+    - ``kernel_regularizer``, ``kernel_constraint``: None.
+
+    ValueError for arguments out of range, TypeError for arguments of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        kernel_regularizer=None,
+        kernel_constraint=None,
+        dtype=None,
+    ):
+        super().__init__(dtype)
+        self.units = _check.integer("Dense", "units", units, 1)
+        self.use_bias = _check.boolean("Dense", "use_bias", use_bias)
+        self._set_activation(activation)
+        self.kernel_initializer = kernel_initializer
+        initializers.get("Dense", kernel_initializer)
+        self.kernel_regularizer, self.kernel_constraint = kernel_regularizer, kernel_constraint
+        not_in_this_version("Dense", "kernel_regularizer", kernel_regularizer)
+        not_in_this_version("Dense", "kernel_constraint", kernel_constraint)
+
+    def build(self, input_shape, rng):
+        input_shape = super().build(input_shape, rng)
+        if not input_shape:
+            raise ValueError(_check.message("Dense", "one sample must have at least one axis", input_shape))
+        initial = initializers.get("Dense", self.kernel_initializer)
+        self.add_param("kernel", (input_shape[-1], self.units), initial, rng)
+        if self.use_bias:
+            self.add_param("bias", (self.units,), initializers.get("Dense", "zeros"), rng)
+        self.output_shape = (*input_shape[:-1], self.units)
+        return self.output_shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        z = np.empty((len(x), *self.output_shape), self.dtype)
+        w = self.params["kernel"]
+        kernel.forward(_rows(x, w.shape[0]), w, self.params.get("bias"), _rows(z, w.shape[1]))
+        function = self._function
+        if function.fused(training):
+            function.forward(z, z)
+        y, saved = self._activate(z, training)
+        if training:
+            self.keep(len(x), x, saved)
+        return y
+
+    def _linear_gradient(self, x, dz, input_gradient):
+        w = self.params["kernel"]
+        dx = np.empty_like(x) if input_gradient else None
+        dx_rows = None if dx is None else _rows(dx, w.shape[0])
+        x, dz = _rows(x, w.shape[0]), _rows(dz, w.shape[1])
+        kernel.backward(x, w, dz, self.grads["kernel"], self.grads.get("bias"), dx_rows)
+        return dx
+
+    def multiply_adds(self):
+        return math.prod(self.input_shape[:-1]) * self.params["kernel"].size
+
+
+def _rows(array, width):
+    """(N, ..., width) as (rows, width)."""
+    return array.reshape(array.size // width, width)

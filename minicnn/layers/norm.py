@@ -1,0 +1,78 @@
+"""Batch normalisation: each channel with mean 0 and variance 1 over the batch, then scaled and shifted as learned."""
+
+import numpy as np
+
+from minicnn import _check, initializers
+from minicnn._ext import norm as kernel
+from minicnn.layer import Layer
+
+
+class BatchNormalization(Layer):
+    """Normalises each channel (the last axis) over the batch and all other axes, R values of each channel.
+
+    ::
+
+        training:    y = gamma (x - mean) s + beta,   s = 1 / sqrt(variance + epsilon), mean and variance of the batch
+        evaluation:  the same with moving_mean and moving_variance
+
+        dbeta = sum dy,  dgamma = s sum (x - mean) dy,  dx = gamma s (dy - dbeta / R - (x - mean) s dgamma / R)
+
+    Each training forward moves the moving statistics: moving = momentum * moving + (1 - momentum) * batch; the variance
+    is the biased one (divided by R), as in Keras.
+
+    x, y: (N, ..., C), float32 or float64.  Parameters ``gamma`` (C,), begins at 1, ``beta`` (C,), at 0; state
+    ``moving_mean`` (C,), begins at 0, ``moving_variance`` (C,), at 1.
+
+    - ``momentum``: a number in [0, 1], the part of the old moving statistics that stays.
+    - ``epsilon``: a number > 0, added to the variance.
+
+    Raises ValueError for arguments out of range, and in training if a channel has fewer than two values (R < 2: the
+    variance would be 0 and every output beta).
+
+    Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1 and section 3.
+    """
+
+    def __init__(self, momentum=0.99, epsilon=1e-3, dtype=None):
+        super().__init__(dtype)
+        self.momentum = _check.number("BatchNormalization", "momentum", momentum, 0, 1)
+        self.epsilon = _check.number("BatchNormalization", "epsilon", epsilon, 0, open_low=True)
+
+    def build(self, input_shape, rng):
+        input_shape = super().build(input_shape, rng)
+        if not input_shape:
+            raise ValueError(_check.message("BatchNormalization", "one sample must have at least one axis", input_shape))
+        channels = input_shape[-1]
+        self.add_param("gamma", (channels,), initializers.get("BatchNormalization", "ones"), rng)
+        self.add_param("beta", (channels,), initializers.get("BatchNormalization", "zeros"), rng)
+        self.state["moving_mean"] = np.zeros(channels, self.dtype)
+        self.state["moving_variance"] = np.ones(channels, self.dtype)
+        return input_shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        y = np.empty_like(x)
+        gamma, beta = self.params["gamma"], self.params["beta"]
+        moving = self.state["moving_mean"], self.state["moving_variance"]
+        rows = _rows(x)
+        if not training:
+            kernel.forward(rows, gamma, beta, self.epsilon, *moving, _rows(y))
+            return y
+        if len(rows) < 2:
+            required = "training needs at least two values of each channel"
+            raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x)))
+        mean, inverse_std = np.empty_like(gamma), np.empty_like(gamma)
+        kernel.forward_training(rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving, _rows(y))
+        self.keep(len(x), x, mean, inverse_std)
+        return y
+
+    def backward(self, dy):
+        dy, (x, mean, inverse_std) = self.check_gradient(dy)
+        dx = np.empty_like(x)
+        gamma, grads = self.params["gamma"], self.grads
+        kernel.backward(_rows(x), _rows(dy), gamma, mean, inverse_std, grads["gamma"], grads["beta"], _rows(dx))
+        return dx
+
+
+def _rows(x):
+    """(N, ..., C) as (R, C)."""
+    return x.reshape(x.size // x.shape[-1], x.shape[-1])

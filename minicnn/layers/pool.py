@@ -1,0 +1,121 @@
+"""Pooling: a window of the image becomes one pixel, each channel for itself."""
+
+import numpy as np
+
+from minicnn import _check
+from minicnn._ext import pool as kernel
+from minicnn.layer import Layer
+from minicnn.layers.conv import output_size
+
+
+class _Pooling(Layer):
+    """What all four have in common: windows, strides, padding."""
+
+    input_ndim = 3
+
+    def __init__(self, pool_size=2, strides=None, padding="valid", dtype=None):
+        super().__init__(dtype)
+        name = type(self).__name__
+        self.pool_size = _check.pair(name, "pool_size", pool_size)
+        self.strides = self.pool_size if strides is None else _check.pair(name, "strides", strides)
+        self.padding = _check.choice(name, "padding", padding, ("valid", "same"))
+
+    def build(self, input_shape, rng):
+        h, w, c = input_shape = super().build(input_shape, rng)
+        axes = zip((h, w), self.pool_size, self.strides, (1, 1), strict=True)
+        (oh, top), (ow, left) = (output_size(*axis, self.padding) for axis in axes)
+        if oh < 1 or ow < 1:
+            required = f"an image must be at least as large as pool_size {self.pool_size}"
+            fix = 'Use padding="same" or a smaller window'
+            raise ValueError(_check.message(type(self).__name__, required, input_shape, fix))
+        self._geometry = (*self.pool_size, *self.strides, top, left)
+        self.output_shape = oh, ow, c
+        return self.output_shape
+
+    def _image(self, array):
+        """An output or its gradient as (N, OH, OW, C)."""
+        return array
+
+
+class _Global(_Pooling):
+    """A window as large as the image; the output is (N, C)."""
+
+    def __init__(self, dtype=None):
+        Layer.__init__(self, dtype)
+
+    def build(self, input_shape, rng):
+        h, w, c = Layer.build(self, input_shape, rng)
+        self._geometry = (h, w, 1, 1, 0, 0)
+        self.output_shape = (c,)
+        return self.output_shape
+
+    def _image(self, array):
+        return array.reshape(len(array), 1, 1, -1) if array.size else array.reshape(0, 1, 1, *self.output_shape)
+
+
+class _Maximum:
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        y = np.empty((len(x), *self.output_shape), self.dtype)
+        winner = np.empty(y.shape, np.int32)
+        if len(x):
+            kernel.max_forward(x, self._image(y), self._image(winner), self._geometry)
+        if training:
+            self.keep(len(x), winner)
+        return y
+
+    def backward(self, dy):
+        dy, (winner,) = self.check_gradient(dy)
+        dx = np.empty((len(dy), *self.input_shape), self.dtype)
+        if len(dy):
+            kernel.max_backward(self._image(dy), self._image(winner), dx, self._geometry)
+        return dx
+
+
+class _Average:
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        y = np.empty((len(x), *self.output_shape), self.dtype)
+        if len(x):
+            kernel.average_forward(x, self._image(y), self._geometry)
+        if training:
+            self.keep(len(x))
+        return y
+
+    def backward(self, dy):
+        dy, _ = self.check_gradient(dy)
+        dx = np.empty((len(dy), *self.input_shape), self.dtype)
+        if len(dy):
+            kernel.average_backward(self._image(dy), dx, self._geometry)
+        return dx
+
+
+class MaxPooling2D(_Maximum, _Pooling):
+    """y[n, i, j, c] = max over the window at (i SH - top, j SW - left) of x[n, :, :, c];  dx: each dy goes to the winner.
+
+    x: (N, H, W, C), y: (N, OH, OW, C).  The first of equal pixels wins; a NaN wins over everything.  Padding never wins.
+
+    - ``pool_size``: a whole number >= 1 or (height, width).  ``strides``: the same, None for ``pool_size``.
+    - ``padding``: "valid" (OH = (H - PH) // SH + 1) or "same" (OH = ceil(H / SH), the odd pixel at the bottom and right).
+
+    ValueError for arguments out of range, and at ``build`` if the window is larger than the image.
+    """
+
+
+class AveragePooling2D(_Average, _Pooling):
+    """y[n, i, j, c] = mean over the window at (i SH - top, j SW - left) of x[n, :, :, c];  dx: each dy in equal parts.
+
+    x: (N, H, W, C), y: (N, OH, OW, C).  With padding the mean is over the real pixels of the window, as in Keras.
+    Arguments and errors as in MaxPooling2D.
+    """
+
+
+class GlobalMaxPooling2D(_Maximum, _Global):
+    """y[n, c] = max over all pixels of x[n, :, :, c];  dx: dy goes to the (first) winner.  x: (N, H, W, C), y: (N, C)."""
+
+
+class GlobalAveragePooling2D(_Average, _Global):
+    """y[n, c] = mean over all pixels of x[n, :, :, c];  dx = dy / (H W).  x: (N, H, W, C), y: (N, C).
+
+    Lin, Chen and Yan, "Network In Network", ICLR 2014, section 3.2.
+    """

@@ -1,0 +1,121 @@
+"""Layers that arrange or rescale numbers and learn nothing."""
+
+import math
+
+import numpy as np
+
+from minicnn import _check
+from minicnn._ext import reshape as kernel
+from minicnn.layer import Layer
+
+
+class Reshape(Layer):
+    """y = x with each sample in another shape (C order);  dx = dy in the old one.
+
+    x: (N, ...), y: (N, *target_shape).  ``target_shape``: a tuple of whole numbers >= 1 without the batch axis, one of
+    which may be -1: what is left.  ValueError at ``build`` if the number of elements does not fit.
+    """
+
+    def __init__(self, target_shape, dtype=None):
+        super().__init__(dtype)
+        if not isinstance(target_shape, list | tuple):
+            raise TypeError(_check.message("Reshape", "target_shape must be a tuple of whole numbers", _check.kind(target_shape)))
+        for axis in target_shape:
+            if axis != -1:
+                _check.integer("Reshape", "every axis of target_shape", axis, 1)
+        if list(target_shape).count(-1) > 1:
+            raise ValueError(_check.message("Reshape", "target_shape must have at most one -1", target_shape))
+        self.target_shape = tuple(target_shape)
+
+    def build(self, input_shape, rng):
+        input_shape = super().build(input_shape, rng)
+        size, known = math.prod(input_shape), math.prod(axis for axis in self.target_shape if axis != -1)
+        shape = tuple(size // known if axis == -1 else axis for axis in self.target_shape)
+        if math.prod(shape) != size:
+            required = f"target_shape must hold the {size} elements of a sample of shape {input_shape}"
+            raise ValueError(_check.message("Reshape", required, self.target_shape))
+        self.output_shape = shape
+        return shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        if training:
+            self.keep(len(x))
+        return self.own(x.reshape(len(x), *self.output_shape))
+
+    def backward(self, dy):
+        dy, _ = self.check_gradient(dy)
+        return self.own(dy.reshape(len(dy), *self.input_shape))
+
+
+class Flatten(Reshape):
+    """y = x with each sample as one row;  dx = dy in the old shape.  x: (N, ...), y: (N, D)."""
+
+    def __init__(self, dtype=None):
+        super().__init__((-1,), dtype)
+
+
+class ZeroPadding2D(Layer):
+    """y = x with rows and columns of zeros around each image;  dx = the inside of dy.
+
+    x: (N, H, W, C), y: (N, top + H + bottom, left + W + right, C).  ``padding``: a whole number >= 0 for all sides,
+    (height, width) for both sides of each axis, or ((top, bottom), (left, right)).
+    """
+
+    input_ndim = 3
+
+    def __init__(self, padding=1, dtype=None):
+        super().__init__(dtype)
+        if isinstance(padding, list | tuple) and len(padding) == 2 and any(isinstance(p, list | tuple) for p in padding):
+            self.padding = tuple(_check.pair("ZeroPadding2D", "padding", side, 0) for side in padding)
+        else:
+            self.padding = tuple((side, side) for side in _check.pair("ZeroPadding2D", "padding", padding, 0))
+
+    def build(self, input_shape, rng):
+        h, w, c = super().build(input_shape, rng)
+        self.output_shape = h + sum(self.padding[0]), w + sum(self.padding[1]), c
+        return self.output_shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        y = np.empty((len(x), *self.output_shape), self.dtype)
+        if len(x):
+            kernel.pad(x, y, self.padding[0][0], self.padding[1][0])
+        if training:
+            self.keep(len(x))
+        return y
+
+    def backward(self, dy):
+        dy, _ = self.check_gradient(dy)
+        dx = np.empty((len(dy), *self.input_shape), self.dtype)
+        if len(dy):
+            kernel.crop(dy, dx, self.padding[0][0], self.padding[1][0])
+        return dx
+
+
+class Rescaling(Layer):
+    """y = scale * x + offset;  dx = scale * dy.  x, y: (N, ...); any numeric x, such as uint8 images.
+
+    ``Rescaling(1 / 255)`` takes bytes to [0, 1], ``Rescaling(1 / 127.5, -1)`` to [-1, 1].  Both arguments: finite numbers.
+    """
+
+    def __init__(self, scale, offset=0, dtype=None):
+        super().__init__(dtype)
+        self.scale = _check.number("Rescaling", "scale", scale)
+        self.offset = _check.number("Rescaling", "offset", offset)
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        if training:
+            self.keep(len(x))
+        return self._rescale(x, self.offset)
+
+    def backward(self, dy):
+        dy, _ = self.check_gradient(dy)
+        return self._rescale(dy, 0.0)
+
+    def _rescale(self, x, offset):
+        y = np.empty_like(x)
+        if x.size:
+            kernel.rescale(x.reshape(-1), self.scale, offset, y.reshape(-1))
+        return y
