@@ -1,0 +1,67 @@
+"""minicnn: train small convolutional networks on a CPU.
+
+``Sequential`` chains ``layers``; the kernels under ``minicnn._ext`` are Cython over C.  Start with the README, then
+``model.py``; for one layer from formula to machine code read ``docs/dropout.md``.
+"""
+
+try:
+    from minicnn._ext.runtime import get_num_threads, set_num_threads
+except ModuleNotFoundError as error:
+    if not (error.name or "").startswith("minicnn._ext"):
+        raise
+    raise ImportError(
+        "minicnn's compiled modules are missing: this is a source tree that has not been built.  Build it with "
+        "`pip install -e .` in the folder of pyproject.toml (needs a C compiler), or leave the folder to import an "
+        "installed minicnn."
+    ) from None
+
+from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers, testing
+from minicnn.layer import Layer
+from minicnn.model import Sequential
+from minicnn.saving import ModelFileError
+from minicnn.training import History
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "History",
+    "Layer",
+    "ModelFileError",
+    "Sequential",
+    "callbacks",
+    "datasets",
+    "get_num_threads",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "set_num_threads",
+    "show_versions",
+    "testing",
+]
+
+
+def show_versions():
+    """Prints what a bug report should say: versions, instruction set, threads, OpenMP."""
+    for name, value in versions().items():
+        print(f"{name + ':':<17}{value}")
+
+
+def versions():
+    """What ``show_versions`` prints, as a dict."""
+    import platform
+
+    import numpy as np
+
+    from minicnn._ext import runtime
+
+    return {
+        "minicnn": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "instruction set": runtime.instruction_set(),
+        "threads": runtime.get_num_threads(),
+        "openmp": runtime.openmp(),
+    }

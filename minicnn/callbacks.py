@@ -1,0 +1,212 @@
+"""Callbacks: what people hang on ``fit``, with Keras's names and hooks.
+
+A callback that raises ends ``fit``; the exception reaches the caller, the model is whole (no half step) and in the mode
+that it was in before.
+"""
+
+import csv
+import inspect
+import math
+import os
+
+import numpy as np
+
+from minicnn import _check
+
+
+class Callback:
+    """Base class: override the hooks that you need.
+
+    ``self.model`` and ``self.params`` (epochs, batch_size, steps) are set before the first hook.  ``logs`` holds the
+    loss and the metrics, at the end of an epoch with val_... as well; what a hook adds to it at the end of an epoch is
+    seen by the callbacks after it.  Setting ``self.model.stop_training = True`` ends training after the epoch.
+    """
+
+    model = None
+    params = None
+
+    def set_model(self, model):
+        self.model = model
+
+    def set_params(self, params):
+        self.params = params
+
+    def on_train_begin(self, logs=None):
+        pass
+
+    def on_train_end(self, logs=None):
+        pass
+
+    def on_epoch_begin(self, epoch, logs=None):
+        pass
+
+    def on_epoch_end(self, epoch, logs=None):
+        pass
+
+    def on_train_batch_begin(self, batch, logs=None):
+        pass
+
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
+class _Monitor(Callback):
+    """Knows whether the watched number of this epoch is the best so far."""
+
+    def __init__(self, monitor, mode, min_delta=0.0, baseline=None):
+        name = type(self).__name__
+        if not isinstance(monitor, str):
+            raise TypeError(_check.message(name, "monitor must be the name of a log", _check.kind(monitor)))
+        mode = _check.choice(name, "mode", mode, ("auto", "min", "max"))
+        if mode == "auto":
+            mode = "max" if "acc" in monitor else "min"
+        self.monitor, self.mode = monitor, mode
+        self.min_delta = _check.number(name, "min_delta", min_delta, 0)
+        self.baseline = None if baseline is None else _check.number(name, "baseline", baseline)
+        self._forget()
+
+    def _forget(self):
+        worst = math.inf if self.mode == "min" else -math.inf
+        self.best = worst if self.baseline is None else self.baseline
+
+    def _improved(self, logs):
+        if self.monitor not in (logs or {}):
+            required = f"the logs must have {self.monitor!r} (val_... needs validation data)"
+            raise ValueError(_check.message(type(self).__name__, required, sorted(logs or {})))
+        value = logs[self.monitor]
+        better = value < self.best - self.min_delta if self.mode == "min" else value > self.best + self.min_delta
+        if better:
+            self.best = value
+        return better
+
+
+class EarlyStopping(_Monitor):
+    """Ends training when the watched number has not improved for ``patience`` epochs.
+
+    - ``monitor``: the name of a log; ``mode``: "min", "max", or "auto": max if the name holds "acc".
+    - ``min_delta``: an improvement by less does not count; ``baseline``: a number that has to be beaten at first.
+    - ``patience``: epochs without improvement before the end, >= 0; counted from epoch ``start_from_epoch``.
+    - ``restore_best_weights``: put the weights of the best epoch back when training ends, early or not.
+    """
+
+    def __init__(
+        self,
+        monitor="val_loss",
+        min_delta=0.0,
+        patience=0,
+        mode="auto",
+        baseline=None,
+        restore_best_weights=False,
+        start_from_epoch=0,
+    ):
+        super().__init__(monitor, mode, min_delta, baseline)
+        self.patience = _check.integer("EarlyStopping", "patience", patience, 0)
+        self.restore_best_weights = _check.boolean("EarlyStopping", "restore_best_weights", restore_best_weights)
+        self.start_from_epoch = _check.integer("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
+
+    def on_train_begin(self, logs=None):
+        self._forget()
+        self.best_epoch = self.stopped_epoch = None
+        self._waited, self._weights = 0, None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch < self.start_from_epoch:
+            return
+        if self._improved(logs):
+            self.best_epoch, self._waited = epoch, 0
+            if self.restore_best_weights:
+                self._weights = self.model.state_dict()
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self._weights is not None:
+            self.model.load_state_dict(self._weights)
+
+
+class ModelCheckpoint(_Monitor):
+    """Saves the model after every epoch, or after those that improve on the best.
+
+    - ``filepath``: may hold ``{epoch}`` (counted from 1, as Keras does) and any log: "run/{epoch:02d}-{val_loss:.3f}.npz".
+    - ``save_best_only``: only when ``monitor`` has improved; ``mode`` as in EarlyStopping.
+
+    Each file replaces its predecessor in one step.
+    """
+
+    def __init__(self, filepath, monitor="val_loss", save_best_only=False, mode="auto"):
+        super().__init__(monitor, mode)
+        self.filepath = os.fspath(filepath)
+        self.save_best_only = _check.boolean("ModelCheckpoint", "save_best_only", save_best_only)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.save_best_only and not self._improved(logs):
+            return
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        except KeyError as error:
+            required = f"filepath must name epoch or one of the logs {sorted(logs or {})}"
+            raise ValueError(_check.message("ModelCheckpoint", required, error.args[0])) from None
+        self.model.save(path)
+
+
+class CSVLogger(Callback):
+    """Writes one line an epoch into a CSV file: the epoch's number from 0, then the logs in alphabetical order.
+
+    - ``filename``; ``separator``: one character; ``append``: go on with a file that is there, without a second header.
+
+    The file is complete after every epoch.
+    """
+
+    def __init__(self, filename, separator=",", append=False):
+        self.filename = os.fspath(filename)
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(_check.message("CSVLogger", "separator must be one character", separator))
+        self.separator = separator
+        self.append = _check.boolean("CSVLogger", "append", append)
+        self._columns = None
+
+    def on_train_begin(self, logs=None):
+        self._columns = None
+        if self.append and os.path.exists(self.filename):
+            with open(self.filename, newline="") as file:
+                header = next(csv.reader(file, delimiter=self.separator), None)
+            self._columns = header[1:] if header else None
+        else:
+            open(self.filename, "w").close()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        with open(self.filename, "a", newline="") as file:
+            writer = csv.writer(file, delimiter=self.separator)
+            if self._columns is None:
+                self._columns = sorted(logs)
+                writer.writerow(["epoch", *self._columns])
+            writer.writerow([epoch, *(logs.get(name, "NA") for name in self._columns)])
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate before each epoch to ``schedule(epoch)``, or ``schedule(epoch, rate)`` if it takes two.
+
+    The rate of the epoch is added to the logs as ``learning_rate``.  ValueError unless the function returns a number >= 0.
+    """
+
+    def __init__(self, schedule):
+        if not callable(schedule):
+            required = "schedule must be a function (epoch, rate) -> rate"
+            raise TypeError(_check.message("LearningRateScheduler", required, _check.kind(schedule)))
+        self.schedule = schedule
+        self._takes_rate = len(inspect.signature(schedule).parameters) > 1
+
+    def on_epoch_begin(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        rate = self.schedule(epoch, optimizer.learning_rate) if self._takes_rate else self.schedule(epoch)
+        if isinstance(rate, np.generic):
+            rate = rate.item()
+        optimizer.learning_rate = _check.number("LearningRateScheduler", "the rate that schedule returns", rate, 0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["learning_rate"] = self.model.optimizer.learning_rate

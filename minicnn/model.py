@@ -1,0 +1,480 @@
+"""Sequential: a chain of layers, and the only place where the train/eval mode is chosen.
+
+The loop of ``fit`` stands in training.py, files in saving.py; what the layers do stands in ``layers/``.
+"""
+
+import contextlib
+import hashlib
+import threading
+
+import numpy as np
+
+from minicnn import _check, layers, losses, optimizers, saving, training
+from minicnn._ext import activation as activation_kernel
+from minicnn.layer import Layer
+from minicnn.metrics import get as get_metric
+
+
+class Sequential:
+    """A chain: ``forward`` runs the layers first to last, ``backward`` last to first.
+
+    - ``layers``: the layers in order, optionally with ``layers.Input(shape)`` first.
+    - ``seed``: 0 <= seed < 2^64; initial values, masks and the order of the samples are functions of it.
+    - ``dtype``: "float32" or "float64", of all layers.
+
+    Without an Input the model learns its shapes at the first ``build``, ``fit``, ``predict`` or ``forward``.  A new model
+    is in eval mode; ``fit`` trains in training mode and puts the mode back as it was.
+
+    ``predict`` and ``evaluate`` may be called from several threads at once; a model that is being trained by one thread
+    raises RuntimeError when another wants to train it.
+
+    Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W).  They are
+    cast to ``dtype`` batch by batch.
+    """
+
+    def __init__(self, layers=(), seed=0, dtype="float32"):
+        self.layers = []
+        self.seed = _check.integer("Sequential", "seed", seed, 0, 2**64 - 1)
+        self.dtype = _check.float_dtype("Sequential", dtype)
+        self.input_shape = self.output_shape = None
+        self.parameters = self.gradients = None  # flat vectors over all layers, once built
+        self.segments = []  # (name, offset, size, trainable, decayed) of each parameter in them
+        self.optimizer = self.loss_function = self.history = None
+        self.metrics = []
+        self.stop_training = False
+        self._training = False
+        self._declared_shape = None
+        self._lock = threading.Lock()
+        if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
+            raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
+        for layer in layers:
+            self.add(layer)
+        if self._declared_shape is not None and self.layers:
+            self.build(self._declared_shape)
+
+    # ---- the chain ----
+
+    def add(self, layer):
+        """Appends a layer.  RuntimeError once the model is built, ValueError for one that is in a model already."""
+        if self.built:
+            raise RuntimeError("Sequential.add: layers must be added before the model is built")
+        if isinstance(layer, layers.Input):
+            if self.layers or self._declared_shape is not None:
+                raise ValueError(_check.message("Sequential", "Input must be the first entry, once", layer))
+            self._declared_shape = layer.shape
+            return
+        if not isinstance(layer, Layer):
+            fix = f"Did you mean {layer.__name__}()?" if isinstance(layer, type) and issubclass(layer, Layer) else ""
+            raise TypeError(_check.message("Sequential", "every entry must be a layer", layer, fix))
+        if layer.input_shape is not None or any(layer is other for other in self.layers):
+            raise ValueError(_check.message("Sequential", "a layer can stand in one place only", layer, "Make a new one"))
+        self.layers.append(layer)
+
+    @property
+    def built(self):
+        return self.output_shape is not None
+
+    def build(self, input_shape):
+        """Makes the parameters for samples of ``input_shape`` (without the batch axis; Keras's leading None is fine).
+
+        Called again with the same shape it does nothing, with another it raises ValueError.
+        """
+        self._build(input_shape, np.random.default_rng(self.seed))
+
+    def _build(self, input_shape, rng):
+        shape = _check.sample_shape("Sequential.build", input_shape)
+        if self.built:
+            if shape != self.input_shape:
+                raise ValueError(_check.message("Sequential.build", f"input_shape must stay {self.input_shape}", shape))
+            return
+        if not self.layers:
+            raise ValueError("Sequential.build: the model must have at least one layer; got none")
+        self.input_shape = shape
+        try:
+            for number, layer in enumerate(self.layers):
+                layer.stream = (self.seed, number)
+                layer.in_chain = number < len(self.layers) - 1
+                layer.dtype = layer.dtype or self.dtype
+                if layer.dtype != self.dtype:
+                    raise ValueError(_check.message("dtype", f"must be the model's, {self.dtype}", layer.dtype.name))
+                layer.input_shape, before = shape, shape
+                shape = _check.sample_shape("the output of build", layer.build(shape, rng))
+                layer.input_shape, layer.output_shape = before, shape
+        except (ValueError, TypeError) as error:
+            for layer in self.layers:  # as before: none of them built
+                layer.params, layer.grads, layer.input_shape, layer.output_shape = {}, {}, None, None
+            self.input_shape = None
+            raise type(error)(f"Sequential.build: layer {number}: {error}") from None
+        self.output_shape = shape
+        self._flatten()
+        self._bind()
+
+    def _flatten(self):
+        """Moves all parameters and gradients into one flat vector each; the layers keep views of their parts."""
+        line = 64 // self.dtype.itemsize  # every part begins on a cache line of its own
+        self.segments, offset = [], 0
+        for name, layer, key in self._named_parameters():
+            self.segments.append((name, offset, layer.params[key].size, bool(layer.trainable), True))
+            offset += -(-layer.params[key].size // line) * line
+        flat = {"params": _aligned_zeros(offset, self.dtype), "grads": _aligned_zeros(offset, self.dtype)}
+        for (_, start, size, _, _), (_, layer, key) in zip(self.segments, self._named_parameters(), strict=True):
+            for kind, vector in flat.items():
+                arrays = getattr(layer, kind)
+                view = vector[start : start + size].reshape(arrays[key].shape)
+                view[...] = arrays[key]
+                arrays[key] = view
+        self.parameters, self.gradients = flat["params"], flat["grads"]
+
+    def _bind(self):
+        if self.optimizer is not None and self.built:
+            self.segments = [
+                (name, offset, size, bool(layer.trainable), decayed)
+                for (name, offset, size, _, decayed), (_, layer, _) in zip(
+                    self.segments, self._named_parameters(), strict=True
+                )
+            ]
+            self.optimizer.bind(self.parameters, self.gradients, self.segments)
+
+    def _named_parameters(self):
+        return [(f"{i}.{key}", layer, key) for i, layer in enumerate(self.layers) for key in layer.params]
+
+    def _named_states(self):
+        """Array states: moving statistics and the like, which belong to the weights."""
+        return [
+            (f"{i}.{key}", layer, key)
+            for i, layer in enumerate(self.layers)
+            for key, value in layer.state.items()
+            if isinstance(value, np.ndarray)
+        ]
+
+    # ---- the mode ----
+
+    def train(self, mode=True):
+        """Training mode (or eval mode with False) for a training loop of one's own; returns the model."""
+        self._training = _check.boolean("Sequential.train", "mode", mode)
+        return self
+
+    def eval(self):
+        """Eval mode; returns the model."""
+        return self.train(False)
+
+    @property
+    def training(self):
+        """True in training mode."""
+        return self._training
+
+    # ---- forward and backward ----
+
+    def forward(self, x, training=None):
+        """The output (N, *output_shape) for a batch x; ``training`` None takes the model's mode."""
+        return self._forward(self._cast(self._inputs("forward", x)), self._training if training is None else bool(training))
+
+    __call__ = forward
+
+    def _forward(self, x, training):
+        for layer in self.layers:
+            x = layer.forward(x, training=training)
+        return x
+
+    def backward(self, dy, at=None, input_gradient=True):
+        """Fills the gradients of all parameters and returns dL/dx, or None with ``input_gradient=False``, which is faster.
+
+        ``dy`` is what ``model.loss`` gives: the gradient at the input of a final softmax where the model ends in one, at
+        the output otherwise.  With ``at="outputs"`` it is the gradient at the output in any case.  RuntimeError unless a
+        training forward came before.
+        """
+        if at is not None:
+            _check.choice("Sequential.backward", "at", at, ("outputs",))
+        if not self.built:
+            raise RuntimeError("Sequential.backward: needs forward in training mode before it")
+        with_params = [i for i, layer in enumerate(self.layers) if layer.params]
+        last_needed = 0 if input_gradient else min(with_params, default=len(self.layers))
+        for i in range(len(self.layers) - 1, last_needed - 1, -1):
+            layer, alone = self.layers[i], i == last_needed and not input_gradient
+            if at is None and i == len(self.layers) - 1 and layer.output_function == "softmax":
+                dy = layer.backward_logits(dy, not alone)
+            elif alone:
+                layer.backward_params(dy)
+            else:
+                dy = layer.backward(dy)
+        return dy if input_gradient else None
+
+    def loss(self, outputs, y, sample_weight=None):
+        """(value, gradient) of the compiled loss: value = mean over N, gradient = what ``backward`` takes."""
+        if self.loss_function is None:
+            raise RuntimeError("Sequential.loss: needs compile(optimizer, loss) before it")
+        value, gradient = self.loss_function(outputs, y, sample_weight, from_logits=self.outputs_are_logits)
+        if self._ends_in("softmax") and not self.loss_function.fuses_softmax:
+            rows, flat = np.ascontiguousarray(outputs, gradient.dtype), (-1, gradient.shape[-1])
+            activation_kernel.softmax_backward(rows.reshape(flat), gradient.reshape(flat), gradient.reshape(flat))
+        return value, gradient
+
+    @property
+    def outputs_are_logits(self):
+        """True unless the model ends in softmax or sigmoid: then its outputs are probabilities."""
+        return not (self._ends_in("softmax") or self._ends_in("sigmoid"))
+
+    def _ends_in(self, function):
+        return bool(self.layers) and self.layers[-1].output_function == function
+
+    # ---- training, evaluation, prediction ----
+
+    def compile(self, optimizer="sgd", loss=None, metrics=None):
+        """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
+
+        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.
+        """
+        if loss is None:
+            raise ValueError("Sequential.compile: loss must be given, such as 'sparse_categorical_crossentropy'; got None")
+        metrics = [metrics] if isinstance(metrics, str) else metrics or []
+        chosen = optimizers.get(optimizer), losses.get(loss), [get_metric(metric) for metric in metrics]
+        self.optimizer, self.loss_function, self.metrics = chosen
+        self._bind()
+
+    def fit(
+        self,
+        x,
+        y,
+        batch_size=32,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+    ):
+        """Trains on x, y and returns a ``History``; see ``training.fit`` for every argument."""
+        return training.fit(
+            self, x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle, class_weight,
+            sample_weight, initial_epoch,
+        )  # fmt: skip
+
+    def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
+        """One whole step, in training mode whatever the model's mode is; returns {"loss": ..., metrics ...}."""
+        return training.train_on_batch(self, x, y, sample_weight, class_weight)
+
+    def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None):
+        """The loss over x, y with nothing dropped, or [loss, *metrics], or all by name with ``return_dict``."""
+        return training.evaluate(self, x, y, batch_size, return_dict, sample_weight)
+
+    def predict(self, x, batch_size=None):
+        """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
+
+        ``batch_size``: samples at a time, None for 256; the result does not depend on it.
+        """
+        x = self._inputs("predict", x)
+        step = 256 if batch_size is None else _check.integer("Sequential.predict", "batch_size", batch_size, 1)
+        outputs = np.empty((len(x), *self.output_shape), self.dtype)
+        for start in range(0, len(x), step):
+            outputs[start : start + step] = self._forward(self._cast(x[start : start + step]), training=False)
+        return outputs
+
+    def predict_proba(self, x, batch_size=None):
+        """``predict`` as probabilities: through softmax (sigmoid for a single output) where the model gives logits."""
+        outputs = self.predict(x, batch_size)
+        if self.outputs_are_logits:
+            layers.Activation("sigmoid" if outputs.shape[-1] == 1 else "softmax")._function.forward(outputs, outputs)
+        return outputs
+
+    def outputs(self, x):
+        """The output of every layer for a batch x, in eval mode, as a list."""
+        x, found = self._cast(self._inputs("outputs", x)), []
+        for layer in self.layers:
+            x = layer.forward(x, training=False)
+            found.append(x.copy())
+        return found
+
+    # ---- the door for arrays ----
+
+    def _inputs(self, method, x):
+        """x as an array (N, *input_shape), not yet cast; builds the model from it where that is still to do."""
+        where = f"Sequential.{method}"
+        x = _check.numeric_array(where, "x", x)
+        if not self.built:
+            if x.ndim < 1:
+                raise ValueError(_check.message(where, "x must have a batch axis", _check.shape_of(x)))
+            wants_image = self._declared_shape is None and x.ndim == 3 and self._first_ndim() == 3
+            self.build(self._declared_shape or (x.shape[1:] + (1,) if wants_image else x.shape[1:]))
+        if x.shape[1:] + (1,) == self.input_shape and x.ndim == len(self.input_shape):
+            x = x[..., None]
+        if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
+            wanted = f"x must have shape (N, {', '.join(map(str, self.input_shape))})"
+            channels_first = x.ndim == 4 and x.shape[1:] == (self.input_shape[-1], *self.input_shape[:-1])
+            fix = "Channels come last here: x.transpose(0, 2, 3, 1)" if channels_first else ""
+            raise ValueError(_check.message(where, wanted, _check.shape_of(x), fix))
+        return x
+
+    def _first_ndim(self):
+        """The axes that the first layer wants that does not just keep the shape."""
+        for layer in self.layers:
+            if layer.input_ndim is not None or type(layer).build is not Layer.build:
+                return layer.input_ndim
+        return None
+
+    def _cast(self, x):
+        return np.ascontiguousarray(x, dtype=self.dtype)
+
+    @contextlib.contextmanager
+    def _exclusive(self, method):
+        """Holds the model for training: RuntimeError for a second trainer, another thread or a callback."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(f"Sequential.{method}: the model is being trained already, by another thread or callback")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    # ---- weights ----
+
+    def state_dict(self):
+        """Copies of all parameters and moving statistics by name: "0.kernel", "0.bias", ..."""
+        self._require_built("state_dict")
+        named = {name: layer.params[key] for name, layer, key in self._named_parameters()}
+        named.update({name: layer.state[key] for name, layer, key in self._named_states()})
+        return {name: named[name].copy() for name in sorted(named, key=_layer_number)}
+
+    def load_state_dict(self, d, strict=True):
+        """Takes the arrays of ``state_dict``; all are checked before the first is written.
+
+        ``strict``: ValueError for missing and unknown names; without it they are ignored.  Returns (missing, unknown).
+        """
+        self._require_built("load_state_dict")
+        where = "Sequential.load_state_dict"
+        targets = {name: layer.params[key] for name, layer, key in self._named_parameters()}
+        targets.update({name: layer.state[key] for name, layer, key in self._named_states()})
+        missing, unknown = [n for n in targets if n not in d], [n for n in d if n not in targets]
+        if strict and (missing or unknown):
+            raise ValueError(f"{where}: the names must be the model's; missing: {missing}, unknown: {unknown}")
+        found = {}
+        for name in targets.keys() & d.keys():
+            array = _check.numeric_array(where, name, d[name])
+            if array.shape != targets[name].shape:
+                raise ValueError(_check.message(where, f"{name} must have shape {targets[name].shape}", _check.shape_of(array)))
+            if np.isnan(array).any():
+                raise ValueError(_check.message(where, f"{name} must hold numbers", _check.Shown("nan")))
+            found[name] = array
+        for name, array in found.items():
+            targets[name][...] = array
+        return missing, unknown
+
+    def get_weights(self):
+        """The arrays of ``state_dict`` as a list."""
+        return list(self.state_dict().values())
+
+    def set_weights(self, weights):
+        """Takes the list of ``get_weights``."""
+        names = list(self.state_dict())
+        if len(weights) != len(names):
+            raise ValueError(_check.message("Sequential.set_weights", f"needs {len(names)} arrays", len(weights)))
+        self.load_state_dict(dict(zip(names, weights, strict=True)))
+
+    def count_params(self):
+        """The number of parameters."""
+        self._require_built("count_params")
+        return sum(layer.params[key].size for _, layer, key in self._named_parameters())
+
+    def fingerprint(self):
+        """SHA-256 over name, shape, dtype and values of ``state_dict``, in hexadecimal: equal for equal bits."""
+        digest = hashlib.sha256()
+        for name, array in self.state_dict().items():
+            digest.update(f"{name} {array.shape} {array.dtype.name}\n".encode())
+            digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
+
+    # ---- description, files, copies ----
+
+    def summary(self):
+        """Prints ``summary_text``."""
+        print(self.summary_text())
+
+    def summary_text(self):
+        """A table: output shape, parameters with each layer's share, multiply-adds of one sample."""
+        self._require_built("summary")
+        total, rows = self.count_params(), [("layer", "output shape", "params", "share", "multiply-adds")]
+        for i, layer in enumerate(self.layers):
+            size = sum(array.size for array in layer.params.values())
+            share = f"{100 * size / total:.1f} %" if size else ""
+            rows.append((f"{i} {type(layer).__name__}", str(layer.output_shape), f"{size:,}", share, f"{layer.multiply_adds():,}"))
+        adds = sum(layer.multiply_adds() for layer in self.layers)
+        rows.append(("total", f"{self.input_shape} ->", f"{total:,}", "", f"{adds:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        aligned = ["<", "<", ">", ">", ">"]
+        lines = ["  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=True)).rstrip() for row in rows]
+        rule = "-" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+    def get_config(self):
+        """The architecture, ready for JSON: what ``from_config`` takes."""
+        entries = [{"layer": type(layer).__name__, "config": layer.get_config()} for layer in self.layers]
+        shape = self.input_shape or self._declared_shape
+        return {"seed": self.seed, "dtype": self.dtype.name, "input_shape": shape and list(shape), "layers": entries}
+
+    @classmethod
+    def from_config(cls, config, custom_layers=None):
+        """The model that ``get_config`` describes, not yet built.  ``custom_layers``: {name: class} of layers of one's own."""
+        known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
+        chain = []
+        for entry in config["layers"]:
+            if entry["layer"] not in known:
+                required = "every layer must be one of minicnn's or be given in custom_layers"
+                raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
+            chain.append(known[entry["layer"]](**entry["config"]))
+        model = cls(chain, seed=config["seed"], dtype=config["dtype"])
+        model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
+        return model
+
+    def compile_config(self):
+        """Optimiser, loss and metrics, ready for JSON; None before ``compile`` or with functions of one's own."""
+        if self.optimizer is None:
+            return None
+        parts = {"optimizer": self.optimizer, "loss": self.loss_function, "metrics": self.metrics}
+        try:
+            return {
+                key: [part.name for part in value] if key == "metrics" else {"name": value.name, "config": value.get_config()}
+                for key, value in parts.items()
+            }
+        except AttributeError:
+            return None
+
+    def save(self, path):
+        """Writes architecture, weights and layer states into one file, which replaces an old one in one step."""
+        self._require_built("save")
+        saving.save_model(self, path)
+
+    @classmethod
+    def load(cls, path, custom_layers=None):
+        """The model in a file of ``save``.  ``saving.ModelFileError`` for a damaged or foreign one; runs no code from it."""
+        return saving.load_model(path, custom_layers)
+
+    def _require_built(self, method):
+        if not self.built and self._declared_shape is not None:
+            self.build(self._declared_shape)
+        if not self.built:
+            raise RuntimeError(f"Sequential.{method}: needs build(input_shape), fit, predict or forward before it")
+
+    def __getstate__(self):
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "parameters", "gradients")}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._lock, self.parameters, self.gradients = threading.Lock(), None, None
+        if self.built:
+            self._flatten()
+            self._bind()
+
+    def __repr__(self):
+        return f"Sequential([{', '.join(map(repr, self.layers))}], seed={self.seed}, dtype={self.dtype.name!r})"
+
+
+def _aligned_zeros(size, dtype):
+    """A zeroed vector whose first element lies on a cache line (64 bytes)."""
+    raw = np.zeros(size + 64 // dtype.itemsize, dtype)
+    start = (-raw.ctypes.data % 64) // dtype.itemsize
+    return raw[start : start + size]
+
+
+def _layer_number(name):
+    return int(name.split(".")[0])

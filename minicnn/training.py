@@ -1,0 +1,347 @@
+"""Training: the loop of ``fit``, one step of it, evaluation, and the ``History`` that is left over.
+
+A step is forward, loss, backward, update.  Whatever interrupts it (Ctrl-C, a callback, a loss of one's own), the model
+is afterwards as it was before the step, or as it is after it: the optimiser commits parameters in one native call, and
+a step that did not get there puts the layers' states back.
+"""
+
+import contextlib
+import copy
+import math
+import sys
+import time
+
+import numpy as np
+
+from minicnn import _check, callbacks, datasets, losses
+
+
+class History:
+    """What ``fit`` returns: ``history``, a dict of lists with one number an epoch, and ``epoch``, their numbers from 0."""
+
+    def __init__(self):
+        self.history = {}
+        self.epoch = []
+
+    def append(self, epoch, logs):
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __repr__(self):
+        return f"History({self.history})"
+
+
+def fit(
+    model,
+    x,
+    y,
+    batch_size=32,
+    epochs=1,
+    verbose="auto",
+    callbacks=None,
+    validation_split=0.0,
+    validation_data=None,
+    shuffle=True,
+    class_weight=None,
+    sample_weight=None,
+    initial_epoch=0,
+):
+    """Trains ``model`` on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
+
+    - ``batch_size``: samples of a step, >= 1; the last batch of an epoch may be smaller.
+    - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that training
+      in pieces gives the bits of one ``fit``.
+    - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
+    - ``callbacks``: a list of ``callbacks.Callback``.
+    - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
+      ``validation_data``: (x, y) or (x, y, sample_weight) instead.  Their results are logged as val_loss and so on.
+    - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
+    - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras.
+
+    The loss and the metrics of an epoch are means over its batches as they were trained, with dropout on: not
+    comparable with the validation's, which are computed with nothing dropped.
+
+    Raises RuntimeError before ``compile`` or when the model is being trained already; ValueError and TypeError for bad
+    arguments, before anything is changed; FloatingPointError, with the step and the layer, if the loss is not finite.
+    """
+    _require_compiled(model, "fit")
+    batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
+    initial_epoch = _check.integer("Sequential.fit", "initial_epoch", initial_epoch, 0)
+    epochs = _check.integer("Sequential.fit", "epochs", epochs, 0)
+    x, y, weights = _samples(model, "fit", x, y, sample_weight, class_weight)
+    (x, y, weights), validation = _split(model, x, y, weights, validation_split, validation_data)
+    hooks = _Hooks(model, callbacks, {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size)})
+    progress = _progress(verbose, hooks.params)
+    history = model.history = History()
+    before = model.training
+    with model._exclusive("fit"), progress:
+        try:
+            model.train()
+            model.stop_training = False
+            hooks.call("on_train_begin")
+            logs = {}
+            for epoch in range(initial_epoch, epochs):
+                hooks.call("on_epoch_begin", epoch)
+                order = datasets.order(len(x), model.seed, epoch) if shuffle else np.arange(len(x))
+                logs = _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress)
+                if validation is not None:
+                    results = evaluate(model, *validation[:2], batch_size, True, *validation[2:])
+                    logs.update({f"val_{name}": value for name, value in results.items()})
+                progress.epoch(epoch, logs)
+                try:
+                    hooks.call("on_epoch_end", epoch, logs)
+                finally:
+                    history.append(epoch, logs)
+                if model.stop_training:
+                    break
+            hooks.call("on_train_end", logs)
+        finally:
+            model.train(before)
+    return history
+
+
+def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress):
+    """All steps of one epoch; returns the means over it."""
+    mean = _Means(model)
+    for step, start in enumerate(range(0, len(x), batch_size)):
+        chosen = order[start : start + batch_size]
+        hooks.call("on_train_batch_begin", step)
+        place = f"step {step} of epoch {epoch}"
+        w = None if weights is None else weights[chosen]
+        value, outputs = _step(model, model._cast(x[chosen]), y[chosen], w, place)
+        mean.update(value, outputs, y[chosen], w)
+        logs = mean.result()
+        progress.step(epoch, logs)
+        hooks.call("on_train_batch_end", step, logs)
+    return mean.result()
+
+
+def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
+    """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of this batch.  Raises like fit."""
+    _require_compiled(model, "train_on_batch")
+    x, y, weights = _samples(model, "train_on_batch", x, y, sample_weight, class_weight)
+    with model._exclusive("train_on_batch"):
+        mean = _Means(model)
+        value, outputs = _step(model, model._cast(x), y, weights, "train_on_batch")
+        mean.update(value, outputs, y, weights)
+        return mean.result()
+
+
+def _step(model, x, y, weights, place):
+    """Forward, loss, backward, update; (loss, outputs).  All of it happens, or nothing."""
+    states, steps = [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state], model.optimizer.iterations
+    try:
+        outputs = model._forward(x, training=True)
+        value, gradient = model.loss(outputs, y, weights)
+        if not math.isfinite(value):
+            raise FloatingPointError(_not_finite(model, x, value, place))
+        model.backward(gradient, input_gradient=False)
+        model.optimizer.step()
+        return value, outputs
+    except BaseException:
+        if model.optimizer.iterations == steps:  # interrupted before the update was committed
+            for layer, state in states:
+                _restore_state(layer.state, state)
+        raise
+
+
+def _copy_state(state):
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in state.items()}
+
+
+def _restore_state(state, before):
+    for name, value in before.items():
+        if isinstance(value, np.ndarray):
+            state[name][...] = value
+        else:
+            state[name] = value
+
+
+def _not_finite(model, x, value, place):
+    """Where a loss that is NaN or infinite came from: the first layer whose output is not finite."""
+    culprit = "the loss itself: all layers give finite numbers"
+    if not np.isfinite(x).all():
+        culprit = f"the input, sample {int(np.argwhere(~np.isfinite(x))[0][0])} of the batch"
+    else:
+        with np.errstate(all="ignore"):
+            for number, layer in enumerate(model.layers):
+                x = layer.forward(x, training=False)
+                if not np.isfinite(x).all():
+                    culprit = f"the output of layer {number}, {type(layer).__name__}"
+                    break
+    fix = "Lower the learning rate, or set the optimiser's clipnorm"
+    required = f"the loss must stay finite ({place}); first not finite: {culprit}"
+    return _check.message("Sequential.fit", required, value, fix)
+
+
+def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
+    """Loss and metrics over x, y with nothing dropped, whatever the mode: {name: value}, or the loss, or a list."""
+    _require_compiled(model, "evaluate")
+    batch_size = _check.integer("Sequential.evaluate", "batch_size", batch_size, 1)
+    x, y, weights = _samples(model, "evaluate", x, y, sample_weight, None)
+    mean = _Means(model)
+    for start in range(0, len(x), batch_size):
+        part = slice(start, start + batch_size)
+        outputs = model._forward(model._cast(x[part]), training=False)
+        w = None if weights is None else weights[part]
+        value, _ = model.loss(outputs, y[part], w)
+        mean.update(value, outputs, y[part], w)
+    logs = mean.result()
+    if return_dict:
+        return logs
+    return [*logs.values()] if model.metrics else logs["loss"]
+
+
+class _Means:
+    """Running means of the loss and the metrics over batches."""
+
+    def __init__(self, model):
+        self.logits = model.outputs_are_logits
+        self.metrics = [copy.deepcopy(metric) for metric in model.metrics]
+        self.total, self.count = 0.0, 0
+        for metric in self.metrics:
+            metric.reset()
+
+    def update(self, loss, outputs, y, weights):
+        self.total += loss * len(outputs)
+        self.count += len(outputs)
+        for metric in self.metrics:
+            metric.update(outputs, y, weights, from_logits=self.logits)
+
+    def result(self):
+        return {"loss": self.total / self.count} | {metric.name: metric.result() for metric in self.metrics}
+
+
+# ---- arguments ----
+
+
+def _require_compiled(model, method):
+    if model.optimizer is None:
+        raise RuntimeError(f"Sequential.{method}: needs compile(optimizer, loss) before it")
+
+
+def _samples(model, method, x, y, sample_weight, class_weight):
+    """x, y and the weights of the samples as arrays of one length, at least 1; weights None where there are none."""
+    where = f"Sequential.{method}"
+    y = np.asarray(y)
+    if y.ndim < 1:
+        raise ValueError(_check.message(where, "y must have a batch axis", _check.shape_of(y)))
+    x = model._inputs(method, x)
+    if len(x) != len(y):
+        lengths = _check.Shown(f"{len(x)} and {len(y)}")
+        raise ValueError(_check.message(where, "x and y must have the same number of samples", lengths))
+    if not len(x):
+        raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
+    weights = None
+    if sample_weight is not None:
+        weights = losses.sample_weights(where, sample_weight, len(x))
+    if class_weight is not None:
+        of_classes = losses.class_weights(where, y, class_weight)
+        weights = of_classes if weights is None else weights * of_classes
+    return x, y, weights
+
+
+def _split(model, x, y, weights, fraction, data):
+    """((x, y, weights) to train on, (x, y) or (x, y, weights) to validate on or None)."""
+    where = "Sequential.fit"
+    fraction = _check.number(where, "validation_split", fraction, 0, 1, open_high=True)
+    if data is not None:
+        if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+            required = "validation_data must be (x, y) or (x, y, sample_weight)"
+            raise TypeError(_check.message(where, required, _check.Shown(type(data).__name__)))
+        valid_x, valid_y, valid_weights = _samples(model, "fit", *data[:2], *data[2:] or [None], None)
+        return (x, y, weights), (valid_x, valid_y, valid_weights)
+    if fraction == 0:
+        return (x, y, weights), None
+    kept = int(len(x) * (1 - fraction))
+    if not 0 < kept < len(x):
+        required = f"validation_split must leave samples on both sides of {len(x)}"
+        raise ValueError(_check.message(where, required, fraction))
+    training, validation = slice(0, kept), slice(kept, None)
+    cut = [None if weights is None else weights[part] for part in (training, validation)]
+    return (x[training], y[training], cut[0]), (x[validation], y[validation], cut[1])
+
+
+class _Hooks:
+    """The callbacks of one ``fit``."""
+
+    def __init__(self, model, given, params):
+        self.params, self.all = params, list(given or [])
+        for callback in self.all:
+            if not isinstance(callback, callbacks.Callback):
+                required = "callbacks must be a list of minicnn.callbacks.Callback objects"
+                raise TypeError(_check.message("Sequential.fit", required, _check.kind(callback)))
+        for callback in self.all:
+            callback.set_model(model)
+            callback.set_params(params)
+
+    def call(self, hook, *arguments):
+        for callback in self.all:
+            getattr(callback, hook)(*arguments)
+
+
+# ---- progress ----
+
+
+def _progress(verbose, params):
+    if isinstance(verbose, bool) or verbose not in ("auto", 0, 1, 2):
+        raise ValueError(_check.message("Sequential.fit", "verbose must be 'auto', 0, 1 or 2", verbose))
+    if verbose == "auto":
+        verbose = 1 if sys.stderr is not None and sys.stderr.isatty() else 2
+    return (_Silent, _Bar, _Lines)[verbose](params)
+
+
+class _Silent(contextlib.AbstractContextManager):
+    def __init__(self, params):
+        self.params = params
+        self.started = time.perf_counter()
+
+    def __exit__(self, *error):
+        pass
+
+    def step(self, epoch, logs):
+        pass
+
+    def epoch(self, epoch, logs):
+        pass
+
+    def title(self, epoch):
+        return f"epoch {epoch + 1:{len(str(self.params['epochs']))}}/{self.params['epochs']}"
+
+
+class _Lines(_Silent):
+    """One line an epoch."""
+
+    def epoch(self, epoch, logs):
+        seconds = time.perf_counter() - self.started
+        self.started = time.perf_counter()
+        print(f"{self.title(epoch)}  {seconds:5.1f} s  {_shown(logs)}", file=sys.stderr, flush=True)
+
+
+class _Bar(_Silent):
+    """A bar of steps for each epoch, drawn by tqdm."""
+
+    bar = None
+
+    def step(self, epoch, logs):
+        if self.bar is None:
+            from tqdm import tqdm  # here, not above: importing it takes longer than importing minicnn
+
+            self.bar = tqdm(total=self.params["steps"], desc=self.title(epoch), unit="step", file=sys.stderr)
+        self.bar.set_postfix_str(_shown(logs), refresh=False)
+        self.bar.update()
+
+    def epoch(self, epoch, logs):
+        if self.bar is not None:
+            self.bar.set_postfix_str(_shown(logs))
+            self.bar.close()
+            self.bar = None
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _shown(logs):
+    return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
