@@ -52,5 +52,5 @@ cdef const Leaves *chosen_leaves() noexcept nogil
 # How many threads a job of `items` independent parts is worth that costs about `work` simple operations in all.
 cdef int team(Py_ssize_t items, double work) noexcept nogil
 # `count` elements of `size` bytes, 64-byte aligned, from malloc: MemoryError if there are none.  Freed by free_scratch.
-cdef void *scratch(Py_ssize_t count, Py_ssize_t size) except NULL
+cdef void *take_scratch(Py_ssize_t count, Py_ssize_t size) except NULL
 cdef void free_scratch(void *memory) noexcept nogil

@@ -1,0 +1,31 @@
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Real = TypeVar("_Real", np.float32, np.float64)
+
+KINDS: dict[str, int]
+
+def softmax_crossentropy(
+    outputs: NDArray[_Real],
+    labels: NDArray[np.int64] | None,
+    targets: NDArray[_Real] | None,
+    weights: NDArray[np.float64] | None,
+    on: float,
+    off: float,
+    from_logits: bool,
+    gradient: NDArray[_Real],
+    losses: NDArray[np.float64],
+) -> float: ...
+def elementwise(
+    kind: int,
+    outputs: NDArray[_Real],
+    targets: NDArray[_Real],
+    weights: NDArray[np.float64] | None,
+    on: float,
+    off: float,
+    delta: float,
+    gradient: NDArray[_Real],
+    losses: NDArray[np.float64],
+) -> float: ...

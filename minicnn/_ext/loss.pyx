@@ -1,0 +1,196 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels of the losses: the value and the gradient, sample by sample.
+
+Design: the items are samples.  A kernel writes two things for each: its loss, in double, and its row of the gradient.
+The entries then add the losses in the order of the samples, so that a value has the same bits at any number of threads.
+Probabilities come from the leaf ``softmax_rows``; all else is computed in double whatever the type, since a loss costs
+next to nothing beside the layers.
+
+Both entries return (1/N) sum_n w_n l_n; ``weights`` may be None for ones.  With label smoothing a target t becomes
+``on`` t + ``off``.
+"""
+from cython.parallel cimport prange
+from libc.math cimport exp, fabs, log, log1p
+from libc.stdint cimport int64_t
+
+from minicnn._ext.runtime cimport chosen_leaves, real, softmax_rows, team, use_leaves
+
+use_leaves(chosen_leaves())
+
+cdef enum:
+    BLOCK = 4096  # outputs of one item of the parallel loop: whole samples
+
+cdef double CLIP = 1e-7  # probabilities keep this distance from 0 where a logarithm is taken (Keras's epsilon)
+
+cdef enum Kind:
+    MEAN_SQUARED_ERROR, MEAN_ABSOLUTE_ERROR, HUBER, BINARY_LOGITS, BINARY_PROBABILITIES
+
+KINDS = {
+    "mean_squared_error": MEAN_SQUARED_ERROR, "mean_absolute_error": MEAN_ABSOLUTE_ERROR, "huber": HUBER,
+    "binary_logits": BINARY_LOGITS, "binary_probabilities": BINARY_PROBABILITIES,
+}
+
+ctypedef struct Loss:
+    Py_ssize_t n, width    # samples, outputs of one sample
+    int kind
+    bint from_logits
+    double on, off, delta
+    const int64_t *labels  # NULL: rows of targets
+    const double *weights  # NULL: ones
+    double *losses
+
+
+def softmax_crossentropy(const real[:, ::1] outputs not None, const int64_t[::1] labels, const real[:, ::1] targets,
+                         const double[::1] weights, double on, double off, bint from_logits,
+                         real[:, ::1] gradient not None, double[::1] losses not None):
+    """l = -sum_k t_k log p_k with p = softmax(logits), and its gradient at the *logits*: (p sum_k t_k - t) w / N.
+
+    The targets t are rows (N, K), or one-hot rows of the labels (N,) in [0, K); the other of the two is None.
+    ``outputs`` are logits, or p itself.  ``losses`` (N,) receives the losses of the samples without their weights.
+    """
+    cdef Loss a
+    cdef Py_ssize_t b, blocks, rows
+    cdef const real *out = &outputs[0, 0]
+    cdef const real *wanted = NULL
+    cdef real *slope = &gradient[0, 0]
+    cdef int threads
+    a.n, a.width, a.on, a.off, a.from_logits = outputs.shape[0], outputs.shape[1], on, off, from_logits
+    a.labels, a.weights, a.losses = NULL, NULL, &losses[0]
+    if targets is not None:
+        wanted = &targets[0, 0]
+    if labels is not None:
+        a.labels = &labels[0]
+    if weights is not None:
+        a.weights = &weights[0]
+    rows = max(1, BLOCK // a.width)
+    blocks = (a.n + rows - 1) // rows
+    threads = team(blocks, 20.0 * a.n * a.width)
+    for b in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
+        crossentropy_rows(&a, out, wanted, slope, b * rows, min(a.n, (b + 1) * rows))
+    return weighted_mean(&a)
+
+
+def elementwise(int kind, const real[:, ::1] outputs not None, const real[:, ::1] targets not None,
+                const double[::1] weights, double on, double off, double delta,
+                real[:, ::1] gradient not None, double[::1] losses not None):
+    """l = the mean over a sample's M outputs of f(o, t), and its gradient f'(o, t) w / (N M); ``kind`` is one of KINDS.
+
+    ``delta`` is Huber's.  ``losses`` (N,) receives the losses of the samples without their weights.
+    """
+    cdef Loss a
+    cdef Py_ssize_t b, blocks, rows
+    cdef const real *out = &outputs[0, 0]
+    cdef const real *wanted = &targets[0, 0]
+    cdef real *slope = &gradient[0, 0]
+    cdef int threads
+    a.n, a.width, a.kind, a.on, a.off, a.delta = outputs.shape[0], outputs.shape[1], kind, on, off, delta
+    a.weights, a.losses = NULL, &losses[0]
+    if weights is not None:
+        a.weights = &weights[0]
+    rows = max(1, BLOCK // a.width)
+    blocks = (a.n + rows - 1) // rows
+    threads = team(blocks, (20.0 if kind >= BINARY_LOGITS else 2.0) * a.n * a.width)
+    for b in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
+        elementwise_rows(&a, out, wanted, slope, b * rows, min(a.n, (b + 1) * rows))
+    return weighted_mean(&a)
+
+
+cdef double weighted_mean(const Loss *a) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t i
+    for i in range(a.n):
+        total += a.losses[i] if a.weights is NULL else a.weights[i] * a.losses[i]
+    return total / a.n
+
+
+cdef inline double share(const Loss *a, Py_ssize_t i) noexcept nogil:
+    # What sample i counts in the mean.
+    return (1.0 if a.weights is NULL else a.weights[i]) / a.n
+
+
+cdef inline double clipped(double p, double low, double high) noexcept nogil:
+    return low if p < low else high if p > high else p  # a NaN stays a NaN
+
+
+cdef inline double target(const Loss *a, const real *targets, Py_ssize_t i, Py_ssize_t k) noexcept nogil:
+    if a.labels is NULL:
+        return a.off + a.on * targets[i * a.width + k]
+    return a.off + (a.on if k == a.labels[i] else 0)
+
+
+cdef void crossentropy_rows(const Loss *a, const real *outputs, const real *targets, real *gradient, Py_ssize_t i0,
+                            Py_ssize_t i1) noexcept nogil:
+    cdef Py_ssize_t i, k
+    cdef const real *row
+    cdef const real *p
+    cdef real *slope
+    cdef double highest, log_sum, loss, sum_t, t
+    for i in range(i0, i1):
+        row = outputs + i * a.width
+        slope = gradient + i * a.width
+        p = row
+        log_sum = highest = 0
+        if a.from_logits:
+            softmax_rows(row, slope, 1, a.width)
+            p = slope
+            log_sum = log_sum_exp(row, a.width, &highest)
+        loss = sum_t = 0
+        for k in range(a.width):
+            t = target(a, targets, i, k)
+            sum_t += t
+            if t != 0 and a.from_logits:
+                loss += t * (log_sum - (row[k] - highest))
+            elif t != 0:
+                loss -= t * log(clipped(row[k], CLIP, 1))
+        for k in range(a.width):
+            t = target(a, targets, i, k)
+            slope[k] = <real> ((sum_t * p[k] - t) * share(a, i))
+        a.losses[i] = loss
+
+
+cdef double log_sum_exp(const real *row, Py_ssize_t n, double *highest) noexcept nogil:
+    # log sum exp(row - highest).  The largest term is 1 and left to log1p, which is exact where the rest is tiny.
+    cdef Py_ssize_t k, best = 0
+    cdef double rest = 0
+    for k in range(1, n):
+        if row[k] > row[best]:
+            best = k
+    highest[0] = row[best]
+    for k in range(n):
+        if k != best:
+            rest += exp(row[k] - highest[0])
+    return log1p(rest)
+
+
+cdef void elementwise_rows(const Loss *a, const real *outputs, const real *targets, real *gradient, Py_ssize_t i0,
+                           Py_ssize_t i1) noexcept nogil:
+    cdef Py_ssize_t i, k
+    cdef double loss, slope, scale
+    for i in range(i0, i1):
+        loss = 0
+        scale = share(a, i) / a.width
+        for k in range(i * a.width, (i + 1) * a.width):
+            loss += element(a, outputs[k], a.off + a.on * targets[k], &slope)
+            gradient[k] = <real> (slope * scale)
+        a.losses[i] = loss / a.width
+
+
+cdef inline double element(const Loss *a, double o, double t, double *slope) noexcept nogil:
+    # f(o, t) and its derivative in o; at the corner of |o - t| the derivative is 0.
+    cdef double d = o - t, e, p
+    if a.kind == MEAN_SQUARED_ERROR:
+        slope[0] = 2 * d
+        return d * d
+    if a.kind == MEAN_ABSOLUTE_ERROR:
+        slope[0] = (d > 0) - (d < 0)
+        return fabs(d)
+    if a.kind == HUBER:
+        slope[0] = clipped(d, -a.delta, a.delta)
+        return d * d / 2 if fabs(d) <= a.delta else a.delta * (fabs(d) - a.delta / 2)
+    if a.kind == BINARY_LOGITS:
+        e = exp(-fabs(o))  # at most 1, so that neither the sigmoid nor the logarithm overflows
+        slope[0] = (1 / (1 + e) if o > 0 else e / (1 + e)) - t
+        return (o if o > 0 else 0) - t * o + log1p(e)
+    p = clipped(o, CLIP, 1 - CLIP)
+    slope[0] = (p - t) / (p * (1 - p))
+    return -t * log(p) - (1 - t) * log1p(-p)

@@ -1,0 +1,120 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels of the optimisers: one call is one whole step over the flat vector of parameters.
+
+Design: the items are pieces of the flat vector, at most BLOCK elements of one segment; the optimiser cuts them once.  A
+step measures the norm if it clips, updates all pieces, and counts itself in ``iterations``, all without returning to
+Python in between: a signal finds it either not begun or done.  Pieces do not depend on the number of threads, and their
+squares are added in order, so neither does any bit.
+
+All vectors are the model's flat ones, of equal length; ``pieces`` holds rows (offset, size, decayed, segment).  Both
+entries return -1, or the number of the first piece whose gradient has no finite norm: then nothing has been changed.
+"""
+from cython.parallel cimport prange
+from libc.math cimport isfinite, pow, sqrt
+from libc.stdint cimport int64_t
+
+from minicnn._ext.runtime cimport adam_update, chosen_leaves, real, sgd_update, sum_squares, team, use_leaves
+
+use_leaves(chosen_leaves())
+
+BLOCK = 16384
+
+ctypedef struct Step:
+    double rate, momentum, decay, clip
+    bint nesterov
+    double beta_1, beta_2, epsilon, corrected_rate
+
+
+def sgd(real[::1] parameters not None, real[::1] velocity, const real[::1] gradients not None,
+        const int64_t[:, ::1] pieces not None, double[::1] squares not None, int64_t[::1] iterations not None,
+        double rate, double momentum, bint nesterov, double decay, double clipnorm):
+    """v = momentum v - rate g;  w += v, or momentum v - rate g with Nesterov; before it w -= rate decay w.
+
+    ``velocity`` may be None where momentum is 0; ``clipnorm`` 0 clips nothing.
+    """
+    cdef Step a
+    cdef Py_ssize_t count = pieces.shape[0], p
+    cdef real *w = &parameters[0]
+    cdef real *v = NULL
+    cdef const real *g = &gradients[0]
+    cdef int threads = team(count, parameters.shape[0])
+    if velocity is not None:
+        v = &velocity[0]
+    a.rate, a.momentum, a.nesterov, a.decay = rate, momentum, nesterov, decay
+    a.clip = clip_factor(g, pieces, squares, clipnorm, threads)
+    if a.clip < 0:
+        return first_not_finite(squares, count)
+    with nogil:
+        for p in prange(count, num_threads=threads, schedule="static"):
+            sgd_piece(&a, w, v, g, pieces[p, 0], pieces[p, 1], pieces[p, 2])
+        iterations[0] += 1
+    return -1
+
+
+def adam(real[::1] parameters not None, real[::1] m not None, real[::1] v not None,
+         const real[::1] gradients not None, const int64_t[:, ::1] pieces not None, double[::1] squares not None,
+         int64_t[::1] iterations not None, double rate, double beta_1, double beta_2, double epsilon, double decay,
+         double clipnorm):
+    """m += (1 - beta_1) (g - m);  v += (1 - beta_2) (g^2 - v);  w -= alpha m / (sqrt(v) + epsilon), with
+    alpha = rate sqrt(1 - beta_2^t) / (1 - beta_1^t) at step t = iterations + 1; before it w -= rate decay w.
+
+    ``clipnorm`` 0 clips nothing.
+    """
+    cdef Step a
+    cdef Py_ssize_t count = pieces.shape[0], p
+    cdef real *w = &parameters[0]
+    cdef real *mean = &m[0]
+    cdef real *square = &v[0]
+    cdef const real *g = &gradients[0]
+    cdef double t = iterations[0] + 1
+    cdef int threads = team(count, 4.0 * parameters.shape[0])
+    a.rate, a.beta_1, a.beta_2, a.epsilon, a.decay = rate, beta_1, beta_2, epsilon, decay
+    a.corrected_rate = rate * sqrt(1 - pow(beta_2, t)) / (1 - pow(beta_1, t))
+    a.clip = clip_factor(g, pieces, squares, clipnorm, threads)
+    if a.clip < 0:
+        return first_not_finite(squares, count)
+    with nogil:
+        for p in prange(count, num_threads=threads, schedule="static"):
+            adam_piece(&a, w, mean, square, g, pieces[p, 0], pieces[p, 1], pieces[p, 2])
+        iterations[0] += 1
+    return -1
+
+
+cdef double clip_factor(const real *g, const int64_t[:, ::1] pieces, double[::1] squares, double clipnorm,
+                        int threads) noexcept:
+    # What the gradients are multiplied by so that their norm is at most clipnorm; -1 if the norm is not finite.
+    cdef double total = 0, norm
+    cdef Py_ssize_t p, count = pieces.shape[0]
+    if clipnorm == 0:
+        return 1
+    for p in prange(count, nogil=True, num_threads=threads, schedule="static"):
+        squares[p] = sum_squares(g + pieces[p, 0], pieces[p, 1])
+    for p in range(count):
+        total += squares[p]
+    norm = sqrt(total)
+    if not isfinite(norm):
+        return -1
+    return clipnorm / norm if norm > clipnorm else 1
+
+
+cdef Py_ssize_t first_not_finite(const double[::1] squares, Py_ssize_t count) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t p
+    for p in range(count):
+        total += squares[p]
+        if not isfinite(total):
+            return p
+    return -1
+
+
+cdef void sgd_piece(const Step *a, real *w, real *v, const real *g, int64_t offset, int64_t size,
+                    bint decayed) noexcept nogil:
+    sgd_update(w + offset, v + offset if v is not NULL else v, g + offset, size, <real> a.rate, <real> a.momentum,
+               a.nesterov, <real> (a.decay if decayed else 0), <real> a.clip)
+
+
+cdef void adam_piece(const Step *a, real *w, real *m, real *v, const real *g, int64_t offset, int64_t size,
+                     bint decayed) noexcept nogil:
+    adam_update(w + offset, m + offset, v + offset, g + offset, size, <real> a.corrected_rate,
+                <real> (1 - a.beta_1), <real> (1 - a.beta_2), <real> a.epsilon,
+                <real> (a.rate * a.decay if decayed else 0), <real> a.clip)

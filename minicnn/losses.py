@@ -1,0 +1,421 @@
+"""Losses: what training makes small, as a value and a gradient.
+
+The value of a batch is L = (1/N) sum_n w_n l_n, with a weight w_n for each of its N samples (1 without weights).  It is
+divided by N also where weights are given, as Keras's "sum_over_batch_size" does.  A loss is called with
+
+- ``outputs`` (N, ...): what the model gave, float32 or float64 (any other number kind is computed in float64),
+- ``y``: what was right, in the shape that the loss names,
+- ``weights`` (N,), optional: finite numbers, which may be negative,
+- ``from_logits``: whether the outputs are logits instead of probabilities; only the cross-entropies ask,
+
+and returns (value, gradient): a float, and an array of the shape and dtype of ``outputs``.  The gradient is the one at
+the outputs, except that the two categorical cross-entropies are fused with the softmax before them: theirs is always
+the one at the *logits*, (p - t) w / N, whichever of both the outputs are (``gradient_at`` says which).
+
+All arguments are checked before anything is computed: TypeError for the wrong kind of thing, ValueError for shapes and
+values, with the first index where a value is wrong.  NaN in the outputs gives NaN, for ``fit`` to report.
+"""
+
+import inspect
+
+import numpy as np
+
+from minicnn import _check
+from minicnn._ext import loss as kernels
+
+__all__ = [
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+    "Huber",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "SparseCategoricalCrossentropy",
+    "class_weights",
+    "from_config",
+    "get",
+    "to_config",
+]
+
+_ONE_HOT_TOLERANCE = 1e-3  # of the sum of a row of targets: float16 probabilities of 1,000 classes pass
+_MOST_CLASSES = 2**53  # where the number of classes is not known: whole numbers that float64 holds
+
+
+class Loss:
+    """What every loss has; see the head of this file for how it is called.
+
+    Attributes: ``name``; ``fuses_softmax``, True for the categorical cross-entropies; ``gradient_at``, "logits" for
+    those and "outputs" for all others.
+    """
+
+    name = ""
+    fuses_softmax = False
+
+    def __new__(cls, *args, **kwargs):
+        _check.keywords(cls.__name__, cls.__init__, kwargs)
+        return super().__new__(cls)
+
+    def __init__(self):
+        pass
+
+    @property
+    def gradient_at(self):
+        return "logits" if self.fuses_softmax else "outputs"
+
+    def __call__(self, outputs, y, weights=None, from_logits=False):
+        where = type(self).__name__
+        outputs = _outputs(where, outputs)
+        weights = None if weights is None else sample_weights(where, weights, len(outputs))
+        return self._compute(outputs, y, weights, bool(from_logits))
+
+    def _compute(self, outputs, y, weights, from_logits):
+        """(value, gradient) from checked outputs and weights."""
+        raise NotImplementedError(f"{type(self).__name__} has no _compute(outputs, y, weights, from_logits)")
+
+    def get_config(self):
+        """The constructor's arguments, ready for JSON."""
+        names = inspect.signature(type(self).__init__).parameters
+        return {name: getattr(self, name) for name in names if name != "self"}
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_config().items())})"
+
+
+# ---- cross-entropy over classes ----
+
+
+class _SoftmaxCrossentropy(Loss):
+    """l = -sum_k t_k log p_k with p = softmax(z); the gradient is the one at z, (p - t) w / N."""
+
+    fuses_softmax = True
+
+    def __init__(self, label_smoothing=0.0):
+        self.label_smoothing = _check.number(type(self).__name__, "label_smoothing", label_smoothing, 0, 1)
+
+    def _compute(self, outputs, y, weights, from_logits):
+        if outputs.ndim != 2 or outputs.shape[1] < 2:
+            required = "outputs must have shape (N, classes) with at least 2 classes"
+            fix = 'One output needs "binary_crossentropy"' if outputs.size == len(outputs) else ""
+            raise ValueError(_check.message(type(self).__name__, required, _check.shape_of(outputs), fix))
+        numbers, rows = self._targets(outputs, y)  # one of both is None
+        gradient, losses = np.empty_like(outputs), np.empty(len(outputs))
+        on, off = 1 - self.label_smoothing, self.label_smoothing / outputs.shape[1]
+        value = kernels.softmax_crossentropy(outputs, numbers, rows, weights, on, off, from_logits, gradient, losses)
+        return value, gradient
+
+
+class SparseCategoricalCrossentropy(_SoftmaxCrossentropy):
+    """Cross-entropy of one right class per sample, fused with softmax: p = softmax(z) over K classes,
+
+        l = -sum_k t_k log p_k,    dL/dz = (p - t) w / N,
+
+    with t_k = (1 - s) [k = y] + s/K for a ``label_smoothing`` s in [0, 1] (Szegedy et al., "Rethinking the Inception
+    Architecture", CVPR 2016, section 7).
+
+    ``outputs`` (N, K), K >= 2: logits z, or probabilities p of a softmax.  ``y`` (N,) or (N, 1): class numbers from 0
+    to K - 1, of any integer kind, bool, or whole floats.  The value is finite for all logits up to 1e30 in size; where
+    the outputs are probabilities they count as at least 1e-7 in the logarithm, as in Keras: no l is above 16.2.
+    """
+
+    name = "sparse_categorical_crossentropy"
+
+    def _targets(self, outputs, y):
+        return labels("SparseCategoricalCrossentropy", y, *outputs.shape), None
+
+
+class CategoricalCrossentropy(_SoftmaxCrossentropy):
+    """Cross-entropy with a row of targets per sample, fused with softmax: SparseCategoricalCrossentropy's formulas with
+
+        t_k = (1 - s) y_k + s/K.
+
+    ``outputs`` (N, K), K >= 2: logits or probabilities.  ``y`` (N, K): one-hot rows, or other numbers >= 0 that sum to
+    1 in every row (within 1e-3).
+    """
+
+    name = "categorical_crossentropy"
+
+    def _targets(self, outputs, y):
+        rows = one_hot("CategoricalCrossentropy", y, *outputs.shape)
+        return None, np.ascontiguousarray(rows, dtype=outputs.dtype)
+
+
+# ---- the mean over the outputs of a sample ----
+
+
+class _Elementwise(Loss):
+    """l = the mean over a sample's M outputs o of f(o, t); the gradient is f'(o, t) w / (N M)."""
+
+    def _kind(self, from_logits):
+        return self.name
+
+    def _target(self, outputs, y):
+        return _like_outputs(type(self).__name__, outputs, y)
+
+    def _compute(self, outputs, y, weights, from_logits):
+        y = self._target(outputs, y)
+        gradient, losses = np.empty_like(outputs), np.empty(len(outputs))
+        s, delta = getattr(self, "label_smoothing", 0.0), getattr(self, "delta", 1.0)
+        o, t, slope = (array.reshape(len(outputs), -1) for array in (outputs, y, gradient))
+        kind = kernels.KINDS[self._kind(from_logits)]
+        value = kernels.elementwise(kind, o, t, weights, 1 - s, s / 2, delta, slope, losses)
+        return value, gradient
+
+
+class MeanSquaredError(_Elementwise):
+    """f(o, t) = (o - t)^2,  f' = 2 (o - t).
+
+    ``outputs`` (N, ...) and ``y`` of the same shape, finite; a last axis of 1 may be left out, and nothing else is
+    broadcast.
+    """
+
+    name = "mean_squared_error"
+
+
+class MeanAbsoluteError(_Elementwise):
+    """f(o, t) = |o - t|,  f' = sign(o - t), which is 0 at 0.
+
+    ``outputs`` (N, ...) and ``y`` of the same shape, finite; a last axis of 1 may be left out.
+    """
+
+    name = "mean_absolute_error"
+
+
+class Huber(_Elementwise):
+    """Squared for small errors d = o - t, linear for large ones (Huber, Annals of Mathematical Statistics 35, 1964):
+
+        f(o, t) = d^2 / 2 for |d| <= delta, else delta (|d| - delta / 2),    f' = d cut to [-delta, delta].
+
+    ``delta`` > 0.  ``outputs`` (N, ...) and ``y`` of the same shape, finite; a last axis of 1 may be left out.
+    """
+
+    name = "huber"
+
+    def __init__(self, delta=1.0):
+        self.delta = _check.number("Huber", "delta", delta, 0, open_low=True)
+
+
+class BinaryCrossentropy(_Elementwise):
+    """Cross-entropy of yes-or-no outputs, one or several (independent) for each sample:
+
+        f(p, t) = -t log p - (1 - t) log(1 - p),    f' = (p - t) / (p (1 - p))    for probabilities p,
+        f(z, t) = log(1 + exp(z)) - t z,            f' = sigmoid(z) - t           for logits z,
+
+    with t = (1 - s) y + s/2 for a ``label_smoothing`` s in [0, 1].  The gradient is the one at the outputs.
+
+    ``outputs`` (N, ...) and ``y`` of the same shape, in [0, 1]; a last axis of 1 may be left out.  Probabilities are
+    cut to [1e-7, 1 - 1e-7] in both formulas, as Keras does for the value; its gradient is zero beyond, ours is not, so
+    that an output that is surely wrong still learns.
+    """
+
+    name = "binary_crossentropy"
+
+    def __init__(self, label_smoothing=0.0):
+        self.label_smoothing = _check.number("BinaryCrossentropy", "label_smoothing", label_smoothing, 0, 1)
+
+    def _kind(self, from_logits):
+        return "binary_logits" if from_logits else "binary_probabilities"
+
+    def _target(self, outputs, y):
+        y = _like_outputs("BinaryCrossentropy", outputs, y)
+        _reject("BinaryCrossentropy", "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
+        return y
+
+
+class FunctionLoss(Loss):
+    """A loss of one's own: ``function(outputs, y) -> (value, gradient)``, both of the mean over the batch.
+
+    ``function`` gets the outputs (N, ...) as they are and ``y`` as a NumPy array; ``gradient`` has the shape of the
+    outputs.  It takes no sample weights, and a model compiled with it cannot store it in a file.
+    """
+
+    def __init__(self, function):
+        self.function = function
+        self.name = getattr(function, "__name__", type(function).__name__)
+
+    def _compute(self, outputs, y, weights, from_logits):
+        where = f"loss {self.name}"
+        if weights is not None:
+            raise ValueError(f"{where}: a loss of your own takes no sample or class weights: weigh inside the function")
+        result = self.function(outputs, np.asarray(y))
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise TypeError(_check.message(where, "the function must return (value, gradient)", _check.kind(result)))
+        value, gradient = result
+        if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "iuf":
+            raise TypeError(_check.message(where, "the value must be one number", _check.kind(value)))
+        gradient = _check.numeric_array(where, "the gradient", gradient)
+        if gradient.shape != outputs.shape:
+            required = f"the gradient must have the shape {outputs.shape} of the outputs"
+            raise ValueError(_check.message(where, required, _check.shape_of(gradient)))
+        return float(value), np.ascontiguousarray(gradient, dtype=outputs.dtype)
+
+
+# ---- by name, and from files ----
+
+_CLASSES = {
+    loss.name: loss
+    for loss in (
+        SparseCategoricalCrossentropy,
+        CategoricalCrossentropy,
+        BinaryCrossentropy,
+        MeanSquaredError,
+        MeanAbsoluteError,
+        Huber,
+    )
+}
+_NAMES = _CLASSES | {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
+
+
+def get(loss):
+    """The Loss for a name ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy",
+    "mean_squared_error" or "mse", "mean_absolute_error" or "mae", "huber"), for a Loss, or for a function
+    ``(outputs, y) -> (value, gradient)``.
+
+    ValueError for a name that does not exist, TypeError for anything else.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, type):
+        fix = f"Did you mean {loss.__name__}()?" if issubclass(loss, Loss) else ""
+        got = _check.Shown(f"the class {loss.__name__}")
+        raise TypeError(_check.message("losses.get", "the loss must be a name, a Loss or a function", got, fix))
+    if callable(loss):
+        return FunctionLoss(loss)
+    return _class(loss)()
+
+
+def to_config(loss):
+    """{"name", "config"} for JSON; None for a loss of one's own, which no file can hold."""
+    if _CLASSES.get(loss.name) is not type(loss):
+        return None
+    return {"name": loss.name, "config": loss.get_config()}
+
+
+def from_config(config):
+    """The Loss that ``to_config`` wrote; ValueError or TypeError for anything else."""
+    if not isinstance(config, dict) or set(config) != {"name", "config"} or not isinstance(config["config"], dict):
+        raise ValueError(_check.message("losses.from_config", 'a dictionary with "name" and "config"', config))
+    return _class(config["name"])(**config["config"])
+
+
+def _class(name):
+    return _NAMES[_check.choice("losses.get", "the loss", name, tuple(_NAMES))]
+
+
+# ---- what is right, and how much it counts: the checks that losses and metrics share ----
+
+
+def labels(where, y, n=None, classes=None):
+    """y of shape (n,) or (n, 1) as int64 class numbers (n,) in [0, classes).
+
+    Whole floats and bool are welcome.  TypeError for text; ValueError for another shape or length, and for a number
+    that is no class, with its index.
+    """
+    y = _numbers(where, y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        fix = 'One-hot rows need "categorical_crossentropy"' if y.ndim == 2 else ""
+        required = "y must be class numbers of shape (N,) or (N, 1)"
+        raise ValueError(_check.message(where, required, _check.shape_of(y), fix))
+    _same_length(where, y, n)
+    limit = _MOST_CLASSES if classes is None else classes
+    wrong = (y < 0) | (y >= limit)
+    if y.dtype.kind == "f":
+        wrong |= np.isnan(y) | (y != np.floor(y))
+    required = f"labels must be whole numbers {'>= 0' if classes is None else f'in [0, {classes - 1}]'}"
+    _reject(where, required, y, wrong)
+    return np.ascontiguousarray(y, dtype=np.int64)
+
+
+def one_hot(where, y, n=None, classes=None):
+    """y as it is, an array (n, classes) of numbers >= 0 whose rows sum to 1 within 1e-3; ValueError if it is not."""
+    y = _numbers(where, y)
+    if y.ndim != 2 or (classes is not None and y.shape[1] != classes):
+        fix = 'Class numbers need "sparse_categorical_crossentropy"' if y.ndim == 1 or y.shape[1:] == (1,) else ""
+        required = f"y must be one-hot rows of shape (N, {'classes' if classes is None else classes})"
+        raise ValueError(_check.message(where, required, _check.shape_of(y), fix))
+    _same_length(where, y, n)
+    _reject(where, "targets must be numbers >= 0", y, ~(y >= 0))
+    sums = y.sum(1, dtype=np.float64)
+    _reject(where, "the targets of a sample must sum to 1", sums, ~(np.abs(sums - 1) <= _ONE_HOT_TOLERANCE))
+    return y
+
+
+def class_numbers(where, y, n=None, classes=None):
+    """int64 class numbers (n,) from labels (n,) or (n, 1), or from one-hot rows (n, classes)."""
+    y = _numbers(where, y)
+    if y.ndim == 2 and y.shape[1] > 1:
+        return one_hot(where, y, n, classes).argmax(1)
+    return labels(where, y, n, classes)
+
+
+def sample_weights(where, weights, n):
+    """``weights`` as a float64 array (n,) of finite numbers."""
+    weights = _check.numeric_array(where, "sample weights", weights)
+    if weights.shape != (n,):
+        required = f"sample weights must have shape ({n},), one for each sample"
+        raise ValueError(_check.message(where, required, _check.shape_of(weights)))
+    _reject(where, "sample weights must be finite", weights, ~np.isfinite(weights))
+    return np.ascontiguousarray(weights, dtype=np.float64)
+
+
+def class_weights(where, y, class_weight):
+    """The weight of every sample's class: float64 (N,).
+
+    ``class_weight`` maps class numbers to weights >= 0; classes that it leaves out weigh 1, as in Keras.  ``y`` (N,) or
+    (N, 1) are class numbers, (N, K) one-hot rows.  ``where`` begins the messages of errors.
+    """
+    if not isinstance(class_weight, dict):
+        required = "class_weight must be a dictionary from class numbers to weights"
+        raise TypeError(_check.message(where, required, _check.kind(class_weight)))
+    numbers = class_numbers(where, y)
+    weights = np.ones(len(numbers))
+    for number, weight in class_weight.items():
+        number = _check.integer(where, "a class of class_weight", number, 0)
+        weights[numbers == number] = _check.number(where, f"the weight of class {number}", weight, 0)
+    return weights
+
+
+def _numbers(where, y):
+    try:
+        return _check.numeric_array(where, "y", y)
+    except TypeError as error:
+        if np.asarray(y).dtype.kind not in "USO":
+            raise
+        hint = "Number the classes from 0, for instance with np.unique(y, return_inverse=True)"
+        raise TypeError(f"{error}. {hint}") from None
+
+
+def _outputs(where, outputs):
+    outputs = _check.numeric_array(where, "outputs", outputs)
+    if outputs.ndim == 0 or outputs.size == 0:
+        raise ValueError(_check.message(where, "outputs must hold at least one sample", _check.shape_of(outputs)))
+    dtype = np.float32 if outputs.dtype.kind == "f" and outputs.dtype.itemsize == 4 else np.float64
+    return np.ascontiguousarray(outputs, dtype=dtype)
+
+
+def _like_outputs(where, outputs, y):
+    """y in the shape and dtype of the outputs; only a last axis of 1 may be there or not."""
+    y = _check.numeric_array(where, "y", y)
+    if y.ndim > 0:
+        _same_length(where, y, len(outputs))
+    if y.shape != outputs.shape and (*y.shape, 1) != outputs.shape and y.shape != (*outputs.shape, 1):
+        required = f"y must have the shape {outputs.shape} of the outputs"
+        raise ValueError(_check.message(where, required, _check.shape_of(y)))
+    with np.errstate(over="ignore"):  # too large for float32: reported just below
+        cast = np.ascontiguousarray(y, dtype=outputs.dtype).reshape(outputs.shape)
+    _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~np.isfinite(cast))
+    return cast
+
+
+def _same_length(where, y, n):
+    if n is not None and len(y) != n:
+        raise ValueError(_check.message(where, f"y must have the {n} samples of the outputs", len(y)))
+
+
+def _reject(where, required, values, wrong):
+    """ValueError with the first value that is wrong and its index."""
+    if wrong.any():
+        place = tuple(int(axis) for axis in np.unravel_index(wrong.argmax(), wrong.shape))
+        index = place[0] if len(place) == 1 else place
+        raise ValueError(_check.message(where, required, _check.Shown(f"{values[place]} at index {index}")))

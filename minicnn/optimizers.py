@@ -1,0 +1,386 @@
+"""Optimisers: how the gradients change the parameters, step by step; and schedules of the learning rate.
+
+An optimiser is bound to the model's flat vectors once (the model does that), and ``step()`` is then one call of one
+kernel: parameters, slots (what the optimiser remembers for every parameter) and the count of steps change together or
+not at all.  The bits of a step do not depend on the number of threads.  With w a parameter, g its gradient and r the
+learning rate, all optimisers share these arguments:
+
+- ``learning_rate`` >= 0: a number, or a schedule, which is asked for the rate of every step.
+- ``weight_decay`` d >= 0 or None: w -= r d w before the update, apart from the gradient ("decoupled", as in Keras;
+  Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019), so that adaptive rates do not scale it.
+- ``clipnorm`` > 0 or None: one norm, sqrt(sum g^2) over *all* trainable parameters; where it is larger, all gradients
+  are multiplied by clipnorm / norm.  This is Keras's ``global_clipnorm`` and torch's ``clip_grad_norm_``; Keras's own
+  ``clipnorm`` clips every variable by itself.  A norm that is not finite is a FloatingPointError that names the
+  parameter, and nothing is changed.  Without ``clipnorm`` no norm is computed, and bad gradients pass unseen.
+
+Wrong kinds of arguments are TypeErrors, values out of range ValueErrors; NaN and infinity are out of every range.
+"""
+
+import bisect
+import inspect
+import math
+import numbers
+
+import numpy as np
+
+from minicnn import _check
+from minicnn._ext import optim as kernels
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "CosineDecay",
+    "ExponentialDecay",
+    "Optimizer",
+    "PiecewiseConstantDecay",
+    "Schedule",
+    "from_config",
+    "get",
+    "to_config",
+]
+
+
+class _Configured:
+    """Something that its constructor's arguments describe; each is an attribute of the same name."""
+
+    def __new__(cls, *args, **kwargs):
+        _check.keywords(cls.__name__, cls.__init__, kwargs)
+        return super().__new__(cls)
+
+    def get_config(self):
+        """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is the same anew."""
+        names = inspect.signature(type(self).__init__).parameters
+        return {name: getattr(self, name) for name in names if name != "self"}
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_config().items())})"
+
+
+# ---- schedules ----
+
+
+class Schedule(_Configured):
+    """A function from the number of steps done to the learning rate of the next one; the first step has number 0.
+
+    A schedule of one's own is a subclass with ``__call__(step) -> rate``; a model file cannot hold it.
+    """
+
+    def __call__(self, step):
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(step)")
+
+
+class ExponentialDecay(Schedule):
+    """rate = initial_learning_rate * decay_rate ^ (step / decay_steps), as in Keras.
+
+    ``initial_learning_rate`` >= 0, ``decay_steps`` >= 1 steps, ``decay_rate`` > 0.  With ``staircase`` the exponent is
+    cut to a whole number.
+    """
+
+    def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False):
+        where = "ExponentialDecay"
+        self.initial_learning_rate = _check.number(where, "initial_learning_rate", initial_learning_rate, 0)
+        self.decay_steps = _check.integer(where, "decay_steps", decay_steps, 1)
+        self.decay_rate = _check.number(where, "decay_rate", decay_rate, 0, open_low=True)
+        self.staircase = _check.boolean(where, "staircase", staircase)
+
+    def __call__(self, step):
+        exponent = step // self.decay_steps if self.staircase else step / self.decay_steps
+        return self.initial_learning_rate * self.decay_rate**exponent
+
+
+class CosineDecay(Schedule):
+    """rate = initial_learning_rate ((1 - alpha) (1 + cos(pi step / decay_steps)) / 2 + alpha), constant afterwards.
+
+    From Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts.  ``initial_learning_rate`` >= 0,
+    ``decay_steps`` >= 1 steps, ``alpha`` in [0, 1]: the share of the rate that is left at the end.
+    """
+
+    def __init__(self, initial_learning_rate, decay_steps, alpha=0.0):
+        self.initial_learning_rate = _check.number("CosineDecay", "initial_learning_rate", initial_learning_rate, 0)
+        self.decay_steps = _check.integer("CosineDecay", "decay_steps", decay_steps, 1)
+        self.alpha = _check.number("CosineDecay", "alpha", alpha, 0, 1)
+
+    def __call__(self, step):
+        progress = min(step, self.decay_steps) / self.decay_steps
+        return self.initial_learning_rate * ((1 - self.alpha) * (1 + math.cos(math.pi * progress)) / 2 + self.alpha)
+
+
+class PiecewiseConstantDecay(Schedule):
+    """rate = values[i] while boundaries[i - 1] < step <= boundaries[i], as in Keras.
+
+    ``boundaries``: steps >= 0, growing; ``values``: rates >= 0, one more than boundaries.
+    """
+
+    def __init__(self, boundaries, values):
+        where = "PiecewiseConstantDecay"
+        for name, value in (("boundaries", boundaries), ("values", values)):
+            if not isinstance(value, list | tuple):
+                raise TypeError(_check.message(where, f"{name} must be a list of numbers", _check.kind(value)))
+        self.boundaries = [_check.integer(where, "a boundary", boundary, 0) for boundary in boundaries]
+        self.values = [_check.number(where, "a value", value, 0) for value in values]
+        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
+            raise ValueError(_check.message(where, "boundaries must grow", self.boundaries))
+        if len(self.values) != len(self.boundaries) + 1:
+            required = f"values must have one more entry than the {len(self.boundaries)} boundaries"
+            raise ValueError(_check.message(where, required, self.values))
+
+    def __call__(self, step):
+        return self.values[bisect.bisect_left(self.boundaries, step)]
+
+
+_SCHEDULES = {schedule.__name__: schedule for schedule in (ExponentialDecay, CosineDecay, PiecewiseConstantDecay)}
+
+
+# ---- optimisers ----
+
+
+class Optimizer(_Configured):
+    """What every optimiser has; see the head of this file for the arguments that all share.
+
+    Attributes: ``learning_rate``, the rate of the next step (assigning a number or a schedule replaces what was there);
+    ``iterations``, the number of steps done; ``slots``, flat arrays by name, in the layout of the flat vectors, empty
+    until ``bind``.  ``copy.deepcopy`` and pickle keep slots and iterations; a copy must be bound anew before it steps.
+    """
+
+    _slot_names: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate, weight_decay, clipnorm):
+        where = type(self).__name__
+        self.learning_rate = learning_rate
+        self.weight_decay = None if weight_decay is None else _check.number(where, "weight_decay", weight_decay, 0)
+        self.clipnorm = None if clipnorm is None else _check.number(where, "clipnorm", clipnorm, 0, open_low=True)
+        self.slots = {}
+        self._excluded = []
+        self._iterations = np.zeros(1, np.int64)
+        self._layout = None  # what the slots belong to: dtype, length, (name, offset, size) of every segment
+        self._bound = None  # parameters, gradients, segments, pieces, squares
+
+    @property
+    def learning_rate(self):
+        if isinstance(self._rate, float):
+            return self._rate
+        where = f"{type(self).__name__}: {type(self._rate).__name__}"
+        return _check.number(where, f"the learning rate of step {self.iterations}", self._rate(self.iterations), 0)
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        if isinstance(rate, dict):
+            rate = _from_config("learning_rate", rate, _SCHEDULES, lambda cls, config: cls(**config))
+        if not isinstance(rate, Schedule):
+            if not isinstance(rate, numbers.Real):
+                required = "learning_rate must be a number >= 0 or a schedule"
+                raise TypeError(_check.message(type(self).__name__, required, _check.kind(rate)))
+            rate = _check.number(type(self).__name__, "learning_rate", rate, 0)
+        self._rate = rate
+
+    @property
+    def iterations(self):
+        return int(self._iterations[0])
+
+    def exclude_from_weight_decay(self, var_names):
+        """Spares every parameter in whose name ("0.bias") one of the strings ``var_names`` occurs from weight decay."""
+        where = f"{type(self).__name__}.exclude_from_weight_decay"
+        if not isinstance(var_names, list | tuple) or not all(isinstance(name, str) for name in var_names):
+            raise TypeError(_check.message(where, "var_names must be a list of strings", _check.kind(var_names)))
+        self._excluded = sorted({*self._excluded, *var_names})
+        if self._bound is not None:
+            self.bind(*self._bound[:3])
+
+    def bind(self, parameters, gradients, segments):
+        """Ties the optimiser to a model's flat vectors (float32 or float64, contiguous, equal lengths).
+
+        ``segments``: a tuple (name, offset, size, trainable, decayed) for every parameter; the rest of the vectors and
+        what is not trainable are never touched.  Slots and iterations are kept if they belong to vectors of this
+        layout, and begin at zero otherwise.
+        """
+        where = f"{type(self).__name__}.bind"
+        for name, vector in (("parameters", parameters), ("gradients", gradients)):
+            if not isinstance(vector, np.ndarray) or vector.ndim != 1 or not vector.flags.c_contiguous:
+                raise TypeError(_check.message(where, f"{name} must be a contiguous vector", _check.kind(vector)))
+            _check.float_dtype(where, vector.dtype)
+        if parameters.dtype != gradients.dtype or parameters.shape != gradients.shape:
+            got = _check.Shown(f"{gradients.dtype} {gradients.shape} and {parameters.dtype} {parameters.shape}")
+            raise ValueError(_check.message(where, "gradients must have dtype and length of parameters", got))
+        layout = (parameters.dtype, parameters.size, [tuple(segment[:3]) for segment in segments])
+        if layout != self._layout:
+            self.slots = {name: np.zeros_like(parameters) for name in self._slot_names}
+            self._iterations = np.zeros(1, np.int64)
+            self._layout = layout
+        pieces = self._pieces(where, parameters.size, segments)
+        self._bound = parameters, gradients, list(segments), pieces, np.empty(len(pieces))
+
+    def _pieces(self, where, length, segments):
+        """The trainable segments, cut into rows (offset, size, decayed, number of the segment) for the kernel."""
+        pieces = []
+        for number, (name, offset, size, trainable, decayed) in enumerate(segments):
+            if not 0 <= offset <= offset + size <= length:
+                required = f"segment {name!r} must lie within the {length} parameters"
+                raise ValueError(_check.message(where, required, (offset, size)))
+            decayed = decayed and not any(part in name for part in self._excluded)
+            for start in range(0, size if trainable else 0, kernels.BLOCK):
+                pieces.append((offset + start, min(kernels.BLOCK, size - start), decayed, number))
+        return np.array(pieces, np.int64).reshape(-1, 4)
+
+    def step(self):
+        """One update of all trainable parameters from the gradients as they are now.
+
+        RuntimeError before ``bind``; FloatingPointError if gradients are clipped and their norm is not finite.
+        """
+        where = f"{type(self).__name__}.step"
+        parameters, gradients, segments, pieces, squares = self._require_bound(where)
+        common = self.weight_decay or 0.0, self.clipnorm or 0.0
+        bad = self._kernel(parameters, gradients, (pieces, squares, self._iterations, self.learning_rate), common)
+        if bad >= 0:
+            required = f"the gradient of {segments[pieces[bad, 3]][0]!r} must have a finite norm to be clipped"
+            got = _check.Shown("NaN, infinity or numbers too large")
+            raise FloatingPointError(_check.message(where, required, got, "Nothing was changed"))
+
+    def _require_bound(self, where):
+        if self._bound is None:
+            raise RuntimeError(f"{where}: the optimizer belongs to no model yet: compile and build one")
+        return self._bound
+
+    def _kernel(self, parameters, gradients, head, tail):
+        """Calls the kernel; ``head`` and ``tail`` are the arguments before and after the optimiser's own."""
+        raise NotImplementedError(f"{type(self).__name__} has no _kernel")
+
+    def get_state(self):
+        """{"iterations": int, and a copy of every slot}: what a resumed run needs besides ``get_config``."""
+        return {"iterations": self.iterations, **{name: slot.copy() for name, slot in self.slots.items()}}
+
+    def set_state(self, state):
+        """Puts back what ``get_state`` gave, for an optimiser bound to vectors of the same layout.
+
+        RuntimeError before ``bind``; ValueError for other names, shapes or dtypes, and then nothing is changed.
+        """
+        where = f"{type(self).__name__}.set_state"
+        self._require_bound(where)
+        wanted = {"iterations", *self.slots}
+        if set(state) != wanted:
+            raise ValueError(_check.message(where, f"the state must have the entries {sorted(wanted)}", sorted(state)))
+        iterations = _check.integer(where, "iterations", state["iterations"], 0)
+        for name, slot in self.slots.items():
+            new = _check.numeric_array(where, name, state[name])
+            if new.shape != slot.shape or new.dtype != slot.dtype:
+                required = f"{name} must be a {slot.dtype} array of shape {slot.shape}"
+                raise ValueError(_check.message(where, required, _check.Shown(f"{new.dtype} of shape {new.shape}")))
+        for name, slot in self.slots.items():
+            slot[...] = state[name]
+        self._iterations[0] = iterations
+
+    def get_config(self):
+        """The constructor's arguments, ready for JSON, and what is excluded from weight decay, if anything is."""
+        config = super().get_config()
+        if isinstance(self._rate, Schedule):
+            config["learning_rate"] = {"name": type(self._rate).__name__, "config": self._rate.get_config()}
+        if self._excluded:
+            config["excluded_from_weight_decay"] = list(self._excluded)
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        """The optimiser that ``get_config`` describes, without slots."""
+        arguments = dict(config)
+        excluded = arguments.pop("excluded_from_weight_decay", [])
+        optimizer = cls(**arguments)
+        optimizer.exclude_from_weight_decay(excluded)
+        return optimizer
+
+    def __getstate__(self):
+        return {**self.__dict__, "_bound": None}
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum: without momentum w -= r g, else
+
+        v = momentum v - r g,    w += v    or, with ``nesterov``,    w += momentum v - r g
+
+    (Polyak 1964; Nesterov's form as in Sutskever et al., ICML 2013, written as in Keras).  ``momentum`` in [0, 1).
+    The slot is "velocity", if there is momentum.
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=None, clipnorm=None):
+        self.momentum = _check.number("SGD", "momentum", momentum, 0, 1, open_high=True)
+        self.nesterov = _check.boolean("SGD", "nesterov", nesterov)
+        self._slot_names = ("velocity",) if self.momentum else ()
+        super().__init__(learning_rate, weight_decay, clipnorm)
+
+    def _kernel(self, parameters, gradients, head, tail):
+        velocity = self.slots.get("velocity")
+        return kernels.sgd(parameters, velocity, gradients, *head, self.momentum, self.nesterov, *tail)
+
+
+class Adam(Optimizer):
+    """Steps scaled by running means of the gradient and of its square (Kingma and Ba, ICLR 2015, end of section 2):
+
+        m += (1 - beta_1) (g - m),    v += (1 - beta_2) (g^2 - v),
+        w -= r sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)    at step t = 1, 2, ...
+
+    ``beta_1`` and ``beta_2`` in [0, 1), ``epsilon`` > 0.  The slots are "m" and "v".
+    """
+
+    _slot_names = ("m", "v")
+
+    def __init__(
+        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=None, clipnorm=None
+    ):
+        where = type(self).__name__
+        self.beta_1 = _check.number(where, "beta_1", beta_1, 0, 1, open_high=True)
+        self.beta_2 = _check.number(where, "beta_2", beta_2, 0, 1, open_high=True)
+        self.epsilon = _check.number(where, "epsilon", epsilon, 0, open_low=True)
+        super().__init__(learning_rate, weight_decay, clipnorm)
+
+    def _kernel(self, parameters, gradients, head, tail):
+        own = self.beta_1, self.beta_2, self.epsilon
+        return kernels.adam(parameters, self.slots["m"], self.slots["v"], gradients, *head, *own, *tail)
+
+
+class AdamW(Adam):
+    """Adam with weight decay by default (Loshchilov and Hutter, ICLR 2019, algorithm 2)."""
+
+    def __init__(
+        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.004, clipnorm=None
+    ):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, clipnorm)
+
+
+# ---- by name, and from files ----
+
+_CLASSES = {optimizer.__name__: optimizer for optimizer in (SGD, Adam, AdamW)}
+
+
+def get(optimizer):
+    """The Optimizer for a name ("sgd", "adam", "adamw", in any case), with default arguments, or for an Optimizer.
+
+    ValueError for a name that does not exist, TypeError for anything else.
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        got = _check.Shown(f"the class {optimizer.__name__}")
+        fix = f"Did you mean {optimizer.__name__}()?"
+        raise TypeError(_check.message("optimizers.get", "the optimizer must be a name or an Optimizer", got, fix))
+    names = {name.lower(): cls for name, cls in _CLASSES.items()}
+    name = optimizer.lower() if isinstance(optimizer, str) else optimizer
+    return names[_check.choice("optimizers.get", "the optimizer", name, tuple(names))]()
+
+
+def to_config(optimizer):
+    """{"name", "config"} for JSON; None if the optimiser or its schedule is of one's own, which no file can hold."""
+    rate = optimizer._rate
+    known = _CLASSES.get(type(optimizer).__name__) is type(optimizer)
+    if not known or (isinstance(rate, Schedule) and _SCHEDULES.get(type(rate).__name__) is not type(rate)):
+        return None
+    return {"name": type(optimizer).__name__, "config": optimizer.get_config()}
+
+
+def from_config(config):
+    """The Optimizer that ``to_config`` wrote; ValueError or TypeError for anything else."""
+    return _from_config("optimizers.from_config", config, _CLASSES, lambda cls, arguments: cls.from_config(arguments))
+
+
+def _from_config(where, config, classes, make):
+    if not isinstance(config, dict) or set(config) != {"name", "config"} or not isinstance(config["config"], dict):
+        raise ValueError(_check.message(where, 'a dictionary with "name" and "config" is required', config))
+    return make(classes[_check.choice(where, "the name", config["name"], tuple(classes))], config["config"])

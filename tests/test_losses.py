@@ -1,0 +1,586 @@
+"""Losses against the float64 twin, against finite differences, and against wrong input."""
+
+import copy
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+import reference
+from compare import assert_close, assert_same_bits, tolerance
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minicnn import losses
+from minicnn._ext import runtime
+
+STEP = 1e-5
+SPARSE, DENSE = losses.SparseCategoricalCrossentropy, losses.CategoricalCrossentropy
+
+
+def uniform(low, high, *shape, seed=0):
+    return np.random.default_rng(seed).uniform(low, high, shape)
+
+
+def one_hot_case(n=6, k=4):
+    """Logits, soft targets and weights: (N, K), (N, K), (N,)."""
+    targets = uniform(0, 1, n, k, seed=1)
+    return 3 * uniform(-1, 1, n, k), targets / targets.sum(1, keepdims=True), uniform(0, 2, n, seed=2)
+
+
+# Every loss on (outputs, y) of shape (N, 3, 2), with from_logits, and its twin in reference.py.
+def apart(*shape):
+    """Errors of both signs that keep clear of 0 and of 1, the corners of MAE and Huber."""
+    size = np.where(uniform(0, 1, *shape, seed=3) < 0.5, uniform(0.1, 0.9, *shape), uniform(1.1, 3, *shape, seed=4))
+    return size * np.where(uniform(0, 1, *shape, seed=5) < 0.5, 1, -1)
+
+
+ELEMENTWISE = {
+    "mse": (losses.MeanSquaredError(), False, reference.mean_squared_error),
+    "mae": (losses.MeanAbsoluteError(), False, reference.mean_absolute_error),
+    "huber": (losses.Huber(), False, reference.huber),
+    "huber2": (losses.Huber(delta=2.0), False, lambda o, y, weights: reference.huber(o, y, 2.0, weights)),
+    "binary": (losses.BinaryCrossentropy(), False, reference.binary_cross_entropy),
+    "binary_logits": (losses.BinaryCrossentropy(), True, reference.sigmoid_binary_cross_entropy),
+}
+
+
+def elementwise_case(name, n=5, shape=(3, 2)):
+    if not name.startswith("binary"):
+        y = uniform(-1, 1, n, *shape, seed=6)
+        return y + apart(n, *shape), y
+    low, high = (-6, 6) if name.endswith("logits") else (0.02, 0.98)
+    return uniform(low, high, n, *shape), uniform(0, 1, n, *shape, seed=1)
+
+
+def central_differences(f, x):
+    gradient = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        value = x[place]
+        x[place] = value + STEP
+        above = f(x)
+        x[place] = value - STEP
+        gradient[place] = (above - f(x)) / (2 * STEP)
+        x[place] = value
+    return gradient
+
+
+# ---- values and gradients ----
+
+
+def test_cross_entropy_by_hand():
+    # Logits (0, log 3) are probabilities (1/4, 3/4).  Labels 1 and 0: l = -log(3/4), -log(1/4).
+    # Value: (log(4/3) + log 4) / 2 = log(16/3) / 2; gradient: (p - one_hot) / 2.
+    logits = np.array([[0.0, math.log(3)]] * 2)
+    for outputs, from_logits in ((logits, True), (np.array([[0.25, 0.75]] * 2), False)):
+        value, gradient = SPARSE()(outputs, [1, 0], from_logits=from_logits)
+        assert isinstance(value, float)
+        assert value == pytest.approx(math.log(16 / 3) / 2, rel=1e-14)
+        assert_close(gradient, [[0.125, -0.125], [-0.375, 0.375]], 1e-14, np.float64)
+
+
+def test_label_smoothing_by_hand():
+    # s = 0.2 over K = 2 makes the targets of label 0 (0.9, 0.1); p = (1/4, 3/4).
+    value, gradient = SPARSE(label_smoothing=0.2)(np.array([[0.25, 0.75]]), [0])
+    assert value == pytest.approx(-0.9 * math.log(0.25) - 0.1 * math.log(0.75), rel=1e-14)
+    assert_close(gradient, [[0.25 - 0.9, 0.75 - 0.1]], 1e-14)
+    # Binary: a label 1 becomes 0.9.
+    value, gradient = losses.BinaryCrossentropy(label_smoothing=0.2)(np.array([[0.25]]), [1])
+    assert value == pytest.approx(-0.9 * math.log(0.25) - 0.1 * math.log(0.75), rel=1e-14)
+    assert_close(gradient, [[(0.25 - 0.9) / (0.25 * 0.75)]], 1e-13)
+
+
+def test_elementwise_by_hand():
+    # Errors d = 0.5 and -3 of one sample.  MSE (0.25 + 9) / 2, gradient 2 d / 2; MAE 3.5 / 2, sign(d) / 2;
+    # Huber with delta 1 (0.125 + 1 (3 - 0.5)) / 2, gradient (0.5, -1) / 2.
+    outputs, y = np.array([[1.5, -2.0]]), [[1, 1]]
+    for name, value, gradient in (
+        ("mse", 4.625, [[0.5, -3]]),
+        ("mae", 1.75, [[0.5, -0.5]]),
+        ("huber", 1.3125, [[0.25, -0.5]]),
+    ):
+        got = losses.get(name)(outputs, y)
+        assert got[0] == pytest.approx(value, rel=1e-15)
+        assert_close(got[1], gradient, 1e-15)
+
+
+def test_mae_and_mse_have_no_slope_where_they_are_zero():
+    for name in ("mae", "mse", "huber"):
+        value, gradient = losses.get(name)(np.ones((2, 3)), np.ones((2, 3)))
+        assert value == 0
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_categorical_cross_entropy(dtype, weighted, smoothing, from_logits):
+    logits, targets, weights = one_hot_case()
+    logits, targets = logits.astype(dtype), targets.astype(dtype)
+    weights = weights if weighted else None
+    outputs = logits if from_logits else reference.softmax(logits).astype(dtype)
+    want = reference.softmax_cross_entropy(logits, reference.smooth(targets.astype(np.float64), smoothing), weights)
+    value, gradient = DENSE(label_smoothing=smoothing)(outputs, targets, weights, from_logits)
+    rtol = tolerance(dtype, logits.shape[1])
+    assert value == pytest.approx(want[0], rel=rtol)
+    assert_close(gradient, want[1], rtol, dtype, scale=1 / len(logits))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_sparse_and_one_hot_labels_are_the_same(smoothing, from_logits):
+    logits, _, weights = one_hot_case()
+    outputs = logits if from_logits else reference.softmax(logits)
+    y = np.array([0, 3, 1, 1, 2, 0])
+    sparse = SPARSE(smoothing)(outputs, y, weights, from_logits)
+    dense = DENSE(smoothing)(outputs, reference.one_hot(y, 4), weights, from_logits)
+    assert sparse[0] == dense[0]
+    assert_same_bits(sparse[1], dense[1])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_fused_gradient_is_the_one_at_the_logits(smoothing, from_logits):
+    logits, targets, weights = one_hot_case()
+    loss = DENSE(smoothing)
+
+    def outputs(z):
+        return z if from_logits else reference.softmax(z)
+
+    gradient = loss(outputs(logits), targets, weights, from_logits)[1]
+    differences = central_differences(lambda z: loss(outputs(z), targets, weights, from_logits)[0], logits)
+    assert loss.gradient_at == "logits"
+    assert loss.fuses_softmax
+    assert_close(gradient, differences, 1e-8)
+
+
+def test_gradient_for_rows_that_sum_to_one_only_nearly():
+    # The derivative of -sum t log p is p sum t - t: exact also where sum t is not exactly 1.
+    logits, targets, _ = one_hot_case()
+    targets = targets * 1.0009
+    gradient = DENSE()(logits, targets, from_logits=True)[1]
+    differences = central_differences(lambda z: DENSE()(z, targets, from_logits=True)[0], logits)
+    assert_close(gradient, differences, 1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise(name, weighted, dtype):
+    loss, from_logits, twin = ELEMENTWISE[name]
+    outputs, y = (array.astype(dtype) for array in elementwise_case(name))
+    weights = uniform(0, 2, len(y)) if weighted else None
+    want = twin(outputs, y, weights=weights)
+    value, gradient = loss(outputs, y, weights, from_logits)
+    assert value == pytest.approx(want[0], rel=tolerance(dtype))
+    assert_close(gradient, want[1], tolerance(dtype), dtype)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_gradient(name):
+    loss, from_logits, _ = ELEMENTWISE[name]
+    outputs, y = elementwise_case(name)
+    weights = uniform(-1, 2, len(y))
+    gradient = loss(outputs, y, weights, from_logits)[1]
+    differences = central_differences(lambda o: loss(o, y, weights, from_logits)[0], outputs)
+    assert loss.gradient_at == "outputs"
+    assert not loss.fuses_softmax
+    assert_close(gradient, differences, 1e-7)
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_binary_smoothing(from_logits):
+    outputs, y = elementwise_case("binary_logits" if from_logits else "binary")
+    twin = reference.sigmoid_binary_cross_entropy if from_logits else reference.binary_cross_entropy
+    want = twin(outputs, y * 0.9 + 0.05)
+    value, gradient = losses.BinaryCrossentropy(0.1)(outputs, y, from_logits=from_logits)
+    assert value == pytest.approx(want[0], rel=1e-13)
+    assert_close(gradient, want[1], 1e-13)
+
+
+@given(
+    st.sampled_from([np.float32, np.float64]), st.integers(1, 40), st.integers(2, 40), st.booleans(), st.booleans()
+)
+def test_cross_entropy_of_many_shapes(dtype, n, k, weighted, from_logits):
+    logits = uniform(-5, 5, n, k, seed=n * 41 + k).astype(dtype)
+    y = np.random.default_rng(k).integers(0, k, n)
+    weights = uniform(0, 2, n) if weighted else None
+    outputs = logits if from_logits else reference.softmax(logits).astype(dtype)
+    want = reference.softmax_cross_entropy(logits, reference.one_hot(y, k), weights)
+    value, gradient = SPARSE()(outputs, y, weights, from_logits)
+    assert value == pytest.approx(want[0], rel=tolerance(dtype, k), abs=tolerance(dtype, k))
+    assert_close(gradient, want[1], tolerance(dtype, k), dtype, scale=2 / n)
+
+
+@given(st.sampled_from(sorted(ELEMENTWISE)), st.integers(1, 40), st.lists(st.integers(1, 12), max_size=3))
+def test_elementwise_of_many_shapes(name, n, shape):
+    loss, from_logits, twin = ELEMENTWISE[name]
+    outputs, y = elementwise_case(name, n, tuple(shape))
+    want = twin(outputs, y, weights=None)
+    value, gradient = loss(outputs, y, from_logits=from_logits)
+    assert value == pytest.approx(want[0], rel=1e-12)
+    assert_close(gradient, want[1], 1e-12)
+
+
+def test_weights_divide_by_the_number_of_samples():
+    # Keras's sum_over_batch_size: weights (2, 0) of two samples with l = 1 and 9 give (2 * 1 + 0 * 9) / 2.
+    outputs, y = np.array([[1.0], [3.0]]), [[0], [0]]
+    value, gradient = losses.MeanSquaredError()(outputs, y, weights=[2, 0])
+    assert value == 1
+    assert_close(gradient, [[2.0], [0.0]], 0)
+    value, gradient = losses.MeanSquaredError()(outputs, y, weights=[-1, 1])
+    assert value == 4
+    assert_close(gradient, [[-1.0], [3.0]], 0)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads():
+    z, y = uniform(-5, 5, 2000, 10).astype(np.float32), np.random.default_rng(0).integers(0, 10, 2000)
+    p = uniform(0.1, 0.9, 2000, 10).astype(np.float32)
+    calls = [
+        lambda: SPARSE(0.1)(z, y, uniform(0, 1, 2000), from_logits=True),
+        lambda: losses.BinaryCrossentropy()(p, p[::-1]),
+    ]
+    for call in calls:
+        results = []
+        for threads in (1, 2, 3):
+            runtime.set_num_threads(threads)
+            results.append(call())
+        for value, gradient in results[1:]:
+            assert value == results[0][0]
+            assert_same_bits(gradient, results[0][1])
+
+
+# ---- the ends of the range ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_extreme_logits(dtype, smoothing):
+    z = np.array([[1e30, -1e30, 0], [-1e30, 1e30, 0], [1e30, 1e30, 1e30]], dtype)
+    for loss, y in ((SPARSE(smoothing), [0, 0, 2]), (DENSE(smoothing), np.eye(3)[[0, 0, 2]])):
+        value, gradient = loss(z, y, from_logits=True)
+        assert math.isfinite(value)
+        assert np.isfinite(gradient).all()
+    # Without smoothing: l = 0, 2e30 and log 3.
+    value, gradient = SPARSE()(z[[0, 2]], [0, 2], from_logits=True)
+    assert value == pytest.approx(math.log(3) / 2, rel=1e-6)
+    assert_close(gradient, [[0, 0, 0], [1 / 6, 1 / 6, -1 / 3]], 1e-6)
+    assert SPARSE()(z[[1]], [0], from_logits=True)[0] == pytest.approx(2e30)
+
+
+def test_logits_keep_small_losses():
+    # p of the right class is 1 in float64, but the loss is log(1 + exp(-40)), nearly exp(-40).
+    assert SPARSE()([[40.0, 0.0]], [0], from_logits=True)[0] == pytest.approx(math.exp(-40), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_impossible_probabilities_are_clipped(dtype):
+    value, gradient = SPARSE()(np.array([[1, 0]], dtype), [1])
+    assert value == pytest.approx(-math.log(1e-7), rel=1e-12)
+    assert_close(gradient, [[1, -1]], 0)
+    value, gradient = losses.BinaryCrossentropy()(np.array([[0, 1, 0, 1]], dtype), [[1, 0, 0, 1]])
+    assert value == pytest.approx((-2 * math.log(1e-7) - 2 * math.log1p(-1e-7)) / 4, rel=1e-6)
+    assert np.isfinite(gradient).all()
+    assert gradient[0, 0] < 0 < gradient[0, 1]  # still learns
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_binary_logits(dtype):
+    z = np.array([[1e30, -1e30, 1e30, -1e30]], dtype)
+    value, gradient = losses.BinaryCrossentropy()(z, [[1, 0, 0, 1]], from_logits=True)
+    assert value == pytest.approx(2e30 / 4, rel=1e-6)
+    assert_close(gradient, [[0, 0, 0.25, -0.25]], 0)
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_nan_outputs_give_nan(from_logits):
+    for k in range(3):
+        outputs = np.full((1, 3), 1 / 3)
+        outputs[0, k] = np.nan
+        if from_logits or k == 0:
+            assert math.isnan(SPARSE()(outputs, [0], from_logits=from_logits)[0])
+        assert math.isnan(losses.BinaryCrossentropy()(outputs, [[0, 1, 1]], from_logits=from_logits)[0])
+        assert math.isnan(losses.MeanSquaredError()(outputs, [[0, 1, 1]])[0])
+
+
+# ---- what is welcome ----
+
+
+@pytest.mark.parametrize("y", [np.array([0, 2, 1], kind) for kind in "bBhHiIlLqQfde"] + [[0, 2, 1], [[0], [2], [1]]])
+def test_kinds_of_labels(y):
+    z = uniform(-1, 1, 3, 3)
+    assert SPARSE()(z, y)[0] == SPARSE()(z, np.array([0, 2, 1]))[0]
+
+
+def test_bool_labels():
+    assert SPARSE()([[0.5, 0.5]] * 2, [True, False])[0] == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "huber", "binary_crossentropy"])
+def test_last_axis_of_one_may_be_left_out_but_nothing_is_broadcast(name):
+    loss, outputs, y = losses.get(name), uniform(0.1, 0.9, 4, 1), np.array([0, 1, 1, 0])
+    value, gradient = loss(outputs, y)
+    assert gradient.shape == (4, 1)
+    assert value == loss(outputs, y[:, None])[0] == loss(outputs[:, 0], y)[0] == loss(outputs[:, 0], y[:, None])[0]
+    for shape in ((1,), (4, 4), (1, 4), (4, 2), (4, 1, 2), ()):
+        with pytest.raises(ValueError, match=r"y must have"):
+            loss(outputs, np.ones(shape))
+
+
+def test_inputs_of_any_layout_are_read_and_never_written():
+    z, y, w = uniform(-1, 1, 6, 4).astype(np.float32), np.array([0, 3, 1, 1, 2, 0]), uniform(0, 1, 6)
+    want = SPARSE()(z, y, w, True)
+    strided = np.zeros((12, 8), np.float32)[::2, ::2]
+    strided[...] = z
+    for outputs in (np.asfortranarray(z), strided, z.astype(">f4")):
+        value, gradient = SPARSE()(outputs, y, w, True)
+        assert value == want[0]
+        assert_same_bits(gradient, want[1])
+    for array in (z, y, w):
+        array.flags.writeable = False
+    again = SPARSE()(z, y, w, True)
+    assert_same_bits(again[1], want[1])
+    assert not np.shares_memory(again[1], want[1])
+
+
+def test_other_kinds_of_outputs_are_computed_in_float64():
+    value, gradient = losses.MeanSquaredError()([[1, 2]], [[0, 0]])
+    assert (value, gradient.dtype) == (2.5, np.float64)
+    assert losses.MeanSquaredError()(np.ones((1, 2), np.float16), [[0, 0]])[1].dtype == np.float64
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "match"),
+    [
+        ([0, 1, 3], ValueError, r"^SparseCategoricalCrossentropy: labels must be whole numbers in \[0, 2\]; got 3 at"),
+        ([0, -1, 5], ValueError, "got -1 at index 1"),
+        ([-100, -100, -100], ValueError, "got -100 at index 0"),
+        ([0, 0.5, 1], ValueError, "got 0.5 at index 1"),
+        ([0, 1, np.nan], ValueError, "got nan at index 2"),
+        ([np.inf, 1, 0], ValueError, "got inf at index 0"),
+        (np.array([0, 2**32, 1]), ValueError, "got 4294967296 at index 1"),
+        (np.array([2**64 - 1, 0, 1], np.uint64), ValueError, "got 18446744073709551615 at index 0"),
+        (["cat", "dog", "cat"], TypeError, r"<U3\. Number the classes from 0, for instance with np.unique"),
+        (np.array([0, 1, None]), TypeError, "dtype object. Number"),
+        (np.array([0j, 1, 2]), TypeError, r"dtype complex128$"),
+        ([0, 1], ValueError, "y must have the 3 samples of the outputs; got 2"),
+        (np.eye(3), ValueError, 'got shape \\(3, 3\\). One-hot rows need "categorical_crossentropy"'),
+        (np.zeros((3, 1, 1)), ValueError, r"y must be class numbers of shape \(N,\) or \(N, 1\)"),
+        (0, ValueError, r"got shape \(\)"),
+        ([[0], [1, 2], [3]], ValueError, "ragged"),
+        (np.ma.array([0, 1, 2], mask=[0, 0, 1]), TypeError, "masked"),
+    ],
+)
+def test_wrong_labels(y, error, match):
+    with pytest.raises(error, match=match):
+        SPARSE()(np.full((3, 3), 1 / 3), y)
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "match"),
+    [
+        ([0, 1], ValueError, 'got shape \\(2,\\). Class numbers need "sparse_categorical_crossentropy"'),
+        ([[0], [1]], ValueError, "Class numbers need"),
+        (np.eye(3)[:2], ValueError, r"one-hot rows of shape \(N, 2\); got shape \(2, 3\)$"),
+        ([[1, 0], [0.5, 0.4]], ValueError, "the targets of a sample must sum to 1; got 0.9 at index 1"),
+        ([[1, 0], [1, 1]], ValueError, "must sum to 1; got 2.0 at index 1"),
+        ([[1, 0], [-0.5, 1.5]], ValueError, r"targets must be numbers >= 0; got -0.5 at index \(1, 0\)"),
+        ([[1, 0], [np.nan, 1]], ValueError, r"got nan at index \(1, 0\)"),
+        (np.eye(2)[[0, 1, 1]], ValueError, "y must have the 2 samples of the outputs; got 3"),
+        ([["a", "b"], ["c", "d"]], TypeError, "Number the classes"),
+    ],
+)
+def test_wrong_targets(y, error, match):
+    with pytest.raises(error, match=match):
+        DENSE()(np.full((2, 2), 0.5), y)
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        ([[0.5], [1.5]], r"BinaryCrossentropy: y must be in \[0, 1\]; got 1.5 at index \(1, 0\)"),
+        ([-1, 1], r"must be in \[0, 1\]; got -1.0 at index"),
+        ([0, np.nan], "y must be finite"),
+    ],
+)
+def test_wrong_binary_targets(y, match):
+    with pytest.raises(ValueError, match=match):
+        losses.BinaryCrossentropy()(np.full((2, 1), 0.5), y)
+
+
+def test_numbers_too_large_for_float32_are_refused():
+    with pytest.raises(ValueError, match=r"y must be finite in float32; got 1e\+39 at index \(0, 1\)"):
+        losses.MeanSquaredError()(np.zeros((1, 2), np.float32), [[1.0, 1e39]])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "match"),
+    [
+        (np.zeros((0, 3)), "outputs must hold at least one sample"),
+        (np.float64(1.0), "outputs must hold at least one sample"),
+        (np.zeros((3, 1)), r'at least 2 classes; got shape \(3, 1\). One output needs "binary_crossentropy"'),
+        (np.zeros(3), "at least 2 classes"),
+        (np.zeros((3, 2, 2)), r"got shape \(3, 2, 2\)$"),
+    ],
+)
+def test_wrong_outputs(outputs, match):
+    with pytest.raises(ValueError, match=match):
+        SPARSE()(outputs, [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "match"),
+    [
+        ([1, 2, 3], ValueError, r"sample weights must have shape \(2,\), one for each sample; got shape \(3,\)"),
+        ([[1], [2]], ValueError, r"got shape \(2, 1\)"),
+        ([1, np.nan], ValueError, "sample weights must be finite; got nan at index 1"),
+        ([np.inf, 1], ValueError, "got inf at index 0"),
+        (["1", "2"], TypeError, "sample weights must be an array of numbers"),
+    ],
+)
+def test_wrong_weights(weights, error, match):
+    with pytest.raises(error, match=match):
+        losses.MeanSquaredError()([[1.0], [2.0]], [1, 2], weights)
+
+
+@pytest.mark.parametrize("make", [SPARSE, DENSE, losses.BinaryCrossentropy])
+def test_wrong_smoothing(make):
+    for value in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match=rf"^{make.__name__}: label_smoothing must be a number in \[0, 1\]"):
+            make(value)
+    for value in ("0.1", None, True):
+        with pytest.raises(TypeError, match="label_smoothing must be a number"):
+            make(label_smoothing=value)
+
+
+def test_wrong_arguments():
+    for value in (0, -1, math.inf):
+        with pytest.raises(ValueError, match="Huber: delta must be a number > 0"):
+            losses.Huber(value)
+    with pytest.raises(TypeError, match=r"got `smoothing`\. Did you mean `label_smoothing`\?"):
+        SPARSE(smoothing=0.1)
+    with pytest.raises(TypeError, match="MeanSquaredError: the keywords are"):
+        losses.MeanSquaredError(delta=1)
+
+
+# ---- class weights ----
+
+
+def test_class_weights():
+    for y in ([0, 2, 1, 2], [[0], [2], [1], [2]], np.eye(3)[[0, 2, 1, 2]], [0.0, 2.0, 1.0, 2.0]):
+        assert_close(losses.class_weights("fit", y, {0: 3, 2: 0.5}), [3, 0.5, 1, 0.5], 0, np.float64)
+    assert_close(losses.class_weights("fit", [[1], [0]], {np.int64(1): 2}), [2.0, 1.0], 0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "y", "error", "match"),
+    [
+        ([1, 2], [0, 1], TypeError, "^fit: class_weight must be a dictionary from class numbers to weights"),
+        ({"0": 1}, [0, 1], TypeError, "a class of class_weight must be a whole number >= 0; got '0'"),
+        ({-1: 1}, [0, 1], ValueError, "a class of class_weight"),
+        ({0: -1}, [0, 1], ValueError, "the weight of class 0 must be a number >= 0; got -1"),
+        ({0: math.nan}, [0, 1], ValueError, "got nan"),
+        ({0: "x"}, [0, 1], TypeError, "the weight of class 0"),
+        ({0: 1}, [0.5, 1], ValueError, "labels must be whole numbers >= 0; got 0.5 at index 0"),
+        ({0: 1}, ["a", "b"], TypeError, "Number the classes"),
+        ({0: 1}, [[0.5, 0.2]], ValueError, "must sum to 1"),
+    ],
+)
+def test_wrong_class_weights(weights, y, error, match):
+    with pytest.raises(error, match=match):
+        losses.class_weights("fit", y, weights)
+
+
+# ---- a loss of one's own ----
+
+
+def test_own_function():
+    def cubed(outputs, y):
+        d = outputs - y
+        return np.abs(d**3).mean(), 3 * d * np.abs(d) / d.size
+
+    loss = losses.get(cubed)
+    value, gradient = loss(np.full((2, 2), 3, np.float32), [[1, 1], [1, 1]])
+    assert (loss.name, loss.gradient_at, loss.fuses_softmax) == ("cubed", "outputs", False)
+    assert (value, type(value)) == (8.0, float)
+    assert_close(gradient, np.full((2, 2), 3.0), 0, np.float32)
+    assert losses.to_config(loss) is None
+    with pytest.raises(ValueError, match="loss cubed: a loss of your own takes no sample or class weights"):
+        loss(np.ones((2, 2)), np.ones((2, 2)), weights=[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "match"),
+    [
+        (1.0, TypeError, r"loss <lambda>: the function must return \(value, gradient\); got 1.0 \(float\)"),
+        ((1.0, np.ones((2, 2)), 3), TypeError, "must return"),
+        ((np.ones(2), np.ones((2, 2))), TypeError, "the value must be one number"),
+        (("1", np.ones((2, 2))), TypeError, "the value must be one number"),
+        ((None, np.ones((2, 2))), TypeError, "the value must be one number"),
+        ((1.0, np.ones(2)), ValueError, r"the gradient must have the shape \(2, 2\) of the outputs; got shape \(2,\)"),
+        ((1.0, "no"), TypeError, "the gradient must be an array of numbers"),
+    ],
+)
+def test_own_function_that_is_wrong(result, error, match):
+    with pytest.raises(error, match=match):
+        losses.get(lambda outputs, y: result)(np.ones((2, 2)), np.ones(2))
+
+
+# ---- names, files, copies ----
+
+NAMES = {
+    "sparse_categorical_crossentropy": SPARSE,
+    "categorical_crossentropy": DENSE,
+    "binary_crossentropy": losses.BinaryCrossentropy,
+    "mean_squared_error": losses.MeanSquaredError,
+    "mse": losses.MeanSquaredError,
+    "mean_absolute_error": losses.MeanAbsoluteError,
+    "mae": losses.MeanAbsoluteError,
+    "huber": losses.Huber,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names(name):
+    loss = losses.get(name)
+    assert type(loss) is NAMES[name]
+    assert type(losses.get(loss.name)) is type(loss)
+    assert losses.get(loss) is loss
+
+
+@pytest.mark.parametrize(
+    "loss", [SPARSE(0.1), DENSE(0.2), losses.BinaryCrossentropy(0.3), losses.Huber(2.5), losses.MeanSquaredError()]
+)
+def test_config_and_copies(loss):
+    for twin in (
+        losses.from_config(json.loads(json.dumps(losses.to_config(loss)))),
+        copy.deepcopy(loss),
+        pickle.loads(pickle.dumps(loss)),
+        type(loss)(**loss.get_config()),
+    ):
+        assert type(twin) is type(loss)
+        assert twin.get_config() == loss.get_config()
+        assert repr(twin) == repr(loss)
+
+
+def test_unknown_losses():
+    with pytest.raises(ValueError, match=r"Did you mean 'sparse_categorical_crossentropy'\?"):
+        losses.get("sparse_categorical_cross_entropy")
+    with pytest.raises(TypeError, match=r"got the class Huber\. Did you mean Huber\(\)\?"):
+        losses.get(losses.Huber)
+    with pytest.raises(TypeError, match="the loss must be"):
+        losses.get(dict)
+    with pytest.raises(TypeError, match="the loss must be one of"):
+        losses.get(None)
+    with pytest.raises(ValueError, match="the loss must be one of"):
+        losses.from_config({"name": "nll", "config": {}})
+    with pytest.raises(TypeError, match="the keywords are delta"):
+        losses.from_config({"name": "huber", "config": {"gamma": 1}})
+    for config in (None, {}, {"name": "mse"}, {"name": "mse", "config": []}, {"name": "mse", "config": {}, "more": 1}):
+        with pytest.raises(ValueError, match='a dictionary with "name" and "config"'):
+            losses.from_config(config)
