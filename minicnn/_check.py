@@ -95,7 +95,7 @@ def float_dtype(where, dtype):
         found = np.dtype(dtype)
     except TypeError:
         found = None
-    if found not in (np.dtype(np.float32), np.dtype(np.float64)) or dtype is None:
+    if found is None or dtype is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(message(where, "dtype must be 'float32' or 'float64'", dtype))
     return found
 

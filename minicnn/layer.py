@@ -95,8 +95,16 @@ class Layer:
     # ---- help for subclasses ----
 
     def add_param(self, name, shape, initializer, rng):
-        """Makes ``params[name]`` with values from ``initializer(shape, rng)`` and ``grads[name]`` with zeros."""
-        self.params[name] = np.ascontiguousarray(initializer(shape, rng), dtype=self.dtype)
+        """Makes ``params[name]`` with values from ``initializer(shape, rng)`` and ``grads[name]`` with zeros.
+
+        When a model is read from a file, ``rng`` is one that hands out the stored arrays: asked here, before anything
+        is allocated, it refuses shapes that the file does not hold (saving.py).
+        """
+        if hasattr(rng, "stored_array"):
+            values = rng.stored_array(f"{self.stream[1]}.{name}", shape, self.dtype)
+        else:
+            values = initializer(shape, rng)
+        self.params[name] = np.ascontiguousarray(values, dtype=self.dtype)
         self.grads[name] = np.zeros(shape, self.dtype)
 
     def check_input(self, x):

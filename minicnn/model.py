@@ -9,9 +9,10 @@ import threading
 
 import numpy as np
 
-from minicnn import _check, layers, losses, optimizers, saving, training
+from minicnn import _check, layers, losses, optimizers, training
 from minicnn._ext import activation as activation_kernel
 from minicnn.layer import Layer
+from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get as get_metric
 
 
@@ -408,7 +409,10 @@ class Sequential:
 
     def get_config(self):
         """The architecture, ready for JSON: what ``from_config`` takes."""
-        entries = [{"layer": type(layer).__name__, "config": layer.get_config()} for layer in self.layers]
+        entries = [
+            {"layer": type(layer).__name__, "config": layer.get_config(), "trainable": bool(layer.trainable)}
+            for layer in self.layers
+        ]
         shape = self.input_shape or self._declared_shape
         return {"seed": self.seed, "dtype": self.dtype.name, "input_shape": shape and list(shape), "layers": entries}
 
@@ -422,31 +426,36 @@ class Sequential:
                 required = "every layer must be one of minicnn's or be given in custom_layers"
                 raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
             chain.append(known[entry["layer"]](**entry["config"]))
+            chain[-1].trainable = bool(entry.get("trainable", True))
         model = cls(chain, seed=config["seed"], dtype=config["dtype"])
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         return model
 
     def compile_config(self):
-        """Optimiser, loss and metrics, ready for JSON; None before ``compile`` or with functions of one's own."""
+        """Optimiser, loss and metrics, ready for JSON; None before ``compile`` or with an optimiser or loss of one's own.
+
+        Metrics of one's own are left out: no training depends on them.
+        """
         if self.optimizer is None:
             return None
-        parts = {"optimizer": self.optimizer, "loss": self.loss_function, "metrics": self.metrics}
-        try:
-            return {
-                key: [part.name for part in value] if key == "metrics" else {"name": value.name, "config": value.get_config()}
-                for key, value in parts.items()
-            }
-        except AttributeError:
+        optimizer, loss = optimizers.to_config(self.optimizer), losses.to_config(self.loss_function)
+        if optimizer is None or loss is None:
             return None
+        named = [metric.name for metric in self.metrics if type(metric) in (Accuracy, TopKAccuracy)]
+        return {"optimizer": optimizer, "loss": loss, "metrics": named}
 
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step."""
+        from minicnn import saving  # here: saving makes models and so imports this module
+
         self._require_built("save")
         saving.save_model(self, path)
 
     @classmethod
     def load(cls, path, custom_layers=None):
         """The model in a file of ``save``.  ``saving.ModelFileError`` for a damaged or foreign one; runs no code from it."""
+        from minicnn import saving
+
         return saving.load_model(path, custom_layers)
 
     def _require_built(self, method):

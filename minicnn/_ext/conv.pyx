@@ -19,7 +19,7 @@ from libc.string cimport memcpy, memset
 
 from minicnn._ext.reshape cimport crop_image, pad_image
 from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, free_scratch,
-                                   multiply_add, real, scratch, team, tiles, use_leaves)
+                                   multiply_add, real, take_scratch, team, tiles, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -149,7 +149,7 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     blocks = team(g.n, cost(&g))
     try:
         if g.padded:
-            pads = <real *> scratch(blocks * g.ph * g.row, sizeof(real))
+            pads = <real *> take_scratch(blocks * g.ph * g.row, sizeof(real))
         for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
             forward_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, pads + b * g.ph * g.row)
     finally:
@@ -220,8 +220,8 @@ cdef void input_gradient_depthwise(const Conv *g, const real *dy, real *dx) noex
 
 cdef void transpose_kernel(const Conv *g, const real *kernel, real *transposed) noexcept nogil:
     """(kh, kw, cg, f) to (kh, kw, groups, fg, cg), so that the channels are the contiguous axis."""
-    cdef Py_ssize_t tap, group, o, c
-    for tap in range(g.kh * g.kw):
+    cdef Py_ssize_t _tap, group, o, c
+    for _tap in range(g.kh * g.kw):
         for group in range(g.groups):
             for o in range(g.fg):
                 for c in range(g.cg):
@@ -242,7 +242,7 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
         return
     g.y, g.dx = <void *> &dy[0, 0, 0, 0], &dx[0, 0, 0, 0]
     blocks, size = team(g.n, cost(&g)), kernel.size
-    memory = <real *> scratch(size + (blocks * g.ph * g.row if g.padded else 0), sizeof(real))
+    memory = <real *> take_scratch(size + (blocks * g.ph * g.row if g.padded else 0), sizeof(real))
     pads = memory + size
     try:
         transpose_kernel(&g, &kernel[0, 0, 0, 0], memory)
@@ -298,7 +298,7 @@ cdef void kernel_gradient_depthwise(const Conv *g, const real *x, const real *dy
 
 def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
                     real[:, :, :, ::1] dkernel not None, real[::1] dbias, geometry):
-    """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None) for dy, the gradient before the activation."""
+    """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None); dy: the gradient before the activation."""
     cdef Conv g
     cdef Py_ssize_t b, chunk, blocks, size = dkernel.size
     cdef real *memory
@@ -312,7 +312,7 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
     g.x, g.y = &x[0, 0, 0, 0], <void *> &dy[0, 0, 0, 0]
     g.chunks = max(1, min(MOST_CHUNKS, g.n, MOST_CHUNK_BYTES // (size * <Py_ssize_t> sizeof(real))))
     blocks = team(g.chunks, cost(&g))
-    memory = <real *> scratch(g.chunks * (size + g.f) + (blocks * g.ph * g.row if g.padded else 0), sizeof(real))
+    memory = <real *> take_scratch(g.chunks * (size + g.f) + (blocks * g.ph * g.row if g.padded else 0), sizeof(real))
     pads = memory + g.chunks * (size + g.f)
     g.partials = memory
     try:

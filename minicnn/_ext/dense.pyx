@@ -10,16 +10,16 @@ one sum in the order of its index: the bits do not depend on the threads.
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.runtime cimport (Tile, chosen_leaves, column_sums, free_scratch, real, scratch, team, tiles,
+from minicnn._ext.runtime cimport (Tile, chosen_leaves, column_sums, free_scratch, real, take_scratch, team, tiles,
                                    use_leaves)
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    PANEL = 32         # columns of W at a time: two vectors of AVX-512
-    DEPTH = 256        # inputs at a time: a packed panel of 32 KB
-    DEPTH_STRIDE = 272 # of packed rows of x: 17 cache lines, so that neighbouring rows use different sets
-    W_ROWS = 112       # rows of W at a time in backward: 8 tiles of 14
+    PANEL = 32          # columns of W at a time: two vectors of AVX-512
+    DEPTH = 256         # inputs at a time: a packed panel of 32 KB
+    DEPTH_STRIDE = 272  # of packed rows of x: 17 cache lines, so that neighbouring rows use different sets
+    W_ROWS = 112        # rows of W at a time in backward: 8 tiles of 14
 
 
 cdef struct Dense:
@@ -81,7 +81,7 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     items = (g.n + g.rows - 1) // g.rows * g.panels
     blocks = team(items, <double> g.n * g.d * g.m / 8)
     size = g.rows * DEPTH_STRIDE + DEPTH * PANEL
-    memory = <real *> scratch(blocks * size, sizeof(real))
+    memory = <real *> take_scratch(blocks * size, sizeof(real))
     try:
         for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
             forward_items[real](&g, items * b // blocks, items * (b + 1) // blocks, memory + b * size)
@@ -148,7 +148,7 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     items = (g.d + W_ROWS - 1) // W_ROWS
     blocks = team(items, <double> g.n * g.d * g.m / 4)
     size = g.n * W_ROWS + g.m * PANEL
-    memory = <real *> scratch(blocks * size, sizeof(real))
+    memory = <real *> take_scratch(blocks * size, sizeof(real))
     try:
         for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
             backward_items[real](&g, items * b // blocks, items * (b + 1) // blocks, memory + b * size)

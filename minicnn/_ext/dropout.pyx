@@ -41,7 +41,9 @@ def words(Py_ssize_t n):
 
 def forward(const real[::1] x not None, uint32_t[::1] keep not None, real[::1] y not None, double scale,
             uint32_t threshold, uint64_t seed, uint32_t step, uint32_t stream):
-    """Draws the mask into ``keep`` (words(N) words; bit i of word i / 32) and sets y = x * scale where it keeps, else 0.
+    """Draws the mask into ``keep`` (words(N) words; element i is bit i % 32 of word i // 32) and applies it:
+
+    y = x * scale where the mask keeps, else 0.
 
     An element is dropped with probability threshold / 65536.
     """

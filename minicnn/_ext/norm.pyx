@@ -4,14 +4,15 @@
 Design: sums run down the columns in blocks of rows that fit the second-level cache, the block's size a function of C
 alone; the blocks' means and squares are merged in order, in double (Chan, Golub and LeVeque, "Updating formulae and a
 pairwise algorithm for computing sample variances", 1979), so that neither threads nor a large mean cost accuracy.
-Items are these blocks.  The last argument of a kernel, its scratch memory, is not needed here but tells float from double.
+Items are these blocks.  The last argument of a kernel, its scratch memory, is not needed here but tells float from
+double.
 """
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 
 from minicnn._ext.runtime cimport (chosen_leaves, column_products, column_squares, column_sums, free_scratch, normalize,
-                                   normalize_grad, real, scratch, team, use_leaves)
+                                   normalize_grad, real, take_scratch, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -77,15 +78,16 @@ cdef void block_products(const Norm *g, Py_ssize_t first, Py_ssize_t last, real 
         memset(sums, 0, g.c * sizeof(real))
         memset(products, 0, g.c * sizeof(real))
         column_sums(<const real *> g.dy + start, sums, rows, g.c)
-        column_products(<const real *> g.x + start, <const real *> g.dy + start, <const real *> g.mean, products, rows, g.c)
+        column_products(<const real *> g.x + start, <const real *> g.dy + start, <const real *> g.mean, products, rows,
+                        g.c)
 
 
 cdef void block_gradient(const Norm *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, start
     for i in range(first, last):
         start = i * g.block * g.c
-        normalize_grad(<const real *> g.x + start, <const real *> g.dy + start, <const real *> g.mean, <const real *> g.a,
-                       <const real *> g.b, <const real *> g.d, <real *> g.y + start,
+        normalize_grad(<const real *> g.x + start, <const real *> g.dy + start, <const real *> g.mean,
+                       <const real *> g.a, <const real *> g.b, <const real *> g.d, <real *> g.y + start,
                        min(g.block, g.rows - i * g.block), g.c)
 
 
@@ -102,7 +104,7 @@ def forward_training(const real[:, ::1] x not None, const real[::1] gamma not No
     cdef Py_ssize_t b, i, j
     cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 2)
     cdef double count, size, center, squares, delta
-    cdef real *memory = <real *> scratch((2 * g.blocks + 2) * g.c, sizeof(real))
+    cdef real *memory = <real *> take_scratch((2 * g.blocks + 2) * g.c, sizeof(real))
     cdef real *a = memory + 2 * g.blocks * g.c
     g.x, g.y, g.first, g.second = &x[0, 0], &y[0, 0], memory, memory + g.blocks * g.c
     g.mean, g.a, g.b = &mean[0], a, <void *> &beta[0]
@@ -133,12 +135,12 @@ def forward(const real[:, ::1] x not None, const real[::1] gamma not None, const
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with given statistics: what eval mode does."""
     cdef Norm g
     describe(&g, x.shape[0], x.shape[1])
-    cdef Py_ssize_t b, i, j
+    cdef Py_ssize_t b, j
     cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 4)
     cdef real *a
     if g.rows == 0:
         return
-    a = <real *> scratch(g.c, sizeof(real))
+    a = <real *> take_scratch(g.c, sizeof(real))
     g.x, g.y, g.mean, g.a, g.b = &x[0, 0], &y[0, 0], <void *> &mean[0], a, <void *> &beta[0]
     try:
         for j in range(g.c):
@@ -162,7 +164,7 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] dy not None, cons
     cdef Py_ssize_t b, i, j
     cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 2)
     cdef double sums, products
-    cdef real *memory = <real *> scratch((2 * g.blocks + 3) * g.c, sizeof(real))
+    cdef real *memory = <real *> take_scratch((2 * g.blocks + 3) * g.c, sizeof(real))
     cdef real *a = memory + 2 * g.blocks * g.c
     g.x, g.dy, g.y, g.first, g.second = &x[0, 0], &dy[0, 0], &dx[0, 0], memory, memory + g.blocks * g.c
     g.mean, g.a, g.b, g.d = <void *> &mean[0], a, a + g.c, a + 2 * g.c

@@ -28,6 +28,7 @@ cdef struct Pool:
 cdef struct Window:             # the part of one window that lies in the image
     Py_ssize_t a0, a1, b0, b1   # taps: rows a0 <= a < a1, columns b0 <= b < b1
     Py_ssize_t pixel            # of tap (0, 0); outside the image where the window begins in the padding
+    double share                # of one tap in the average: 1 / number of taps
 
 
 cdef double cost(const Pool *g) noexcept nogil:
@@ -40,6 +41,7 @@ cdef Window window_at(const Pool *g, Py_ssize_t r, Py_ssize_t q) noexcept nogil:
     v.a0, v.a1 = max(<Py_ssize_t> 0, -row), min(g.kh, g.h - row)
     v.b0, v.b1 = max(<Py_ssize_t> 0, -column), min(g.kw, g.w - column)
     v.pixel = row * g.w + column
+    v.share = 1.0 / ((v.a1 - v.a0) * (v.b1 - v.b0))
     return v
 
 
@@ -102,7 +104,7 @@ cdef void average_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, real 
                 v = window_at(g, r, q)
                 for a in range(v.a0, v.a1):
                     for b in range(v.b0, v.b1):
-                        add_scaled(x + (v.pixel + a * g.w + b) * g.c, (<real> 1) / ((v.a1 - v.a0) * (v.b1 - v.b0)), y, g.c)
+                        add_scaled(x + (v.pixel + a * g.w + b) * g.c, v.share, y, g.c)
                 y += g.c
 
 
@@ -120,7 +122,7 @@ cdef void average_gradient_images(const Pool *g, Py_ssize_t first, Py_ssize_t la
                 v = window_at(g, r, q)
                 for a in range(v.a0, v.a1):
                     for b in range(v.b0, v.b1):
-                        add_scaled(dy, (<real> 1) / ((v.a1 - v.a0) * (v.b1 - v.b0)), dx + (v.pixel + a * g.w + b) * g.c, g.c)
+                        add_scaled(dy, v.share, dx + (v.pixel + a * g.w + b) * g.c, g.c)
                 dy += g.c
 
 

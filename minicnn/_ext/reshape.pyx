@@ -32,7 +32,8 @@ def crop(const real[:, :, :, ::1] y not None, real[:, :, :, ::1] x not None, Py_
     cdef real *target = &x[0, 0, 0, 0]
     cdef int threads = team(n, n * h * row / 4.0)
     for i in prange(n, nogil=True, num_threads=threads, schedule="static"):
-        crop_image(source + i * padded_h * padded_row, padded_h, padded_row, target + i * h * row, h, row, top, left * c)
+        crop_image(source + i * padded_h * padded_row, padded_h, padded_row, target + i * h * row, h, row, top,
+                   left * c)
 
 
 def rescale(const real[::1] x not None, double scale, double offset, real[::1] y not None):

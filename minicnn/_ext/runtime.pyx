@@ -42,7 +42,7 @@ cdef int team(Py_ssize_t items, double work) noexcept nogil:
     return threads if threads > 1 else 1
 
 
-cdef void *scratch(Py_ssize_t count, Py_ssize_t size) except NULL:
+cdef void *take_scratch(Py_ssize_t count, Py_ssize_t size) except NULL:
     # One more line of 64 bytes: up to 63 to align, and the address that malloc gave, just before the aligned one.
     cdef char *raw = NULL
     cdef char *aligned
@@ -126,7 +126,7 @@ def openmp():
 
 def scratch_is_aligned(Py_ssize_t count):
     """For the tests: takes and frees ``count`` bytes of scratch; True if their address is a multiple of 64."""
-    cdef void *memory = scratch(count, 1)
+    cdef void *memory = take_scratch(count, 1)
     cdef bint aligned = (<uintptr_t> memory) % 64 == 0
     free_scratch(memory)
     return aligned

@@ -54,7 +54,7 @@ class Dropout(Layer):
     def forward(self, x, training=False):
         x = self.check_input(x)
         if not training:
-            return self.own(x) if self.mode == "inverted" or self.rate == 0 else x * x.dtype.type(1 - self.rate)
+            return self._evaluate(x)
         self._latest = self.state["step"], x.shape
         if not self._frozen:
             self.state["step"] += 1
@@ -65,6 +65,11 @@ class Dropout(Layer):
         kernel.forward(x.reshape(-1), mask, y.reshape(-1), self._scale(), *self._draw())
         self.keep(len(x), mask)
         return y
+
+    def _evaluate(self, x):
+        if self.mode == "inverted" or self.rate == 0:
+            return self.own(x)
+        return x * x.dtype.type(1 - self.rate) if self.rate < 1 else np.zeros_like(x)  # 0 * inf would be NaN
 
     def backward(self, dy):
         dy, (mask,) = self.check_gradient(dy)

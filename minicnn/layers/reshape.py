@@ -20,12 +20,11 @@ class Reshape(Layer):
         super().__init__(dtype)
         if not isinstance(target_shape, list | tuple):
             raise TypeError(_check.message("Reshape", "target_shape must be a tuple of whole numbers", _check.kind(target_shape)))
-        for axis in target_shape:
-            if axis != -1:
-                _check.integer("Reshape", "every axis of target_shape", axis, 1)
-        if list(target_shape).count(-1) > 1:
+        required = "every axis of target_shape, or -1 for the rest,"
+        axes = [_check.integer("Reshape", required, axis, -1 if axis == -1 else 1) for axis in target_shape]
+        if axes.count(-1) > 1:
             raise ValueError(_check.message("Reshape", "target_shape must have at most one -1", target_shape))
-        self.target_shape = tuple(target_shape)
+        self.target_shape = tuple(axes)
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)

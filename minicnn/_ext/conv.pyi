@@ -1,0 +1,29 @@
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Real = TypeVar("_Real", np.float32, np.float64)
+
+def forward(
+    x: NDArray[_Real],
+    kernel: NDArray[_Real],
+    bias: NDArray[_Real] | None,
+    y: NDArray[_Real],
+    geometry: tuple[int, ...],
+    activation: int = ...,
+    slope: float = ...,
+) -> None: ...
+def backward_input(
+    dy: NDArray[_Real],
+    kernel: NDArray[_Real],
+    dx: NDArray[_Real],
+    geometry: tuple[int, ...],
+) -> None: ...
+def backward_params(
+    x: NDArray[_Real],
+    dy: NDArray[_Real],
+    dkernel: NDArray[_Real],
+    dbias: NDArray[_Real] | None,
+    geometry: tuple[int, ...],
+) -> None: ...
