@@ -50,8 +50,8 @@ class Build(build_ext):
         if msvc:
             compile_args += ["/O2", "/std:c11", "/fp:precise"]
         else:
-            # No -ffast-math, ever (the last flag undoes one from CFLAGS): at link time it would switch subnormal numbers
-            # off in the whole process.  Contraction off: the leaves say themselves where a multiply-add is fused.
+            # No -ffast-math, ever (the last flag undoes one from CFLAGS): at link time it would switch subnormal
+            # numbers off in the whole process.  Contraction off: the leaves say where a multiply-add is fused.
             safe = ["-fno-fast-math"]
             compile_args += ["-O3", "-g0", *safe, "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
             compile_args += ["-fvisibility=hidden"]
@@ -84,7 +84,7 @@ class Build(build_ext):
             return flags
         if wish == "1":
             raise SystemExit("MINICNN_OPENMP=1, but this compiler cannot build OpenMP programs (gcc can)")
-        notice("OpenMP does not work with this compiler: building single-threaded kernels (MINICNN_OPENMP=0 silences this)")
+        notice("this compiler cannot build OpenMP programs: the kernels use one thread (MINICNN_OPENMP=0 says so at once)")
         return [], []
 
     def builds(self, source, compile_args, link_args):
@@ -104,12 +104,16 @@ def extensions():
     headers = [str(path) for path in sorted(EXT.glob("*.h"))]
     macros = [("MINICNN_NO_VECTOR", None)] if os.environ.get("MINICNN_NO_VECTOR") == "1" else []
     return [
-        Extension(f"minicnn._ext.{path.stem}", [str(path)], depends=headers, define_macros=macros, include_dirs=[str(EXT)])
+        Extension(
+            f"minicnn._ext.{path.stem}", [str(path)], depends=headers, define_macros=macros, include_dirs=[str(EXT)]
+        )
         for path in sorted(EXT.glob("*.pyx"))
     ]
 
 
+DIRECTIVES = {"freethreading_compatible": True, "autotestdict": False}
+
 setup(
-    ext_modules=cythonize(extensions(), compiler_directives={"freethreading_compatible": True}, nthreads=0),
+    ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, nthreads=0),
     cmdclass={"build_ext": Build},
 )

@@ -1,3 +1,5 @@
+__pyx_capi__: dict[str, object]  # what other modules cimport
+
 INSTRUCTION_SETS: tuple[str, ...]
 MAX_THREADS: int
 
