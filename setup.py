@@ -103,17 +103,19 @@ class Build(build_ext):
 def extensions():
     headers = [str(path) for path in sorted(EXT.glob("*.h"))]
     macros = [("MINICNN_NO_VECTOR", None)] if os.environ.get("MINICNN_NO_VECTOR") == "1" else []
-    return [
+    modules = [
         Extension(
             f"minicnn._ext.{path.stem}", [str(path)], depends=headers, define_macros=macros, include_dirs=[str(EXT)]
         )
         for path in sorted(EXT.glob("*.pyx"))
     ]
+    return [*modules, Extension(SHARED, [str(EXT / "_cyutility.c")])]
 
 
+SHARED = "minicnn._ext._cyutility"  # Cython's memoryviews, once instead of in every module (generated)
 DIRECTIVES = {"freethreading_compatible": True, "autotestdict": False}
 
 setup(
-    ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, nthreads=0),
+    ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, shared_utility_qualified_name=SHARED),
     cmdclass={"build_ext": Build},
 )

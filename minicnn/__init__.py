@@ -4,6 +4,8 @@
 ``model.py``; for one layer from formula to machine code read ``docs/dropout.md``.
 """
 
+import importlib
+
 try:
     from minicnn._ext.runtime import get_num_threads, set_num_threads
 except ModuleNotFoundError as error:
@@ -15,11 +17,16 @@ except ModuleNotFoundError as error:
         "installed minicnn."
     ) from None
 
-from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers, testing
+from typing import TYPE_CHECKING
+
+from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers
 from minicnn.layer import Layer
 from minicnn.model import Sequential
-from minicnn.saving import ModelFileError
 from minicnn.training import History
+
+if TYPE_CHECKING:
+    from minicnn import saving, testing
+    from minicnn.saving import ModelFileError
 
 __version__ = "0.1.0"
 
@@ -36,10 +43,22 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "saving",
     "set_num_threads",
     "show_versions",
     "testing",
 ]
+
+
+def __getattr__(name):
+    """Modules that many programs never use are imported when they are first asked for: import time matters."""
+    if name == "ModelFileError":
+        from minicnn.saving import ModelFileError
+
+        return ModelFileError
+    if name in ("saving", "testing"):
+        return importlib.import_module(f"minicnn.{name}")
+    raise AttributeError(f"module 'minicnn' has no attribute {name!r}")
 
 
 def show_versions():

@@ -4,7 +4,6 @@ Every message has one shape: ``<Class>[.method]: <what is required>; got <value>
 kind of thing, ValueError for a value or a shape out of range.  ``where`` is the part before the colon.
 """
 
-import difflib
 import inspect
 import math
 import numbers
@@ -83,10 +82,18 @@ def choice(where, name, value, options):
     """``value`` if it is one of the strings ``options``; the error proposes the nearest."""
     if isinstance(value, str) and value in options:
         return value
-    near = difflib.get_close_matches(value, options, 1) if isinstance(value, str) else []
+    near = nearest(value, options)
     error = ValueError if isinstance(value, str) else TypeError
     listed = ", ".join(map(repr, options))
-    raise error(message(where, f"{name} must be one of {listed}", value, f"Did you mean {near[0]!r}?" if near else ""))
+    raise error(message(where, f"{name} must be one of {listed}", value, f"Did you mean {near!r}?" if near else ""))
+
+
+def nearest(word, known):
+    """The one of the strings ``known`` that ``word`` was probably meant to be, or None."""
+    import difflib  # here: only errors need it
+
+    found = difflib.get_close_matches(word, known, 1, 0.5) if isinstance(word, str) else []
+    return found[0] if found else None
 
 
 def float_dtype(where, dtype):
@@ -119,8 +126,8 @@ def keywords(owner, function, given):
     names = [name for name in known if name != "self"]
     for word in given:
         if word not in names:
-            near = difflib.get_close_matches(word, names, 1, 0.5)
-            fix = f"Did you mean `{near[0]}`?" if near else ""
+            near = nearest(word, names)
+            fix = f"Did you mean `{near}`?" if near else ""
             raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))
 
 

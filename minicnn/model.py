@@ -4,7 +4,7 @@ The loop of ``fit`` stands in training.py, files in saving.py; what the layers d
 """
 
 import contextlib
-import hashlib
+import copy
 import threading
 
 import numpy as np
@@ -45,7 +45,7 @@ class Sequential:
         self.stop_training = False
         self._training = False
         self._declared_shape = None
-        self._lock = threading.Lock()
+        self._lock, self._building = threading.Lock(), threading.Lock()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
         for layer in layers:
@@ -84,31 +84,44 @@ class Sequential:
 
     def _build(self, input_shape, rng):
         shape = _check.sample_shape("Sequential.build", input_shape)
-        if self.built:
-            if shape != self.input_shape:
-                raise ValueError(_check.message("Sequential.build", f"input_shape must stay {self.input_shape}", shape))
-            return
-        if not self.layers:
-            raise ValueError("Sequential.build: the model must have at least one layer; got none")
-        self.input_shape = shape
+        with self._building:  # of two threads whose predict comes first, one builds
+            if self.built:
+                if shape != self.input_shape:
+                    required = f"input_shape must stay {self.input_shape}"
+                    raise ValueError(_check.message("Sequential.build", required, shape))
+                return
+            if not self.layers:
+                raise ValueError("Sequential.build: the model must have at least one layer; got none")
+            self._require_own_optimizer("build", self.optimizer)
+            output_shape = self._build_layers(shape, rng)
+            self._flatten()
+            self.input_shape, self.output_shape = shape, output_shape
+            self._bind()
+
+    def _build_layers(self, shape, rng):
+        """Builds one layer after the other and returns the shape of the last output; all of them, or none."""
+        before = [{k: dict(v) if isinstance(v, dict) else v for k, v in vars(layer).items()} for layer in self.layers]
         try:
             for number, layer in enumerate(self.layers):
+                if layer.input_shape is not None:
+                    required = "a layer can stand in one model only"
+                    raise ValueError(_check.message(type(layer).__name__, required, layer, "Make a new one"))
                 layer.stream = (self.seed, number)
                 layer.in_chain = number < len(self.layers) - 1
-                layer.dtype = layer.dtype or self.dtype
+                layer.dtype = self.dtype if layer.dtype is None else layer.dtype
                 if layer.dtype != self.dtype:
                     raise ValueError(_check.message("dtype", f"must be the model's, {self.dtype}", layer.dtype.name))
-                layer.input_shape, before = shape, shape
-                shape = _check.sample_shape("the output of build", layer.build(shape, rng))
-                layer.input_shape, layer.output_shape = before, shape
-        except (ValueError, TypeError) as error:
-            for layer in self.layers:  # as before: none of them built
-                layer.params, layer.grads, layer.input_shape, layer.output_shape = {}, {}, None, None
-            self.input_shape = None
-            raise type(error)(f"Sequential.build: layer {number}: {error}") from None
-        self.output_shape = shape
-        self._flatten()
-        self._bind()
+                output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
+                layer.input_shape, layer.output_shape = shape, output_shape
+                shape = output_shape
+        except BaseException as error:
+            for layer, attributes in zip(self.layers, before, strict=True):
+                vars(layer).clear()
+                vars(layer).update(attributes)
+            if type(error) in (ValueError, TypeError):
+                raise type(error)(f"Sequential.build: layer {number}: {error}") from error
+            raise
+        return shape
 
     def _flatten(self):
         """Moves all parameters and gradients into one flat vector each; the layers keep views of their parts."""
@@ -125,6 +138,13 @@ class Sequential:
                 view[...] = arrays[key]
                 arrays[key] = view
         self.parameters, self.gradients = flat["params"], flat["grads"]
+
+    def _require_own_optimizer(self, method, optimizer):
+        """An optimiser steps where it is bound: with two models it would leave the first one as it is, in silence."""
+        bound = None if optimizer is None else optimizer._bound
+        if bound is not None and bound[0] is not self.parameters:
+            required = "an optimizer can train one model only"
+            raise ValueError(_check.message(f"Sequential.{method}", required, optimizer, "Make a new one"))
 
     def _bind(self):
         if self.optimizer is not None and self.built:
@@ -168,7 +188,8 @@ class Sequential:
 
     def forward(self, x, training=None):
         """The output (N, *output_shape) for a batch x; ``training`` None takes the model's mode."""
-        return self._forward(self._cast(self._inputs("forward", x)), self._training if training is None else bool(training))
+        mode = self._training if training is None else _check.boolean("Sequential.forward", "training", training)
+        return self._forward(self._cast(self._inputs("forward", x)), mode)
 
     __call__ = forward
 
@@ -206,8 +227,10 @@ class Sequential:
             raise RuntimeError("Sequential.loss: needs compile(optimizer, loss) before it")
         value, gradient = self.loss_function(outputs, y, sample_weight, from_logits=self.outputs_are_logits)
         if self._ends_in("softmax") and not self.loss_function.fuses_softmax:
-            rows, flat = np.ascontiguousarray(outputs, gradient.dtype), (-1, gradient.shape[-1])
-            activation_kernel.softmax_backward(rows.reshape(flat), gradient.reshape(flat), gradient.reshape(flat))
+            at_outputs, flat = gradient, (-1, gradient.shape[-1])
+            gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
+            probabilities = np.ascontiguousarray(outputs, gradient.dtype).reshape(flat)
+            activation_kernel.softmax_backward(probabilities, at_outputs.reshape(flat), gradient.reshape(flat))
         return value, gradient
 
     @property
@@ -223,12 +246,15 @@ class Sequential:
     def compile(self, optimizer="sgd", loss=None, metrics=None):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
-        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.
+        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.  What is
+        ``trainable`` is looked up here: compile again after changing it.  ValueError for an optimiser that trains
+        another model.
         """
         if loss is None:
             raise ValueError("Sequential.compile: loss must be given, such as 'sparse_categorical_crossentropy'; got None")
         metrics = [metrics] if isinstance(metrics, str) else metrics or []
         chosen = optimizers.get(optimizer), losses.get(loss), [get_metric(metric) for metric in metrics]
+        self._require_own_optimizer("compile", chosen[0])
         self.optimizer, self.loss_function, self.metrics = chosen
         self._bind()
 
@@ -297,8 +323,7 @@ class Sequential:
         if not self.built:
             if x.ndim < 1:
                 raise ValueError(_check.message(where, "x must have a batch axis", _check.shape_of(x)))
-            wants_image = self._declared_shape is None and x.ndim == 3 and self._first_ndim() == 3
-            self.build(self._declared_shape or (x.shape[1:] + (1,) if wants_image else x.shape[1:]))
+            self._build_for(x)
         if x.shape[1:] + (1,) == self.input_shape and x.ndim == len(self.input_shape):
             x = x[..., None]
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
@@ -308,12 +333,13 @@ class Sequential:
             raise ValueError(_check.message(where, wanted, _check.shape_of(x), fix))
         return x
 
-    def _first_ndim(self):
-        """The axes that the first layer wants that does not just keep the shape."""
-        for layer in self.layers:
-            if layer.input_ndim is not None or type(layer).build is not Layer.build:
-                return layer.input_ndim
-        return None
+    def _build_for(self, x):
+        try:
+            self.build(x.shape[1:] if self._declared_shape is None else self._declared_shape)
+        except ValueError:
+            if self._declared_shape is not None or x.ndim != 3:
+                raise
+            self.build((*x.shape[1:], 1))  # what is no chain for (N, H, W) may be one for grey images
 
     def _cast(self, x):
         return np.ascontiguousarray(x, dtype=self.dtype)
@@ -344,6 +370,8 @@ class Sequential:
         """
         self._require_built("load_state_dict")
         where = "Sequential.load_state_dict"
+        if not hasattr(d, "keys"):
+            raise TypeError(_check.message(where, "d must be a dictionary of arrays", _check.kind(d)))
         targets = {name: layer.params[key] for name, layer, key in self._named_parameters()}
         targets.update({name: layer.state[key] for name, layer, key in self._named_states()})
         missing, unknown = [n for n in targets if n not in d], [n for n in d if n not in targets]
@@ -368,6 +396,8 @@ class Sequential:
     def set_weights(self, weights):
         """Takes the list of ``get_weights``."""
         names = list(self.state_dict())
+        if not isinstance(weights, list | tuple):
+            raise TypeError(_check.message("Sequential.set_weights", "needs a list of arrays", _check.kind(weights)))
         if len(weights) != len(names):
             raise ValueError(_check.message("Sequential.set_weights", f"needs {len(names)} arrays", len(weights)))
         self.load_state_dict(dict(zip(names, weights, strict=True)))
@@ -379,6 +409,8 @@ class Sequential:
 
     def fingerprint(self):
         """SHA-256 over name, shape, dtype and values of ``state_dict``, in hexadecimal: equal for equal bits."""
+        import hashlib  # here: it takes as long to import as all layers
+
         digest = hashlib.sha256()
         for name, array in self.state_dict().items():
             digest.update(f"{name} {array.shape} {array.dtype.name}\n".encode())
@@ -465,14 +497,19 @@ class Sequential:
             raise RuntimeError(f"Sequential.{method}: needs build(input_shape), fit, predict or forward before it")
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "parameters", "gradients")}
+        left_out = ("_lock", "_building", "parameters", "gradients")
+        return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._lock, self.parameters, self.gradients = threading.Lock(), None, None
+        self._lock, self._building = threading.Lock(), threading.Lock()
+        self.parameters = self.gradients = None
         if self.built:
             self._flatten()
             self._bind()
+
+    def __copy__(self):
+        return copy.deepcopy(self)  # two models cannot share their layers
 
     def __repr__(self):
         return f"Sequential([{', '.join(map(repr, self.layers))}], seed={self.seed}, dtype={self.dtype.name!r})"
