@@ -53,7 +53,7 @@ class Callback:
 class _Monitor(Callback):
     """Knows whether the watched number of this epoch is the best so far."""
 
-    def __init__(self, monitor, mode, min_delta=0.0, baseline=None):
+    def __init__(self, monitor, mode, min_delta=0.0):
         name = type(self).__name__
         if not isinstance(monitor, str):
             raise TypeError(_check.message(name, "monitor must be the name of a log", _check.kind(monitor)))
@@ -62,21 +62,21 @@ class _Monitor(Callback):
             mode = "max" if "acc" in monitor else "min"
         self.monitor, self.mode = monitor, mode
         self.min_delta = _check.number(name, "min_delta", min_delta, 0)
-        self.baseline = None if baseline is None else _check.number(name, "baseline", baseline)
         self._forget()
 
     def _forget(self):
-        worst = math.inf if self.mode == "min" else -math.inf
-        self.best = worst if self.baseline is None else self.baseline
+        self.best = math.inf if self.mode == "min" else -math.inf
+
+    def _beats(self, value, other):
+        return value < other - self.min_delta if self.mode == "min" else value > other + self.min_delta
 
     def _improved(self, logs):
         if self.monitor not in (logs or {}):
             required = f"the logs must have {self.monitor!r} (val_... needs validation data)"
             raise ValueError(_check.message(type(self).__name__, required, sorted(logs or {})))
-        value = logs[self.monitor]
-        better = value < self.best - self.min_delta if self.mode == "min" else value > self.best + self.min_delta
+        better = self._beats(logs[self.monitor], self.best)
         if better:
-            self.best = value
+            self.best = logs[self.monitor]
         return better
 
 
@@ -84,9 +84,13 @@ class EarlyStopping(_Monitor):
     """Ends training when the watched number has not improved for ``patience`` epochs.
 
     - ``monitor``: the name of a log; ``mode``: "min", "max", or "auto": max if the name holds "acc".
-    - ``min_delta``: an improvement by less does not count; ``baseline``: a number that has to be beaten at first.
+    - ``min_delta``: an improvement by less does not count.
     - ``patience``: epochs without improvement before the end, >= 0; counted from epoch ``start_from_epoch``.
+    - ``baseline``: improvements that do not beat this number as well do not start the count anew (but, as in Keras, an
+      epoch that improves on the best so far is never the last).
     - ``restore_best_weights``: put the weights of the best epoch back when training ends, early or not.
+
+    ``best``, ``best_epoch`` and ``stopped_epoch`` (0 if training was not ended early) say what happened.
     """
 
     def __init__(
@@ -99,26 +103,29 @@ class EarlyStopping(_Monitor):
         restore_best_weights=False,
         start_from_epoch=0,
     ):
-        super().__init__(monitor, mode, min_delta, baseline)
+        super().__init__(monitor, mode, min_delta)
+        self.baseline = None if baseline is None else _check.number("EarlyStopping", "baseline", baseline)
         self.patience = _check.integer("EarlyStopping", "patience", patience, 0)
         self.restore_best_weights = _check.boolean("EarlyStopping", "restore_best_weights", restore_best_weights)
         self.start_from_epoch = _check.integer("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
+        self.on_train_begin()
 
     def on_train_begin(self, logs=None):
         self._forget()
-        self.best_epoch = self.stopped_epoch = None
+        self.best_epoch = self.stopped_epoch = 0
         self._waited, self._weights = 0, None
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch < self.start_from_epoch:
             return
+        self._waited += 1
         if self._improved(logs):
-            self.best_epoch, self._waited = epoch, 0
+            self.best_epoch = epoch
             if self.restore_best_weights:
                 self._weights = self.model.state_dict()
-            return
-        self._waited += 1
-        if self._waited >= self.patience:
+            if self.baseline is None or self._beats(self.best, self.baseline):
+                self._waited = 0
+        elif self._waited >= self.patience:
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
@@ -131,9 +138,10 @@ class ModelCheckpoint(_Monitor):
     """Saves the model after every epoch, or after those that improve on the best.
 
     - ``filepath``: may hold ``{epoch}`` (counted from 1, as Keras does) and any log: "run/{epoch:02d}-{val_loss:.3f}.npz".
-    - ``save_best_only``: only when ``monitor`` has improved; ``mode`` as in EarlyStopping.
+    - ``save_best_only``: only when ``monitor`` has improved on the best so far, that of earlier ``fit`` calls included;
+      ``mode`` as in EarlyStopping.
 
-    Each file replaces its predecessor in one step.
+    A folder that is missing is made.  Each file replaces its predecessor in one step.
     """
 
     def __init__(self, filepath, monitor="val_loss", save_best_only=False, mode="auto"):
@@ -146,9 +154,10 @@ class ModelCheckpoint(_Monitor):
             return
         try:
             path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
-        except KeyError as error:
-            required = f"filepath must name epoch or one of the logs {sorted(logs or {})}"
-            raise ValueError(_check.message("ModelCheckpoint", required, error.args[0])) from None
+        except (KeyError, IndexError, ValueError) as error:
+            required = f"filepath must be a format for epoch or one of the logs {sorted(logs or {})}"
+            raise ValueError(_check.message("ModelCheckpoint", required, self.filepath)) from error
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         self.model.save(path)
 
 
@@ -198,7 +207,7 @@ class LearningRateScheduler(Callback):
             required = "schedule must be a function (epoch, rate) -> rate"
             raise TypeError(_check.message("LearningRateScheduler", required, _check.kind(schedule)))
         self.schedule = schedule
-        self._takes_rate = len(inspect.signature(schedule).parameters) > 1
+        self._takes_rate = _takes(schedule, 0, 0.1)
 
     def on_epoch_begin(self, epoch, logs=None):
         optimizer = self.model.optimizer
@@ -210,3 +219,11 @@ class LearningRateScheduler(Callback):
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
             logs["learning_rate"] = self.model.optimizer.learning_rate
+
+
+def _takes(function, *arguments):
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True

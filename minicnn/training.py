@@ -63,7 +63,9 @@ def fit(
     comparable with the validation's, which are computed with nothing dropped.
 
     Raises RuntimeError before ``compile`` or when the model is being trained already; ValueError and TypeError for bad
-    arguments, before anything is changed; FloatingPointError, with the step and the layer, if the loss is not finite.
+    arguments, before anything is changed.  What only a step can show ends training there, and the step changes nothing:
+    ValueError, with the sample, for a number in x that is not finite; FloatingPointError, with the step and the layer,
+    if the loss is not finite.
     """
     _require_compiled(model, "fit")
     batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
@@ -71,14 +73,15 @@ def fit(
     epochs = _check.integer("Sequential.fit", "epochs", epochs, 0)
     x, y, weights = _samples(model, "fit", x, y, sample_weight, class_weight)
     (x, y, weights), validation = _split(model, x, y, weights, validation_split, validation_data)
-    hooks = _Hooks(model, callbacks, {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size)})
+    hooks = _Hooks(callbacks, {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size)})
     progress = _progress(verbose, hooks.params)
-    history = model.history = History()
     before = model.training
     with model._exclusive("fit"), progress:
+        history = model.history = History()
         try:
             model.train()
             model.stop_training = False
+            hooks.attach(model)
             hooks.call("on_train_begin")
             logs = {}
             for epoch in range(initial_epoch, epochs):
@@ -107,9 +110,9 @@ def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress):
     for step, start in enumerate(range(0, len(x), batch_size)):
         chosen = order[start : start + batch_size]
         hooks.call("on_train_batch_begin", step)
-        place = f"step {step} of epoch {epoch}"
+        place = f"Sequential.fit: step {step} of epoch {epoch}"
         w = None if weights is None else weights[chosen]
-        value, outputs = _step(model, model._cast(x[chosen]), y[chosen], w, place)
+        value, outputs = _step(model, _finite(model, x, chosen, place), y[chosen], w, place)
         mean.update(value, outputs, y[chosen], w)
         logs = mean.result()
         progress.step(epoch, logs)
@@ -121,11 +124,22 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of this batch.  Raises like fit."""
     _require_compiled(model, "train_on_batch")
     x, y, weights = _samples(model, "train_on_batch", x, y, sample_weight, class_weight)
+    place = "Sequential.train_on_batch"
     with model._exclusive("train_on_batch"):
         mean = _Means(model)
-        value, outputs = _step(model, model._cast(x), y, weights, "train_on_batch")
+        value, outputs = _step(model, _finite(model, x, np.arange(len(x)), place), y, weights, place)
         mean.update(value, outputs, y, weights)
         return mean.result()
+
+
+def _finite(model, x, chosen, place):
+    """The samples ``chosen`` of x in the model's dtype; ValueError with the first of them that is not finite in it."""
+    with np.errstate(over="ignore"):  # too large for float32: reported just below
+        batch = model._cast(x[chosen])
+    if x.dtype.kind == "f" and not np.isfinite(batch).all():
+        first = chosen[np.argwhere(~np.isfinite(batch))[0, 0]]
+        raise ValueError(f"{place}: x must be finite in {model.dtype}; got NaN or infinity in sample {first}")
+    return batch
 
 
 def _step(model, x, y, weights, place):
@@ -161,18 +175,14 @@ def _restore_state(state, before):
 def _not_finite(model, x, value, place):
     """Where a loss that is NaN or infinite came from: the first layer whose output is not finite."""
     culprit = "the loss itself: all layers give finite numbers"
-    if not np.isfinite(x).all():
-        culprit = f"the input, sample {int(np.argwhere(~np.isfinite(x))[0][0])} of the batch"
-    else:
-        with np.errstate(all="ignore"):
-            for number, layer in enumerate(model.layers):
-                x = layer.forward(x, training=False)
-                if not np.isfinite(x).all():
-                    culprit = f"the output of layer {number}, {type(layer).__name__}"
-                    break
+    with np.errstate(all="ignore"):
+        for number, layer in enumerate(model.layers):
+            x = layer.forward(x, training=False)
+            if not np.isfinite(x).all():
+                culprit = f"the output of layer {number}, {type(layer).__name__}"
+                break
     fix = "Lower the learning rate, or set the optimiser's clipnorm"
-    required = f"the loss must stay finite ({place}); first not finite: {culprit}"
-    return _check.message("Sequential.fit", required, value, fix)
+    return _check.message(place, f"the loss must stay finite; first not finite: {culprit}", value, fix)
 
 
 def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
@@ -215,6 +225,12 @@ class _Means:
 
 # ---- arguments ----
 
+# Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
+CHECKS_OF_TARGETS = {
+    losses.SparseCategoricalCrossentropy: losses.labels,
+    losses.CategoricalCrossentropy: losses.one_hot,
+}
+
 
 def _require_compiled(model, method):
     if model.optimizer is None:
@@ -224,15 +240,20 @@ def _require_compiled(model, method):
 def _samples(model, method, x, y, sample_weight, class_weight):
     """x, y and the weights of the samples as arrays of one length, at least 1; weights None where there are none."""
     where = f"Sequential.{method}"
-    y = np.asarray(y)
+    if np.ma.is_masked(y):
+        raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
+    x, y = _check.numeric_array(where, "x", x), np.asarray(y)
     if y.ndim < 1:
         raise ValueError(_check.message(where, "y must have a batch axis", _check.shape_of(y)))
-    x = model._inputs(method, x)
-    if len(x) != len(y):
+    if x.ndim and len(x) != len(y):
         lengths = _check.Shown(f"{len(x)} and {len(y)}")
         raise ValueError(_check.message(where, "x and y must have the same number of samples", lengths))
-    if not len(x):
+    if not len(y):
         raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
+    x = model._inputs(method, x)
+    check = CHECKS_OF_TARGETS.get(type(model.loss_function))
+    if check and len(model.output_shape) == 1 and model.output_shape[0] > 1:
+        check(where, y, len(y), model.output_shape[0])
     weights = None
     if sample_weight is not None:
         weights = losses.sample_weights(where, sample_weight, len(x))
@@ -266,15 +287,19 @@ def _split(model, x, y, weights, fraction, data):
 class _Hooks:
     """The callbacks of one ``fit``."""
 
-    def __init__(self, model, given, params):
+    def __init__(self, given, params):
+        required = "callbacks must be a list of minicnn.callbacks.Callback objects"
+        if given is not None and not isinstance(given, list | tuple):
+            raise TypeError(_check.message("Sequential.fit", required, _check.kind(given)))
         self.params, self.all = params, list(given or [])
         for callback in self.all:
             if not isinstance(callback, callbacks.Callback):
-                required = "callbacks must be a list of minicnn.callbacks.Callback objects"
                 raise TypeError(_check.message("Sequential.fit", required, _check.kind(callback)))
+
+    def attach(self, model):
         for callback in self.all:
+            callback.set_params(self.params)
             callback.set_model(model)
-            callback.set_params(params)
 
     def call(self, hook, *arguments):
         for callback in self.all:
@@ -288,8 +313,8 @@ def _progress(verbose, params):
     if isinstance(verbose, bool) or verbose not in ("auto", 0, 1, 2):
         raise ValueError(_check.message("Sequential.fit", "verbose must be 'auto', 0, 1 or 2", verbose))
     if verbose == "auto":
-        verbose = 1 if sys.stderr is not None and sys.stderr.isatty() else 2
-    return (_Silent, _Bar, _Lines)[verbose](params)
+        verbose = 0 if sys.stderr is None else 1 if sys.stderr.isatty() else 2
+    return (_Silent, _Bar, _Lines)[int(verbose)](params)
 
 
 class _Silent(contextlib.AbstractContextManager):

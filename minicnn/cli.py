@@ -1,0 +1,389 @@
+"""The command line: ``minicnn train | evaluate | predict | summary | info``, also as ``python -m minicnn``.
+
+Results go to stdout, progress and errors to stderr.  Exit status: 0 done, 1 failed (one line says why), 2 wrong usage,
+130 after Ctrl-C, when what has been trained is saved.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import minicnn
+from minicnn import datasets, layers, optimizers, saving
+from minicnn.callbacks import Callback
+
+# ---- what ``train`` trains: the architectures, and the settings where no option says otherwise ----
+
+
+def digits_cnn(dropout):
+    """For 8 x 8 grey values in [0, 1]; ``dropout`` is the rate before the last layer, half of it after the pooling."""
+    return [
+        layers.Conv2D(16, 3, padding="same", activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Dropout(dropout / 2),
+        layers.Conv2D(32, 3, padding="same", activation="relu"),
+        layers.Flatten(),
+        layers.Dense(128, activation="relu"),
+        layers.Dropout(dropout),
+        layers.Dense(10, activation="softmax"),
+    ]
+
+
+def mnist_cnn(dropout):
+    """For 28 x 28 grey values 0 to 255; ``dropout`` as in ``digits_cnn``."""
+    return [
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(32, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Conv2D(64, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Dropout(dropout / 2),
+        layers.Flatten(),
+        layers.Dense(128, activation="relu"),
+        layers.Dropout(dropout),
+        layers.Dense(10, activation="softmax"),
+    ]
+
+
+class Task(NamedTuple):
+    """A data set with its network; ``settings`` are the options of ``train`` by name."""
+
+    network: Any
+    image: tuple
+    settings: dict
+
+
+TASKS = {
+    "digits": Task(
+        digits_cnn, (8, 8, 1), {"epochs": 30, "batch_size": 32, "lr": 0.05, "momentum": 0.9, "dropout": 0.5, "seed": 0}
+    ),
+    "mnist": Task(
+        mnist_cnn, (28, 28, 1), {"epochs": 5, "batch_size": 64, "lr": 0.05, "momentum": 0.9, "dropout": 0.5, "seed": 0}
+    ),
+}
+SETTINGS = ("data", *TASKS["digits"].settings)
+LOSS = "sparse_categorical_crossentropy"
+
+
+# ---- train ----
+
+
+def train(options):
+    """Trains the task's network with dropout, then the same network at rate 0, and prints both test results."""
+    begin = time.perf_counter()
+    run = Run(options)
+    (x, y), test = _load_data(run.settings["data"], options.data_dir)
+    model, history = run.train("", run.settings["dropout"], x, y, saved_as="model.npz")
+    result = _test(model, test) | {"fingerprint": model.fingerprint()}
+    without = result
+    if run.settings["dropout"] > 0:
+        plain, _ = run.train("-without-dropout", 0.0, x, y)
+        without = _test(plain, test) | {"fingerprint": plain.fingerprint()}
+    report = {
+        **result,
+        "epochs": len(history.get("loss", [])),
+        "seconds": round(time.perf_counter() - begin, 3),
+        "model": run.path("model.npz"),
+        "history": run.path("history.json"),
+        "data": run.settings["data"],
+        "dropout": run.settings["dropout"],
+        "seed": run.settings["seed"],
+        "without_dropout": without,
+    }
+    _print(json.dumps(report) if options.json else _table(report, len(x), len(test[0])))
+
+
+def _table(report, n, n_test):
+    named = [(f"with dropout {report['dropout']:g}", report), ("at rate 0", report["without_dropout"])]
+    rows = [f"{name:<20} {part['loss']:9.4f}  {100 * part['accuracy']:12.2f} %" for name, part in named]
+    return "\n".join([
+        f"{report['data']}: {n:,} training and {n_test:,} test images, {report['epochs']} epochs, "
+        f"{report['seconds']:.1f} s",
+        "",
+        f"{'':<20} test loss   test accuracy",
+        *rows[: 2 if report["dropout"] > 0 else 1],
+        "",
+        f"saved: {report['model']}, {report['history']}",
+    ])  # fmt: skip
+
+
+class Run:
+    """The folder of a training run: its settings, its checkpoints and what comes out of it."""
+
+    def __init__(self, options):
+        self.folder = options.resume or options.out or "minicnn-run"
+        os.makedirs(self.folder, exist_ok=True)
+        self.goes_on = bool(options.resume) and os.path.exists(self.path("checkpoint.npz"))
+        before = self._settings_before() if options.resume else {}
+        given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
+        if self.goes_on:
+            for name in set(given) & set(before) - {"epochs"}:
+                if given[name] != before[name]:
+                    option = f"--{name.replace('_', '-')}"
+                    was = f"was begun with {option} {before[name]}, not {given[name]}"
+                    raise ValueError(f"{self.folder} {was}; use another folder")
+        elif given.get("data", before.get("data")) != before.get("data"):
+            before = {}  # nothing is trained yet, and the settings belong to other data
+        data = (before | given).get("data", "digits")
+        self.settings = {"data": data, **TASKS[data].settings, **before, **given}
+        if not self.goes_on:
+            for name in ("checkpoint.npz", "checkpoint-without-dropout.npz"):  # of an earlier run: not to be resumed
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path(name))
+        self.write_json("settings.json", self.settings)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write_json(self, name, value):
+        saving.write_atomically(self.path(name), [json.dumps(value, indent=1).encode() + b"\n"])
+
+    def _settings_before(self):
+        """The settings with which the run was begun, {} where there are none."""
+        try:
+            with open(self.path("settings.json"), encoding="utf-8") as file:
+                found = json.load(file)
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ValueError(f"{self.path('settings.json')}: is not JSON ({error})") from None
+        if not isinstance(found, dict) or found.get("data") not in TASKS:
+            raise ValueError(f"{self.path('settings.json')}: must hold the settings of a run; got {str(found)[:80]}")
+        return {name: found[name] for name in SETTINGS if name in found}
+
+    def train(self, suffix, rate, x, y, saved_as=None):
+        """(model, history) after all epochs, with a checkpoint after every one; goes on with one that is there."""
+        settings, checkpoint = self.settings, self.path(f"checkpoint{suffix}.npz")
+        if self.goes_on and os.path.exists(checkpoint):
+            model, done, history = saving.load_checkpoint(checkpoint)
+        else:
+            task = TASKS[settings["data"]]
+            model, done, history = minicnn.Sequential(task.network(rate), seed=settings["seed"]), 0, {}
+            model.compile(optimizers.SGD(settings["lr"], settings["momentum"]), LOSS, ["accuracy"])
+            model.build(task.image)
+        _note(f"dropout {rate:g}" + (f", going on after epoch {done}" if done else ""))
+        try:
+            keeper = _Keeper(self, checkpoint, history, "history.json" if saved_as else None)
+            model.fit(x, y, settings["batch_size"], settings["epochs"], callbacks=[keeper], initial_epoch=done)
+        except KeyboardInterrupt:
+            if saved_as:
+                model.save(self.path(saved_as))
+            _note(f"interrupted; what is trained is in {self.folder}. Go on with: minicnn train --resume {self.folder}")
+            raise
+        if saved_as:
+            model.save(self.path(saved_as))
+            self.write_json("history.json", history)
+        return model, history
+
+
+class _Keeper(Callback):
+    """Writes the checkpoint and the history after every epoch."""
+
+    def __init__(self, run, checkpoint, history, history_name):
+        self.run, self.checkpoint, self.history, self.history_name = run, checkpoint, history, history_name
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+        saving.save_checkpoint(self.model, self.checkpoint, epoch + 1, self.history)
+        if self.history_name:
+            self.run.write_json(self.history_name, self.history)
+
+
+# ---- the other verbs ----
+
+
+def evaluate(options):
+    """Prints loss and accuracy of a saved model on the test part of a data set."""
+    model = saving.load_model(options.model)
+    fitting = [name for name, task in TASKS.items() if task.image == model.input_shape]
+    name = options.data or next(iter(fitting), "digits")
+    _, test = _load_data(name, options.data_dir)
+    report = _test(model, test) | {"data": name, "samples": len(test[0]), "model": options.model}
+    text = f"{name}, {len(test[0]):,} test images: loss {report['loss']:.4f}, accuracy {100 * report['accuracy']:.2f} %"
+    _print(json.dumps(report) if options.json else text)
+
+
+def predict(options):
+    """Prints the most probable class of every image in the files, and its probability."""
+    model = saving.load_model(options.model)
+    if len(model.output_shape) != 1:
+        raise ValueError(f"{options.model}: predict needs a model with one row of outputs; got {model.output_shape}")
+    found = []
+    for path in options.files:
+        images, single = _images(path, model)
+        try:
+            probabilities = model.predict_proba(images)
+        except (ValueError, TypeError) as error:
+            raise datasets.DataError(path, error) from error
+        if not np.isfinite(probabilities).all():
+            raise datasets.DataError(path, "leads to outputs that are not finite; does it hold NaN or infinity?")
+        for index, row in enumerate(probabilities):
+            best = int(row.argmax()) if len(row) > 1 else int(row[0] > 0.5)
+            likely = float(row[best]) if len(row) > 1 else float(max(row[0], 1 - row[0]))
+            found.append({"file": path, "index": None if single else index, "class": best, "probability": likely})
+    if options.json:
+        _print(json.dumps({"model": options.model, "predictions": found}))
+    for entry in [] if options.json else found:
+        place = entry["file"] if entry["index"] is None else f"{entry['file']}[{entry['index']}]"
+        _print(f"{place}\t{entry['class']}\t{entry['probability']:.4f}")
+
+
+def _images(path, model):
+    """(images as a batch for the model, whether the file holds just one)."""
+    if not path.lower().endswith(".npy"):
+        image = datasets.images.read_image(path, model.input_shape)
+        scaled = image if isinstance(model.layers[0], layers.Rescaling) else image.astype(np.float32) / 255
+        return scaled[None], True
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # takes no memory, whatever the file declares
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header leads NumPy to errors of many kinds
+        raise datasets.DataError(path, f"is not a readable .npy file ({error})") from error
+    single = model.input_shape in (array.shape, (*array.shape, 1))
+    return array[None] if single else array, single
+
+
+def summary(options):
+    """Prints the layers of a saved model."""
+    _print(saving.load_model(options.model).summary_text())
+
+
+def info(options):
+    """Prints versions and what the machine offers."""
+    facts = minicnn.versions()
+    if options.json:
+        _print(json.dumps(facts))
+    else:
+        minicnn.show_versions()
+
+
+def _load_data(name, folder):
+    if name == "mnist":
+        return datasets.mnist.load_data(folder)
+    if folder is not None:
+        raise ValueError("--data-dir is for --data mnist; the digits are part of minicnn")
+    return datasets.digits.load_data()
+
+
+def _test(model, test):
+    """{"loss", "accuracy"} on (x, y), in eval mode."""
+    model.compile(optimizer="sgd", loss=model.loss_function or LOSS, metrics=["accuracy"])
+    return model.evaluate(*test, batch_size=256, return_dict=True)
+
+
+# ---- the door ----
+
+
+def _number(kind, low, high, below=False):
+    """A type for argparse: an int or a float from ``low`` to ``high`` (excluded with ``below``)."""
+
+    def parse(text):
+        value = kind(text)
+        if not (low <= value < high if below else low <= value <= high):
+            highest = f"below {high}" if below else f"at most {high}"
+            raise argparse.ArgumentTypeError(f"must be at least {low} and {highest}; got {text}")
+        return value
+
+    parse.__name__ = "whole number" if kind is int else "number"  # argparse says "invalid whole number value"
+    return parse
+
+
+def _parser():
+    parser = argparse.ArgumentParser("minicnn", description="Train small convolutional networks with dropout on a CPU.")
+    parser.add_argument("--version", action="version", version=f"minicnn {minicnn.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(function, text, *, model=True, data=False):
+        sub = verbs.add_parser(function.__name__, help=text, description=function.__doc__, allow_abbrev=False)
+        sub.set_defaults(function=function)
+        if model:
+            sub.add_argument("model", metavar="MODEL.npz", help="a file that train or Sequential.save wrote")
+        if data:
+            sub.add_argument("--data", choices=TASKS, help="default: digits; for evaluate: what fits the model")
+            sub.add_argument("--data-dir", metavar="DIR", help="folder of MNIST's files (default: $MINICNN_DATA/mnist)")
+        if function is not summary:
+            sub.add_argument("--json", action="store_true", help="print one JSON object")
+        sub.add_argument("--threads", type=_number(int, 1, 256), help="threads to use at most; no result depends on it")
+        return sub
+
+    sub = verb(train, "train a CNN with dropout, and the same at rate 0 beside it", model=False, data=True)
+    sub.add_argument("--epochs", type=_number(int, 1, 10**6), help="passes over the training part")
+    sub.add_argument("--batch-size", type=_number(int, 1, 10**6), help="samples of a step")
+    sub.add_argument("--lr", type=_number(float, 0, math.inf, below=True), help="learning rate of SGD")
+    sub.add_argument("--momentum", type=_number(float, 0, 1, below=True), help="momentum of SGD")
+    sub.add_argument("--dropout", type=_number(float, 0, 1), help="fraction dropped before the last layer, half of it "
+                     "after pooling")  # fmt: skip
+    sub.add_argument("--seed", type=_number(int, 0, 2**64 - 1), help="of initial values, masks and order")
+    sub.add_argument("--out", metavar="DIR", help="folder for model and history (default: minicnn-run)")
+    sub.add_argument("--resume", metavar="DIR", help="go on with the run in DIR, or begin it; settings as it was begun")
+    sub.epilog = "Defaults: " + "; ".join(
+        f"{name}: {', '.join(f'{key} {value}' for key, value in task.settings.items())}" for name, task in TASKS.items()
+    )
+    verb(evaluate, "test a saved model", data=True)
+    sub = verb(predict, "classify images")
+    sub.add_argument("files", nargs="+", metavar="FILE", help="PNG or JPEG: resized to the model's size, and scaled to "
+                     "[0, 1] unless the model begins with Rescaling; .npy: one image or a batch, as it is")  # fmt: skip
+    verb(summary, "show the layers of a saved model")
+    verb(info, "show versions, instruction set and threads", model=False)
+    return parser
+
+
+def main(argv=None):
+    """Runs the command line ``argv`` (default: the program's own) and returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if getattr(options, "resume", None) and options.out not in (None, options.resume):
+        parser.error("--resume goes on in its own folder: leave --out away or give the same")
+    try:
+        if options.threads is not None:
+            minicnn.set_num_threads(options.threads)
+        options.function(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader went away, as `| head` does
+        _silence_stdout()
+        return 1
+    except (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, ImportError, MemoryError) as error:
+        _silence_stdout()
+        _note(f"error: {_sentence(error)}")
+        return 1
+
+
+def _sentence(error):
+    """What went wrong, in one line."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _note(text):
+    with contextlib.suppress(OSError, ValueError):  # a closed stderr must not change what happens
+        print(f"minicnn: {text}", file=sys.stderr, flush=True)
+
+
+def _print(text):
+    try:
+        print(text)
+    except UnicodeEncodeError:  # a file name that the terminal cannot show
+        print(text.encode("ascii", "backslashreplace").decode())
+
+
+def _silence_stdout():
+    """Nothing more can be written: what is still in the buffer must not raise again when Python ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

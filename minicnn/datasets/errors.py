@@ -1,0 +1,11 @@
+"""The one exception of the loaders."""
+
+
+class DataError(ValueError):
+    """A data file is damaged, is of another kind, or does not fit the others; the message names the file.
+
+    A file that is not there stays a FileNotFoundError, one that may not be read a PermissionError.
+    """
+
+    def __init__(self, path, what):
+        super().__init__(f"{path}: {what}")

@@ -1,0 +1,20 @@
+"""Settings and fixtures of the whole suite."""
+
+import hypothesis
+import pytest
+
+from minicnn._ext import runtime
+
+# The same examples in every run: a failure on one machine is a failure on all.  `--hypothesis-profile=long` searches.
+COMMON = {"deadline": None, "database": None, "print_blob": True}
+hypothesis.settings.register_profile("default", max_examples=100, derandomize=True, **COMMON)
+hypothesis.settings.register_profile("long", max_examples=1000, **COMMON)
+hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    """No test leaves the number of threads changed."""
+    before = runtime.get_num_threads()
+    yield
+    runtime.set_num_threads(before)

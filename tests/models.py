@@ -1,0 +1,61 @@
+"""The small models and data on which the tests of the model, of training and of callbacks run."""
+
+import numpy as np
+
+import minicnn as mc
+from minicnn import layers
+from minicnn.layer import Layer
+
+IMAGE = (6, 5, 2)
+X = np.random.default_rng(7).random((12, *IMAGE)).astype(np.float32)
+LABELS = np.arange(12) % 4
+ONE_HOT = np.eye(4)[LABELS]
+
+
+def chain(end="softmax"):
+    """Every kind of layer that matters here: with parameters, with random numbers, with moving statistics."""
+    return [
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.Dropout(0.3),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dense(4, activation=end),
+    ]
+
+
+def small(end="softmax", **more):
+    """Built, not compiled."""
+    model = mc.Sequential(chain(end), seed=1, **more)
+    model.build(IMAGE)
+    return model
+
+
+def compiled(end="softmax", loss="sparse_categorical_crossentropy", optimizer=None, **more):
+    model = small(end, **more)
+    model.compile(mc.optimizers.Adam(0.01) if optimizer is None else optimizer, loss, ["accuracy"])
+    return model
+
+
+def trained(*arguments, **more):
+    """After two epochs of three steps."""
+    model = compiled(*arguments, **more)
+    model.fit(X, LABELS, batch_size=5, epochs=2, verbose=0)
+    return model
+
+
+def whole_state(model):
+    """All that a step changes, as bytes: parameters, moving statistics, counters, the optimiser's slots."""
+    state = dict(model.state_dict())
+    state |= {f"{i}.{key}": np.array(value) for i, one in enumerate(model.layers) for key, value in one.state.items()}
+    state |= {f"optimizer.{key}": np.array(value) for key, value in model.optimizer.get_state().items()}
+    return {key: array.tobytes() for key, array in state.items()}
+
+
+class Halve(Layer):
+    """y = x / 2, in Python."""
+
+    def forward(self, x, training=False):
+        return x / 2
+
+    def backward(self, dy):
+        return dy / 2

@@ -1,0 +1,380 @@
+"""The float64 NumPy twin of every layer and loss: the formulas, as plainly as they can be written.
+
+It shares no code with minicnn and is the judge of its kernels; ``test_reference.py`` proves it by finite differences.
+Letters: N batch; H W C in; OH OW F out; KH KW kernel; D in, M out features.  ``f(x, ...)`` is a forward pass and
+``f_grad(x, ..., dy)`` its backward pass: the gradients of sum(f(x, ...) * dy), in the order of f's array arguments.
+"""
+
+import math
+
+import numpy as np
+
+# ---- windows: what "valid" and "same" mean along one axis ----
+
+
+def window_grid(size, window, stride, padding, dilation=1):
+    """(cells added before, cells added after, number of windows) along an axis of ``size`` cells."""
+    reach = (window - 1) * dilation + 1
+    if padding == "valid":
+        return 0, 0, (size - reach) // stride + 1
+    count = math.ceil(size / stride)
+    missing = max(0, (count - 1) * stride + reach - size)
+    return missing // 2, missing - missing // 2, count  # the odd cell at the end
+
+
+def _taps(kh, kw, oh, ow, strides, dilation):
+    """For every cell (a, b) of the kernel the slices of padded rows and columns that it meets."""
+    for a in range(kh):
+        for b in range(kw):
+            rows = slice(a * dilation[0], a * dilation[0] + (oh - 1) * strides[0] + 1, strides[0])
+            columns = slice(b * dilation[1], b * dilation[1] + (ow - 1) * strides[1] + 1, strides[1])
+            yield a, b, (slice(None), rows, columns)
+
+
+def _grids(x, kernel, strides, padding, dilation):
+    return [window_grid(x.shape[i + 1], kernel.shape[i], strides[i], padding, dilation[i]) for i in (0, 1)]
+
+
+# ---- convolution and dense ----
+
+
+def conv2d(x, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1):
+    """y[n,i,j,f] = bias[f] + sum_{a,b,c} xp[n, i sh + a dh, j sw + b dw, c] kernel[a,b,c,f], xp = x padded.
+
+    With groups, the filters of group g (F/groups of them) see the channels of group g (C/groups of them).
+    """
+    (top, bottom, oh), (left, right, ow) = _grids(x, kernel, strides, padding, dilation)
+    xp = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    c, f = kernel.shape[2], kernel.shape[3] // groups
+    y = np.zeros((len(x), oh, ow, kernel.shape[3]))
+    for a, b, window in _taps(*kernel.shape[:2], oh, ow, strides, dilation):
+        for g in range(groups):
+            filters = slice(g * f, (g + 1) * f)
+            y[..., filters] += xp[window][..., g * c : (g + 1) * c] @ kernel[a, b, :, filters].astype(np.float64)
+    return y if bias is None else y + bias
+
+
+def conv2d_grad(x, kernel, dy, strides=(1, 1), padding="valid", dilation=(1, 1), groups=1):
+    """(dx, dkernel, dbias)."""
+    (top, bottom, oh), (left, right, ow) = _grids(x, kernel, strides, padding, dilation)
+    xp = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    dy = dy.astype(np.float64)
+    dxp, dkernel = np.zeros_like(xp), np.zeros(kernel.shape)
+    c, f = kernel.shape[2], kernel.shape[3] // groups
+    for a, b, window in _taps(*kernel.shape[:2], oh, ow, strides, dilation):
+        for g in range(groups):
+            channels, filters = slice(g * c, (g + 1) * c), slice(g * f, (g + 1) * f)
+            part = dy[..., filters]
+            dkernel[a, b, :, filters] = np.tensordot(xp[window][..., channels], part, axes=([0, 1, 2], [0, 1, 2]))
+            dxp[window][..., channels] += part @ kernel[a, b, :, filters].astype(np.float64).T
+    dx = dxp[:, top : top + x.shape[1], left : left + x.shape[2]]
+    return dx, dkernel, dy.sum((0, 1, 2))
+
+
+def dense(x, kernel, bias=None):
+    """y[n,m] = bias[m] + sum_d x[n,d] kernel[d,m]."""
+    y = x.astype(np.float64) @ kernel.astype(np.float64)
+    return y if bias is None else y + bias
+
+
+def dense_grad(x, kernel, dy):
+    """(dx, dkernel, dbias)."""
+    x, kernel, dy = (array.astype(np.float64) for array in (x, kernel, dy))
+    return dy @ kernel.T, x.T @ dy, dy.sum(0)
+
+
+# ---- pooling: windows hold real pixels only, padding counts for nothing ----
+
+
+def _windows(x, pool, strides, padding):
+    """(i, j, rows, columns) of every window, clipped to the image."""
+    top, _, oh = window_grid(x.shape[1], pool[0], strides[0], padding)
+    left, _, ow = window_grid(x.shape[2], pool[1], strides[1], padding)
+    for i in range(oh):
+        for j in range(ow):
+            row, column = i * strides[0] - top, j * strides[1] - left
+            rows = slice(max(row, 0), min(row + pool[0], x.shape[1]))
+            yield i, j, rows, slice(max(column, 0), min(column + pool[1], x.shape[2]))
+
+
+def _pooled_shape(x, pool, strides, padding):
+    oh = window_grid(x.shape[1], pool[0], strides[0], padding)[2]
+    return len(x), oh, window_grid(x.shape[2], pool[1], strides[1], padding)[2], x.shape[3]
+
+
+def max_pool2d(x, pool=(2, 2), strides=(2, 2), padding="valid"):
+    """The largest value of every window; NaN if there is one."""
+    y = np.zeros(_pooled_shape(x, pool, strides, padding))
+    for i, j, rows, columns in _windows(x, pool, strides, padding):
+        y[:, i, j] = x[:, rows, columns].max((1, 2))
+    return y
+
+
+def max_pool2d_grad(x, dy, pool=(2, 2), strides=(2, 2), padding="valid"):
+    """dx: every window gives its dy to its largest value, the first of equals in row order (or to its first NaN)."""
+    dx = np.zeros(x.shape)
+    samples, channels = np.ix_(range(x.shape[0]), range(x.shape[3]))
+    for i, j, rows, columns in _windows(x, pool, strides, padding):
+        window = x[:, rows, columns]
+        first = window.reshape(len(x), window.shape[1] * window.shape[2], x.shape[3]).argmax(1)
+        a, b = np.divmod(first, window.shape[2])
+        dx[samples, rows.start + a, columns.start + b, channels] += dy[:, i, j]
+    return dx
+
+
+def average_pool2d(x, pool=(2, 2), strides=(2, 2), padding="valid"):
+    y = np.zeros(_pooled_shape(x, pool, strides, padding))
+    for i, j, rows, columns in _windows(x, pool, strides, padding):
+        y[:, i, j] = x[:, rows, columns].astype(np.float64).mean((1, 2))
+    return y
+
+
+def average_pool2d_grad(x, dy, pool=(2, 2), strides=(2, 2), padding="valid"):
+    dx = np.zeros(x.shape)
+    for i, j, rows, columns in _windows(x, pool, strides, padding):
+        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        dx[:, rows, columns] += dy[:, i : i + 1, j : j + 1].astype(np.float64) / area
+    return dx
+
+
+def global_max_pool2d(x):
+    return x.astype(np.float64).max((1, 2))
+
+
+def global_max_pool2d_grad(x, dy):
+    return max_pool2d_grad(x, dy[:, None, None], x.shape[1:3], x.shape[1:3])
+
+
+def global_average_pool2d(x):
+    return x.astype(np.float64).mean((1, 2))
+
+
+def global_average_pool2d_grad(x, dy):
+    return np.broadcast_to(dy[:, None, None].astype(np.float64) / (x.shape[1] * x.shape[2]), x.shape)
+
+
+# ---- activations: f and its derivative, element by element; at the corner of ReLU and LeakyReLU the left one ----
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def _where_positive(x, positive, otherwise):
+    return np.where(x > 0, positive, otherwise)
+
+
+def _normal_density(x):
+    return np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def _sigmoid(x):
+    return np.where(x > 0, 1.0, np.exp(-np.abs(x))) / (1 + np.exp(-np.abs(x)))
+
+
+ACTIVATIONS = {  # name: (f(x, slope), f'(x, slope)); only leaky_relu has a slope
+    "linear": (lambda x, slope: x, lambda x, slope: np.ones_like(x)),
+    "relu": (lambda x, slope: np.maximum(x, 0), lambda x, slope: _where_positive(x, 1.0, 0.0)),
+    "leaky_relu": (lambda x, slope: _where_positive(x, x, slope * x), lambda x, slope: _where_positive(x, 1.0, slope)),
+    "elu": (
+        lambda x, slope: _where_positive(x, x, np.expm1(np.minimum(x, 0))),
+        lambda x, slope: _where_positive(x, 1.0, np.exp(np.minimum(x, 0))),
+    ),
+    "gelu": (
+        lambda x, slope: x * (1 + _erf(x / math.sqrt(2))) / 2,
+        lambda x, slope: (1 + _erf(x / math.sqrt(2))) / 2 + x * _normal_density(x),
+    ),
+    "sigmoid": (lambda x, slope: _sigmoid(x), lambda x, slope: _sigmoid(x) * _sigmoid(-x)),
+    "tanh": (lambda x, slope: np.tanh(x), lambda x, slope: 1 - np.tanh(x) ** 2),
+}
+
+
+def activation(name, x, slope=0.0):
+    if name == "softmax":
+        return softmax(x)
+    return ACTIVATIONS[name][0](x.astype(np.float64), slope)
+
+
+def activation_grad(name, x, dy, slope=0.0):
+    if name == "softmax":
+        return softmax_grad(x, dy)
+    return ACTIVATIONS[name][1](x.astype(np.float64), slope) * dy
+
+
+def softmax(x):
+    """p = exp(x) / sum exp(x) along the last axis."""
+    e = np.exp(x.astype(np.float64) - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def softmax_grad(x, dy):
+    """dx_k = p_k (dy_k - sum_l p_l dy_l)."""
+    p = softmax(x)
+    return p * (dy - (p * dy).sum(-1, keepdims=True))
+
+
+# ---- batch normalisation: over all axes but the last ----
+
+
+def batch_norm(x, gamma, beta, epsilon=1e-3):
+    """(y, mean, variance): y = gamma (x - mean) / sqrt(variance + epsilon) + beta with the batch's biased variance."""
+    x = x.astype(np.float64)
+    axes = tuple(range(x.ndim - 1))
+    mean, variance = x.mean(axes), x.var(axes)
+    return gamma * (x - mean) / np.sqrt(variance + epsilon) + beta, mean, variance
+
+
+def batch_norm_grad(x, gamma, dy, epsilon=1e-3):
+    """(dx, dgamma, dbeta).  With z = (x - mean) / s, s = sqrt(variance + epsilon), and M(.) the mean over the batch:
+
+    dx = gamma / s (dy - M(dy) - z M(dy z)), since mean and variance depend on x too.
+    """
+    x, dy = x.astype(np.float64), dy.astype(np.float64)
+    axes = tuple(range(x.ndim - 1))
+    s = np.sqrt(x.var(axes) + epsilon)
+    z = (x - x.mean(axes)) / s
+    dx = gamma / s * (dy - dy.mean(axes) - z * (dy * z).mean(axes))
+    return dx, (dy * z).sum(axes), dy.sum(axes)
+
+
+def batch_norm_eval(x, gamma, beta, moving_mean, moving_variance, epsilon=1e-3):
+    return gamma * (x.astype(np.float64) - moving_mean) / np.sqrt(moving_variance + epsilon) + beta
+
+
+def moving(old, batch, momentum=0.99):
+    return momentum * old + (1 - momentum) * batch
+
+
+# ---- shapes and scales ----
+
+
+def rescaling(x, scale, offset=0.0):
+    return scale * x.astype(np.float64) + offset
+
+
+def rescaling_grad(x, scale, dy):
+    return scale * dy.astype(np.float64)
+
+
+def zero_padding2d(x, padding):
+    return np.pad(x, ((0, 0), *padding, (0, 0)))
+
+
+def zero_padding2d_grad(x, padding, dy):
+    (top, _), (left, _) = padding
+    return dy[:, top : top + x.shape[1], left : left + x.shape[2]]
+
+
+# ---- dropout, and the random numbers behind its mask ----
+
+
+def dropout(x, keep, rate, mode="inverted"):
+    """Training: x / (1 - rate) where kept, 0 where dropped; without the scale in classical mode."""
+    y = np.zeros(x.shape)
+    y[keep] = x[keep].astype(np.float64) * (1 / (1 - rate) if mode == "inverted" else 1.0)
+    return y
+
+
+def dropout_grad(x, keep, rate, dy, mode="inverted"):
+    """dx: the same mask and the same scale on dy."""
+    return dropout(dy, keep, rate, mode)
+
+
+def philox(counter, key):
+    """Philox4x32-10: four random words for a counter of four 32-bit words and a key of two (Salmon et al., SC11, 2011).
+
+    A round maps (L0, R0, L1, R1) to (hi(M1 L1) ^ R0 ^ k0, lo(M1 L1), hi(M0 L0) ^ R1 ^ k1, lo(M0 L0)); between rounds
+    the key words grow by the golden ratio and by sqrt(3) - 1, as 32-bit fractions.
+    """
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [second >> 32 ^ c[1] ^ k[0], second & 0xFFFFFFFF, first >> 32 ^ c[3] ^ k[1], first & 0xFFFFFFFF]
+        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return tuple(c)
+
+
+def dropout_mask(seed, number, step, shape, rate):
+    """True = kept, for layer ``number`` of a model with ``seed`` in training forward ``step``; 0 < rate < 1.
+
+    Element e of the batch, in group s = e // 128 with e % 128 = 32 w + 2 l + h, is decided by half h (0 the low one) of
+    word w of the block with counter (16 s + l in two words, step, stream): kept if those 16 bits are >= the threshold.
+    """
+    threshold = min(max(round(rate * 65536), 1), 65535)
+    stream, key = number * 16, (seed & 0xFFFFFFFF, seed >> 32)
+    keep = np.zeros(math.prod(shape), bool)
+    for first in range(0, len(keep), 128):
+        for lane in range(16):
+            block = first // 8 + lane
+            words = philox((block & 0xFFFFFFFF, block >> 32, step, stream), key)
+            for w in range(4):
+                for half in range(2):
+                    e = first + 32 * w + 2 * lane + half
+                    if e < len(keep):
+                        keep[e] = (words[w] >> 16 * half & 0xFFFF) >= threshold
+    return keep.reshape(shape)
+
+
+# ---- losses: (value, gradient at the outputs), value = (1/N) sum_n w_n l_n ----
+
+
+def one_hot(labels, classes):
+    return np.eye(classes)[labels]
+
+
+def smooth(target, amount):
+    """Label smoothing: a share ``amount`` of every target is spread evenly over all K classes."""
+    return target * (1 - amount) + amount / target.shape[-1]
+
+
+def _weighted(per_sample, per_output, weights):
+    """(value, gradient) from l_n and dl_n/doutputs."""
+    n = len(per_sample)
+    w = np.ones(n) if weights is None else np.asarray(weights, np.float64)
+    return float((w * per_sample).sum() / n), per_output * w.reshape(-1, *[1] * (per_output.ndim - 1)) / n
+
+
+def cross_entropy(p, target, weights=None):
+    """l_n = -sum_k target_k log p_k, from probabilities."""
+    p = p.astype(np.float64)
+    return _weighted(-(target * np.log(p)).sum(-1), -target / p, weights)
+
+
+def softmax_cross_entropy(logits, target, weights=None):
+    """The same from logits: l_n = sum_k target_k (log sum_l exp(z_l) - z_k), for targets that sum to 1."""
+    z = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    log_sum = np.log(np.exp(z).sum(-1, keepdims=True))
+    return _weighted((target * (log_sum - z)).sum(-1), softmax(logits) - target, weights)
+
+
+def _mean_over_sample(per_value, per_output, weights):
+    values = per_value.reshape(len(per_value), -1)
+    return _weighted(values.mean(1), per_output / values.shape[1], weights)
+
+
+def binary_cross_entropy(p, y, weights=None):
+    """l_n = mean of -(y log p + (1 - y) log(1 - p)) over the outputs of a sample."""
+    p, y = p.astype(np.float64), y.astype(np.float64)
+    return _mean_over_sample(-(y * np.log(p) + (1 - y) * np.log(1 - p)), (p - y) / (p * (1 - p)), weights)
+
+
+def sigmoid_binary_cross_entropy(z, y, weights=None):
+    """The same from logits: log(1 + exp(z)) - y z, without overflow."""
+    z, y = z.astype(np.float64), y.astype(np.float64)
+    return _mean_over_sample(np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0) - y * z, _sigmoid(z) - y, weights)
+
+
+def mean_squared_error(outputs, y, weights=None):
+    d = outputs.astype(np.float64) - y
+    return _mean_over_sample(d * d, 2 * d, weights)
+
+
+def mean_absolute_error(outputs, y, weights=None):
+    d = outputs.astype(np.float64) - y
+    return _mean_over_sample(np.abs(d), np.sign(d), weights)
+
+
+def huber(outputs, y, delta=1.0, weights=None):
+    """d^2 / 2 for |d| <= delta, delta (|d| - delta / 2) beyond."""
+    d = outputs.astype(np.float64) - y
+    near = np.abs(d) <= delta
+    value = np.where(near, d * d / 2, delta * (np.abs(d) - delta / 2))
+    return _mean_over_sample(value, np.where(near, d, delta * np.sign(d)), weights)

@@ -1,0 +1,89 @@
+"""How the tests run a layer: built, forward and backward, on arrays that lie in memory in every possible way."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minicnn._ext import runtime
+
+THREADS = (1, 2, 3)
+
+
+def build(layer, input_shape, seed=0):
+    """The layer, built, with random values in all its parameters (a bias of zeros hides mistakes)."""
+    layer.build(input_shape, np.random.default_rng(seed))
+    rng = np.random.default_rng([seed, 1])
+    for values in layer.params.values():
+        values[...] = rng.standard_normal(values.shape)
+    return layer
+
+
+def run(layer, x, dy, layout="C"):
+    """{"y", "dx", and the gradient of every parameter by name} of one training step, arrays in memory as ``layout``."""
+    x, dy = LAYOUTS[layout](x), LAYOUTS[layout](dy)
+    y = layer.forward(x, training=True)
+    for gradient in layer.grads.values():
+        gradient[...] = np.nan  # whatever backward leaves unwritten is seen
+    dx = layer.backward(dy)
+    return {"y": y, "dx": dx, **{name: gradient.copy() for name, gradient in layer.grads.items()}}
+
+
+def normal(shape, dtype="float64", seed=0):
+    return np.random.default_rng([seed, 2]).standard_normal(shape).astype(dtype)
+
+
+def inputs(layer, n, dtype, seed=0):
+    """Random (x, dy) for n samples of a layer that is built."""
+    return normal((n, *layer.input_shape), dtype, seed), normal((n, *layer.output_shape), dtype, seed + 1)
+
+
+def at_every_thread_count(make, x, dy):
+    """The results of ``run`` on a layer made anew for each number of threads."""
+    results = []
+    for threads in THREADS:
+        runtime.set_num_threads(threads)
+        results.append(run(make(), x, dy))
+    return results
+
+
+# ---- the same numbers, otherwise in memory ----
+
+
+def _unaligned(x):
+    raw = np.empty(x.nbytes + 1, np.uint8)
+    copy = raw[1:].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+def _read_only(x):
+    copy = x.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _every_other(x):
+    wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan, x.dtype)
+    wide[..., ::2] = x
+    return wide[..., ::2]
+
+
+def _reversed(x):
+    return x[(slice(None, None, -1),) * x.ndim].copy()[(slice(None, None, -1),) * x.ndim]
+
+
+LAYOUTS = {
+    "C": lambda x: x,
+    "Fortran": np.asfortranarray,
+    "negative strides": _reversed,
+    "every other": _every_other,
+    "read-only": _read_only,
+    "unaligned": _unaligned,
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "longdouble": lambda x: x.astype(np.longdouble),
+}
+layouts = st.sampled_from(sorted(LAYOUTS))
+dtypes = st.sampled_from(["float32", "float64"])
+batches = st.sampled_from([0, 1, 2, 3, 5])
+# Around the widths of vectors (4, 8, 16) and tiles (14, 32), and odd ones.
+channels = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 40])
+sizes = st.integers(1, 40)

@@ -1,0 +1,162 @@
+"""The tree: who may import whom, what stands where, and what the compiled floor must not do."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minicnn
+
+PACKAGE = Path(minicnn.__file__).parent
+TESTS = Path(__file__).parent
+
+# Every part of the package and the parts that it may import, at the top of a file or within a function.
+BASE = {"_check", "_ext"}
+MAY_IMPORT = {
+    "_check": set(),
+    "_ext": {"_ext"},
+    "initializers": {"_check"},
+    "layer": {"_check"},
+    "layers": BASE | {"initializers", "layer", "layers"},
+    "losses": BASE,
+    "metrics": BASE | {"losses"},
+    "optimizers": BASE,
+    "datasets": BASE | {"datasets"},
+    "testing": {"_check", "layer"},
+    "callbacks": {"_check"},
+    "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
+    "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
+    "model": BASE | {"layer", "layers", "losses", "metrics", "optimizers", "saving", "training"},
+}
+FREE = {"__init__", "__main__", "cli"}  # these see everything
+
+
+def python_files():
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def part(path):
+    """minicnn/layers/conv.py -> layers, minicnn/model.py -> model."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def internal_imports(path):
+    """The parts of minicnn that a file imports, as (part, line)."""
+    package = ["minicnn", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" if module == "minicnn" else module for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "minicnn":
+                rest = name.split(".")[1:]
+                known = rest and ((PACKAGE / rest[0]).is_dir() or (PACKAGE / f"{rest[0]}.py").exists())
+                yield (rest[0] if known else "__init__"), node.lineno
+
+
+def breaches(path):
+    allowed = MAY_IMPORT[part(path)]
+    return [f"{path}:{line} imports {name}" for name, line in internal_imports(path) if name not in allowed]
+
+
+@pytest.mark.parametrize("path", [path for path in python_files() if part(path) not in FREE], ids=str)
+def test_imports_point_one_way(path):
+    assert part(path) in MAY_IMPORT, f"{path} is new: say in this test what it may import"
+    assert breaches(path) == []
+
+
+def test_a_breach_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    (tmp_path / "layers").mkdir()
+    (tmp_path / "model.py").touch()
+    file = tmp_path / "layers" / "own.py"
+    for line in ("import minicnn.model", "from minicnn import model", "from ..model import x"):
+        for text in (line, f"def f():\n    {line}"):
+            file.write_text(text)
+            assert len(breaches(file)) == 1, text
+    file.write_text("import numpy\nfrom minicnn.layers import conv\nfrom . import dense")
+    assert breaches(file) == []
+
+
+def third_party(path):
+    """Imports at the top of a file that are neither the standard library nor minicnn."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module]
+        yield from (name for name in names if name.split(".")[0] not in {*sys.stdlib_module_names, "minicnn"})
+
+
+@pytest.mark.parametrize("path", python_files(), ids=str)
+def test_only_numpy_is_imported_early(path):
+    assert {name.split(".")[0] for name in third_party(path)} <= {"numpy"}
+
+
+def test_importing_minicnn_imports_nothing_optional():
+    code = "import sys, minicnn; print({'tqdm', 'PIL', 'matplotlib', 'argparse', 'sklearn'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+# ---- the compiled floor ----
+
+CYTHON = sorted([*PACKAGE.glob("_ext/*.pyx"), *PACKAGE.glob("_ext/*.pxd")])
+HEADERS = sorted(PACKAGE.glob("_ext/*.h"))
+
+
+def test_the_sources_are_here():
+    assert {"runtime", "random", "conv", "dense", "dropout", "pool", "activation", "norm", "loss", "optim"} <= {
+        path.stem for path in CYTHON
+    }
+    assert {"leaf.h", "leaves.h", "simd.h"} <= {path.name for path in HEADERS}
+
+
+@pytest.mark.parametrize("path", CYTHON, ids=lambda path: path.name)
+def test_compiled_modules_keep_to_themselves(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"^\s*(cimport|import|from)\s+numpy", text, re.M), "typed memoryviews suffice"
+    imported = re.findall(r"^\s*(?:from\s+(minicnn[\w.]*)\s+c?import|c?import\s+(minicnn[\w.]*))", text, re.M)
+    assert all((a or b).startswith("minicnn._ext") for a, b in imported), imported
+
+
+@pytest.mark.parametrize("path", [path for path in CYTHON if path.suffix == ".pyx"], ids=lambda path: path.name)
+def test_every_parallel_loop_asks_how_many_threads(path):
+    text = path.read_text(encoding="utf-8")
+    for call in re.findall(r"in prange\(([^\n]*)", text):
+        assert "num_threads=" in call, call
+    assert "prange" not in text or "team" in text
+
+
+@pytest.mark.parametrize("path", [path for path in CYTHON if path.suffix == ".pyx"], ids=lambda path: path.name)
+def test_every_compiled_module_has_a_stub(path):
+    assert path.with_suffix(".pyi").exists()
+
+
+@pytest.mark.parametrize("name", ["leaf.h", "tile.h", "philox.h"])
+def test_leaves_know_no_threads_no_allocation_no_python(name):
+    text = (PACKAGE / "_ext" / name).read_text(encoding="utf-8")
+    assert not re.search(r"\b(malloc|calloc|free|omp_\w+|Py\w*_\w+)\s*\(|#pragma omp", text)
+
+
+# ---- same stem on every floor ----
+
+
+COMPUTING = [path for path in sorted(PACKAGE.glob("layers/[a-z]*.py")) if path.stem != "input"]
+
+
+@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
+def test_every_layer_file_has_a_kernel_and_a_test(path):
+    assert (PACKAGE / "_ext" / f"{path.stem}.pyx").exists()
+    assert (TESTS / f"test_{path.stem}.py").exists()
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (PACKAGE / "py.typed").exists()

@@ -1,0 +1,525 @@
+"""The command line: exit statuses, what goes to stdout, what is written, and resumed runs that equal straight ones."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import minicnn
+from minicnn import Sequential, cli, datasets, layers
+from minicnn.cli import main
+
+# The tests run in folders of their own: there the package that is tested must be found, installed or not.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(minicnn.__file__)))}
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINICNN_DATA", raising=False)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A network and a data set that train in no time."""
+
+    def network(dropout):
+        return [
+            layers.Dropout(dropout / 2),
+            layers.Flatten(),
+            layers.Dropout(dropout),
+            layers.Dense(10, activation="softmax"),
+        ]
+
+    task = cli.TASKS["digits"]._replace(network=network)
+    monkeypatch.setitem(cli.TASKS, "digits", task)
+    (x, y), (x_test, y_test) = datasets.digits.load_data()
+    cut = (x[:200], y[:200]), (x_test[:50], y_test[:50])
+    monkeypatch.setattr(datasets.digits, "load_data", lambda: cut)
+    return cut
+
+
+@pytest.fixture
+def model_file():
+    """A small digit model in a file."""
+    model = Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])
+    model.build((8, 8, 1))
+    model.save("m.npz")
+    return "m.npz"
+
+
+def run(*arguments, **options):
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "minicnn", *map(str, arguments)]
+    options = {"capture_output": True, "text": True, "timeout": 120, "env": ENVIRONMENT, **options}
+    return subprocess.run(command, check=False, **options)
+
+
+def one_object(text):
+    """The only JSON object in stdout."""
+    lines = text.splitlines()
+    assert len(lines) == 1
+    found = json.loads(lines[0], parse_constant=pytest.fail)
+    assert isinstance(found, dict)
+    return found
+
+
+def failed(capsys, *arguments):
+    """The one line that a failing command says."""
+    assert main(list(arguments)) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if "error" in line]
+    assert lines == err.splitlines()[-1:]
+    assert lines[0].startswith("minicnn: error: ")
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def usage(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+# ---- train ----
+
+
+def test_train_alone_trains_on_the_digits_and_writes_model_and_history():
+    done = run("train", "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    assert "1,297 training and 500 test images" in done.stdout
+    assert "with dropout 0.5" in done.stdout
+    assert "at rate 0" in done.stdout
+    assert "epoch" not in done.stdout.replace("1 epochs", "")
+    assert "epoch 1/1" in done.stderr
+    files = {"checkpoint-without-dropout.npz", "checkpoint.npz", "history.json", "model.npz", "settings.json"}
+    assert set(os.listdir("minicnn-run")) == files
+    with open("minicnn-run/history.json") as file:
+        history = json.load(file)
+    assert {name: len(values) for name, values in history.items()} == {"loss": 1, "accuracy": 1}
+    model = Sequential.load("minicnn-run/model.npz")
+    assert any(isinstance(layer, layers.Dropout) and layer.rate == 0.5 for layer in model.layers)
+    _, test = datasets.digits.load_data()
+    loss, accuracy = model.evaluate(*test)
+    assert f"{loss:.4f}" in done.stdout
+    assert f"{100 * accuracy:.2f} %" in done.stdout
+
+
+def test_train_json(small, capsys):
+    assert main(["train", "--epochs", "2", "--out", "a/b", "--json", "--seed", "3"]) == 0
+    out, err = capsys.readouterr()
+    report = one_object(out)
+    assert "epoch 2/2" in err
+    assert report["epochs"] == 2
+    assert report["model"] == os.path.join("a/b", "model.npz")
+    assert report["seed"] == 3
+    assert 0 < report["seconds"] < 100
+    model = Sequential.load(report["model"])
+    assert report["fingerprint"] == model.fingerprint()
+    loss, accuracy = model.evaluate(*small[1], batch_size=256)
+    assert (report["loss"], report["accuracy"]) == (loss, accuracy)
+    without = report["without_dropout"]
+    assert {"loss", "accuracy", "fingerprint"} <= set(without)
+    assert without["fingerprint"] != report["fingerprint"]
+    assert main(["train", "--epochs", "2", "--out", "c", "--json", "--seed", "3", "--dropout", "0"]) == 0
+    plain = one_object(capsys.readouterr().out)
+    assert plain["fingerprint"] == without["fingerprint"]
+    assert plain["without_dropout"]["loss"] == plain["loss"]
+
+
+def test_the_options_reach_the_training(small, capsys):
+    reports = {}
+    for options in ["", "--lr 0.01", "--momentum 0.5", "--batch-size 50", "--dropout 0.2", "--seed 1", "--threads 1"]:
+        assert main(["train", "--epochs", "1", "--json", *options.split()]) == 0
+        reports[options] = one_object(capsys.readouterr().out)["fingerprint"]
+    assert reports.pop("--threads 1") == reports[""]
+    assert len(set(reports.values())) == len(reports)
+
+
+def test_a_resumed_run_is_the_straight_one(small, capsys):
+    options = ["train", "--json", "--dropout", "0.4", "--batch-size", "64"]
+    assert main([*options, "--epochs", "4", "--out", "straight"]) == 0
+    straight = one_object(capsys.readouterr().out)
+    assert main([*options, "--epochs", "2", "--out", "pieces"]) == 0
+    capsys.readouterr()
+    assert main(["train", "--json", "--epochs", "4", "--resume", "pieces"]) == 0  # the settings as they were
+    out, err = capsys.readouterr()
+    pieces = one_object(out)
+    assert "going on after epoch 2" in err
+    assert "epoch 1/4" not in err
+    for name in ("loss", "accuracy", "fingerprint", "epochs", "without_dropout", "dropout"):
+        assert pieces[name] == straight[name]
+    for name in ("history.json", "model.npz"):
+        with open(f"straight/{name}", "rb") as one, open(f"pieces/{name}", "rb") as other:
+            assert one.read() == other.read()
+
+
+def test_resume_takes_the_same_options_and_a_complete_run_again(small, capsys):
+    options = ["train", "--json", "--epochs", "2", "--lr", "0.02", "--out", "d", "--resume", "d"]
+    assert main(options) == 0  # begins afresh: there is nothing yet
+    first = one_object(capsys.readouterr().out)
+    before = os.stat("d/checkpoint.npz").st_mtime_ns
+    assert main(options) == 0
+    out, err = capsys.readouterr()
+    again = one_object(out)
+    assert "epoch 1/2" not in err
+    assert os.stat("d/checkpoint.npz").st_mtime_ns == before
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+    assert main(["train", "--json", "--epochs", "1", "--resume", "d"]) == 0
+    assert one_object(capsys.readouterr().out)["epochs"] == 2  # what is trained stays trained
+
+
+def test_resume_refuses_other_settings_and_a_new_run_does_not_resume(small, capsys):
+    assert main(["train", "--epochs", "1", "--out", "d"]) == 0
+    capsys.readouterr()
+    line = failed(capsys, "train", "--resume", "d", "--seed", "4")
+    assert "d was begun with --seed 0, not 4" in line
+    assert "--batch-size 32, not 8" in failed(capsys, "train", "--resume", "d", "--batch-size", "8")
+    assert "--data digits, not mnist" in failed(capsys, "train", "--resume", "d", "--data", "mnist")
+    assert "leave --out away" in usage(capsys, "train", "--resume", "d", "--out", "e")
+    assert main(["train", "--epochs", "1", "--out", "d", "--seed", "4"]) == 0
+    assert "going on" not in capsys.readouterr().err
+
+
+def test_resume_without_a_checkpoint_begins_afresh_with_what_is_asked(small, capsys):
+    os.mkdir("d")
+    with open("d/settings.json", "w") as file:
+        json.dump({"data": "mnist", "epochs": 7, "seed": 9}, file)
+    assert main(["train", "--resume", "d", "--data", "digits", "--epochs", "1", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["seed"] == 0
+    os.unlink("d/checkpoint.npz")
+    assert main(["train", "--resume", "d", "--seed", "2", "--json"]) == 0
+    report = one_object(capsys.readouterr().out)
+    assert (report["seed"], report["epochs"]) == (2, 1)
+
+
+def test_damaged_files_of_a_run(small, capsys):
+    assert main(["train", "--epochs", "1", "--out", "d"]) == 0
+    capsys.readouterr()
+    with open("d/checkpoint.npz", "r+b") as file:
+        file.truncate(500)
+    assert os.path.join("d", "checkpoint.npz") + ": is truncated" in failed(capsys, "train", "--resume", "d")
+    for text in ("{", "[]", '{"data": "evil"}'):
+        with open("d/settings.json", "w") as file:
+            file.write(text)
+        assert os.path.join("d", "settings.json") in failed(capsys, "train", "--resume", "d")
+
+
+def test_mnist(tmp_path, capsys, monkeypatch):
+    from test_datasets import write_mnist
+
+    write_mnist(tmp_path / "data" / "mnist", n=(40, 20))
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path / "data"))
+    assert main(["train", "--data", "mnist", "--epochs", "1", "--json"]) == 0
+    report = one_object(capsys.readouterr().out)
+    assert report["data"] == "mnist"
+    model = Sequential.load(report["model"])
+    assert isinstance(model.layers[0], layers.Rescaling)
+    monkeypatch.delenv("MINICNN_DATA")
+    assert main(["evaluate", report["model"], "--data-dir", str(tmp_path / "data" / "mnist"), "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["loss"] == report["loss"]
+    assert "MINICNN_DATA" in failed(capsys, "train", "--data", "mnist")
+    assert "--data-dir is for --data mnist" in failed(capsys, "train", "--data-dir", "x")
+
+
+class Interrupt(minicnn.callbacks.Callback):
+    """Ctrl-C in the middle of epoch 1 (counted from 0)."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == 10:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_saves_and_leaves_a_run_that_goes_on(small, capsys, monkeypatch):
+    options = ["train", "--json", "--epochs", "3", "--out"]
+    assert main([*options, "straight"]) == 0
+    straight = one_object(capsys.readouterr().out)
+    with monkeypatch.context() as patch:
+        hooks = cli._Keeper.on_train_batch_end
+        patch.setattr(cli._Keeper, "on_train_batch_end", Interrupt.on_train_batch_end)
+        assert main([*options, "d"]) == 130
+    assert cli._Keeper.on_train_batch_end is hooks
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "minicnn train --resume d" in err
+    assert "Traceback" not in err
+    assert Sequential.load("d/model.npz").layers[0].state["step"] == 10
+    assert main(["train", "--json", "--resume", "d"]) == 0
+    resumed = one_object(capsys.readouterr().out)
+    assert resumed["fingerprint"] == straight["fingerprint"]
+    assert resumed["without_dropout"] == straight["without_dropout"]
+
+
+def test_a_new_run_forgets_the_checkpoints_of_an_old_one(small, capsys, monkeypatch):
+    assert main(["train", "--epochs", "2", "--out", "d"]) == 0
+
+    def interrupt(self, batch, logs=None):
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli._Keeper, "on_train_batch_begin", interrupt)
+        assert main(["train", "--epochs", "2", "--out", "d", "--seed", "1"]) == 130
+    capsys.readouterr()
+    assert main(["train", "--json", "--resume", "d"]) == 0
+    out, err = capsys.readouterr()
+    assert "going on" not in err
+    assert one_object(out)["seed"] == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_a_real_ctrl_c():
+    command = [sys.executable, "-m", "minicnn", "train", "--epochs", "10000"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    for line in process.stderr:
+        if "epoch" in line:
+            break
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert "--resume minicnn-run" in err
+    Sequential.load("minicnn-run/model.npz")
+
+
+def test_a_run_that_diverges(small, capsys):
+    assert main(["train", "--lr", "1e38", "--epochs", "3"]) == 1
+    err = capsys.readouterr().err
+    assert "minicnn: error: Sequential.fit" in err
+    assert "the loss must stay finite" in err
+    assert "Traceback" not in err
+
+
+def test_an_unwritable_place_is_found_before_training(capsys):
+    with open("file", "w"):
+        pass
+    assert "error: file: File exists" in failed(capsys, "train", "--out", "file")
+    assert "file/below: Not a directory" in failed(capsys, "train", "--out", "file/below")
+    if os.name == "posix" and os.geteuid() != 0:
+        os.mkdir("closed", 0o500)
+        assert "Permission denied" in failed(capsys, "train", "--out", "closed/run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "x"], "argument --epochs: invalid whole number value: 'x'"),
+        (["--epochs", "0"], "argument --epochs: must be at least 1 and at most 1000000; got 0"),
+        (["--epochs", "1.5"], "--epochs: invalid whole number"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--lr", "nan"], "--lr"),
+        (["--lr", "inf"], "--lr"),
+        (["--lr", "-1"], "--lr"),
+        (["--momentum", "1"], "argument --momentum: must be at least 0 and below 1; got 1"),
+        (["--dropout", "1.1"], "--dropout"),
+        (["--dropout", "half"], "argument --dropout: invalid number value: 'half'"),
+        (["--seed", "-1"], "--seed"),
+        (["--seed", str(2**64)], "--seed"),
+        (["--threads", "0"], "--threads"),
+        (["--data", "imagenet"], "argument --data: invalid choice"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch"),
+        (["--evil"], "unrecognized arguments: --evil"),
+        (["extra"], "unrecognized arguments: extra"),
+    ],
+)
+def test_wrong_usage_of_train(arguments, message, capsys, tmp_path):
+    assert message in usage(capsys, "train", *arguments)
+    assert os.listdir(tmp_path) == []
+
+
+# ---- evaluate, predict, summary, info ----
+
+
+def test_evaluate(model_file, capsys):
+    assert main(["evaluate", model_file, "--json"]) == 0
+    report = one_object(capsys.readouterr().out)
+    model = Sequential.load(model_file)
+    model.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"])
+    assert [report["loss"], report["accuracy"]] == model.evaluate(*datasets.digits.load_data()[1], batch_size=256)
+    assert (report["data"], report["samples"]) == ("digits", 500)
+    assert main(["evaluate", model_file, "--threads", "1"]) == 0
+    assert f"loss {report['loss']:.4f}" in capsys.readouterr().out
+
+
+def test_predict_npy_files_as_they_are(model_file, capsys):
+    _, (x, _) = datasets.digits.load_data()
+    model = Sequential.load(model_file)
+    expected = model.predict_proba(x[:3])
+    np.save("one.npy", x[0])
+    np.save("flat.npy", x[0, :, :, 0])
+    np.save("batch.npy", x[:3].astype(np.float64))
+    np.save("grey.npy", x[:3, :, :, 0])
+    assert main(["predict", model_file, "one.npy", "flat.npy", "batch.npy", "grey.npy", "--json"]) == 0
+    found = one_object(capsys.readouterr().out)["predictions"]
+    places = [(entry["file"], entry["index"]) for entry in found]
+    batches = [(file, index) for file in ("batch.npy", "grey.npy") for index in range(3)]
+    assert places == [("one.npy", None), ("flat.npy", None), *batches]
+    rows = [0, 0, 0, 1, 2, 0, 1, 2]
+    assert [entry["class"] for entry in found] == expected.argmax(1)[rows].tolist()
+    np.testing.assert_allclose([entry["probability"] for entry in found], expected.max(1)[rows])
+    assert main(["predict", model_file, "one.npy", "batch.npy"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["one.npy", "batch.npy[0]", "batch.npy[1]", "batch.npy[2]"]
+    assert lines[0].split("\t")[1:] == [str(expected[0].argmax()), f"{expected[0].max():.4f}"]
+
+
+def test_predict_images_scales_unless_the_model_does(model_file, capsys):
+    image = pytest.importorskip("PIL.Image")
+    grey = (np.arange(64) * 4).astype(np.uint8).reshape(8, 8)
+    image.fromarray(grey).save("a.png")
+    plain = Sequential.load(model_file)
+    scaling = Sequential([layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(10, activation="softmax")])
+    scaling.build((8, 8, 1))
+    scaling.layers[2].params["kernel"][...] = plain.layers[1].params["kernel"]
+    scaling.save("scaling.npz")
+    expected = plain.predict(grey[None, :, :, None].astype(np.float32) / 255)
+    for file in (model_file, "scaling.npz"):
+        assert main(["predict", file, "a.png", "--json"]) == 0
+        (entry,) = one_object(capsys.readouterr().out)["predictions"]
+        assert entry["class"] == expected.argmax()
+        assert entry["probability"] == pytest.approx(expected.max(), rel=1e-5)
+
+
+def test_predict_with_a_single_output(capsys):
+    model = Sequential([layers.Flatten(), layers.Dense(1, activation="sigmoid", kernel_initializer="ones")])
+    model.build((2,))
+    model.save("m.npz")
+    np.save("x.npy", np.array([[3.0, 0], [-1, -1]]))
+    assert main(["predict", "m.npz", "x.npy", "--json"]) == 0
+    found = one_object(capsys.readouterr().out)["predictions"]
+    assert [entry["class"] for entry in found] == [1, 0]
+    np.testing.assert_allclose([entry["probability"] for entry in found], 1 / (1 + np.exp([-3, -2])), rtol=1e-6)
+
+
+def test_predict_refuses_bad_files_by_name(model_file, capsys, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    np.save("shape.npy", np.zeros((9, 9)))
+    np.save("text.npy", np.array(["a"]))
+    np.save("object.npy", np.array([None]), allow_pickle=True)
+    np.save("nan.npy", np.full((8, 8), np.nan))
+    np.savez("archive.npz", a=np.zeros(3))
+    os.rename("archive.npz", "archive.npy")
+    image.new("L", (8, 8)).save("whole.png")
+    with open("whole.png", "rb") as file:
+        whole = file.read()
+    with open("bad.png", "wb") as file:
+        file.write(whole[:40])
+    with open("short.npy", "wb") as file:
+        file.write(b"\x93NUMPY\x01\x00")
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 8, 8, 1), }"
+    with open("bomb.npy", "wb") as file:
+        file.write(b"\x93NUMPY\x01\x00v\x00" + header.ljust(117) + b"\n")
+    for name in ("shape.npy", "text.npy", "object.npy", "nan.npy", "archive.npy", "bad.png", "short.npy", "bomb.npy"):
+        assert f"error: {name}: " in failed(capsys, "predict", model_file, name)
+    assert "error: absent.npy: No such file or directory" in failed(capsys, "predict", model_file, "absent.npy")
+    assert "error: absent.png: No such file or directory" in failed(capsys, "predict", model_file, "absent.png")
+    assert str(tmp_path) in failed(capsys, "predict", model_file, str(tmp_path))
+
+
+def test_predict_without_pillow_says_what_to_install(model_file, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with open("a.png", "wb"):
+        pass
+    assert 'pip install "minicnn[images]"' in failed(capsys, "predict", model_file, "a.png")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "summary", "predict"])
+def test_files_that_are_no_models(verb, capsys, tmp_path):
+    more = ["x.npy"] if verb == "predict" else []
+    assert "error: absent.npz: No such file or directory" in failed(capsys, verb, "absent.npz", *more)
+    assert f"error: {tmp_path}: Is a directory" in failed(capsys, verb, str(tmp_path), *more)
+    with open("empty.npz", "wb"):
+        pass
+    assert "error: empty.npz: is empty" in failed(capsys, verb, "empty.npz", *more)
+    failed(capsys, verb, "", *more)
+
+
+def test_models_for_other_data(capsys):
+    model = Sequential([layers.Dense(2)])
+    model.build((3,))
+    model.save("m.npz")
+    assert "x must have shape (N, 3)" in failed(capsys, "evaluate", "m.npz")
+    model = Sequential([layers.Conv2D(2, 1)])
+    model.build((8, 8, 1))
+    model.save("m.npz")
+    assert "one row of outputs" in failed(capsys, "predict", "m.npz", "x.npy")
+
+
+def test_summary(model_file, capsys):
+    assert main(["summary", model_file]) == 0
+    assert capsys.readouterr().out == Sequential.load(model_file).summary_text() + "\n"
+
+
+def test_info(capsys):
+    assert main(["info", "--json", "--threads", "1"]) == 0
+    facts = one_object(capsys.readouterr().out)
+    assert facts == minicnn.versions()
+    assert facts["threads"] == 1
+    assert {"minicnn", "python", "numpy", "instruction set", "openmp"} <= set(facts)
+    assert main(["info"]) == 0
+    assert f"minicnn:         {minicnn.__version__}" in capsys.readouterr().out
+
+
+# ---- the door ----
+
+
+def test_help_and_version(capsys):
+    for arguments in (["--help"], ["train", "--help"], ["predict", "-h"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        assert "usage: minicnn" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"minicnn {minicnn.__version__}\n"
+    assert "required: VERB" in usage(capsys)
+    assert "invalid choice: 'evil'" in usage(capsys, "evil")
+    assert "required: FILE" in usage(capsys, "predict", "m.npz")
+
+
+def test_python_m_and_the_exit_status(model_file):
+    assert run("summary", model_file).returncode == 0
+    assert run("summary", "absent").returncode == 1
+    assert run("--help").stdout.startswith("usage: minicnn ")
+    assert run("train", "--epochs", "x").returncode == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices as POSIX has them")
+def test_stdout_that_takes_nothing(model_file):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run("summary", model_file, capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+    with open("/dev/full", "w") as full:
+        done = run("summary", model_file, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "minicnn: error: [Errno 28] No space left on device\n"
+    shell = f"'{sys.executable}' -m minicnn info >&-"
+    done = subprocess.run(shell, shell=True, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 exist on Linux only")
+def test_names_that_are_not_utf_8(model_file, capsys):
+    name = os.fsdecode(b"\xff.npz")
+    os.rename(model_file, name)
+    assert run("evaluate", name).returncode == 0
+    np.save("x.npy", np.zeros((8, 8)))
+    os.rename("x.npy", os.fsdecode(b"\xfe.npy"))
+    done = run("predict", name, os.fsdecode(b"\xfe.npy"), env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
+    assert done.stdout.startswith("\\udcfe.npy\t")
+    assert run("summary", os.fsdecode(b"\xfd.npz")).returncode == 1

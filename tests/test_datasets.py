@@ -1,0 +1,364 @@
+"""The data sets: what is in them, and that damaged files are refused by name."""
+
+import gzip
+import hashlib
+import os
+import struct
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from minicnn import datasets
+from minicnn.datasets import DataError, batches, digits, idx, images, mnist, order
+
+# ---- digits ----
+
+
+def test_digits_are_the_uci_file_in_its_order():
+    (x, y), (x_test, y_test) = digits.load_data()
+    assert [x.shape, y.shape, x_test.shape, y_test.shape] == [(1297, 8, 8, 1), (1297,), (500, 8, 8, 1), (500,)]
+    assert {a.dtype for a in (x, x_test)} == {np.dtype("float32")}
+    assert {a.dtype for a in (y, y_test)} == {np.dtype("int64")}
+    grey = np.concatenate([x, x_test]) * 16
+    labels = np.concatenate([y, y_test])
+    assert grey.min() == 0
+    assert grey.max() == 16
+    assert (grey == np.rint(grey)).all()
+    # UCI's own count of every class in the test part; the hash is that of its lines, 64 values and the label.
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    rows = np.column_stack([grey.reshape(1797, 64), labels]).astype(np.uint8)
+    lines = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    assert hashlib.md5(lines.encode()).hexdigest() == "a0339c30a8a5312a1b6f9e5c719dcce5"
+
+
+def test_digits_are_fresh_at_every_call():
+    first = digits.load_data()
+    arrays = [a for part in first for a in part]
+    assert all(a.flags.owndata and a.flags.writeable and a.flags.c_contiguous for a in arrays)
+    for array in arrays:
+        array[...] = 7
+    (x, y), (x_test, y_test) = digits.load_data()
+    assert x.max() == x_test.max() == 1
+    assert y.max() == y_test.max() == 9
+
+
+# ---- idx ----
+
+
+def idx_bytes(array, code=None):
+    codes = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+    code = codes[array.dtype.str[1:]] if code is None else code
+    head = struct.pack(">HBB", 0, code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4", "f4", "f8"])
+def test_idx_round_trip(tmp_path, dtype, pack):
+    array = (np.arange(2 * 3 * 4).reshape(2, 3, 4) * 5).astype(dtype)
+    file = tmp_path / "a.idx"
+    file.write_bytes(pack(idx_bytes(array)))
+    found = idx.read(file)
+    assert found.dtype == np.dtype(dtype)
+    assert found.dtype.isnative
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, array)
+
+
+def test_idx_with_no_items_is_empty(tmp_path):
+    file = tmp_path / "none"
+    file.write_bytes(idx_bytes(np.zeros((0, 28, 28), np.uint8)))
+    assert idx.read(file).shape == (0, 28, 28)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_every_truncation_of_an_idx_file_is_refused(tmp_path, pack):
+    file = tmp_path / "cut.idx"
+    whole = pack(idx_bytes(np.arange(20, dtype=np.uint8).reshape(4, 5)))
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"cut\.idx: "):
+            idx.read(file)
+
+
+def test_a_flipped_bit_in_a_gzip_file_never_changes_the_values(tmp_path):
+    array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    whole, file = gzip.compress(idx_bytes(array), mtime=0), tmp_path / "f.gz"
+    refused = 0
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(idx.read(file), array)
+        except DataError as error:
+            assert "f.gz" in str(error)  # noqa: PT017 - either outcome is right, but for other values
+            refused += 1
+    assert refused > 8 * (len(whole) - 10)  # time stamp, operating system and such in gzip's header say nothing
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "magic number; got an empty file"),
+        (b"<!doctype html>", "magic number; got 3c 21 64 6f"),
+        (b"\0\0\x07\x01\0\0\0\0", "magic number"),
+        (b"\0\0\x08\x00", "magic number"),
+        (b"\0\0\x08\xff" + b"\0" * 2000, "magic number"),
+        (b"\0\0\x08\x03\0\0\0\1", "truncated within its header"),
+        (b"\0\0\x08\x01\0\0\0\2abc", "goes on after the 2 bytes"),
+        (b"\0\0\x0e\x08" + b"\xff" * 32, "more than the file can hold"),
+        (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12), "more than the file can hold"),
+        (gzip.compress(idx_bytes(np.arange(9, dtype=np.uint8))) + b"\0tail", "gzip data are damaged"),
+    ],
+)
+def test_hostile_idx_files(tmp_path, content, message):
+    file = tmp_path / "x.idx"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        idx.read(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
+    file = tmp_path / "bomb.gz"
+    file.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x05hello" + bytes(20_000_000)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="goes on after the 5 bytes"):
+        idx.read(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_what_cannot_be_opened_stays_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        idx.read(tmp_path / "absent")
+    with pytest.raises(IsADirectoryError):
+        idx.read(tmp_path)
+
+
+# ---- mnist ----
+
+
+def write_mnist(folder, pack=gzip.compress, ending=".gz", dash="-", n=(6, 3)):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for part, count in zip(("train", "t10k"), n, strict=True):
+        x, y = rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count, np.uint8)
+        (folder / f"{part}-images{dash}idx3-ubyte{ending}").write_bytes(pack(idx_bytes(x)))
+        (folder / f"{part}-labels{dash}idx1-ubyte{ending}").write_bytes(pack(idx_bytes(y)))
+
+
+@pytest.mark.parametrize(("pack", "ending"), [(bytes, ""), (gzip.compress, ".gz")])
+@pytest.mark.parametrize("dash", ["-", "."])
+def test_mnist_from_a_folder(tmp_path, pack, ending, dash):
+    write_mnist(tmp_path, pack, ending, dash)
+    (x, y), (x_test, y_test) = mnist.load_data(tmp_path)
+    assert x.shape == (6, 28, 28, 1)
+    assert x_test.shape == (3, 28, 28, 1)
+    assert {x.dtype, x_test.dtype} == {np.dtype("uint8")}
+    assert {y.dtype, y_test.dtype} == {np.dtype("int64")}
+    assert x.max() > 200
+    assert y.shape == (6,)
+    assert y_test.shape == (3,)
+
+
+@pytest.mark.parametrize("below", ["mnist", "."])
+def test_mnist_is_found_through_the_environment(tmp_path, monkeypatch, below):
+    write_mnist(tmp_path / below)
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
+    assert len(mnist.load_data()[0][0]) == 6
+
+
+def test_mnist_not_found_says_where_it_looked_and_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINICNN_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match=r"MINICNN_DATA is not set.*https://.*set\s+MINICNN_DATA"):
+        mnist.load_data()
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError) as caught:
+        mnist.load_data()
+    assert f"{tmp_path / 'mnist'}, {tmp_path}" in str(caught.value)
+    write_mnist(tmp_path / "own")
+    (tmp_path / "own" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(FileNotFoundError, match="own"):
+        mnist.load_data(tmp_path / "own")
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("train-labels-idx1-ubyte.gz", np.zeros(5, np.uint8), r"train-labels.*one label for each of the 6 images"),
+        ("train-labels-idx1-ubyte.gz", np.full(6, 10, np.uint8), r"train-labels.*labels from 0 to 9; got 10"),
+        ("t10k-labels-idx1-ubyte.gz", np.zeros((3, 28, 28), np.uint8), r"t10k-labels.*labels of shape"),
+        ("t10k-images-idx3-ubyte.gz", np.zeros(3, np.uint8), r"t10k-images.*images of shape"),
+        ("t10k-images-idx3-ubyte.gz", np.zeros((3, 28, 28), np.int16), r"t10k-images.*uint8"),
+    ],
+)
+def test_mnist_files_that_do_not_fit(tmp_path, name, array, message):
+    write_mnist(tmp_path)
+    (tmp_path / name).write_bytes(gzip.compress(idx_bytes(array)))
+    with pytest.raises(DataError, match=message):
+        mnist.load_data(tmp_path)
+
+
+# ---- order and batches ----
+
+
+def test_order_is_a_permutation_that_seed_and_epoch_choose():
+    orders = [order(100, seed, epoch) for seed in (0, 1, 2**64 - 1) for epoch in (0, 1, 2**32 - 1)]
+    for found in orders:
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(np.sort(found), np.arange(100))
+    assert len({found.tobytes() for found in orders}) == 9
+    np.testing.assert_array_equal(order(100, 1, 1), orders[4])
+    assert order(0).shape == (0,)
+    assert order(1).tolist() == [0]
+
+
+def test_the_order_never_changes():
+    # Old runs must stay repeatable: these come from the first version.
+    assert order(10, seed=0, epoch=0).tolist() == [1, 8, 5, 6, 3, 7, 0, 9, 2, 4]
+    assert order(10, seed=3, epoch=2).tolist() == [9, 8, 2, 0, 7, 4, 3, 6, 5, 1]
+
+
+def test_batches_follow_the_order():
+    x, y = np.arange(50).reshape(10, 5), np.arange(10)
+    parts = list(batches(x, y, batch_size=4, seed=5, epoch=2))
+    assert [len(xb) for xb, _ in parts] == [4, 4, 2]
+    rows = order(10, 5, 2)
+    np.testing.assert_array_equal(np.concatenate([xb for xb, _ in parts]), x[rows])
+    np.testing.assert_array_equal(np.concatenate([yb for _, yb in parts]), y[rows])
+    plain = list(batches(x, y, batch_size=4, shuffle=False))
+    np.testing.assert_array_equal(np.concatenate([xb for xb, _ in plain]), x)
+    assert list(batches(x[:0], y[:0])) == []
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_are_fresh_arrays(shuffle):
+    x, y = np.ones((4, 2)), np.ones(4)
+    for xb, yb in batches(x, y, batch_size=2, shuffle=shuffle):
+        xb[...] = yb[...] = 0
+    assert x.all()
+    assert y.all()
+
+
+def test_batches_take_lists_and_read_only_memory_maps(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(12, dtype=np.uint8).reshape(6, 2))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    parts = list(batches(mapped, [0, 1, 2, 3, 4, 5], batch_size=6, shuffle=False))
+    assert type(parts[0][0]) is np.ndarray
+    assert parts[0][0].dtype == np.uint8
+    assert parts[0][1].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (ValueError, r"datasets\.batches: x and y must have the same number of samples; got shapes \(3,\) and \(2,\)",
+         {"x": [1, 2, 3], "y": [1, 2]}),
+        (ValueError, "same number of samples", {"x": 3, "y": 3}),
+        (ValueError, "batch_size must be a whole number >= 1; got 0", {"batch_size": 0}),
+        (TypeError, "batch_size", {"batch_size": 2.5}),
+        (TypeError, "batch_size", {"batch_size": True}),
+        (ValueError, "seed", {"seed": -1}),
+        (ValueError, "seed", {"seed": 2**64}),
+        (ValueError, "epoch", {"epoch": -1}),
+        (TypeError, "shuffle", {"shuffle": None}),
+        (TypeError, "x must be an array of numbers", {"x": ["a", "b"]}),
+        (ValueError, "y must be a rectangular array", {"y": [[1], [2, 3]]}),
+    ],
+)  # fmt: skip
+def test_batches_check_at_the_call_and_not_at_the_first_batch(error, message, arguments):
+    with pytest.raises(error, match=message):
+        batches(**{"x": [1, 2], "y": [1, 2], **arguments})
+
+
+def test_order_checks_n():
+    with pytest.raises(ValueError, match=r"datasets\.order: n must be a whole number >= 0; got -1"):
+        order(-1)
+
+
+# ---- images ----
+
+
+@pytest.fixture
+def pillow():
+    return pytest.importorskip("PIL.Image")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_images_come_as_grey_or_rgb(tmp_path, pillow, ending):
+    file = tmp_path / f"a.{ending}"
+    pillow.new("RGB", (6, 4), (200, 100, 0)).save(file)
+    grey, colour = images.read_image(file, (4, 6, 1)), images.read_image(file, (4, 6, 3))
+    assert grey.shape == (4, 6, 1)
+    assert colour.shape == (4, 6, 3)
+    assert {grey.dtype, colour.dtype} == {np.dtype("uint8")}
+    assert np.abs(colour.astype(int) - [200, 100, 0]).max() <= 4
+    assert np.abs(grey.astype(int) - round(0.299 * 200 + 0.587 * 100)).max() <= 4
+
+
+def test_images_are_resized_to_means_of_areas(tmp_path, pillow):
+    bits = np.random.default_rng(0).integers(0, 2, (8, 4, 8, 4)) * 240  # as the digits were made: means of 4 x 4 blocks
+    pillow.fromarray(bits.reshape(32, 32).astype(np.uint8)).save(tmp_path / "big.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "big.png", (8, 8, 1))[..., 0], bits.mean((1, 3)))
+
+
+def test_sixteen_bits_transparency_and_orientation(tmp_path, pillow):
+    ramp = np.array([[0, 0x00FF], [0x1234, 0xFE01]], np.uint16)
+    pillow.fromarray(ramp).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "deep.png", (2, 2, 1))[..., 0], ramp >> 8)
+    pillow.fromarray(np.zeros((2, 2, 4), np.uint8)).save(tmp_path / "clear.png")
+    assert images.read_image(tmp_path / "clear.png", (2, 2, 1)).min() == 255
+    turned = pillow.fromarray(np.array([[0, 0, 255, 255]] * 2, np.uint8).repeat(8, 0).repeat(8, 1))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    upright = images.read_image(tmp_path / "turned.jpg", (4, 2, 1))[..., 0]
+    assert np.abs(upright.astype(int) - [[0, 0], [0, 0], [255, 255], [255, 255]]).max() < 10
+    pillow.new("CMYK", (3, 3)).save(tmp_path / "cmyk.jpg")
+    assert images.read_image(tmp_path / "cmyk.jpg", (3, 3, 3)).min() == 255
+
+
+def test_damaged_and_foreign_images_are_refused_by_name(tmp_path, pillow):
+    rng = np.random.default_rng(0)
+    pillow.fromarray(rng.integers(0, 256, (9, 9), np.uint8)).save(tmp_path / "whole.png")
+    whole, file = (tmp_path / "whole.png").read_bytes(), tmp_path / "bad.png"
+    for content in (b"", b"not an image", whole[:40], whole[: len(whole) // 2], b"GIF89a" + whole):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"bad\.png: is not a readable PNG or JPEG"):
+            images.read_image(file, (9, 9, 1))
+    with pytest.raises(FileNotFoundError):
+        images.read_image(tmp_path / "absent.png", (9, 9, 1))
+
+
+def test_huge_images_are_refused_before_they_are_unpacked(tmp_path, pillow):
+    pillow.new("1", (10_000, 6_000)).save(tmp_path / "huge.png")
+    with pytest.raises(DataError, match="10000 x 6000 pixels"):
+        images.read_image(tmp_path / "huge.png", (8, 8, 1))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 2), (8, 8, 4), (64,)])
+def test_models_that_take_no_images(tmp_path, shape):
+    with pytest.raises(ValueError, match=r"shape must be \(height, width, 1\)"):
+        images.read_image(tmp_path / "any.png", shape)
+
+
+def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r'reading images needs Pillow: pip install "minicnn\[images\]"'):
+        images.read_image(tmp_path / "any.png", (8, 8, 1))
+
+
+def test_nothing_optional_is_imported_with_the_data_sets():
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(datasets.__file__))))
+    code = (
+        f"import sys\nsys.path.insert(0, {root!r})\nimport minicnn.datasets\n"
+        "assert not {'PIL', 'gzip', 'urllib.request'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert datasets.__all__ == sorted(datasets.__all__)

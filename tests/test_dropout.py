@@ -1,0 +1,422 @@
+"""Dropout: its formula, its random numbers, and the bugs that other projects shipped.
+
+Always at rates 0.1 and 0.8 at least: at 0.5 a layer that keeps what it should drop looks right.
+"""
+
+import copy
+import hashlib
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+from compare import assert_close, assert_same_bits
+from hypothesis import given
+from hypothesis import strategies as st
+from running import at_every_thread_count, build, dtypes, inputs, layouts, normal, run
+
+import minicnn
+from minicnn import layers
+from minicnn._ext import runtime
+from minicnn.layers import Dropout
+from minicnn.testing import GradientError, gradcheck
+
+RATES = [0.1, 0.8]
+ONES = np.ones((100, 200), np.float32)
+SEED, NUMBER = 7, 3
+
+
+def dropout(rate, shape=(200,), **arguments):
+    layer = Dropout(rate, **arguments)
+    layer.stream = SEED, NUMBER
+    return build(layer, shape)
+
+
+def refuse(*arguments):
+    raise AssertionError("a random number was drawn")
+
+
+@pytest.fixture
+def no_random_numbers(monkeypatch):
+    """A generator that raises when it is asked."""
+    kernel = sys.modules["minicnn._ext.dropout"]
+    for name in ("forward", "draw"):
+        monkeypatch.setattr(kernel, name, refuse)
+
+
+# ---- the formula ----
+
+
+@given(st.lists(st.integers(1, 30), max_size=3), st.integers(0, 9), st.sampled_from([0.1, 0.5, 0.8, 0.999]),
+       st.sampled_from(["inverted", "classical"]), dtypes, layouts)  # fmt: skip
+def test_against_the_reference(shape, n, rate, mode, dtype, layout):
+    layer = dropout(rate, tuple(shape), mode=mode, dtype=dtype)
+    x, dy = inputs(layer, n, dtype)
+    for step in range(2):
+        keep = reference.dropout_mask(SEED, NUMBER, step, x.shape, rate)
+        got = run(layer, x, dy, layout)
+        rtol = 2 * np.finfo(dtype).eps
+        assert_close(got["y"], reference.dropout(x, keep, rate, mode), rtol, dtype)
+        assert_close(got["dx"], reference.dropout_grad(x, keep, rate, dy, mode), rtol, dtype)
+        assert_same_bits(layer.last_mask, keep)
+        assert layer.state == {"step": step + 1}
+    want = x if mode == "inverted" else x.astype(np.float64) * (1 - rate)
+    assert_close(layer.forward(x), want, rtol, dtype)
+
+
+words = st.integers(0, 2**32 - 1)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 1000), words, st.integers(1, 999), st.integers(1, 700))
+def test_mask_is_a_function_of_seed_layer_step_and_index(seed, number, step, permille, n):
+    layer = Dropout(permille / 1000)
+    layer.stream = seed, number
+    build(layer, (n,))
+    layer.state["step"] = step
+    layer.forward(np.ones((1, n)), training=True)
+    assert_same_bits(layer.last_mask, reference.dropout_mask(seed, number, step, (1, n), permille / 1000))
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_rate_is_the_fraction_dropped(rate):
+    """The number kept is binomial: beyond 5 standard deviations once in two million masks.  (tiny-dnn keeps `rate`.)"""
+    y = dropout(rate).forward(ONES, training=True)
+    kept = np.count_nonzero(y)
+    assert abs(kept - ONES.size * (1 - rate)) < 5 * math.sqrt(ONES.size * rate * (1 - rate))
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_every_sample_every_unit_and_every_step_has_its_own_chance(rate):
+    layer = dropout(rate)
+    kept = np.zeros((30, *ONES.shape))
+    for step in kept:
+        step[...] = layer.forward(ONES, training=True) != 0
+    for axes in ((0, 1), (0, 2), (1, 2)):
+        share = kept.mean(axes)
+        draws = kept.size / share.size
+        assert np.abs(share - (1 - rate)).max() < 5 * math.sqrt(rate * (1 - rate) / draws)
+    # neighbours in every direction are independent: the correlation of n pairs is 0 with a deviation of 1/sqrt(n)
+    centred = (kept - kept.mean()) / kept.std()
+    for axis in range(3):
+        pairs = np.take(centred, range(1, kept.shape[axis]), axis) * np.take(centred, range(kept.shape[axis] - 1), axis)
+        assert abs(pairs.mean()) < 5 / math.sqrt(pairs.size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rate", [*RATES, 0.3])
+def test_the_exact_set_of_values(rate, dtype):
+    """0 and exactly 1 / (1 - rate), forward and backward."""
+    layer = dropout(rate, dtype=dtype)
+    scale = np.dtype(dtype).type(1 / (1 - rate))
+    assert set(np.unique(layer.forward(ONES, training=True))) == {0, scale}
+    assert set(np.unique(layer.backward(ONES))) == {0, scale}
+    layer = dropout(rate, dtype=dtype, mode="classical")
+    assert set(np.unique(layer.forward(ONES, training=True))) == {0, 1}
+    assert set(np.unique(layer.backward(ONES))) == {0, 1}
+    assert set(np.unique(layer.forward(ONES))) == {np.dtype(dtype).type(1 - rate)}
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_the_mean_is_kept(rate):
+    layer, deviation = dropout(rate), math.sqrt(rate / (1 - rate) / (50 * ONES.size))
+    mean = np.mean([layer.forward(ONES, training=True).mean(dtype=np.float64) for _ in range(50)])
+    assert abs(mean - 1) < 5 * deviation + 8e-6 / (1 - rate)
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("mode", ["inverted", "classical"])
+def test_backward_reuses_mask_and_scale(rate, mode):
+    """With dy = x, dx is y to the bit.  (numpy-ml forgets the mask, tiny-dnn the scale.)"""
+    layer, x = dropout(rate, mode=mode), normal(ONES.shape, "float32")
+    assert_same_bits(layer.forward(x, training=True), layer.backward(x))
+
+
+def test_backward_uses_the_mask_of_its_own_forward():
+    """Whatever happens in between: evaluation, asking for the mask, another seed."""
+    layer, x = dropout(0.4), normal(ONES.shape, "float32")
+    y = layer.forward(x, training=True)
+    layer.forward(x)
+    assert layer.last_mask.any()
+    layer.stream = 99, 99
+    layer.state["step"] = 1000
+    assert_same_bits(layer.backward(x), y)
+
+
+@pytest.mark.parametrize("rate", [0, *RATES, 1])
+@pytest.mark.parametrize("mode", ["inverted", "classical"])
+def test_gradient_through_the_frozen_mask(rate, mode):
+    assert gradcheck(dropout(rate, (30,), mode=mode), normal((4, 30)))
+
+
+def test_the_usual_mistakes_are_caught():
+    class NoMask(Dropout):
+        def backward(self, dy):
+            super().backward(dy)
+            return dy / (1 - self.rate)
+
+    class NoScale(Dropout):
+        def backward(self, dy):
+            return super().backward(dy) * (1 - self.rate)
+
+    class DropsInBackward(Dropout):
+        def backward(self, dy):
+            self.forward(dy, training=True)
+            return super().backward(dy)
+
+    no_scale = r"off by the constant factor 0.2: is 1/\(1 - rate\) missing"
+    for wrong, message in ((NoMask, "is the mask applied in backward"), (NoScale, no_scale)):
+        with pytest.raises(GradientError, match=message):
+            gradcheck(wrong(0.8), normal((3, 20)))
+    layer = build(DropsInBackward(0.8), (200,))
+    assert (layer.forward(ONES, training=True) != layer.backward(ONES)).any()
+
+
+# ---- evaluation ----
+
+
+@pytest.mark.parametrize("rate", [0, *RATES, 1])
+def test_evaluation_draws_nothing_and_passes_all(rate, no_random_numbers):
+    layer, x = dropout(rate), normal(ONES.shape, "float32")
+    assert_same_bits(layer.forward(x), x)
+    assert_same_bits(layer.forward(x, training=False), x)
+    assert layer.state == {"step": 0}
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_training_does_ask_the_generator(rate, no_random_numbers):
+    with pytest.raises(AssertionError, match="a random number was drawn"):
+        dropout(rate).forward(ONES, training=True)
+
+
+def test_evaluating_in_the_middle_of_training_changes_nothing():
+    def train(evaluate):
+        layer, results = dropout(0.3), []
+        for _ in range(3):
+            results.append(layer.forward(ONES, training=True))
+            if evaluate:
+                layer.forward(ONES[:7])
+            results.append(layer.backward(ONES))
+            if evaluate:
+                layer.forward(ONES)
+            results.append(layer.last_mask)
+        return results
+
+    for plain, disturbed in zip(train(False), train(True), strict=True):
+        assert_same_bits(plain, disturbed)
+
+
+def test_classical_evaluation_scales():
+    for rate in RATES:
+        y = dropout(rate, mode="classical").forward(ONES)
+        assert (y == np.float32(1 - rate)).all()
+
+
+# ---- the ends of the range ----
+
+
+@pytest.mark.parametrize("mode", ["inverted", "classical"])
+def test_rate_0_is_the_identity_and_draws_nothing(mode, no_random_numbers):
+    layer, x = dropout(0, mode=mode), normal(ONES.shape, "float32")
+    x[0, :2] = np.nan, np.inf
+    assert_same_bits(layer.forward(x, training=True), x)
+    assert_same_bits(layer.backward(x), x)
+    assert_same_bits(layer.forward(x), x)
+    assert layer.last_mask.all()
+    assert layer.state == {"step": 1}
+
+
+@pytest.mark.parametrize("mode", ["inverted", "classical"])
+def test_rate_1_gives_exact_zeros_and_draws_nothing(mode, no_random_numbers):
+    layer, x = dropout(1, mode=mode), normal(ONES.shape, "float32")
+    x[0, :3] = np.nan, np.inf, -np.inf
+    zeros = np.zeros_like(x)
+    assert_same_bits(layer.forward(x, training=True), zeros)
+    assert_same_bits(layer.backward(x), zeros)
+    assert not layer.last_mask.any()
+    assert layer.state == {"step": 1}
+    assert_same_bits(layer.forward(x), x if mode == "inverted" else zeros)
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(1e-12, 1 - 1 / 65536), (1 - 1e-12, 1 / 65536)])
+def test_rates_near_the_ends_neither_keep_nor_drop_all(rate, kept):
+    layer = build(Dropout(rate, mode="classical"), (500_000,))
+    layer.forward(np.ones((4, 500_000), np.float32), training=True)
+    share = layer.last_mask.mean()
+    assert abs(share - kept) < 5 * math.sqrt(kept * (1 - kept) / 2e6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rate", RATES)
+def test_dropped_nan_and_inf_become_0(rate, dtype):
+    """Selected, not multiplied: 0 * inf would be NaN.  Kept ones stay what they are."""
+    for value in (np.nan, np.inf, -np.inf):
+        layer, x = dropout(rate, dtype=dtype), np.full(ONES.shape, value, dtype)
+        y = layer.forward(x, training=True)
+        dx, keep = layer.backward(x), layer.last_mask
+        for array in (y, dx):
+            assert_same_bits(array[~keep], np.zeros(np.count_nonzero(~keep), dtype))
+            assert_close(array[keep], x[keep], 0)
+
+
+# ---- where the mask comes from ----
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_same_bits_at_any_thread_count(rate):
+    x, dy = normal((37, 5003), "float32"), normal((37, 5003), "float32", 1)
+    first, *others = at_every_thread_count(lambda: dropout(rate, (5003,)), x, dy)
+    for other in others:
+        assert_same_bits(first["y"], other["y"])
+        assert_same_bits(first["dx"], other["dx"])
+
+
+def masks():
+    """A fingerprint of masks of many sizes, at rates that exercise both ends of the comparison."""
+    found = hashlib.sha256()
+    for rate in (1e-9, 0.1, 0.5, 0.8, 1 - 1e-9):
+        for n in (1, 127, 128, 129, 5000):
+            layer = dropout(rate, (n,))
+            layer.forward(np.ones((3, n)), training=True)
+            found.update(layer.last_mask.tobytes())
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize("name", runtime.INSTRUCTION_SETS)
+def test_same_mask_on_every_instruction_set(name):
+    code = "import sys; sys.path[:0] = sys.argv[1:]; import test_dropout; print(test_dropout.masks())"
+    paths = map(os.path.dirname, (__file__, os.path.dirname(minicnn.__file__)))
+    result = subprocess.run(
+        [sys.executable, "-c", code, *paths], env=os.environ | {"MINICNN_SIMD": name}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert result.stdout.strip() == masks()
+
+
+def test_masks_differ_between_steps_layers_and_seeds():
+    found = []
+    for seed in (1, 2, 2**40):
+        for number in (0, 1):
+            layer = Dropout(0.5)
+            layer.stream = seed, number
+            build(layer, (200,))
+            for _ in range(3):
+                layer.forward(ONES, training=True)
+                found.append(layer.last_mask)
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            assert abs(np.mean(one == other) - 0.5) < 5 * 0.5 / math.sqrt(one.size)
+
+
+def test_own_seed_overrides_that_of_the_model():
+    own, of_model = Dropout(0.5, seed=SEED), Dropout(0.5)
+    own.stream, of_model.stream = (123, NUMBER), (SEED, NUMBER)
+    x = normal((5, 60))
+    assert_same_bits(build(own, (60,)).forward(x, training=True), build(of_model, (60,)).forward(x, training=True))
+
+
+def test_the_first_samples_of_a_larger_batch_have_the_same_mask():
+    small, large = dropout(0.5), dropout(0.5)
+    assert_same_bits(small.forward(ONES[:33], training=True), large.forward(ONES, training=True)[:33])
+
+
+def test_a_resumed_run_goes_on_bit_for_bit():
+    one = dropout(0.5)
+    for _ in range(3):
+        one.forward(ONES, training=True)
+    other = dropout(0.5)
+    other.state.update(one.state)
+    assert_same_bits(one.forward(ONES, training=True), other.forward(ONES, training=True))
+
+
+def test_the_step_wraps_at_32_bits():
+    layer = dropout(0.5)
+    layer.state["step"] = 2**32
+    layer.forward(ONES, training=True)
+    assert_same_bits(layer.last_mask, reference.dropout_mask(SEED, NUMBER, 0, ONES.shape, 0.5))
+
+
+# ---- last_mask and freeze_mask ----
+
+
+def test_last_mask_is_that_of_the_latest_training_forward():
+    layer = dropout(0.5)
+    with pytest.raises(RuntimeError, match=r"Dropout.last_mask: needs forward\(x, training=True\) before it"):
+        _ = layer.last_mask
+    y = layer.forward(ONES, training=True)
+    mask = layer.last_mask
+    assert mask.dtype == bool
+    assert_same_bits(mask, y != 0)
+    mask[...] = False  # the caller's own
+    assert_same_bits(layer.last_mask, y != 0)
+    layer.backward(ONES)
+    layer.forward(ONES[:3])
+    assert_same_bits(layer.last_mask, y != 0)
+    assert_same_bits(layer.forward(ONES[:9], training=True) != 0, layer.last_mask)
+
+
+def test_freeze_mask_holds_the_mask_still():
+    layer, free = dropout(0.5), dropout(0.5)
+    first = [free.forward(ONES, training=True) for _ in range(3)]
+    assert_same_bits(layer.forward(ONES, training=True), first[0])
+    layer.freeze_mask()
+    for _ in range(3):
+        assert_same_bits(layer.forward(ONES, training=True), first[1])
+        assert_same_bits(layer.backward(ONES), first[1])
+    assert layer.state == {"step": 1}
+    layer.unfreeze_mask()
+    for want in first[1:]:
+        assert_same_bits(layer.forward(ONES, training=True), want)
+    assert layer.state == {"step": 3}
+
+
+def test_a_copy_goes_its_own_way():
+    layer = dropout(0.5)
+    layer.forward(ONES, training=True)
+    other = copy.deepcopy(layer)
+    want = layer.forward(ONES, training=True)
+    assert other.state == {"step": 1}
+    assert_same_bits(other.forward(ONES, training=True), want)
+
+
+# ---- in company ----
+
+
+def test_a_unit_dropped_for_the_whole_batch_gets_a_zero_weight_gradient():
+    before, after = build(layers.Dense(40), (9,), 1), build(layers.Dense(5), (40,), 2)
+    layer = dropout(0.8, (40,))
+    x, dy = normal((4, 9), "float32"), normal((4, 5), "float32", 1)
+    y = layer.forward(before.forward(x, training=True), training=True)
+    after.forward(y, training=True)
+    before.backward(layer.backward(after.backward(dy)))
+    idle = ~layer.last_mask.any(0)
+    assert 5 < np.count_nonzero(idle) < 35  # 0.8^4 = 41 % of 40 units are expected
+    assert (after.grads["kernel"][idle] == 0).all()
+    assert (before.grads["kernel"][:, idle] == 0).all()
+    assert (before.grads["bias"][idle] == 0).all()
+    assert (after.grads["kernel"][~idle] != 0).all()
+    assert (before.grads["kernel"][:, ~idle] != 0).all()
+
+
+@pytest.mark.parametrize(("rate", "error"), [
+    (float("nan"), ValueError), (-0.1, ValueError), (1.1, ValueError), (float("inf"), ValueError), (2, ValueError),
+    (True, TypeError), ("0.5", TypeError), (None, TypeError), ([0.5], TypeError), (0.5j, TypeError),
+])  # fmt: skip
+def test_wrong_rates(rate, error):
+    with pytest.raises(error, match=r"^Dropout: rate must be a number in \[0, 1\]; got ") as caught:
+        Dropout(rate)
+    assert repr(rate) in str(caught.value)
+
+
+@pytest.mark.parametrize(("keywords", "error", "message"), [
+    ({"mode": "invert"}, ValueError, "mode must be one of .*; got 'invert'. Did you mean 'inverted'"),
+    ({"seed": -1}, ValueError, r"seed must be a whole number in \[0, 18446744073709551615\]; got -1"),
+    ({"seed": 2**64}, ValueError, r"seed must be a whole number in .*; got 18446744073709551616"),
+    ({"seed": 1.5}, TypeError, r"seed must be a whole number .*; got 1.5 \(float\)"),
+    ({"noise_shape": (1,)}, TypeError, "the keywords are rate, mode, seed, dtype; got `noise_shape`"),
+])  # fmt: skip
+def test_wrong_keywords(keywords, error, message):
+    with pytest.raises(error, match=f"^Dropout: {message}"):
+        Dropout(0.5, **keywords)

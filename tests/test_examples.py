@@ -1,0 +1,120 @@
+"""The examples, run as a reader runs them: each with --quick in a process of its own, judged by what it prints."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_datasets import idx_bytes
+
+import minicnn as mc
+from minicnn.datasets.mnist import FILES
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+def run(name, *options, folder, code=0):
+    """(stdout, stderr) of the example, run in ``folder``: warnings are errors, one thread, no data from outside."""
+    package = os.path.dirname(os.path.dirname(mc.__file__))
+    environment = {key: value for key, value in os.environ.items() if key != "MINICNN_DATA"}
+    environment |= {"PYTHONPATH": package, "PYTHONWARNINGS": "error", "MINICNN_NUM_THREADS": "1"}
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *options]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == code, result.stderr
+    return result.stdout, result.stderr
+
+
+def number(pattern, text):
+    found = re.search(pattern, text)
+    assert found, f"{pattern!r} is not in {text!r}"
+    return float(found[1].replace(",", ""))
+
+
+def test_every_example_is_run_here():
+    assert NAMES == ["digits", "mnist", "own_layer", "training_loop"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_names_quick(name, tmp_path):
+    out, _ = run(name, "--help", folder=tmp_path)
+    assert "--quick" in out
+
+
+def test_digits(tmp_path):
+    out, err = run("digits", "--quick", folder=tmp_path)
+    assert number(r"test accuracy ([\d.]+) %", out) > 80  # usually 90 %
+    assert len(re.findall(r"^epoch \d/4 .* val_accuracy ", err, re.MULTILINE)) == 4
+    read, labels = re.search(r"reads the first ten as (\[.*\]); they are (\[.*\])", out).groups()
+    assert sum(a == b for a, b in zip(read, labels, strict=True)) > 20  # of 30 characters
+    model = mc.Sequential.load(tmp_path / "digits.npz")
+    _, (x, y) = mc.datasets.digits.load_data()
+    accuracy = 100 * (model.predict(x).argmax(1) == y).mean()
+    assert f"test accuracy {accuracy:.1f} %" in out
+
+
+def test_mnist_without_mnist_takes_the_digits_and_says_so(tmp_path):
+    out, _ = run("mnist", "--quick", folder=tmp_path)
+    assert "MNIST is not at hand: these are the embedded 8 x 8 digits, enlarged to 28 x 28" in out
+    assert "trained on 1,297 images, 4 epochs" in out
+    assert number(r"test accuracy ([\d.]+) %", out) > 60  # usually 91 %
+
+
+def test_mnist_without_data_explains_itself(tmp_path):
+    _, err = run("mnist", folder=tmp_path, code=1)
+    assert "Traceback" not in err
+    assert "MINICNN_DATA" in err
+
+
+@pytest.fixture
+def tiny_mnist(tmp_path):
+    """A folder with the four files: 1,200 + 100 images of vertical bars, one place for each class."""
+    for images, labels, n in ((*FILES[:2], 1200), (*FILES[2:], 100)):
+        y = np.arange(n, dtype=np.uint8) % 10
+        x = np.zeros((n, 28, 28), np.uint8)
+        for image, label in zip(x, y, strict=True):
+            image[:, 2 * label + 4 : 2 * label + 6] = 255
+        (tmp_path / images).write_bytes(idx_bytes(x))
+        (tmp_path / labels).write_bytes(idx_bytes(y))
+    return tmp_path
+
+
+def test_mnist_from_a_folder(tiny_mnist, tmp_path):
+    out, err = run("mnist", "--data-dir", str(tiny_mnist), "--epochs", "2", folder=tmp_path)
+    assert "trained on 1,200 images, 2 epochs" in out
+    assert "val_loss" not in err  # the test part is not looked at before the end
+    assert number(r"test accuracy ([\d.]+) % \(\d+ of 100 wrong\)", out) > 95
+
+
+def test_mnist_validates_on_the_training_part(tiny_mnist, tmp_path):
+    (tiny_mnist / FILES[2]).write_bytes(idx_bytes(np.zeros((100, 28, 28), np.uint8)))  # a test part that is useless
+    out, err = run("mnist", "--data-dir", str(tiny_mnist), "--epochs", "2", "--validate", folder=tmp_path)
+    assert "trained on 1,000 images, 2 epochs" in out
+    assert "test accuracy" not in out
+    assert number(r"validation accuracy ([\d.]+) % \(\d+ of 200 wrong\)", out) > 95
+    assert err.count("val_accuracy") == 2
+
+
+def test_own_layer(tmp_path):
+    out, _ = run("own_layer", "--quick", folder=tmp_path)
+    assert re.search(r"PReLU is right:\n.*\nx +\S+ +96 +0\nslope +\S+ +3 +0\n", out)  # places checked, skipped
+    assert "WrongPReLU: gradient of x at" in out
+    assert "zero where it should not be, and right elsewhere: is a part left out?" in out
+    assert number(r"test accuracy .*: ([\d.]+) %", out) > 80  # usually 92 %
+    slopes = np.array(re.search(r"slopes .*:\n\[([\d.\s-]+)\]", out)[1].split(), float)
+    assert slopes.shape == (16,)
+    assert (slopes != 0.25).any()
+
+
+def test_training_loop(tmp_path):
+    out, _ = run("training_loop", "--quick", folder=tmp_path)
+    assert re.findall(r"^epoch (\d)  loss", out, re.MULTILINE) == ["1", "2", "3"]
+    by_hand, by_fit = (re.search(rf"^by {way} +([0-9a-f]{{64}})$", out, re.MULTILINE)[1] for way in ("hand", "fit"))
+    assert by_hand == by_fit
+    assert out.endswith("the same bits\n")
+    last = number(r"epoch 3 .*test accuracy ([\d.]+) %", out)
+    assert number(r"would have scored ([\d.]+) %", out) < last  # dropout left on costs
+    assert last > 65  # usually 82 %

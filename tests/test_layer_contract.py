@@ -1,0 +1,446 @@
+"""What every layer promises (minicnn/layer.py): one battery over ``layers.__all__``."""
+
+import concurrent.futures
+import copy
+import hashlib
+import inspect
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from compare import assert_close, assert_same_bits
+from running import LAYOUTS, build, inputs, normal, run
+
+import minicnn
+from minicnn import layers
+from minicnn.layer import Layer
+from minicnn.testing import gradcheck
+
+IMAGE = (6, 7, 4)
+TABLE = {  # name: (arguments of the constructor, all other than the default, shape of a sample)
+    "ELU": ({}, (5, 3)),
+    "GELU": ({}, (5, 3)),
+    "Activation": ({"name": "tanh"}, (7,)),
+    "AveragePooling2D": ({"pool_size": (2, 3), "strides": (1, 2), "padding": "same"}, IMAGE),
+    "BatchNormalization": ({"momentum": 0.9, "epsilon": 0.01}, IMAGE),
+    "Conv2D": (
+        {"filters": 6, "kernel_size": (3, 2), "strides": (2, 1), "padding": "same", "dilation_rate": (1, 2),
+         "groups": 2, "activation": "relu", "use_bias": True, "kernel_initializer": "he_normal"}, IMAGE,
+    ),
+    "Dense": ({"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform"}, (9,)),
+    "Dropout": ({"rate": 0.4, "mode": "classical", "seed": 3}, (5, 3)),
+    "Flatten": ({}, IMAGE),
+    "GlobalAveragePooling2D": ({}, IMAGE),
+    "GlobalMaxPooling2D": ({}, IMAGE),
+    "LeakyReLU": ({"slope": 0.3}, (5, 3)),
+    "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
+    "ReLU": ({}, (5, 3)),
+    "Rescaling": ({"scale": 0.5, "offset": -1.0}, (5, 3)),
+    "Reshape": ({"target_shape": (3, -1)}, (4, 6)),
+    "Sigmoid": ({}, (5, 3)),
+    "Softmax": ({}, (5, 3)),
+    "Tanh": ({}, (5, 3)),
+    "ZeroPadding2D": ({"padding": ((1, 2), (0, 3))}, IMAGE),
+}  # fmt: skip
+NONE = np.random.default_rng(0)
+
+every_layer = pytest.mark.parametrize("name", sorted(TABLE))
+both_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def new(name, **more):
+    return getattr(layers, name)(**TABLE[name][0], **more)
+
+
+def built(name, **more):
+    return build(new(name, **more), TABLE[name][1])
+
+
+def samples(layer, n=4, dtype="float32"):
+    return inputs(layer, n, dtype)
+
+
+def test_the_table_is_complete():
+    assert set(TABLE) == set(layers.__all__)
+
+
+@every_layer
+def test_is_a_layer_with_a_docstring(name):
+    cls = getattr(layers, name)
+    assert issubclass(cls, Layer)
+    assert cls.__name__ == name
+    assert cls.__doc__
+    assert cls.__doc__ != Layer.__doc__
+
+
+# ---- construction and configuration ----
+
+
+@every_layer
+def test_configuration_is_the_constructor(name):
+    for layer in (new(name), built(name, dtype="float64")):
+        config = json.loads(json.dumps(layer.get_config()))
+        assert set(config) == set(inspect.signature(type(layer).__init__).parameters) - {"self"}
+        again = type(layer)(**config)
+        assert json.loads(json.dumps(again.get_config())) == config
+        for argument, value in TABLE[name][0].items():
+            assert json.loads(json.dumps(value)) == config[argument] or config[argument] == [value, value]
+    x, dy = samples(layer, dtype="float64")
+    build(again, TABLE[name][1])
+    for one, other in zip(run(layer, x, dy).values(), run(again, x, dy).values(), strict=True):
+        assert_same_bits(one, other)
+
+
+@every_layer
+def test_repr_is_the_constructor(name):
+    layer = new(name)
+    assert eval(repr(layer), vars(layers)).get_config() == layer.get_config()
+
+
+@every_layer
+def test_unknown_keyword_is_corrected(name):
+    with pytest.raises(TypeError, match=f"^{name}: the keywords are .*; got `dtyp`. Did you mean `dtype`\\?$"):
+        new(name, dtyp="float32")
+    with pytest.raises(TypeError, match=f"^{name}: the keywords are .*; got `zzz`$"):
+        new(name, zzz=1)
+
+
+@every_layer
+def test_wrong_dtype(name):
+    for dtype in ("float16", "int32", "flaot32", np.complex64, 3):
+        message = f"^{name}: dtype must be 'float32' or 'float64'; got {re.escape(repr(dtype))}$"
+        with pytest.raises(ValueError, match=message):
+            new(name, dtype=dtype)
+
+
+# ---- build ----
+
+
+@every_layer
+def test_build_declares_the_real_shape(name):
+    layer = new(name)
+    assert layer.input_shape is None
+    assert layer.output_shape is None
+    shape = layer.build(TABLE[name][1], NONE)
+    assert layer.input_shape == TABLE[name][1]
+    assert layer.output_shape == shape
+    assert all(type(axis) is int for axis in shape)
+    assert type(layer.multiply_adds()) is int
+    assert layer.multiply_adds() >= 0
+    for n in (1, 4):
+        assert layer.forward(np.zeros((n, *layer.input_shape))).shape == (n, *shape)
+    assert new(name).build((None, *TABLE[name][1]), NONE) == shape  # Keras's spelling
+    assert new(name).build(list(TABLE[name][1]), NONE) == shape
+
+
+@every_layer
+def test_params_and_grads_are_twins(name):
+    layer = built(name)
+    assert list(layer.params) == list(layer.grads)
+    for key, values in layer.params.items():
+        assert layer.grads[key].shape == values.shape
+        assert layer.grads[key].dtype == values.dtype == layer.dtype
+        assert values.flags.c_contiguous
+        assert values.flags.writeable
+    twin = new(name)
+    twin.build(TABLE[name][1], np.random.default_rng(5))
+    other = new(name)
+    other.build(TABLE[name][1], np.random.default_rng(5))
+    for key in twin.params:
+        assert_same_bits(twin.params[key], other.params[key])
+
+
+@every_layer
+@pytest.mark.parametrize("shape", [(0,), (3, -1), (2.5,), "abc", (3, "x"), None])
+def test_build_refuses_what_is_no_shape(name, shape):
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: .*; got "):
+        new(name).build(shape, NONE)
+
+
+# ---- forward and backward ----
+
+
+@every_layer
+@both_types
+def test_outputs_have_the_type_of_the_layer(name, dtype):
+    layer = built(name, dtype=dtype)
+    x, dy = samples(layer)
+    for kind in ("float16", "float32", "float64", "uint8", "int64", "bool"):
+        got = run(layer, (10 * x).astype(kind), dy.astype(kind))
+        assert all(array.dtype == layer.dtype == np.dtype(dtype) for array in got.values())
+        assert all(array.flags.c_contiguous and array.flags.writeable for array in got.values())
+    assert new(name).dtype is None
+    assert built(name).dtype == np.float32
+
+
+@every_layer
+@both_types
+def test_gradient_by_finite_differences(name, dtype):
+    layer = built(name, dtype=dtype)
+    assert gradcheck(layer, normal((3, *layer.input_shape)))
+
+
+@every_layer
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_the_bits_do_not_depend_on_the_layout(name, layout):
+    x, dy = samples(built(name))
+    for one, other in zip(run(built(name), x, dy).values(), run(built(name), x, dy, layout).values(), strict=True):
+        assert_same_bits(one, other)
+
+
+@every_layer
+def test_never_writes_into_x_or_dy(name):
+    layer = built(name)
+    x, dy = samples(layer)
+    before = x.copy(), dy.copy()
+    run(layer, x, dy)
+    layer.forward(x)
+    layer.forward(x, training=True)
+    layer.backward_params(dy)
+    assert_same_bits(x, before[0])
+    assert_same_bits(dy, before[1])
+    x.flags.writeable = dy.flags.writeable = False
+    run(layer, x, dy)
+
+
+@every_layer
+def test_what_is_returned_is_the_callers(name):
+    """No two calls share memory, nor a call with its argument; what the caller does to y and dx hurts nobody."""
+    layer, x = built(name), samples(built(name))[0]
+    dy = samples(layer)[1]
+    want = run(built(name), x, dy)
+    y = layer.forward(x, training=True)
+    returned = [x, dy, y, layer.forward(x), layer.forward(x)]
+    assert_same_bits(y, want["y"])
+    y[...] = np.nan
+    dx = layer.backward(dy)
+    assert_same_bits(dx, want["dx"])
+    for key, gradient in layer.grads.items():
+        assert_same_bits(gradient, want[key])
+    layer.forward(x, training=True)
+    returned += [dx, layer.backward(dy), *layer.params.values(), *layer.grads.values()]
+    for i, one in enumerate(returned):
+        assert not any(np.shares_memory(one, other) for other in returned[:i])
+
+
+@every_layer
+def test_evaluation_keeps_nothing_and_changes_nothing(name):
+    layer = built(name)
+    x, dy = samples(layer)
+    want = run(built(name), x, dy)
+    before = pickle.dumps(layer)
+    layer.forward(x)
+    assert pickle.dumps(layer) == before
+    y = layer.forward(x, training=True)
+    between = pickle.dumps(layer)
+    layer.forward(normal((9, *layer.input_shape), "float32", 5))
+    assert pickle.dumps(layer) == between
+    assert_same_bits(y, want["y"])
+    assert_same_bits(layer.backward(dy), want["dx"])
+    for key, gradient in layer.grads.items():
+        assert_same_bits(gradient, want[key])
+
+
+@every_layer
+def test_grads_are_overwritten(name):
+    layer = built(name)
+    x, dy = samples(layer)
+    for fill in (0.0, 1e6, np.nan):
+        for gradient in layer.grads.values():
+            gradient[...] = fill
+        layer.forward(x, training=True)
+        layer.backward(dy)
+        found = {key: gradient.copy() for key, gradient in layer.grads.items()}
+        layer.forward(x, training=True)
+        layer.backward_params(dy)
+        for key, gradient in layer.grads.items():
+            if name != "Dropout":
+                assert_same_bits(gradient, found[key])
+            assert np.isfinite(gradient).all()
+
+
+@every_layer
+def test_a_sample_does_not_depend_on_its_neighbours(name):
+    """In evaluation, to the bit: alone, in a batch of five, and in another place of it."""
+    layer, x = built(name), samples(built(name), 5)[0]
+    together = layer.forward(x)
+    for i in range(5):
+        assert_same_bits(layer.forward(x[i : i + 1]), together[i : i + 1])
+    assert_same_bits(layer.forward(x[::-1]), np.ascontiguousarray(together[::-1]))
+
+
+@every_layer
+@both_types
+def test_a_batch_of_none(name, dtype):
+    layer = built(name, dtype=dtype)
+    x, dy = samples(layer, 0)
+    assert layer.forward(x).shape == (0, *layer.output_shape)
+    if name == "BatchNormalization":
+        with pytest.raises(ValueError, match="at least two values"):
+            layer.forward(x, training=True)
+        return
+    got = run(layer, x, dy)
+    assert got["y"].shape == dy.shape
+    assert got["dx"].shape == x.shape
+    assert all((got[key] == 0).all() for key in layer.grads)
+
+
+@every_layer
+def test_a_batch_of_one(name):
+    layer = built(name)
+    got = run(layer, *samples(layer, 1))
+    assert all(np.isfinite(array).all() for array in got.values())
+
+
+@every_layer
+def test_many_threads_may_evaluate_at_once(name):
+    layer, x = built(name), samples(built(name), 16)[0]
+    want = layer.forward(x)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for y in pool.map(lambda _: layer.forward(x), range(20)):
+            assert_same_bits(y, want)
+
+
+# ---- the order of calls, and wrong arrays ----
+
+
+@every_layer
+def test_backward_needs_one_training_forward(name):
+    layer = built(name)
+    x, dy = samples(layer)
+    message = f"^{name}.backward: needs forward\\(x, training=True\\) before it, once for every backward$"
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=message):
+            layer.backward(dy)
+        layer.forward(x)
+        with pytest.raises(RuntimeError, match=message):
+            layer.backward(dy)
+        layer.forward(x, training=True)
+        layer.backward(dy)
+    with pytest.raises(RuntimeError, match=message):
+        layer.backward_params(dy)
+
+
+@every_layer
+def test_forward_needs_build(name):
+    with pytest.raises(RuntimeError, match=f"^{name}: call build\\(input_shape, rng\\) before forward$"):
+        new(name).forward(np.zeros((2, *TABLE[name][1])))
+
+
+@every_layer
+def test_wrong_shapes(name):
+    layer = built(name)
+    x, dy = samples(layer)
+    shape = layer.input_shape
+    wanted = re.escape(f"({', '.join(['N', *map(str, shape)])})")
+    before = pickle.dumps(layer)
+    longer = [(2, *shape, 1), (2, *shape[:-1], shape[-1] + 1), (2, shape[0] + 1, *shape[1:])]
+    for other in (*longer, shape, (2, *shape[:-1]), ()):
+        message = f"^{name}.forward: x must have shape {wanted}; got shape {re.escape(str(other))}$"
+        for training in (False, True):
+            with pytest.raises(ValueError, match=message):
+                layer.forward(np.zeros(other), training=training)
+    assert pickle.dumps(layer) == before
+    layer.forward(x, training=True)
+    for other in (dy[0], dy[..., None], np.concatenate([dy, dy], -1)):
+        with pytest.raises(ValueError, match=f"^{name}.backward: dy must have shape .*; got shape"):
+            layer.backward(other)
+    with pytest.raises(ValueError, match=f"^{name}.backward: dy must have the 4 samples of forward; got 3$"):
+        layer.backward(dy[:3])
+    layer.backward(dy)  # none of these spoiled the step
+
+
+@every_layer
+@pytest.mark.parametrize(("make", "error"), [
+    (lambda x: x.astype(str), TypeError), (lambda x: x.astype(object), TypeError), (lambda x: x + 1j, TypeError),
+    (lambda x: np.full(x.shape, np.datetime64("2020")), TypeError), (lambda x: None, TypeError),
+    (lambda x: np.ma.masked_array(x, x > 0), TypeError), (lambda x: [[1.0], [1.0, 2.0]], ValueError),
+], ids=["text", "object", "complex", "date", "None", "masked", "ragged"])  # fmt: skip
+def test_wrong_kinds(name, make, error):
+    layer = built(name)
+    with pytest.raises(error, match=f"^{name}.forward: x must "):
+        layer.forward(make(samples(layer)[0]))
+
+
+@every_layer
+def test_lists_are_welcome(name):
+    layer, x = built(name), samples(built(name))[0]
+    assert_same_bits(layer.forward(x.tolist()), layer.forward(x))
+
+
+# ---- copies ----
+
+
+@every_layer
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],
+                         ids=["deepcopy", "pickle"])  # fmt: skip
+def test_copies_stand_alone(name, duplicate):
+    fresh = duplicate(new(name))
+    assert fresh.get_config() == new(name).get_config()
+    layer = built(name)
+    x, dy = samples(layer)
+    layer.forward(x, training=True)
+    other = duplicate(layer)
+    assert other.get_config() == layer.get_config()
+    for key in layer.params:
+        assert not np.shares_memory(layer.params[key], other.params[key])
+        assert not np.shares_memory(layer.grads[key], other.grads[key])
+    assert_same_bits(layer.backward(dy), other.backward(dy))  # a step may be finished on the copy
+    for one, more in zip(run(layer, x, dy).values(), run(other, x, dy).values(), strict=True):
+        assert_same_bits(one, more)
+
+
+# ---- one answer on every machine ----
+
+
+def fingerprint():
+    """Of one training step of every layer in both types, at sizes that leave rests everywhere."""
+    found = hashlib.sha256()
+    for name, (arguments, shape) in sorted(TABLE.items()):
+        for dtype in ("float32", "float64"):
+            layer = getattr(layers, name)(**arguments, dtype=dtype)
+            large = (13, 11, 12) if shape == IMAGE else tuple(3 * axis for axis in shape)
+            build(layer, large)
+            for array in run(layer, *inputs(layer, 5, dtype)).values():
+                found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def test_same_bits_on_avx2_and_avx512():
+    code = "import sys; sys.path[:0] = sys.argv[1:]; from test_layer_contract import fingerprint; "
+    code += "from minicnn._ext.runtime import instruction_set; print(instruction_set(), fingerprint())"
+    found = {}
+    for name in ("avx2", "avx512"):
+        result = subprocess.run(
+            [sys.executable, "-c", code, *map(os.path.dirname, (__file__, os.path.dirname(minicnn.__file__)))],
+            env=os.environ | {"MINICNN_SIMD": name}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        used, digest = result.stdout.split()
+        found[used] = digest
+    if set(found) != {"avx2", "avx512"}:
+        pytest.skip(f"this machine has {', '.join(found)} only")
+    assert len(set(found.values())) == 1
+
+
+@every_layer
+def test_both_types_compute_the_same_function(name):
+    wide, narrow = built(name, dtype="float64"), built(name, dtype="float32")
+    for key, values in narrow.params.items():
+        wide.params[key][...] = values
+    x, dy = samples(narrow)
+    for one, other in zip(run(narrow, x, dy).values(), run(wide, x, dy).values(), strict=True):
+        assert_close(one, other, 1e-5, np.float32)
+
+
+def test_input_is_a_shape_and_no_layer():
+    entry = layers.Input((28, 28, 1))
+    assert entry.shape == layers.Input([None, 28, 28, 1]).shape == (28, 28, 1)
+    assert repr(entry) == "Input((28, 28, 1))"
+    assert not isinstance(entry, Layer)
+    with pytest.raises(ValueError, match=r"^Input: every axis of input_shape must be a whole number >= 1; got 0$"):
+        layers.Input((28, 0))

@@ -1,0 +1,497 @@
+"""Sequential: how it is built, its mode, forward and backward, its losses, layers of one's own."""
+
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+from compare import assert_close, assert_same_bits
+from models import IMAGE, LABELS, ONE_HOT, Halve, X, chain, small, trained
+from running import normal
+
+import minicnn as mc
+from minicnn import layers, losses
+from minicnn.testing import gradcheck
+
+# ---- built in every way ----
+
+
+def test_every_way_to_build_gives_the_same_model():
+    explicit = small()
+    models = [mc.Sequential([layers.Input(IMAGE), *chain()], seed=1)]
+    assert models[0].built
+    for call in (
+        lambda model: model.build((None, *IMAGE)),
+        lambda model: model.build(list(IMAGE)),
+        lambda model: model.predict(X),
+        lambda model: model.forward(X),
+        lambda model: model(X),
+        lambda model: model.outputs(X),
+        lambda model: model.evaluate(X, LABELS),
+        lambda model: model.predict(X[:0]),
+    ):
+        models.append(mc.Sequential(chain(), seed=1))
+        models[-1].compile("sgd", "sparse_categorical_crossentropy")
+        assert not models[-1].built
+        call(models[-1])
+    lazy = mc.Sequential(seed=1)
+    for layer in (layers.Input(IMAGE), *chain()):
+        lazy.add(layer)
+    assert not lazy.built
+    lazy.count_params()
+    for model in (*models, lazy):
+        assert model.built
+        assert model.input_shape == IMAGE
+        assert model.output_shape == (4,)
+        assert model.fingerprint() == explicit.fingerprint()
+
+
+def test_fit_builds():
+    by_fit, by_hand = mc.Sequential(chain(), seed=1), small()
+    for model in (by_fit, by_hand):
+        model.compile("adam", "sparse_categorical_crossentropy")
+        model.fit(X, LABELS, verbose=0)
+    assert by_fit.fingerprint() == by_hand.fingerprint()
+
+
+def test_seed_chooses_the_initial_values():
+    fingerprints = {
+        mc.Sequential([layers.Input(IMAGE), *chain()], seed=seed).fingerprint() for seed in (0, 1, 2**64 - 1)
+    }
+    assert len(fingerprints) == 3
+
+
+@pytest.mark.parametrize(
+    "first", [[], [layers.Rescaling(0.5)], [layers.ReLU()], [layers.BatchNormalization()], [layers.Dropout(0.5)]],
+    ids=["Conv2D", "Rescaling", "ReLU", "BatchNormalization", "Dropout"],
+)  # fmt: skip
+def test_grey_images_need_no_axis_of_channels(first):
+    model = mc.Sequential([*copy.deepcopy(first), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3)])
+    grey = X[..., 0]
+    outputs = model.predict(grey)
+    assert model.input_shape == (6, 5, 1)
+    assert_same_bits(model.predict(grey[..., None]), outputs)
+    assert_same_bits(model.forward(grey), outputs)
+
+
+def test_a_chain_without_images_takes_three_axes_as_they_are():
+    model = mc.Sequential([layers.Flatten(), layers.Dense(3)])
+    model.predict(X[..., 0])
+    assert model.input_shape == (6, 5)
+    points = mc.Sequential([layers.Dense(3)])
+    points.build((1,))
+    assert points.predict(np.arange(5.0)).shape == (5, 3)
+
+
+def test_building_again():
+    model = small()
+    before = model.fingerprint()
+    model.build(IMAGE)
+    model.build((None, *IMAGE))
+    assert model.fingerprint() == before
+    with pytest.raises(ValueError, match=r"^Sequential.build: input_shape must stay \(6, 5, 2\); got \(6, 5, 3\)$"):
+        model.build((6, 5, 3))
+    assert model.fingerprint() == before
+
+
+def test_a_failed_build_leaves_everything_unbuilt():
+    parts = [layers.Conv2D(3, 3), layers.BatchNormalization(), layers.Flatten(), layers.Conv2D(3, 3)]
+    before = [pickle.dumps(layer) for layer in parts]
+    model = mc.Sequential(parts)
+    message = (
+        r"^Sequential.build: layer 3: Conv2D: one sample must have an image \(height, width, channels\); got \(36,\)"
+    )
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            model.build(IMAGE)
+        assert not model.built
+        assert model.input_shape is None
+        assert model.parameters is None
+        assert [pickle.dumps(layer) for layer in parts] == before
+    rest = mc.Sequential(parts[:3], dtype="float64")  # another dtype, another model: free again
+    rest.build(IMAGE)
+    assert rest.built
+
+
+def test_a_build_that_is_interrupted_leaves_everything_unbuilt():
+    class Interrupted(Halve):
+        def build(self, input_shape, rng):
+            super().build(input_shape, rng)
+            raise KeyboardInterrupt
+
+    parts = [layers.Dense(3), Interrupted()]
+    model = mc.Sequential(parts)
+    with pytest.raises(KeyboardInterrupt):
+        model.build((4,))
+    assert not model.built
+    assert all(layer.input_shape is None and not layer.params for layer in parts)
+    mc.Sequential(parts[:1]).build((5,))
+
+
+def test_dtype_goes_down_to_the_layers():
+    model = small(dtype="float64")
+    assert model.dtype == model.parameters.dtype == model.gradients.dtype == np.float64
+    assert all(layer.dtype == np.float64 for layer in model.layers)
+    assert all(array.dtype == np.float64 for array in model.state_dict().values())
+    assert model.predict(X).dtype == model.forward(X).dtype == np.float64
+    assert small().predict(X).dtype == np.float32
+    assert_close(small().predict(X), model.predict(X), 1e-5)
+    mixed = mc.Sequential([layers.Dense(3, dtype="float64")])
+    with pytest.raises(
+        ValueError, match=r"^Sequential.build: layer 0: dtype: must be the model's, float32; got 'float64'$"
+    ):
+        mixed.build((4,))
+
+
+# ---- what is refused ----
+
+
+def test_entries_that_are_no_layers():
+    for entry, shown in (("relu", "'relu'"), (None, "None"), (3, "3")):
+        with pytest.raises(TypeError, match=f"^Sequential: every entry must be a layer; got {shown}$"):
+            mc.Sequential([entry])
+    with pytest.raises(TypeError, match=r"^Sequential: every entry must be a layer; got .*Did you mean ReLU\(\)\?$"):
+        mc.Sequential([layers.ReLU])
+    for chain_, shown in ((3, "3 \\(int\\)"), (None, "None"), (layers.ReLU(), "ReLU\\(\\)"), (layers.ReLU, "<class ")):
+        with pytest.raises(TypeError, match=f"^Sequential: layers must be a list of layers; got {shown}"):
+            mc.Sequential(chain_)
+
+
+@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), (2**64, ValueError), (1.5, TypeError), ("a", TypeError),
+                                             (True, TypeError), (None, TypeError)])  # fmt: skip
+def test_seeds_that_are_refused(seed, error):
+    with pytest.raises(error, match=r"^Sequential: seed must be a whole number in \[0, 18446744073709551615\]; got "):
+        mc.Sequential([layers.Dense(3)], seed=seed)
+
+
+def test_a_layer_stands_in_one_place():
+    layer = layers.Dense(3)
+    with pytest.raises(
+        ValueError, match=r"^Sequential: a layer can stand in one place only; got Dense\(3\). Make a new"
+    ):
+        mc.Sequential([layer, layers.ReLU(), layer])
+    first, second = mc.Sequential([layer]), mc.Sequential([layers.Flatten(), layer])
+    first.build((4,))
+    fingerprint = first.fingerprint()
+    with pytest.raises(
+        ValueError, match=r"^Sequential.build: layer 1: Dense: a layer can stand in one model only; got"
+    ):
+        second.build((2, 2))
+    assert not second.built
+    assert second.layers[0].input_shape is None
+    assert first.fingerprint() == fingerprint
+    assert np.shares_memory(layer.params["kernel"], first.parameters)
+    with pytest.raises(ValueError, match=r"^Sequential: a layer can stand in one place only"):
+        mc.Sequential([layer])
+
+
+def test_adding():
+    model = mc.Sequential()
+    with pytest.raises(ValueError, match=r"^Sequential.build: the model must have at least one layer; got none$"):
+        model.build((3,))
+    model.add(layers.Dense(3))
+    with pytest.raises(ValueError, match=r"^Sequential: Input must be the first entry, once; got Input\(\(4,\)\)$"):
+        model.add(layers.Input(4))
+    model.build((4,))
+    with pytest.raises(RuntimeError, match=r"^Sequential.add: layers must be added before the model is built$"):
+        model.add(layers.ReLU())
+    with pytest.raises(ValueError, match="Input must be the first entry, once"):
+        mc.Sequential([layers.Input(4), layers.Input(4)])
+
+
+def test_before_it_is_built():
+    model = mc.Sequential(chain())
+    for method in ("count_params", "summary", "state_dict", "fingerprint", "get_weights"):
+        with pytest.raises(RuntimeError, match=r"needs build\(input_shape\), fit, predict or forward before it$"):
+            getattr(model, method)()
+    with pytest.raises(RuntimeError, match=r"^Sequential.save: needs build"):
+        model.save("never.npz")
+    with pytest.raises(RuntimeError, match=r"^Sequential.load_state_dict: needs build"):
+        model.load_state_dict({})
+    with pytest.raises(RuntimeError, match=r"^Sequential.backward: needs forward in training mode before it$"):
+        model.backward(X)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 2), (3, 6, 5), (3, 6, 5, 3), (3, 5, 6, 2), (3, 6, 5, 2, 1), (), (0,)])
+def test_wrong_shapes(shape):
+    model, message = small(), re.escape(f"x must have shape (N, 6, 5, 2); got shape {shape}")
+    for method in ("predict", "forward", "outputs"):
+        with pytest.raises(ValueError, match=f"^Sequential.{method}: {message}$"):
+            getattr(model, method)(np.zeros(shape))
+    with pytest.raises(ValueError, match=r"^Sequential.predict: x must have a batch axis; got shape"):
+        mc.Sequential(chain()).predict(3.0)
+
+
+def test_channels_first_are_recognised():
+    message = r"got shape \(3, 2, 6, 5\). Channels come last here: x.transpose\(0, 2, 3, 1\)$"
+    with pytest.raises(ValueError, match=message):
+        small().predict(np.zeros((3, 2, 6, 5)))
+
+
+# ---- the mode ----
+
+
+def test_the_mode():
+    model = small()
+    assert model.training is False
+    assert model.train() is model
+    assert model.training is True
+    assert model.eval() is model
+    assert model.training is False
+    assert model.train(False).training is False
+    for mode in (None, 1, "yes"):
+        with pytest.raises(TypeError, match=r"^Sequential.train: mode must be True or False; got"):
+            model.train(mode)
+        if mode is not None:
+            with pytest.raises(TypeError, match=r"^Sequential.forward: training must be True or False; got"):
+                model.forward(X, training=mode)
+
+
+def test_forward_follows_the_mode_unless_told():
+    one, other = small(), small()
+    assert_same_bits(one.forward(X), other.forward(X, training=False))
+    assert_same_bits(one.forward(X), one.predict(X))
+    one.train()
+    assert_same_bits(one.forward(X), other.forward(X, training=True))
+    assert other.training is False
+    dropped = one.forward(X)
+    assert not np.array_equal(dropped, one.forward(X, training=False))
+    assert one.layers[1].state["step"] == 2
+
+
+# ---- forward and backward ----
+
+
+@pytest.mark.parametrize("end", ["softmax", None, "sigmoid"])
+def test_gradients_by_finite_differences(end):
+    assert gradcheck(small(end), normal((4, *IMAGE)))
+
+
+def gradients_of(model, call):
+    """(dx, gradients) of one training forward on a copy, and ``call(model, outputs)`` for the backward."""
+    model = copy.deepcopy(model)
+    model.gradients[:] = np.nan
+    for layer in model.layers:  # what lies between the views is nobody's
+        for gradient in layer.grads.values():
+            gradient[...] = np.nan
+    dx = call(model, model.forward(X, training=True))
+    return dx, {f"{i}.{key}": gradient for i, layer in enumerate(model.layers) for key, gradient in layer.grads.items()}
+
+
+@pytest.mark.parametrize("end", ["softmax", None, "relu", "gelu"])
+def test_without_the_input_gradient_the_others_are_the_same(end):
+    model = trained(end, "sparse_categorical_crossentropy" if end != "relu" else lambda o, y: (0.0, np.ones_like(o)))
+    dx, full = gradients_of(model, lambda m, o: m.backward(m.loss(o, LABELS)[1]))
+    none, params = gradients_of(model, lambda m, o: m.backward(m.loss(o, LABELS)[1], input_gradient=False))
+    assert none is None
+    assert dx.shape == X.shape
+    for name in full:
+        assert np.isfinite(full[name]).all()
+        assert_same_bits(full[name], params[name])
+
+
+def test_only_parameters_below_need_no_gradient():
+    """Layers before the first parameters are left alone; a model without any does nothing."""
+    model = mc.Sequential([layers.Rescaling(2.0), layers.Flatten(), layers.Dense(2, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    _, gradient = model.loss(model.forward(X, training=True), LABELS % 2)
+    model.layers[0].backward = model.layers[1].backward = None
+    assert model.backward(gradient, input_gradient=False) is None
+    bare = mc.Sequential([layers.Flatten(), layers.Softmax()])
+    bare.forward(X, training=True)
+    assert bare.backward(np.zeros((12, 60)), input_gradient=False) is None
+
+
+def test_a_gradient_at_the_outputs_is_the_chain_rule_through_softmax():
+    model = trained()
+    dy = normal((12, 4), "float32")
+    p = []
+
+    def at_outputs(m, outputs):
+        p.append(outputs.astype(np.float64))
+        return m.backward(dy, at="outputs")
+
+    dx, at_o = gradients_of(model, at_outputs)
+    dz = (p[0] * (dy - (dy * p[0]).sum(1, keepdims=True))).astype(np.float32)
+    dx_logits, at_l = gradients_of(model, lambda m, o: m.backward(dz))
+    assert_close(dx, dx_logits, 1e-5)
+    for name in at_o:
+        assert_close(at_o[name], at_l[name], 1e-5)
+    with pytest.raises(
+        ValueError, match=r"^Sequential.backward: at must be one of 'outputs'; got 'output'. Did you mean"
+    ):
+        model.backward(dy, at="output")
+
+
+@pytest.mark.parametrize("end", [None, "sigmoid", "tanh"])
+def test_elsewhere_at_outputs_is_the_default(end):
+    model, dy = small(end), normal((12, 4), "float32")
+    dx, default = gradients_of(model, lambda m, o: m.backward(dy))
+    dx_outputs, at_outputs = gradients_of(model, lambda m, o: m.backward(dy, at="outputs"))
+    assert_same_bits(dx, dx_outputs)
+    for name in default:
+        assert_same_bits(default[name], at_outputs[name])
+
+
+def test_backward_needs_one_training_forward():
+    model, dy = small(), np.zeros((12, 4))
+    for _ in range(2):
+        model.forward(X)
+        for more in ({}, {"at": "outputs"}, {"input_gradient": False}):
+            with pytest.raises(RuntimeError, match=r"needs forward\(x, training=True\) before it"):
+                model.backward(dy, **more)
+        model.forward(X, training=True)
+        model.predict(X[:3])  # keeps nothing, and hurts nothing
+        model.backward(dy)
+
+
+# ---- the loss knows the last layer ----
+
+ENDS = {
+    "softmax and sparse cross-entropy": ("softmax", "sparse_categorical_crossentropy", LABELS),
+    "softmax and cross-entropy": ("softmax", "categorical_crossentropy", ONE_HOT),
+    "softmax and squared error": ("softmax", "mse", ONE_HOT),
+    "softmax and binary cross-entropy": ("softmax", "binary_crossentropy", ONE_HOT),
+    "logits and sparse cross-entropy": (None, "sparse_categorical_crossentropy", LABELS),
+    "logits and binary cross-entropy": (None, "binary_crossentropy", ONE_HOT),
+    "sigmoid and binary cross-entropy": ("sigmoid", "binary_crossentropy", ONE_HOT),
+    "linear and squared error": (None, "mse", normal((12, 4))),
+    "tanh and absolute error": ("tanh", "mae", normal((12, 4))),
+    "softmax and a function": ("softmax", lambda o, y: ((o**2 * y).mean(), 2 * o * y / o.size), ONE_HOT),
+}
+
+
+@pytest.mark.parametrize("separate", [False, True], ids=["activation", "layer"])
+@pytest.mark.parametrize("name", ENDS)
+def test_the_gradient_of_the_loss_for_every_ending(name, separate):
+    """value(parameters) along a random direction has the slope that ``loss`` and ``backward`` say."""
+    end, loss, y = ENDS[name]
+    if separate:
+        last = [layers.Dense(4), *([] if end is None else [layers.Activation(end)])]
+    else:
+        last = [layers.Dense(4, activation=end)]
+    model = mc.Sequential([layers.Flatten(), layers.Dense(5, activation="tanh"), *last], seed=3, dtype="float64")
+    model.compile("sgd", loss)
+    value, gradient = model.loss(model.forward(X, training=True), y)
+    assert gradient.shape == (12, 4)
+    model.backward(gradient)
+    direction, start, h = normal(model.parameters.shape), model.parameters.copy(), 1e-5
+    slope = model.gradients @ direction
+    sides = []
+    for sign in (1, -1):
+        model.parameters[:] = start + sign * h * direction
+        sides.append(model.loss(model.forward(X), y)[0])
+    assert abs((sides[0] - sides[1]) / (2 * h) - slope) < 1e-7 * max(1, abs(slope))
+    assert abs(slope) > 1e-4
+    assert sides[1] != value != sides[0]
+
+
+def test_the_value_of_the_loss_for_both_spellings_of_cross_entropy():
+    probabilities, logits = small("softmax"), small(None)
+    assert logits.outputs_are_logits
+    assert not probabilities.outputs_are_logits
+    for model in (probabilities, logits):
+        model.compile("sgd", "sparse_categorical_crossentropy")
+    p = probabilities.predict(X).astype(np.float64)
+    want = -np.log(p[np.arange(12), LABELS]).mean()
+    assert probabilities.loss(probabilities.forward(X), LABELS)[0] == pytest.approx(want, rel=1e-6)
+    assert logits.loss(logits.forward(X), LABELS)[0] == pytest.approx(want, rel=1e-6)
+    weights = np.arange(12)
+    want = -(weights * np.log(p[np.arange(12), LABELS])).mean()
+    assert logits.loss(logits.forward(X), LABELS, weights)[0] == pytest.approx(want, rel=1e-6)
+
+
+def test_probabilities():
+    logits, binary = small(None), mc.Sequential([layers.Flatten(), layers.Dense(1)])
+    assert_close(logits.predict_proba(X), small("softmax").predict(X), 1e-6)
+    assert_same_bits(small("softmax").predict_proba(X), small("softmax").predict(X))
+    assert_same_bits(small("sigmoid").predict_proba(X), small("sigmoid").predict(X))
+    assert_close(binary.predict_proba(X), 1 / (1 + np.exp(-binary.predict(X).astype(np.float64))), 1e-6)
+    assert logits.predict_proba(X[:0]).shape == (0, 4)
+
+
+def test_the_gradient_of_a_loss_of_ones_own_is_not_written_to():
+    held = np.linspace(-1, 1, 48, dtype=np.float32).reshape(12, 4)
+    model = small()
+    model.compile("sgd", lambda outputs, y: (1.0, held))
+    _, gradient = model.loss(model.forward(X, training=True), LABELS)
+    assert_same_bits(held, np.linspace(-1, 1, 48, dtype=np.float32).reshape(12, 4))
+    assert not np.shares_memory(gradient, held)
+    held.flags.writeable = False
+    assert_same_bits(model.loss(model.forward(X), LABELS)[1], model.loss(model.forward(X), LABELS)[1])
+
+
+def test_compile():
+    model = trained()
+    fingerprint, optimizer = model.fingerprint(), model.optimizer
+    model.compile("sgd", "mse", "accuracy")
+    assert model.fingerprint() == fingerprint
+    assert type(model.optimizer) is mc.optimizers.SGD
+    assert isinstance(model.loss_function, losses.MeanSquaredError)
+    assert [metric.name for metric in model.metrics] == ["accuracy"]
+    with pytest.raises(ValueError, match=r"^Sequential.compile: loss must be given, such as .*; got None$"):
+        model.compile("sgd")
+    for wrong in ({"optimizer": "sdg"}, {"loss": "msse"}, {"metrics": ["acuracy"]}):
+        with pytest.raises(ValueError, match="Did you mean"):
+            model.compile(**{"optimizer": "adam", "loss": "mae", **wrong})
+    assert isinstance(model.loss_function, losses.MeanSquaredError)  # nothing was changed
+    model.compile(optimizer, "sparse_categorical_crossentropy")  # its old one, with its slots
+    assert optimizer.iterations == 6
+    with pytest.raises(RuntimeError, match=r"^Sequential.loss: needs compile\(optimizer, loss\) before it$"):
+        small().loss(X, LABELS)
+
+
+def test_an_optimizer_trains_one_model():
+    """With two it would step the second when the first is trained, and nothing would say so."""
+    one, other, unbuilt = small(), small(), mc.Sequential(chain())
+    optimizer = mc.optimizers.SGD(0.1)
+    one.compile(optimizer, "sparse_categorical_crossentropy")
+    one.compile(optimizer, "sparse_categorical_crossentropy")
+    for model in (other, unbuilt):
+        with pytest.raises(ValueError, match=r"^Sequential.compile: an optimizer can train one model only; got SGD\("):
+            model.compile(optimizer, "sparse_categorical_crossentropy")
+        assert model.optimizer is None
+    shared = mc.optimizers.SGD(0.1)
+    first, second = mc.Sequential(chain()), mc.Sequential(chain())
+    for model in (first, second):
+        model.compile(shared, "sparse_categorical_crossentropy")
+    first.build(IMAGE)
+    with pytest.raises(ValueError, match=r"^Sequential.build: an optimizer can train one model only; got SGD\("):
+        second.build(IMAGE)
+    assert not second.built
+
+
+def test_layers_that_are_not_trainable_stay_as_they_are():
+    model = small()
+    model.layers[0].trainable = False
+    model.compile(mc.optimizers.SGD(0.1, weight_decay=0.1), "sparse_categorical_crossentropy")
+    before = model.state_dict()
+    model.fit(X, LABELS, verbose=0)
+    after = model.state_dict()
+    assert_same_bits(before["0.kernel"], after["0.kernel"])
+    assert not np.array_equal(before["4.kernel"], after["4.kernel"])
+    model.layers[0].trainable, model.layers[4].trainable = True, False
+    model.compile(model.optimizer, "sparse_categorical_crossentropy")
+    model.fit(X, LABELS, verbose=0)
+    assert_same_bits(after["4.kernel"], model.state_dict()["4.kernel"])
+    assert not np.array_equal(after["0.kernel"], model.state_dict()["0.kernel"])
+
+
+# ---- layers of one's own ----
+
+
+def test_a_python_layer_in_the_middle():
+    parts = chain()
+    own = mc.Sequential([*parts[:1], Halve(), *parts[1:]], seed=1)
+    assert gradcheck(own, normal((4, *IMAGE)))
+    parts = chain()
+    ours = mc.Sequential([*parts[:1], layers.Rescaling(0.5), *parts[1:]], seed=1)
+    for model in (own, ours):
+        model.compile("adam", "sparse_categorical_crossentropy")
+        model.fit(X, LABELS, batch_size=5, epochs=2, verbose=0)
+    assert own.fingerprint() == ours.fingerprint()
+    again = mc.Sequential.from_config(own.get_config(), custom_layers={"Halve": Halve})
+    again.build(IMAGE)
+    again.load_state_dict(own.state_dict())
+    assert_same_bits(again.predict(X), own.predict(X))

@@ -1,0 +1,66 @@
+"""The README is a promise: its code runs, its commands are those of CI, the files that it names exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
+
+pytestmark = pytest.mark.skipif(not README, reason="the README is not part of an installed package")
+
+
+def blocks(language):
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for name, text in fences if name == language]
+
+
+def test_its_code_runs_and_learns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    first, second = blocks("python")
+    exec(compile(first, "README.md", "exec"), names)
+    assert names["accuracy"] > 0.85
+    assert (names["digits"] == names["model"].predict(names["x_test"]).argmax(axis=1)).all()
+    before = names["model"].fingerprint()
+    exec(compile(second, "README.md", "exec"), names)
+    assert names["model"].fingerprint() != before
+    assert names["model"].training is False
+
+
+def test_its_loop_by_hand_is_what_fit_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = blocks("python")
+    fitted, by_hand = {}, {}
+    exec(first.replace("epochs=8, validation_split=0.1", "epochs=1, verbose=0"), fitted)
+    exec(first.replace("epochs=8, validation_split=0.1", "epochs=0, verbose=0"), by_hand)
+    exec(second, by_hand)
+    assert by_hand["model"].fingerprint() == fitted["model"].fingerprint()
+
+
+def test_its_two_commands_need_nothing_but_python_and_a_compiler():
+    commands = [block.strip() for block in blocks("sh")]
+    assert len(commands) == 2
+    for command in commands:
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert "minicnn train" in commands[0]
+    assert "pytest" in commands[1]
+
+
+def test_ci_takes_both_commands_from_here():
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "command_of_readme 1" in ci
+    assert "command_of_readme 2" in ci
+    assert "pytest -q tests/test_conv.py" in ci  # and the other instruction sets
+
+
+def test_the_files_that_it_names_exist():
+    (tree,) = blocks("")
+    words = re.findall(r"(?<=\s)[\w/]+(?:\.py|\.h|\.md|/)(?=\s)", f"\n{tree}")
+    assert len(words) > 20
+    folders = [ROOT, *(ROOT / folder for folder in ("minicnn", "minicnn/_ext", "minicnn/layers", "tests"))]
+    for word in words:
+        assert any((folder / word).exists() for folder in folders), word
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
