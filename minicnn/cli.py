@@ -53,19 +53,30 @@ def mnist_cnn(dropout):
 
 
 class Task(NamedTuple):
-    """A data set with its network; ``settings`` are the options of ``train`` by name."""
+    """A data set with its network; ``settings`` are the options of ``train`` by name.
+
+    ``lr_decay``: by what the learning rate is multiplied from epoch to epoch.  It follows the step alone, so that a run
+    which is prolonged with --resume is the run that had been that long from the start.
+    """
 
     network: Any
     image: tuple
     settings: dict
+    lr_decay: float
 
 
 TASKS = {
     "digits": Task(
-        digits_cnn, (8, 8, 1), {"epochs": 30, "batch_size": 32, "lr": 0.05, "momentum": 0.9, "dropout": 0.5, "seed": 0}
+        digits_cnn,
+        (8, 8, 1),
+        {"epochs": 30, "batch_size": 32, "lr": 0.05, "momentum": 0.9, "dropout": 0.5, "seed": 0},
+        lr_decay=0.93,
     ),
     "mnist": Task(
-        mnist_cnn, (28, 28, 1), {"epochs": 5, "batch_size": 64, "lr": 0.05, "momentum": 0.9, "dropout": 0.5, "seed": 0}
+        mnist_cnn,
+        (28, 28, 1),
+        {"epochs": 5, "batch_size": 64, "lr": 0.05, "momentum": 0.9, "dropout": 0.5, "seed": 0},
+        lr_decay=0.6,
     ),
 }
 SETTINGS = ("data", *TASKS["digits"].settings)
@@ -166,7 +177,9 @@ class Run:
         else:
             task = TASKS[settings["data"]]
             model, done, history = minicnn.Sequential(task.network(rate), seed=settings["seed"]), 0, {}
-            model.compile(optimizers.SGD(settings["lr"], settings["momentum"]), LOSS, ["accuracy"])
+            steps = -(-len(x) // settings["batch_size"])
+            schedule = optimizers.ExponentialDecay(settings["lr"], steps, task.lr_decay)
+            model.compile(optimizers.SGD(schedule, settings["momentum"]), LOSS, ["accuracy"])
             model.build(task.image)
         _note(f"dropout {rate:g}" + (f", going on after epoch {done}" if done else ""))
         try:

@@ -14,7 +14,8 @@ hypothesis.settings.load_profile("default")
 
 @pytest.fixture(autouse=True)
 def _threads_as_before():
-    """No test leaves the number of threads changed."""
+    """No test leaves the number of threads, or the work that is worth one, changed."""
     before = runtime.get_num_threads()
     yield
     runtime.set_num_threads(before)
+    runtime.set_grain(runtime.DEFAULT_GRAIN)

@@ -37,8 +37,9 @@ def inputs(layer, n, dtype, seed=0):
 
 
 def at_every_thread_count(make, x, dy):
-    """The results of ``run`` on a layer made anew for each number of threads."""
+    """The results of ``run`` on a layer made anew for each number of threads, however little there is to do."""
     results = []
+    runtime.set_grain(1)
     for threads in THREADS:
         runtime.set_num_threads(threads)
         results.append(run(make(), x, dy))

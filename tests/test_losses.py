@@ -242,6 +242,7 @@ def test_bits_do_not_depend_on_the_number_of_threads():
         lambda: SPARSE(0.1)(z, y, uniform(0, 1, 2000), from_logits=True),
         lambda: losses.BinaryCrossentropy()(p, p[::-1]),
     ]
+    runtime.set_grain(1)
     for call in calls:
         results = []
         for threads in (1, 2, 3):

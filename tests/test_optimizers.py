@@ -238,6 +238,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(make, dtype):
     w, steps = random_steps(n, 2, dtype)
     segments = [("0.kernel", 0, n - 500, True, True), ("0.bias", n - 400, 400, True, False)]
     results = []
+    runtime.set_grain(1)
     for threads in (1, 2, 3):
         runtime.set_num_threads(threads)
         optimizer = make()

@@ -20,7 +20,7 @@ cdef enum:
 def forward(int kind, double slope, const real[::1] x not None, real[::1] y not None):
     """y = f(x); x and y may be the same array.  ``slope`` is LeakyReLU's."""
     cdef Py_ssize_t n = x.shape[0], items = (n + BLOCK - 1) // BLOCK, b
-    cdef int threads = team(items, <double> n)
+    cdef int threads = team(items, n / 2.0)
     for b in prange(items, nogil=True, num_threads=threads, schedule="static"):
         activate(kind, <real> slope, &x[0] + b * BLOCK, &y[0] + b * BLOCK, min(<Py_ssize_t> BLOCK, n - b * BLOCK))
 
@@ -28,7 +28,7 @@ def forward(int kind, double slope, const real[::1] x not None, real[::1] y not 
 def backward(int kind, double slope, const real[::1] s not None, const real[::1] dy not None, real[::1] dx not None):
     """dx = dy f'(x); ``s`` is the output y of forward, or its input x for "gelu".  dx and dy may be the same array."""
     cdef Py_ssize_t n = dy.shape[0], items = (n + BLOCK - 1) // BLOCK, b
-    cdef int threads = team(items, <double> n)
+    cdef int threads = team(items, n / 2.0)
     for b in prange(items, nogil=True, num_threads=threads, schedule="static"):
         activate_grad(kind, <real> slope, &s[0] + b * BLOCK, &dy[0] + b * BLOCK, &dx[0] + b * BLOCK,
                       min(<Py_ssize_t> BLOCK, n - b * BLOCK))
@@ -38,7 +38,7 @@ def softmax(const real[:, ::1] x not None, real[:, ::1] y not None):
     """y = exp(x - max x) / sum exp(x - max x) along the last axis of (rows, n); x and y may be the same array."""
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], block = max(1, BLOCK // max(n, 1)), b
     cdef Py_ssize_t items = (rows + block - 1) // block
-    cdef int threads = team(items, rows * n * 4.0)
+    cdef int threads = team(items, rows * n * 2.0)
     for b in prange(items, nogil=True, num_threads=threads, schedule="static"):
         softmax_rows(&x[0, 0] + b * block * n, &y[0, 0] + b * block * n, min(block, rows - b * block), n)
 

@@ -79,7 +79,7 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     g.panels = (g.m + PANEL - 1) // PANEL
     g.rows = min(g.n, <Py_ssize_t> (128 if g.panels > 1 else 32))  # a single panel leaves only rows to share out
     items = (g.n + g.rows - 1) // g.rows * g.panels
-    blocks = team(items, <double> g.n * g.d * g.m / 8)
+    blocks = team(items, <double> g.n * g.d * g.m / 32)
     size = g.rows * DEPTH_STRIDE + DEPTH * PANEL
     memory = <real *> take_scratch(blocks * size, sizeof(real))
     try:
@@ -146,7 +146,7 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     if dbias is not None:
         column_sums(&dy[0, 0], &dbias[0], g.n, g.m)
     items = (g.d + W_ROWS - 1) // W_ROWS
-    blocks = team(items, <double> g.n * g.d * g.m / 4)
+    blocks = team(items, <double> g.n * g.d * g.m / 16)
     size = g.n * W_ROWS + g.m * PANEL
     memory = <real *> take_scratch(blocks * size, sizeof(real))
     try:

@@ -64,7 +64,7 @@ def softmax_crossentropy(const real[:, ::1] outputs not None, const int64_t[::1]
         a.weights = &weights[0]
     rows = max(1, BLOCK // a.width)
     blocks = (a.n + rows - 1) // rows
-    threads = team(blocks, 20.0 * a.n * a.width)
+    threads = team(blocks, 10.0 * a.n * a.width)
     for b in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
         crossentropy_rows(&a, out, wanted, slope, b * rows, min(a.n, (b + 1) * rows))
     return weighted_mean(&a)

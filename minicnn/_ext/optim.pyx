@@ -37,7 +37,7 @@ def sgd(real[::1] parameters not None, real[::1] velocity, const real[::1] gradi
     cdef real *w = &parameters[0]
     cdef real *v = NULL
     cdef const real *g = &gradients[0]
-    cdef int threads = team(count, parameters.shape[0])
+    cdef int threads = team(count, parameters.shape[0] / 2.0)
     if velocity is not None:
         v = &velocity[0]
     a.rate, a.momentum, a.nesterov, a.decay = rate, momentum, nesterov, decay
@@ -67,7 +67,7 @@ def adam(real[::1] parameters not None, real[::1] m not None, real[::1] v not No
     cdef real *square = &v[0]
     cdef const real *g = &gradients[0]
     cdef double t = iterations[0] + 1
-    cdef int threads = team(count, 4.0 * parameters.shape[0])
+    cdef int threads = team(count, <double> parameters.shape[0])
     a.rate, a.beta_1, a.beta_2, a.epsilon, a.decay = rate, beta_1, beta_2, epsilon, decay
     a.corrected_rate = rate * sqrt(1 - pow(beta_2, t)) / (1 - pow(beta_1, t))
     a.clip = clip_factor(g, pieces, squares, clipnorm, threads)

@@ -21,9 +21,9 @@ cdef extern from "threads.h" nogil:
 
 INSTRUCTION_SETS = ("base", "avx2", "avx512")
 
-# Below this many simple operations a second thread costs more than it saves (a parallel region: some microseconds).
-cdef double WORK_PER_THREAD = 30_000.0
+DEFAULT_GRAIN = 50_000.0
 
+cdef double the_grain = DEFAULT_GRAIN  # nanoseconds of work that each thread must get
 cdef const Leaves *the_leaves
 cdef int the_threads = 1
 
@@ -33,7 +33,7 @@ cdef const Leaves *chosen_leaves() noexcept nogil:
 
 
 cdef int team(Py_ssize_t items, double work) noexcept nogil:
-    cdef double most = work / WORK_PER_THREAD
+    cdef double most = work / the_grain
     cdef int threads = 1 if forked_with_pool else the_threads
     if items < threads:
         threads = <int> items
@@ -112,6 +112,16 @@ def get_num_threads():
     """The largest number of threads that a kernel uses: set_num_threads > MINICNN_NUM_THREADS > OMP_NUM_THREADS >
     affinity and control group.  Always 1 in a build without OpenMP."""
     return 1 if forked_with_pool else the_threads
+
+
+def set_grain(double nanoseconds):
+    """How much work each thread must get before a kernel takes several; for tests, which use small arrays.
+
+    The default is far more than the microseconds that a parallel region costs on an idle machine: beside other busy
+    processes the threads of a region may wait for each other through a whole time slice of the scheduler.
+    """
+    global the_grain
+    the_grain = nanoseconds
 
 
 def instruction_set():

@@ -1,0 +1,781 @@
+"""fit, train_on_batch, evaluate: the loop, its arguments, and what is left when something stops it."""
+
+import copy
+import math
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from compare import assert_close, assert_same_bits
+from models import IMAGE, LABELS, ONE_HOT, Halve, X, chain, compiled, small, trained, whole_state
+from running import normal
+
+import minicnn as mc
+from minicnn import layers
+from minicnn.callbacks import Callback
+
+FIT = {"batch_size": 5, "epochs": 2, "verbose": 0}
+
+
+class Hook(Callback):
+    """Calls a function at the end of every step."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.function(self.model)
+
+
+class Keep(Callback):
+    """Keeps the whole state after every step."""
+
+    def __init__(self, states):
+        self.states = states
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.states.append(whole_state(self.model))
+
+
+def by_hand(model, x=X, y=LABELS, epochs=2, first=0):
+    for epoch in range(first, epochs):
+        for xb, yb in mc.datasets.batches(x, y, batch_size=5, seed=model.seed, epoch=epoch):
+            model.train()
+            _, gradient = model.loss(model.forward(xb), yb)
+            model.backward(gradient)
+            model.optimizer.step()
+    return model.eval()
+
+
+# ---- the same steps, whoever writes the loop ----
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("end", "loss", "y"), [
+    ("softmax", "sparse_categorical_crossentropy", LABELS), (None, "sparse_categorical_crossentropy", LABELS),
+    ("softmax", "mse", ONE_HOT), ("sigmoid", "binary_crossentropy", ONE_HOT), (None, "huber", ONE_HOT),
+])  # fmt: skip
+def test_fit_is_the_loop_by_hand_bit_for_bit(end, loss, y, dtype):
+    fitted, looped = compiled(end, loss, dtype=dtype), compiled(end, loss, dtype=dtype)
+    fitted.metrics = []
+    fitted.fit(X, y, **FIT)
+    by_hand(looped, y=y)
+    assert whole_state(fitted) == whole_state(looped)
+    assert fitted.optimizer.iterations == 6
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW"])
+def test_training_in_pieces_is_one_fit_bit_for_bit(optimizer):
+    options = {"momentum": 0.9, "nesterov": True} if optimizer == "SGD" else {}
+    schedule = mc.optimizers.ExponentialDecay(0.05, 3, 0.5)
+    whole, pieces = (compiled(optimizer=getattr(mc.optimizers, optimizer)(schedule, **options)) for _ in range(2))
+    want = whole.fit(X, LABELS, batch_size=5, epochs=5, verbose=0)
+    found = [
+        pieces.fit(X, LABELS, batch_size=5, epochs=last, initial_epoch=first, verbose=0)
+        for first, last in ((0, 1), (1, 3), (3, 3), (3, 5))
+    ]
+    assert whole_state(pieces) == whole_state(whole)
+    assert [epoch for history in found for epoch in history.epoch] == want.epoch == [0, 1, 2, 3, 4]
+    assert [loss for history in found for loss in history.history.get("loss", [])] == want.history["loss"]
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    seen = []
+
+    def loss(outputs, y):
+        seen.append(y.tolist())
+        return 0.0, np.zeros_like(outputs)
+
+    for shuffle in (True, False):
+        model = small()
+        model.compile("sgd", loss)
+        model.fit(X, np.arange(12), batch_size=5, epochs=2, verbose=0, shuffle=shuffle)
+    orders = [mc.datasets.order(12, 1, epoch).tolist() for epoch in (0, 1)] + 2 * [list(range(12))]
+    assert orders[0] != orders[1]
+    assert seen == [order[part] for order in orders for part in (slice(0, 5), slice(5, 10), slice(10, 12))]
+
+
+def test_a_batch_larger_than_the_data():
+    one, other = compiled(), compiled()
+    one.fit(X, LABELS, batch_size=12, verbose=0)
+    other.fit(X, LABELS, batch_size=1000, verbose=0)
+    assert whole_state(one) == whole_state(other)
+    assert one.optimizer.iterations == 1
+
+
+def test_train_on_batch_is_one_step():
+    batch, fitted = compiled(), compiled()
+    for mode in (False, True):
+        batch.train(mode)
+        logs = batch.train_on_batch(X, LABELS)
+        assert batch.training is mode
+    history = fitted.fit(X, LABELS, batch_size=12, epochs=2, shuffle=False, verbose=0).history
+    assert whole_state(batch) == whole_state(fitted)
+    assert logs == {"loss": history["loss"][1], "accuracy": history["accuracy"][1]}
+
+
+# ---- what fit returns ----
+
+
+def test_history():
+    model = compiled()
+    history = model.fit(X, LABELS, batch_size=5, epochs=4, initial_epoch=1, validation_split=0.25, verbose=0)
+    assert model.history is history
+    assert history.epoch == [1, 2, 3]
+    assert list(history.history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    assert all(len(numbers) == 3 for numbers in history.history.values())
+    assert all(type(number) is float for numbers in history.history.values() for number in numbers)
+    assert repr(history).startswith("History({'loss': [")
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_samples():
+    model, logs = compiled(), []
+    model.fit(X, LABELS, **FIT, callbacks=[Hook(lambda model: logs.append(model.optimizer.iterations))])
+    values, accuracies = [], []
+    twin = compiled()
+    for xb, yb in mc.datasets.batches(X, LABELS, 5, seed=1, epoch=0):
+        found = twin.train_on_batch(xb, yb)
+        values.append(found["loss"] * len(yb))
+        accuracies.append(found["accuracy"] * len(yb))
+    assert logs == [1, 2, 3, 4, 5, 6]
+    assert model.history.history["loss"][0] == pytest.approx(sum(values) / 12, rel=1e-12)
+    assert model.history.history["accuracy"][0] == pytest.approx(sum(accuracies) / 12, rel=1e-12)
+
+
+def test_no_epochs():
+    model = compiled()
+    before = whole_state(model)
+    for epochs, initial_epoch in ((0, 0), (2, 2), (1, 3)):
+        history = model.fit(X, LABELS, epochs=epochs, initial_epoch=initial_epoch, verbose=0)
+        assert (history.epoch, history.history) == ([], {})
+    assert whole_state(model) == before
+
+
+def test_metrics():
+    def mean_output(y, outputs):
+        return float(outputs.mean() + 0 * y.mean())
+
+    model = small()
+    top = mc.metrics.TopKAccuracy(2)
+    model.compile("sgd", "sparse_categorical_crossentropy", ["accuracy", top, mean_output])
+    history = model.fit(X, LABELS, verbose=0, validation_data=(X, LABELS)).history
+    names = ["loss", "accuracy", "top_2_accuracy", "mean_output"]
+    assert list(history) == names + [f"val_{name}" for name in names]
+    assert history["val_mean_output"][0] == pytest.approx(0.25, rel=1e-6)
+    assert math.isnan(top.result())  # the metric that was given is a pattern, not the counter
+    assert list(model.evaluate(X, LABELS, return_dict=True)) == names
+
+
+# ---- evaluate ----
+
+
+def test_the_forms_of_evaluate():
+    model = trained()
+    loss, accuracy = model.evaluate(X, LABELS)
+    p = model.predict(X).astype(np.float64)
+    assert loss == pytest.approx(-np.log(p[np.arange(12), LABELS]).mean(), rel=1e-6)
+    assert accuracy == (p.argmax(1) == LABELS).mean()
+    assert model.evaluate(X, LABELS, return_dict=True) == {"loss": loss, "accuracy": accuracy}
+    for size in (1, 5, 12, 100):
+        assert model.evaluate(X, LABELS, batch_size=size) == pytest.approx([loss, accuracy], rel=1e-6)
+    weights = np.arange(12)
+    weighted = -(weights * np.log(p[np.arange(12), LABELS])).mean()
+    assert model.evaluate(X, LABELS, 5, sample_weight=weights)[0] == pytest.approx(weighted, rel=1e-6)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert type(model.evaluate(X, LABELS)) is float
+    for size, error in ((0, ValueError), (2.5, TypeError), (True, TypeError), (None, TypeError)):
+        with pytest.raises(error, match=r"^Sequential.evaluate: batch_size must be a whole number >= 1; got "):
+            model.evaluate(X, LABELS, batch_size=size)
+
+
+def test_predict_and_evaluate_in_the_middle_change_nothing():
+    """Not the mode, not the masks to come, not a bit of what training arrives at."""
+
+    def look(model):
+        assert model.training is True
+        before = whole_state(model)
+        model.predict(X, batch_size=3)
+        model.evaluate(X, LABELS)
+        model.outputs(X)
+        model.predict_proba(X)
+        model(X, training=False)
+        assert whole_state(model) == before
+        assert model.training is True
+
+    watched, plain = compiled(), compiled()
+    watched.fit(X, LABELS, **FIT, callbacks=[Hook(look)])
+    plain.fit(X, LABELS, **FIT)
+    assert whole_state(watched) == whole_state(plain)
+    by_step = compiled()
+    by_step.forward(X, training=True)
+    step = copy.deepcopy(by_step)
+    look(by_step.train())
+    for model in (by_step, step):
+        model.backward(np.ones((12, 4)))
+    assert_same_bits(by_step.gradients, step.gradients)
+
+
+# ---- the mode ----
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_fit_puts_the_mode_back(mode):
+    model = compiled().train(mode)
+    seen = []
+    model.fit(X, LABELS, **FIT, callbacks=[Hook(lambda model: seen.append(model.training))])
+    assert seen == 6 * [True]
+    assert model.training is mode
+    for error in (ValueError, KeyboardInterrupt, SystemExit):
+
+        def fail(model, error=error):
+            raise error
+
+        with pytest.raises(error):
+            model.fit(X, LABELS, **FIT, callbacks=[Hook(fail)])
+        assert model.training is mode
+    with pytest.raises(ValueError, match="batch_size"):
+        model.fit(X, LABELS, batch_size=0)
+    assert model.training is mode
+
+
+# ---- validation ----
+
+
+def test_validation_split_takes_the_last_samples():
+    split, given, plain = compiled(), compiled(), compiled()
+    one = split.fit(X, LABELS, **FIT, validation_split=0.3)  # 8 and 4 of 12
+    two = given.fit(X[:8], LABELS[:8], **FIT, validation_data=(X[8:], LABELS[8:]))
+    plain.fit(X[:8], LABELS[:8], **FIT)
+    assert one.history == two.history
+    assert whole_state(split) == whole_state(given) == whole_state(plain)
+    loss, accuracy = split.evaluate(X[8:], LABELS[8:])
+    assert one.history["val_loss"][1] == pytest.approx(loss, rel=1e-12)
+    assert one.history["val_accuracy"][1] == accuracy
+
+
+def test_validation_with_weights():
+    weights = np.linspace(0, 2, 12)
+    split, given = compiled(), compiled()
+    one = split.fit(X, LABELS, **FIT, validation_split=0.3, sample_weight=weights)
+    two = given.fit(
+        X[:8], LABELS[:8], **FIT, sample_weight=weights[:8], validation_data=[X[8:], LABELS[8:], weights[8:]]
+    )
+    assert one.history == two.history
+    loss = split.evaluate(X[8:], LABELS[8:], sample_weight=weights[8:])[0]
+    assert one.history["val_loss"][1] == pytest.approx(loss, rel=1e-12)
+    both = given.fit(X, LABELS, **FIT, validation_split=0.5, validation_data=(X[8:], LABELS[8:], None))
+    assert len(both.history["val_loss"]) == 2  # validation_data wins, as in Keras
+
+
+@pytest.mark.parametrize(("fraction", "error"), [
+    (1.5, ValueError), (1, ValueError), (-0.1, ValueError), (math.nan, ValueError), (math.inf, ValueError),
+    (0.01, ValueError), (0.999, ValueError), ("0.5", TypeError), (True, TypeError), (None, TypeError),
+])  # fmt: skip
+def test_validation_splits_that_are_refused(fraction, error):
+    message = "must be a number in" if fraction not in (0.01, 0.999) else "must leave samples on both sides of"
+    if fraction == 0.01:
+        return check_a_small_split_rounds_up()
+    with pytest.raises(error, match=f"^Sequential.fit: validation_split {message}"):
+        compiled().fit(X, LABELS, validation_split=fraction, verbose=0)
+
+
+def check_a_small_split_rounds_up():
+    one, other = compiled(), compiled()
+    one.fit(X, LABELS, validation_split=0.01, verbose=0)
+    other.fit(X[:11], LABELS[:11], verbose=0)
+    assert one.fingerprint() == other.fingerprint()
+
+
+def test_validation_data_that_is_refused():
+    for data in (X, (X,), (X, LABELS, None, None), 3, "ab"):
+        with pytest.raises(
+            TypeError, match=r"^Sequential.fit: validation_data must be \(x, y\) or \(x, y, sample_weight\)"
+        ):
+            compiled().fit(X, LABELS, validation_data=data, verbose=0)
+    for data in ((X, LABELS[:3]), (X[..., :1], LABELS), (X[:0], LABELS[:0]), (X, LABELS + 1)):
+        model = compiled()
+        before = whole_state(model)
+        with pytest.raises(ValueError, match=r"^Sequential.fit: "):
+            model.fit(X, LABELS, validation_data=data, verbose=0)
+        assert whole_state(model) == before
+
+
+# ---- weights of samples and classes ----
+
+
+def test_class_weights_are_sample_weights():
+    by_class, by_sample, both, product = (compiled() for _ in range(4))
+    table = {0: 2.0, 1: 0.5, 3: 0}
+    of_classes, weights = np.array([2.0, 0.5, 1, 0])[LABELS], np.linspace(0, 3, 12)
+    by_class.fit(X, LABELS, **FIT, class_weight=table)
+    by_sample.fit(X, LABELS, **FIT, sample_weight=of_classes)
+    both.fit(X, LABELS, **FIT, class_weight=table, sample_weight=weights)
+    product.fit(X, LABELS, **FIT, sample_weight=of_classes * weights)
+    assert whole_state(by_class) == whole_state(by_sample)
+    assert whole_state(both) == whole_state(product) != whole_state(by_class) != whole_state(trained())
+    one_hot = compiled("softmax", "categorical_crossentropy")
+    one_hot.fit(X, ONE_HOT, **FIT, class_weight=table)
+    assert_close(one_hot.parameters, by_class.parameters, 1e-5)
+    one, other = compiled(), compiled()
+    one.train_on_batch(X, LABELS, class_weight=table)
+    other.train_on_batch(X, LABELS, of_classes)
+    assert whole_state(one) == whole_state(other)
+
+
+def test_a_weight_of_zero_is_a_sample_that_is_not_there():
+    """In a model without batch normalisation, whose statistics see all samples."""
+    twins = []
+    for _ in range(2):
+        twins.append(mc.Sequential([layers.Flatten(), layers.Dense(4, activation="softmax")], seed=1))
+        twins[-1].compile(mc.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    x = X.copy()
+    x[3] = 1e6
+    twins[0].fit(X, LABELS, batch_size=12, verbose=0, sample_weight=(np.arange(12) != 3).astype(float))
+    twins[1].fit(x, LABELS, batch_size=12, verbose=0, sample_weight=(np.arange(12) != 3).astype(float))
+    assert_close(twins[0].parameters, twins[1].parameters, 1e-5)
+
+
+@pytest.mark.parametrize(("more", "error", "message"), [
+    ({"sample_weight": np.ones(11)}, ValueError, "sample weights must have shape"),
+    ({"sample_weight": np.ones((12, 1))}, ValueError, "sample weights must have shape"),
+    ({"sample_weight": np.full(12, np.nan)}, ValueError, "sample weights must be finite"),
+    ({"sample_weight": "heavy"}, TypeError, "sample weights must be an array"),
+    ({"class_weight": [1, 2]}, TypeError, "class_weight must be a dictionary"),
+    ({"class_weight": {"0": 1}}, TypeError, "a class of class_weight must be a whole number"),
+    ({"class_weight": {0: -1}}, ValueError, "the weight of class 0 must be a number >= 0"),
+    ({"class_weight": {0: math.nan}}, ValueError, "the weight of class 0 must be a number >= 0"),
+])  # fmt: skip
+def test_weights_that_are_refused(more, error, message):
+    model = compiled()
+    before = whole_state(model)
+    for call in (model.fit, model.train_on_batch):
+        with pytest.raises(error, match=message):
+            call(X, LABELS, **more)
+    assert whole_state(model) == before
+
+
+# ---- arguments ----
+
+
+@pytest.mark.parametrize(("more", "error"), [
+    ({"batch_size": 0}, ValueError), ({"batch_size": -1}, ValueError), ({"batch_size": 2.5}, TypeError),
+    ({"batch_size": "3"}, TypeError), ({"batch_size": None}, TypeError), ({"batch_size": True}, TypeError),
+    ({"epochs": -1}, ValueError), ({"epochs": 1.0}, TypeError), ({"initial_epoch": -1}, ValueError),
+    ({"initial_epoch": None}, TypeError), ({"verbose": 3}, ValueError), ({"verbose": "loud"}, ValueError),
+    ({"verbose": True}, ValueError), ({"callbacks": [print]}, TypeError), ({"callbacks": [Callback]}, TypeError),
+    ({"callbacks": Callback()}, TypeError), ({"callbacks": ["early"]}, TypeError),
+])  # fmt: skip
+def test_arguments_that_are_refused(more, error):
+    model = compiled()
+    before, history = whole_state(model), model.history
+    with pytest.raises(error, match=rf"^Sequential.fit: {next(iter(more))} must be .*; got "):
+        model.fit(X, LABELS, **more)
+    assert whole_state(model) == before
+    assert model.history is history
+    model.fit(X, LABELS, verbose=0)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def test_x_and_y_that_are_refused(method):
+    for model in (compiled(), mc.Sequential(chain())):
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        call = getattr(model, method)
+        message = f"^Sequential.{method}: x and y must have the same number of samples; got 12 and 11$"
+        with pytest.raises(ValueError, match=message):
+            call(X, LABELS[:11])
+        with pytest.raises(ValueError, match=f"^Sequential.{method}: x must have at least one sample; got shape"):
+            call(X[:0], LABELS[:0])
+        with pytest.raises(ValueError, match=f"^Sequential.{method}: y must have a batch axis; got shape"):
+            call(X, 3)
+        with pytest.raises(TypeError, match=f"^Sequential.{method}: y must have no masked entries; got a masked array"):
+            call(X, np.ma.masked_array(LABELS, LABELS == 2))
+        assert model.built is (model.input_shape is not None)
+    with pytest.raises(RuntimeError, match=rf"^Sequential.{method}: needs compile\(optimizer, loss\) before it$"):
+        getattr(small(), method)(X, LABELS)
+    assert not mc.Sequential(chain()).built
+
+
+def test_lengths_are_compared_before_anything_is_built():
+    model = mc.Sequential(chain())
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="same number of samples"):
+        model.fit(X, LABELS[:5])
+    assert not model.built
+
+
+@pytest.mark.parametrize("y", [
+    LABELS.astype(np.uint64), LABELS.astype(np.int8), LABELS.astype(float), LABELS[:, None], LABELS.tolist(),
+    LABELS.astype(">i4"), LABELS.astype(np.float16),
+], ids=["uint64", "int8", "whole floats", "column", "list", "big-endian", "float16"])  # fmt: skip
+def test_labels_of_every_kind(y):
+    model = compiled()
+    model.fit(X, y, **FIT)
+    assert whole_state(model) == whole_state(trained())
+
+
+@pytest.mark.parametrize(("wrong", "error"), [
+    (4, ValueError), (-1, ValueError), (-100, ValueError), (0.5, ValueError), (math.nan, ValueError),
+    (2**40, ValueError), ("3", TypeError),
+])  # fmt: skip
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def test_a_wrong_label_is_found_before_the_first_step(method, wrong, error):
+    """And named by its place in y, not in a batch."""
+    y = LABELS.astype(object)
+    y[10] = wrong
+    y = np.array(y.tolist())
+    model = compiled()
+    before = whole_state(model)
+    message = (
+        r"labels must be whole numbers in \[0, 3\]; got .* at index 10" if error is ValueError else "y must be an array"
+    )
+    with pytest.raises(error, match=rf"^Sequential.{method}: {message}"):
+        getattr(model, method)(X, y)
+    assert whole_state(model) == before
+
+
+def test_a_wrong_row_of_targets_is_found_before_the_first_step():
+    for wrong in (0.5, -1, math.nan):
+        model, y = compiled("softmax", "categorical_crossentropy"), ONE_HOT.copy()
+        y[10, 2] += wrong
+        before = whole_state(model)
+        with pytest.raises(ValueError, match=r"^Sequential.fit: .*targets .*; got .* at index \(?10"):
+            model.fit(X, y, batch_size=5, verbose=0)
+        assert whole_state(model) == before
+    for y in (LABELS, ONE_HOT[:, :3], ONE_HOT[..., None]):
+        with pytest.raises(ValueError, match=r"^Sequential.fit: y must be one-hot rows of shape \(N, 4\); got shape"):
+            compiled("softmax", "categorical_crossentropy").fit(X, y, verbose=0)
+
+
+# ---- numbers that are not finite ----
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 1e39])
+def test_an_input_that_is_not_finite(number):
+    """Refused although a ReLU may hide it: the gradient of the kernel would be 0 * inf, and the model lost."""
+    x = X.astype(np.float64)
+    x[10, 2, 3, 1] = number
+    for shuffle in (True, False):
+        model, snapshots = compiled(), []
+        step = mc.datasets.order(12, 1, 0).tolist().index(10) // 5 if shuffle else 2
+        message = "x must be finite in float32; got NaN or infinity in sample 10$"
+        before = whole_state(model)
+        with pytest.raises(ValueError, match=f"^Sequential.fit: step {step} of epoch 0: {message}"):
+            model.fit(x, LABELS, **FIT, shuffle=shuffle, callbacks=[Keep(snapshots)])
+        assert len(snapshots) == step
+        assert whole_state(model) == (snapshots or [before])[-1]
+        with pytest.raises(ValueError, match=f"^Sequential.train_on_batch: {message}"):
+            model.train_on_batch(x, LABELS)
+    assert compiled(dtype="float64").train_on_batch(np.nan_to_num(x, posinf=0, neginf=0), LABELS)["loss"] > 0
+
+
+class Spoiled(Halve):
+    """Gives NaN from its seventh training forward on."""
+
+    def __init__(self):
+        self.state["step"] = 0
+
+    def forward(self, x, training=False):
+        self.state["step"] += training
+        return x / 2 if self.state["step"] < 7 else x * np.nan
+
+
+def test_a_loss_that_is_nan_stops_with_the_step_and_the_layer():
+    parts = chain()
+    model = mc.Sequential([*parts[:3], Spoiled(), *parts[3:]], seed=1)
+    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    snapshots = []
+    message = (
+        "^Sequential.fit: step 2 of epoch 1: the loss must stay finite; first not finite: the output of layer 3, "
+        "Spoiled; got nan. Lower the learning rate, or set the optimiser's clipnorm$"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        model.fit(X, LABELS, batch_size=3, epochs=2, verbose=0, callbacks=[Keep(snapshots)])
+    assert len(snapshots) == 6
+    assert whole_state(model) == snapshots[-1]
+    assert model.training is False
+    assert model.history.epoch == [0]
+
+
+def test_spoiled_gives_six_good_outputs():
+    """The test above depends on it: with 4 steps an epoch, the third of the second epoch is the first bad one."""
+    model = mc.Sequential([Spoiled()])
+    for n in range(8):
+        assert np.isnan(model.forward(X, training=True)).all() == (n >= 6)
+
+
+def test_a_loss_that_diverges():
+    model = compiled(None, "mse", mc.optimizers.SGD(1e30))
+    with pytest.raises(
+        FloatingPointError, match=r"^Sequential.fit: step \d of epoch \d: the loss must stay finite; first not"
+    ):
+        model.fit(X, ONE_HOT, batch_size=5, epochs=50, verbose=0)
+    own = compiled(None, lambda outputs, y: (math.inf, np.zeros_like(outputs)))
+    before = whole_state(own)
+    message = r"^Sequential.train_on_batch: .*: the loss itself: all layers give finite numbers; got inf. Lower"
+    with pytest.raises(FloatingPointError, match=message):
+        own.train_on_batch(X, LABELS)
+    assert whole_state(own) == before
+
+
+def test_a_gradient_that_cannot_be_clipped_changes_nothing():
+    model = compiled(None, lambda o, y: (0.0, np.full_like(o, np.nan)), mc.optimizers.SGD(0.1, clipnorm=1.0))
+    before = whole_state(model)
+    with pytest.raises(FloatingPointError, match="Nothing was changed"):
+        model.train_on_batch(X, LABELS)
+    assert whole_state(model) == before
+
+
+def test_a_last_batch_that_batch_normalisation_cannot_use():
+    model, snapshots = mc.Sequential([layers.Flatten(), layers.BatchNormalization(), layers.Dense(4)]), []
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(
+        ValueError, match=r"^BatchNormalization.forward: training needs at least two values of each channel"
+    ):
+        model.fit(X, LABELS, batch_size=11, verbose=0, callbacks=[Keep(snapshots)])
+    assert whole_state(model) == snapshots[0]
+    assert len(snapshots) == 1
+
+
+# ---- interrupted ----
+
+
+def snapshots_of_every_step(**more):
+    """The whole state before the first step, after it, after the second, ..."""
+    model = compiled(**more)
+    states = [whole_state(model)]
+    model.fit(X, LABELS, **FIT, callbacks=[Keep(states)])
+    return states
+
+
+def assert_whole(model, states):
+    assert whole_state(model) == states[model.optimizer.iterations]
+    assert model.training is False
+    assert np.isfinite(model.predict(X)).all()
+    model.fit(X, LABELS, **FIT)  # not "being trained already"
+
+
+def test_an_interrupt_at_every_line_of_a_step():
+    """KeyboardInterrupt before every third line of Python that three steps execute: no step is torn."""
+    states = snapshots_of_every_step()
+    line, interrupted_at = 0, set()
+    while True:
+        model = compiled()
+        if not interrupt_at_line(model, line):
+            break
+        interrupted_at.add(model.optimizer.iterations)
+        assert_whole(model, states)
+        line += 3
+    assert line > 300
+    assert interrupted_at == {0, 1, 2, 3}
+
+
+def interrupt_at_line(model, number):
+    """Runs three steps of fit; True if they have as many lines and were interrupted before the one with this number."""
+    count = 0
+    step = mc.training._step.__code__
+
+    def trace_step(frame, event, argument):
+        nonlocal count
+        if event == "line":
+            count += 1
+            if count > number:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace_step
+
+    def trace(frame, event, argument):
+        inside = frame
+        while inside is not None and inside.f_code is not step:
+            inside = inside.f_back
+        return trace_step if inside is not None else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        model.fit(X, LABELS, batch_size=5, verbose=0)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("where", ["callback", "loss", "metric", "layer"])
+def test_an_interrupt_from_elsewhere(where):
+    calls = []
+
+    def interrupt():
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    def loss(outputs, y):
+        if where == "loss":
+            interrupt()
+        return mc.losses.get("sparse_categorical_crossentropy")(outputs, y, from_logits=True)
+
+    def metric(y, outputs):
+        if where == "metric":
+            interrupt()
+        return 0.0
+
+    class Stop(Halve):
+        def backward(self, dy):
+            if where == "layer":
+                interrupt()
+            return dy / 2
+
+    def make():
+        parts = chain(None)
+        model = mc.Sequential([*parts[:4], Stop(), *parts[4:]], seed=1)
+        model.build(IMAGE)
+        model.compile(mc.optimizers.Adam(0.01), loss, [metric])
+        return model
+
+    model, twin, states = make(), make(), []
+    twin.fit(X, LABELS, batch_size=5, verbose=0, callbacks=[Keep(states)])
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, LABELS, **FIT, callbacks=[Hook(lambda model: interrupt())] if where == "callback" else None)
+    assert model.optimizer.iterations == (4 if where in ("callback", "metric") else 3)
+    if model.optimizer.iterations == 3:
+        assert whole_state(model) == states[2]
+    assert model.history.epoch == [0]
+    assert model.training is False
+    model.fit(X, LABELS, **FIT)
+
+
+INTERRUPTED = """
+import signal, sys
+sys.path.insert(0, {tests!r})
+from test_training import *
+signal.signal(signal.SIGINT, signal.default_int_handler)
+states = snapshots_of_every_step()
+model = compiled()
+try:
+    print("training", flush=True)
+    model.fit(X, LABELS, batch_size=5, epochs=10**9, verbose=0)
+except KeyboardInterrupt:
+    twin = compiled()
+    steps = model.optimizer.iterations
+    epochs, rest = divmod(steps, 3)
+    for epoch in range(epochs + 1):
+        for xb, yb in list(mc.datasets.batches(X, LABELS, 5, 1, epoch))[: rest if epoch == epochs else None]:
+            twin.train_on_batch(xb, yb)
+    assert whole_state(model) == whole_state(twin), "a torn step"
+    assert model.training is False
+    model.fit(X, LABELS, epochs=1, verbose=0)
+    print("whole after", steps)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a process on Windows")
+def test_ctrl_c():
+    code = INTERRUPTED.format(tests=str(__import__("pathlib").Path(__file__).parent))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "training\n", process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert out.startswith("whole after ")
+
+
+# ---- one trainer at a time ----
+
+
+def test_two_threads_cannot_train_one_model():
+    model, inside, go_on, errors = compiled(), threading.Event(), threading.Event(), []
+
+    def hold(model):
+        inside.set()
+        go_on.wait(60)
+
+    thread = threading.Thread(target=lambda: model.fit(X, LABELS, batch_size=12, verbose=0, callbacks=[Hook(hold)]))
+    thread.start()
+    assert inside.wait(60)
+    history = model.history
+    try:
+        for method in ("fit", "train_on_batch"):
+            with pytest.raises(
+                RuntimeError, match=rf"^Sequential.{method}: the model is being trained already, by another "
+            ):
+                getattr(model, method)(X, LABELS)
+        assert model.predict(X).shape == (12, 4)
+        assert model.history is history
+    finally:
+        go_on.set()
+        thread.join()
+    assert not errors
+    assert history.epoch == [0]
+    assert model.optimizer.iterations == 1
+    model.fit(X, LABELS, verbose=0)
+
+
+@pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+def test_a_callback_cannot_train_the_model(method):
+    model, snapshots = compiled(), []
+
+    def train(model):
+        snapshots.append(whole_state(model))
+        if len(snapshots) == 2:
+            getattr(model, method)(X, LABELS)
+
+    with pytest.raises(RuntimeError, match=rf"^Sequential.{method}: the model is being trained already"):
+        model.fit(X, LABELS, **FIT, callbacks=[Hook(train)])
+    assert whole_state(model) == snapshots[1]
+    assert model.training is False
+    model.fit(X, LABELS, **FIT)
+
+
+# ---- progress ----
+
+
+def test_progress_is_written_to_stderr(capsys, monkeypatch):
+    model = compiled()
+    model.fit(X, LABELS, batch_size=5, epochs=2, verbose=0)
+    assert capsys.readouterr() == ("", "")
+    for verbose in (2, "auto"):
+        model.fit(X, LABELS, batch_size=5, epochs=10, initial_epoch=8, verbose=verbose, validation_split=0.5)
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = err.splitlines()
+        assert [line[:11] for line in lines] == ["epoch  9/10", "epoch 10/10"]
+        assert all(name in lines[0] for name in (" s  loss ", "accuracy ", "val_loss ", "val_accuracy "))
+    model.fit(X, LABELS, batch_size=5, epochs=2, verbose=1)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "epoch 2/2: 100%" in err
+    assert "3/3" in err
+    assert "accuracy" in err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    model.fit(X, LABELS, batch_size=5, verbose="auto")
+    assert "epoch 1/1: 100%" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
+    model.fit(X, LABELS, verbose="auto")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_bar_that_is_interrupted_is_closed(capsys):
+    def fail(model):
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        compiled().fit(X, LABELS, batch_size=5, verbose=1, callbacks=[Hook(fail)])
+    assert capsys.readouterr().err.endswith("\n")
+
+
+def test_the_accuracy_of_a_real_problem():
+    """Two classes that lie apart: training arrives."""
+    x, y = normal((64, 8)), np.arange(64) % 2
+    x[y == 1] += 3
+    model = mc.Sequential([layers.Dense(8, activation="relu"), layers.Dropout(0.2), layers.Dense(2)], seed=0)
+    model.compile(mc.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy", ["accuracy"])
+    history = model.fit(x, y, batch_size=16, epochs=10, verbose=0).history
+    assert history["loss"][-1] < 0.3 * history["loss"][0]
+    assert model.evaluate(x, y)[1] > 0.95
