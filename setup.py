@@ -84,7 +84,9 @@ class Build(build_ext):
             return flags
         if wish == "1":
             raise SystemExit("MINICNN_OPENMP=1, but this compiler cannot build OpenMP programs (gcc can)")
-        notice("this compiler cannot build OpenMP programs: the kernels use one thread (MINICNN_OPENMP=0 says so at once)")
+        notice(
+            "this compiler cannot build OpenMP programs: the kernels use one thread (MINICNN_OPENMP=0 says so at once)"
+        )
         return [], []
 
     def builds(self, source, compile_args, link_args):

@@ -1,8 +1,8 @@
 """MNIST: a convolutional network with dropout learns to read 28 x 28 pixel digits.
 
-    python examples/mnist.py --data-dir FOLDER   # the four files of MNIST; without the option, see MINICNN_DATA
-    python examples/mnist.py --validate          # how the settings below were chosen: nothing here sees the test part
-    python examples/mnist.py --quick             # seconds; without MNIST at hand it takes the embedded digits instead
+python examples/mnist.py --data-dir FOLDER   # the four files of MNIST; without the option, see MINICNN_DATA
+python examples/mnist.py --validate          # how the settings below were chosen: nothing here sees the test part
+python examples/mnist.py --quick             # seconds; without MNIST at hand it takes the embedded digits instead
 """
 
 import argparse

@@ -112,7 +112,9 @@ def sample_shape(where, shape):
     if isinstance(shape, numbers.Integral) and not isinstance(shape, bool):
         shape = (shape,)
     if not isinstance(shape, list | tuple):
-        raise TypeError(message(where, "input_shape must be a tuple of whole numbers, without the batch axis", kind(shape)))
+        raise TypeError(
+            message(where, "input_shape must be a tuple of whole numbers, without the batch axis", kind(shape))
+        )
     if shape and shape[0] is None:
         shape = shape[1:]
     return tuple(integer(where, "every axis of input_shape", axis, 1) for axis in shape)
@@ -142,7 +144,9 @@ def numeric_array(where, name, value):
     try:
         found = np.asarray(value)
     except ValueError as error:
-        raise ValueError(message(where, f"{name} must be a rectangular array of numbers", Shown(f"a ragged one ({error})"))) from None
+        raise ValueError(
+            message(where, f"{name} must be a rectangular array of numbers", Shown(f"a ragged one ({error})"))
+        ) from None
     if found.dtype.kind not in "biuf":
         required = f"{name} must be an array of numbers (bool, integer or float)"
         raise TypeError(message(where, required, Shown(f"{type(value).__name__} with dtype {found.dtype}")))

@@ -137,7 +137,7 @@ class EarlyStopping(_Monitor):
 class ModelCheckpoint(_Monitor):
     """Saves the model after every epoch, or after those that improve on the best.
 
-    - ``filepath``: may hold ``{epoch}`` (counted from 1, as Keras does) and any log: "run/{epoch:02d}-{val_loss:.3f}.npz".
+    - ``filepath``: may hold ``{epoch}`` (from 1, as Keras counts) and any log: "run/{epoch:02d}-{val_loss:.3f}.npz".
     - ``save_best_only``: only when ``monitor`` has improved on the best so far, that of earlier ``fit`` calls included;
       ``mode`` as in EarlyStopping.
 
@@ -199,7 +199,7 @@ class CSVLogger(Callback):
 class LearningRateScheduler(Callback):
     """Sets the learning rate before each epoch to ``schedule(epoch)``, or ``schedule(epoch, rate)`` if it takes two.
 
-    The rate of the epoch is added to the logs as ``learning_rate``.  ValueError unless the function returns a number >= 0.
+    The rate is added to the logs as ``learning_rate``.  ValueError unless the function returns a number >= 0.
     """
 
     def __init__(self, schedule):

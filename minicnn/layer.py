@@ -18,8 +18,8 @@ class Layer:
     Attributes, all there before ``__init__`` runs:
 
     - ``dtype``: float32 or float64, None until it is known (the model hands its own down).
-    - ``params``, ``grads``: arrays by name, the same names in both.  A model moves them into its flat vectors, so always
-      read ``self.params[name]`` anew and write gradients with ``self.grads[name][...] = ...``.
+    - ``params``, ``grads``: arrays by name, the same names in both.  A model moves them into its flat vectors, so
+      always read ``self.params[name]`` anew and write gradients with ``self.grads[name][...] = ...``.
     - ``state``: what a resumed run needs besides parameters: integers, and arrays such as moving statistics.
     - ``input_shape``, ``output_shape``: of one sample; None before ``build``.
     - ``stream``: (seed, layer number), the key of the layer's random numbers; the model sets it before ``build``.
@@ -133,7 +133,7 @@ class Layer:
         self._kept = n, kept
 
     def own(self, array):
-        """``array`` where it is safe to keep or to pass on, a copy where a caller holds it too and may write into it."""
+        """``array`` where it is safe to keep or pass on, a copy where a caller holds it too and may write into it."""
         return array if self.in_chain else array.copy()
 
     def _as_batch(self, method, argument, value, shape):

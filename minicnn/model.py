@@ -23,8 +23,8 @@ class Sequential:
     - ``seed``: 0 <= seed < 2^64; initial values, masks and the order of the samples are functions of it.
     - ``dtype``: "float32" or "float64", of all layers.
 
-    Without an Input the model learns its shapes at the first ``build``, ``fit``, ``predict`` or ``forward``.  A new model
-    is in eval mode; ``fit`` trains in training mode and puts the mode back as it was.
+    Without an Input the model learns its shapes at the first ``build``, ``fit``, ``predict`` or ``forward``.  A new
+    model is in eval mode; ``fit`` trains in training mode and puts the mode back as it was.
 
     ``predict`` and ``evaluate`` may be called from several threads at once; a model that is being trained by one thread
     raises RuntimeError when another wants to train it.
@@ -68,7 +68,9 @@ class Sequential:
             fix = f"Did you mean {layer.__name__}()?" if isinstance(layer, type) and issubclass(layer, Layer) else ""
             raise TypeError(_check.message("Sequential", "every entry must be a layer", layer, fix))
         if layer.input_shape is not None or any(layer is other for other in self.layers):
-            raise ValueError(_check.message("Sequential", "a layer can stand in one place only", layer, "Make a new one"))
+            raise ValueError(
+                _check.message("Sequential", "a layer can stand in one place only", layer, "Make a new one")
+            )
         self.layers.append(layer)
 
     @property
@@ -199,11 +201,11 @@ class Sequential:
         return x
 
     def backward(self, dy, at=None, input_gradient=True):
-        """Fills the gradients of all parameters and returns dL/dx, or None with ``input_gradient=False``, which is faster.
+        """Fills the gradients of all parameters; returns dL/dx, or None with ``input_gradient=False``, which is faster.
 
-        ``dy`` is what ``model.loss`` gives: the gradient at the input of a final softmax where the model ends in one, at
-        the output otherwise.  With ``at="outputs"`` it is the gradient at the output in any case.  RuntimeError unless a
-        training forward came before.
+        ``dy`` is what ``model.loss`` gives: the gradient at the input of a final softmax where the model ends in one,
+        at the output otherwise.  With ``at="outputs"`` it is the gradient at the output in any case.  RuntimeError
+        unless a training forward came before.
         """
         if at is not None:
             _check.choice("Sequential.backward", "at", at, ("outputs",))
@@ -251,7 +253,9 @@ class Sequential:
         another model.
         """
         if loss is None:
-            raise ValueError("Sequential.compile: loss must be given, such as 'sparse_categorical_crossentropy'; got None")
+            raise ValueError(
+                "Sequential.compile: loss must be given, such as 'sparse_categorical_crossentropy'; got None"
+            )
         metrics = [metrics] if isinstance(metrics, str) else metrics or []
         chosen = optimizers.get(optimizer), losses.get(loss), [get_metric(metric) for metric in metrics]
         self._require_own_optimizer("compile", chosen[0])
@@ -275,8 +279,8 @@ class Sequential:
     ):
         """Trains on x, y and returns a ``History``; see ``training.fit`` for every argument."""
         return training.fit(
-            self, x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle, class_weight,
-            sample_weight, initial_epoch,
+            self, x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
+            class_weight, sample_weight, initial_epoch,
         )  # fmt: skip
 
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
@@ -324,7 +328,7 @@ class Sequential:
             if x.ndim < 1:
                 raise ValueError(_check.message(where, "x must have a batch axis", _check.shape_of(x)))
             self._build_for(x)
-        if x.shape[1:] + (1,) == self.input_shape and x.ndim == len(self.input_shape):
+        if (*x.shape[1:], 1) == self.input_shape and x.ndim == len(self.input_shape):
             x = x[..., None]
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
             wanted = f"x must have shape (N, {', '.join(map(str, self.input_shape))})"
@@ -348,7 +352,9 @@ class Sequential:
     def _exclusive(self, method):
         """Holds the model for training: RuntimeError for a second trainer, another thread or a callback."""
         if not self._lock.acquire(blocking=False):
-            raise RuntimeError(f"Sequential.{method}: the model is being trained already, by another thread or callback")
+            raise RuntimeError(
+                f"Sequential.{method}: the model is being trained already, by another thread or callback"
+            )
         try:
             yield
         finally:
@@ -381,7 +387,9 @@ class Sequential:
         for name in targets.keys() & d.keys():
             array = _check.numeric_array(where, name, d[name])
             if array.shape != targets[name].shape:
-                raise ValueError(_check.message(where, f"{name} must have shape {targets[name].shape}", _check.shape_of(array)))
+                raise ValueError(
+                    _check.message(where, f"{name} must have shape {targets[name].shape}", _check.shape_of(array))
+                )
             if np.isnan(array).any():
                 raise ValueError(_check.message(where, f"{name} must hold numbers", _check.Shown("nan")))
             found[name] = array
@@ -430,12 +438,23 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             size = sum(array.size for array in layer.params.values())
             share = f"{100 * size / total:.1f} %" if size else ""
-            rows.append((f"{i} {type(layer).__name__}", str(layer.output_shape), f"{size:,}", share, f"{layer.multiply_adds():,}"))
+            rows.append(
+                (
+                    f"{i} {type(layer).__name__}",
+                    str(layer.output_shape),
+                    f"{size:,}",
+                    share,
+                    f"{layer.multiply_adds():,}",
+                )
+            )
         adds = sum(layer.multiply_adds() for layer in self.layers)
         rows.append(("total", f"{self.input_shape} ->", f"{total:,}", "", f"{adds:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         aligned = ["<", "<", ">", ">", ">"]
-        lines = ["  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=True)).rstrip() for row in rows]
+        lines = [
+            "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=True)).rstrip()
+            for row in rows
+        ]
         rule = "-" * max(map(len, lines))
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
@@ -450,7 +469,7 @@ class Sequential:
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
-        """The model that ``get_config`` describes, not yet built.  ``custom_layers``: {name: class} of layers of one's own."""
+        """The model that ``get_config`` describes, not built.  ``custom_layers``: {name: class} of layers of one's own."""
         known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
         chain = []
         for entry in config["layers"]:
@@ -464,7 +483,7 @@ class Sequential:
         return model
 
     def compile_config(self):
-        """Optimiser, loss and metrics, ready for JSON; None before ``compile`` or with an optimiser or loss of one's own.
+        """Optimiser, loss and metrics for JSON; None before ``compile`` or with an optimiser or loss of one's own.
 
         Metrics of one's own are left out: no training depends on them.
         """
@@ -485,7 +504,7 @@ class Sequential:
 
     @classmethod
     def load(cls, path, custom_layers=None):
-        """The model in a file of ``save``.  ``saving.ModelFileError`` for a damaged or foreign one; runs no code from it."""
+        """The model in a file of ``save``; runs no code from it.  ``saving.ModelFileError`` for a damaged or foreign one."""
         from minicnn import saving
 
         return saving.load_model(path, custom_layers)

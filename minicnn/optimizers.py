@@ -322,9 +322,7 @@ class Adam(Optimizer):
 
     _slot_names = ("m", "v")
 
-    def __init__(
-        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=None, clipnorm=None
-    ):
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=None, clipnorm=None):
         where = type(self).__name__
         self.beta_1 = _check.number(where, "beta_1", beta_1, 0, 1, open_high=True)
         self.beta_2 = _check.number(where, "beta_2", beta_2, 0, 1, open_high=True)
@@ -339,9 +337,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with weight decay by default (Loshchilov and Hutter, ICLR 2019, algorithm 2)."""
 
-    def __init__(
-        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.004, clipnorm=None
-    ):
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.004, clipnorm=None):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, clipnorm)
 
 

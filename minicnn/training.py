@@ -17,7 +17,7 @@ from minicnn import _check, callbacks, datasets, losses
 
 
 class History:
-    """What ``fit`` returns: ``history``, a dict of lists with one number an epoch, and ``epoch``, their numbers from 0."""
+    """What ``fit`` returns: ``history``, a dict of lists with a number for each epoch, and ``epoch``, counted from 0."""
 
     def __init__(self):
         self.history = {}
@@ -121,7 +121,7 @@ def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress):
 
 
 def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
-    """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of this batch.  Raises like fit."""
+    """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
     _require_compiled(model, "train_on_batch")
     x, y, weights = _samples(model, "train_on_batch", x, y, sample_weight, class_weight)
     place = "Sequential.train_on_batch"
@@ -144,7 +144,10 @@ def _finite(model, x, chosen, place):
 
 def _step(model, x, y, weights, place):
     """Forward, loss, backward, update; (loss, outputs).  All of it happens, or nothing."""
-    states, steps = [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state], model.optimizer.iterations
+    states, steps = (
+        [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state],
+        model.optimizer.iterations,
+    )
     try:
         outputs = model._forward(x, training=True)
         value, gradient = model.loss(outputs, y, weights)

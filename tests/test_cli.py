@@ -278,9 +278,7 @@ def test_a_new_run_forgets_the_checkpoints_of_an_old_one(small, capsys, monkeypa
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_a_real_ctrl_c():
     command = [sys.executable, "-m", "minicnn", "train", "--epochs", "10000"]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     for line in process.stderr:
         if "epoch" in line:
             break

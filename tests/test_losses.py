@@ -200,9 +200,7 @@ def test_binary_smoothing(from_logits):
     assert_close(gradient, want[1], 1e-13)
 
 
-@given(
-    st.sampled_from([np.float32, np.float64]), st.integers(1, 40), st.integers(2, 40), st.booleans(), st.booleans()
-)
+@given(st.sampled_from([np.float32, np.float64]), st.integers(1, 40), st.integers(2, 40), st.booleans(), st.booleans())
 def test_cross_entropy_of_many_shapes(dtype, n, k, weighted, from_logits):
     logits = uniform(-5, 5, n, k, seed=n * 41 + k).astype(dtype)
     y = np.random.default_rng(k).integers(0, k, n)

@@ -58,7 +58,6 @@ def test_evaluation(shape, c, n, dtype, layout):
         assert_same_bits(layer.state[name], values)
 
 
-
 @pytest.mark.parametrize("shape", [(4,), (3, 2, 3), (1,)])
 def test_gradient_by_finite_differences(shape):
     assert gradcheck(build(layers.BatchNormalization(), shape), normal((5, *shape)))

@@ -60,9 +60,7 @@ CONVOLUTIONS = [  # image, kernel, strides, padding, dilation, groups
 def test_conv2d_gradient(image, kernel, strides, padding, dilation, groups):
     x, k, b = normal(2, *image), normal(*kernel, seed=1), normal(kernel[3], seed=2)
     options = (strides, padding, dilation, groups)
-    prove(
-        lambda: reference.conv2d(x, k, b, *options), lambda dy: reference.conv2d_grad(x, k, dy, *options), x, k, b
-    )
+    prove(lambda: reference.conv2d(x, k, b, *options), lambda dy: reference.conv2d_grad(x, k, dy, *options), x, k, b)
 
 
 @pytest.mark.parametrize(("image", "kernel", "strides", "padding", "dilation", "groups"), CONVOLUTIONS)
@@ -137,9 +135,7 @@ def test_global_pool_gradient(kind):
 @pytest.mark.parametrize("name", [*reference.ACTIVATIONS, "softmax"])
 def test_activation_gradient(name):
     x = spread((4, 9))
-    prove(
-        lambda: reference.activation(name, x, 0.3), lambda dy: reference.activation_grad(name, x, dy, slope=0.3), x
-    )
+    prove(lambda: reference.activation(name, x, 0.3), lambda dy: reference.activation_grad(name, x, dy, slope=0.3), x)
 
 
 @pytest.mark.parametrize(("name", "want"), [
@@ -176,18 +172,14 @@ def test_batch_norm_normalises():
 def test_rescaling_and_padding_gradients():
     x, padding = normal(2, 3, 4, 2), ((1, 2), (0, 3))
     prove(lambda: reference.rescaling(x, 0.25, -1.0), lambda dy: reference.rescaling_grad(x, 0.25, dy), x)
-    prove(
-        lambda: reference.zero_padding2d(x, padding), lambda dy: reference.zero_padding2d_grad(x, padding, dy), x
-    )
+    prove(lambda: reference.zero_padding2d(x, padding), lambda dy: reference.zero_padding2d_grad(x, padding, dy), x)
     assert reference.zero_padding2d(x, padding).shape == (2, 6, 7, 2)
 
 
 @pytest.mark.parametrize("mode", ["inverted", "classical"])
 def test_dropout_gradient(mode):
     x, keep = normal(4, 6), normal(4, 6, seed=1) > -0.5
-    prove(
-        lambda: reference.dropout(x, keep, 0.2, mode), lambda dy: reference.dropout_grad(x, keep, 0.2, dy, mode), x
-    )
+    prove(lambda: reference.dropout(x, keep, 0.2, mode), lambda dy: reference.dropout_grad(x, keep, 0.2, dy, mode), x)
     assert_close(reference.dropout(x, keep, 0.2), np.where(keep, x / 0.8, 0), 1e-15)
     assert_same_bits(reference.dropout(x, keep, 0.2, "classical"), np.where(keep, x, 0))
 

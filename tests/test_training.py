@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pathlib
 import signal
 import subprocess
 import sys
@@ -272,19 +273,17 @@ def test_validation_with_weights():
 
 @pytest.mark.parametrize(("fraction", "error"), [
     (1.5, ValueError), (1, ValueError), (-0.1, ValueError), (math.nan, ValueError), (math.inf, ValueError),
-    (0.01, ValueError), (0.999, ValueError), ("0.5", TypeError), (True, TypeError), (None, TypeError),
+    (0.999, ValueError), ("0.5", TypeError), (True, TypeError), (None, TypeError),
 ])  # fmt: skip
 def test_validation_splits_that_are_refused(fraction, error):
-    message = "must be a number in" if fraction not in (0.01, 0.999) else "must leave samples on both sides of"
-    if fraction == 0.01:
-        return check_a_small_split_rounds_up()
-    with pytest.raises(error, match=f"^Sequential.fit: validation_split {message}"):
+    message = "must leave samples on both sides of 12" if fraction == 0.999 else r"must be a number in \[0, 1\)"
+    with pytest.raises(error, match=f"^Sequential.fit: validation_split {message}; got "):
         compiled().fit(X, LABELS, validation_split=fraction, verbose=0)
 
 
-def check_a_small_split_rounds_up():
+def test_the_smallest_validation_split_is_one_sample():
     one, other = compiled(), compiled()
-    one.fit(X, LABELS, validation_split=0.01, verbose=0)
+    one.fit(X, LABELS, validation_split=1e-9, verbose=0)
     other.fit(X[:11], LABELS[:11], verbose=0)
     assert one.fingerprint() == other.fingerprint()
 
@@ -468,7 +467,8 @@ def test_an_input_that_is_not_finite(number):
         assert whole_state(model) == (snapshots or [before])[-1]
         with pytest.raises(ValueError, match=f"^Sequential.train_on_batch: {message}"):
             model.train_on_batch(x, LABELS)
-    assert compiled(dtype="float64").train_on_batch(np.nan_to_num(x, posinf=0, neginf=0), LABELS)["loss"] > 0
+    if number == 1e39:  # too large for float32 only
+        assert compiled(dtype="float64").train_on_batch(x, LABELS)["loss"] > 0
 
 
 class Spoiled(Halve):
@@ -558,7 +558,7 @@ def assert_whole(model, states):
 
 
 def test_an_interrupt_at_every_line_of_a_step():
-    """KeyboardInterrupt before every third line of Python that three steps execute: no step is torn."""
+    """KeyboardInterrupt before every line of Python that three steps execute: no step is torn."""
     states = snapshots_of_every_step()
     line, interrupted_at = 0, set()
     while True:
@@ -567,7 +567,7 @@ def test_an_interrupt_at_every_line_of_a_step():
             break
         interrupted_at.add(model.optimizer.iterations)
         assert_whole(model, states)
-        line += 3
+        line += 1
     assert line > 300
     assert interrupted_at == {0, 1, 2, 3}
 
@@ -674,7 +674,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a process on Windows")
 def test_ctrl_c():
-    code = INTERRUPTED.format(tests=str(__import__("pathlib").Path(__file__).parent))
+    code = INTERRUPTED.format(tests=str(pathlib.Path(__file__).parent))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "training\n", process.stderr.read()
@@ -690,7 +690,7 @@ def test_ctrl_c():
 
 
 def test_two_threads_cannot_train_one_model():
-    model, inside, go_on, errors = compiled(), threading.Event(), threading.Event(), []
+    model, inside, go_on = compiled(), threading.Event(), threading.Event()
 
     def hold(model):
         inside.set()
@@ -711,7 +711,6 @@ def test_two_threads_cannot_train_one_model():
     finally:
         go_on.set()
         thread.join()
-    assert not errors
     assert history.epoch == [0]
     assert model.optimizer.iterations == 1
     model.fit(X, LABELS, verbose=0)

@@ -1,1 +1,1 @@
-"""The compiled floor: kernels as Cython modules over the C leaves of ``leaf.h``.  Private; imports nothing of minicnn."""
+"""The compiled floor: Cython kernels over the C leaves of ``leaf.h``.  Private; imports nothing of minicnn."""

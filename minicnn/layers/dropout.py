@@ -1,4 +1,4 @@
-"""Dropout: every training step sees another random thinning of the network; evaluation sees the whole of it.
+"""Dropout: every training step sees another random thinning of the network; evaluation sees all of it.
 
 Read next: the kernel ``_ext/dropout.pyx``, then its two leaves, ``keep_bits`` in ``_ext/philox.h`` and ``mask_scale`` in
 ``_ext/leaf.h``.  docs/dropout.md tells the whole way from the formula to there.
@@ -93,7 +93,9 @@ class Dropout(Layer):
             return np.full(shape, self.rate == 0)
         mask = np.empty(kernel.words(size), np.uint32)
         kernel.draw(mask, *self._draw())
-        return np.unpackbits(mask.astype("<u4").view(np.uint8), count=size, bitorder="little").astype(bool).reshape(shape)
+        return (
+            np.unpackbits(mask.astype("<u4").view(np.uint8), count=size, bitorder="little").astype(bool).reshape(shape)
+        )
 
     def freeze_mask(self):
         """Holds the step still: every training forward from now on draws the same mask (for the same shape of x)."""

@@ -40,7 +40,9 @@ class BatchNormalization(Layer):
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
         if not input_shape:
-            raise ValueError(_check.message("BatchNormalization", "one sample must have at least one axis", input_shape))
+            raise ValueError(
+                _check.message("BatchNormalization", "one sample must have at least one axis", input_shape)
+            )
         channels = input_shape[-1]
         self.add_param("gamma", (channels,), initializers.get("BatchNormalization", "ones"), rng)
         self.add_param("beta", (channels,), initializers.get("BatchNormalization", "zeros"), rng)

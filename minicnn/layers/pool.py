@@ -91,12 +91,12 @@ class _Average:
 
 
 class MaxPooling2D(_Maximum, _Pooling):
-    """y[n, i, j, c] = max over the window at (i SH - top, j SW - left) of x[n, :, :, c];  dx: each dy goes to the winner.
+    """y[n, i, j, c] = max over the window at (i SH - top, j SW - left) of x[n, :, :, c];  dx: dy goes to the winner.
 
-    x: (N, H, W, C), y: (N, OH, OW, C).  The first of equal pixels wins; a NaN wins over everything.  Padding never wins.
+    x: (N, H, W, C), y: (N, OH, OW, C).  The first of equal pixels wins; a NaN wins over all; padding never wins.
 
     - ``pool_size``: a whole number >= 1 or (height, width).  ``strides``: the same, None for ``pool_size``.
-    - ``padding``: "valid" (OH = (H - PH) // SH + 1) or "same" (OH = ceil(H / SH), the odd pixel at the bottom and right).
+    - ``padding``: "valid" (OH = (H - PH) // SH + 1) or "same" (OH = ceil(H / SH), the odd pixel at bottom and right).
 
     ValueError for arguments out of range, and at ``build`` if the window is larger than the image.
     """
@@ -111,7 +111,7 @@ class AveragePooling2D(_Average, _Pooling):
 
 
 class GlobalMaxPooling2D(_Maximum, _Global):
-    """y[n, c] = max over all pixels of x[n, :, :, c];  dx: dy goes to the (first) winner.  x: (N, H, W, C), y: (N, C)."""
+    """y[n, c] = max over all pixels of x[n, :, :, c];  dx: dy goes to the winner.  x: (N, H, W, C), y: (N, C)."""
 
 
 class GlobalAveragePooling2D(_Average, _Global):

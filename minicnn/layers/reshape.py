@@ -19,7 +19,9 @@ class Reshape(Layer):
     def __init__(self, target_shape, dtype=None):
         super().__init__(dtype)
         if not isinstance(target_shape, list | tuple):
-            raise TypeError(_check.message("Reshape", "target_shape must be a tuple of whole numbers", _check.kind(target_shape)))
+            raise TypeError(
+                _check.message("Reshape", "target_shape must be a tuple of whole numbers", _check.kind(target_shape))
+            )
         required = "every axis of target_shape, or -1 for the rest,"
         axes = [_check.integer("Reshape", required, axis, -1 if axis == -1 else 1) for axis in target_shape]
         if axes.count(-1) > 1:
@@ -65,7 +67,11 @@ class ZeroPadding2D(Layer):
 
     def __init__(self, padding=1, dtype=None):
         super().__init__(dtype)
-        if isinstance(padding, list | tuple) and len(padding) == 2 and any(isinstance(p, list | tuple) for p in padding):
+        if (
+            isinstance(padding, list | tuple)
+            and len(padding) == 2
+            and any(isinstance(p, list | tuple) for p in padding)
+        ):
             self.padding = tuple(_check.pair("ZeroPadding2D", "padding", side, 0) for side in padding)
         else:
             self.padding = tuple((side, side) for side in _check.pair("ZeroPadding2D", "padding", padding, 0))
@@ -95,7 +101,7 @@ class ZeroPadding2D(Layer):
 class Rescaling(Layer):
     """y = scale * x + offset;  dx = scale * dy.  x, y: (N, ...); any numeric x, such as uint8 images.
 
-    ``Rescaling(1 / 255)`` takes bytes to [0, 1], ``Rescaling(1 / 127.5, -1)`` to [-1, 1].  Both arguments: finite numbers.
+    ``Rescaling(1 / 255)`` takes bytes to [0, 1], ``Rescaling(1 / 127.5, -1)`` to [-1, 1].  Both arguments are finite.
     """
 
     def __init__(self, scale, offset=0, dtype=None):
