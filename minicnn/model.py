@@ -469,7 +469,7 @@ class Sequential:
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
-        """The model that ``get_config`` describes, not built.  ``custom_layers``: {name: class} of layers of one's own."""
+        """The model that ``get_config`` describes, not built.  ``custom_layers``: {name: class} for one's own layers."""
         known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
         chain = []
         for entry in config["layers"]:
@@ -504,7 +504,7 @@ class Sequential:
 
     @classmethod
     def load(cls, path, custom_layers=None):
-        """The model in a file of ``save``; runs no code from it.  ``saving.ModelFileError`` for a damaged or foreign one."""
+        """The model in a file of ``save``; runs no code from it.  ``ModelFileError`` for a damaged or foreign one."""
         from minicnn import saving
 
         return saving.load_model(path, custom_layers)

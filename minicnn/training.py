@@ -17,7 +17,7 @@ from minicnn import _check, callbacks, datasets, losses
 
 
 class History:
-    """What ``fit`` returns: ``history``, a dict of lists with a number for each epoch, and ``epoch``, counted from 0."""
+    """What ``fit`` returns: ``history``, a dict of lists with a number for each epoch, and ``epoch``, from 0."""
 
     def __init__(self):
         self.history = {}
