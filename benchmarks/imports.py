@@ -1,0 +1,22 @@
+"""What ``import minicnn`` costs on top of NumPy's own import."""
+
+import statistics
+import subprocess
+import sys
+
+from benchmarks.machine import table
+
+SCRIPT = "import time, numpy; begin = time.perf_counter(); import {0}; print(time.perf_counter() - begin)"
+
+
+def run(quick=False):
+    times = {name: [seconds(name) for _ in range(3 if quick else 15)] for name in ("minicnn", "tqdm")}
+    print("## Import on top of NumPy, ms (median, fastest; tqdm for comparison: imported when a bar is drawn)\n")
+    print(table(["module", "median", "fastest"], [
+        [name, f"{statistics.median(values) * 1e3:.1f}", f"{min(values) * 1e3:.1f}"] for name, values in times.items()
+    ]))  # fmt: skip
+
+
+def seconds(module):
+    shown = subprocess.run([sys.executable, "-c", SCRIPT.format(module)], capture_output=True, text=True, check=True)
+    return float(shown.stdout)
