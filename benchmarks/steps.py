@@ -37,9 +37,7 @@ def run(quick=False):
                 steps[f"torch {layout}"], predictions[f"torch {layout}"] = step, predict
         rows.append(row(name, "step", side_by_side(steps, repeats)))
         rows.append(row(name, "predict", side_by_side(predictions, repeats)))
-    print(
-        f"## Training step and prediction at batch {BATCH}, ms (median; ratio: the better layout of PyTorch / minicnn)\n"
-    )
+    print(f"## Training step and prediction at batch {BATCH}, ms (ratio: PyTorch's better layout to minicnn)\n")
     print(table(["network", "what", "minicnn", "spread", "PyTorch", "ratio"], rows))
 
 
