@@ -5,8 +5,8 @@ kind of thing, ValueError for a value or a shape out of range.  ``where`` is the
 """
 
 import inspect
+import math
 import numbers
-import sys
 
 import numpy as np
 
@@ -52,7 +52,10 @@ def number(where, name, value, low=None, high=None, open_low=False, open_high=Fa
     required = f"{name} must be a number{_range(low, high, open_low, open_high)}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(message(where, required, kind(value)))
-    inside = abs(value) <= sys.float_info.max  # false for NaN and infinity, and no overflow for huge integers
+    try:
+        inside = math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        inside = False
     if low is not None:
         inside = inside and (value > low if open_low else value >= low)
     if high is not None:

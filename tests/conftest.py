@@ -14,8 +14,9 @@ hypothesis.settings.load_profile("default")
 
 @pytest.fixture(autouse=True)
 def _threads_as_before():
-    """No test leaves the number of threads, or the work that is worth one, changed."""
+    """No test leaves changed how many threads there are and when they are used."""
     before = runtime.get_num_threads()
     yield
     runtime.set_num_threads(before)
     runtime.set_grain(runtime.DEFAULT_GRAIN)
+    runtime.set_yielding(True)

@@ -4,6 +4,7 @@ import numpy as np
 
 import minicnn as mc
 from minicnn import layers
+from minicnn.callbacks import Callback
 from minicnn.layer import Layer
 
 IMAGE = (6, 5, 2)
@@ -59,3 +60,23 @@ class Halve(Layer):
 
     def backward(self, dy):
         return dy / 2
+
+
+class Hook(Callback):
+    """Calls a function at the end of every step."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.function(self.model)
+
+
+class Keep(Callback):
+    """Keeps the whole state after every step."""
+
+    def __init__(self, states):
+        self.states = states
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.states.append(whole_state(self.model))

@@ -36,12 +36,19 @@ def inputs(layer, n, dtype, seed=0):
     return normal((n, *layer.input_shape), dtype, seed), normal((n, *layer.output_shape), dtype, seed + 1)
 
 
+def use_threads(n):
+    """Kernels take n threads from now on, however little there is to do and whoever else wants the CPUs."""
+    runtime.set_num_threads(n)
+    runtime.set_grain(1)
+    runtime.set_yielding(False)
+    assert not runtime.openmp() or runtime.threads_for(n, 1000) == n
+
+
 def at_every_thread_count(make, x, dy):
     """The results of ``run`` on a layer made anew for each number of threads, however little there is to do."""
     results = []
-    runtime.set_grain(1)
     for threads in THREADS:
-        runtime.set_num_threads(threads)
+        use_threads(threads)
         results.append(run(make(), x, dy))
     return results
 

@@ -11,9 +11,9 @@ import reference
 from compare import assert_close, assert_same_bits, tolerance
 from hypothesis import given
 from hypothesis import strategies as st
+from running import use_threads
 
 from minicnn import losses
-from minicnn._ext import runtime
 
 STEP = 1e-5
 SPARSE, DENSE = losses.SparseCategoricalCrossentropy, losses.CategoricalCrossentropy
@@ -240,11 +240,10 @@ def test_bits_do_not_depend_on_the_number_of_threads():
         lambda: SPARSE(0.1)(z, y, uniform(0, 1, 2000), from_logits=True),
         lambda: losses.BinaryCrossentropy()(p, p[::-1]),
     ]
-    runtime.set_grain(1)
     for call in calls:
         results = []
         for threads in (1, 2, 3):
-            runtime.set_num_threads(threads)
+            use_threads(threads)
             results.append(call())
         for value, gradient in results[1:]:
             assert value == results[0][0]

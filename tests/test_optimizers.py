@@ -8,9 +8,10 @@ import pickle
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits, tolerance
+from running import use_threads
 
 from minicnn import optimizers
-from minicnn._ext import optim, runtime
+from minicnn._ext import optim
 
 SEGMENTS = [  # name, offset, size, trainable, decayed; a gap of 3 before the third
     ("0.kernel", 0, 7, True, True),
@@ -238,9 +239,8 @@ def test_bits_do_not_depend_on_the_number_of_threads(make, dtype):
     w, steps = random_steps(n, 2, dtype)
     segments = [("0.kernel", 0, n - 500, True, True), ("0.bias", n - 400, 400, True, False)]
     results = []
-    runtime.set_grain(1)
     for threads in (1, 2, 3):
-        runtime.set_num_threads(threads)
+        use_threads(threads)
         optimizer = make()
         parameters, gradients = bound(optimizer, w, segments)
         for g in steps:

@@ -18,6 +18,7 @@ cdef extern from "threads.h" nogil:
     const bint MINICNN_OPENMP
     int forked_with_pool
     void guard_forks()
+    int spare_cpus()
 
 INSTRUCTION_SETS = ("base", "avx2", "avx512")
 
@@ -26,6 +27,7 @@ DEFAULT_GRAIN = 50_000.0
 cdef double the_grain = DEFAULT_GRAIN  # nanoseconds of work that each thread must get
 cdef const Leaves *the_leaves
 cdef int the_threads = 1
+cdef bint the_yielding = True
 
 
 cdef const Leaves *chosen_leaves() noexcept nogil:
@@ -39,6 +41,8 @@ cdef int team(Py_ssize_t items, double work) noexcept nogil:
         threads = <int> items
     if most < threads:
         threads = <int> most
+    if threads > 1 and the_yielding:
+        threads = min(threads, spare_cpus())
     return threads if threads > 1 else 1
 
 
@@ -122,6 +126,17 @@ def set_grain(double nanoseconds):
     """
     global the_grain
     the_grain = nanoseconds
+
+
+def set_yielding(bint yielding):
+    """Whether kernels take fewer threads while other processes want the CPUs (the default); False is for tests."""
+    global the_yielding
+    the_yielding = yielding
+
+
+def threads_for(Py_ssize_t items, double work):
+    """How many threads a kernel would take now for ``items`` independent parts that take one ``work`` nanoseconds."""
+    return team(items, work)
 
 
 def instruction_set():

@@ -95,9 +95,8 @@ class Conv2D(ActivationMixin, Layer):
         axes = zip((h, w), self.kernel_size, self.strides, self.dilation_rate, strict=True)
         (oh, top), (ow, left) = (output_size(*axis, self.padding) for axis in axes)
         if oh < 1 or ow < 1:
-            axes = zip(self.kernel_size, self.dilation_rate, strict=True)
-            extent = tuple((size - 1) * rate + 1 for size, rate in axes)
-            required = f"an image must be at least as large as the kernel with its dilation, {extent}"
+            kernel = f"the kernel {self.kernel_size} with dilation {self.dilation_rate}"
+            required = f"an image must be at least as large as {kernel}"
             raise ValueError(_check.message("Conv2D", required, input_shape, 'Use padding="same" or a smaller kernel'))
         self._geometry = (*self.strides, top, left, *self.dilation_rate, self.groups)
         initial = initializers.get("Conv2D", self.kernel_initializer)

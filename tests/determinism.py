@@ -1,0 +1,64 @@
+"""Training that passes through every kind of layer, and what comes out of it as one number."""
+
+import hashlib
+
+import numpy as np
+
+import minicnn as mc
+from minicnn import layers
+
+# Two chains, so that all layers of the registry find a place; channels and sizes that fill no vector evenly.
+CHAINS = (
+    [
+        lambda: layers.Rescaling(2.0, -1.0),
+        lambda: layers.ZeroPadding2D(1),
+        lambda: layers.Conv2D(10, 3, padding="same", activation="relu"),
+        lambda: layers.BatchNormalization(),
+        lambda: layers.MaxPooling2D(2),
+        lambda: layers.Conv2D(20, (3, 2), strides=(2, 1), groups=2, dilation_rate=(1, 2), activation="gelu"),
+        lambda: layers.Dropout(0.2),
+        lambda: layers.AveragePooling2D(2, strides=1, padding="same"),
+        lambda: layers.ELU(),
+        lambda: layers.Conv2D(7, 1),
+        lambda: layers.GlobalAveragePooling2D(),
+        lambda: layers.Tanh(),
+        lambda: layers.Dense(5),
+        lambda: layers.Softmax(),
+    ],
+    [
+        lambda: layers.Reshape((13, 11, 3)),
+        lambda: layers.Conv2D(33, 3, kernel_initializer="he_normal"),
+        lambda: layers.LeakyReLU(0.1),
+        lambda: layers.Dropout(0.5, mode="classical"),
+        lambda: layers.Flatten(),
+        lambda: layers.Dense(37),
+        lambda: layers.ReLU(),
+        lambda: layers.Dense(30, activation="tanh"),
+        lambda: layers.Reshape((5, 6, 1)),
+        lambda: layers.GELU(),
+        lambda: layers.Activation("sigmoid"),
+        lambda: layers.GlobalMaxPooling2D(),
+        lambda: layers.Dense(5),
+        lambda: layers.Sigmoid(),
+    ],
+)
+LOSSES = ("sparse_categorical_crossentropy", "binary_crossentropy")
+OPTIMIZERS = (
+    lambda: mc.optimizers.SGD(0.05, momentum=0.9, nesterov=True, clipnorm=1.0),
+    lambda: mc.optimizers.AdamW(0.01),
+)
+
+
+def fingerprint(dtype="float32"):
+    """SHA-256 over everything that two trainings leave behind: weights, losses, predictions."""
+    digest = hashlib.sha256()
+    rng = np.random.default_rng(5)
+    x, labels = rng.random((40, 13, 11, 3)), np.arange(40) % 5
+    for chain, loss, optimizer in zip(CHAINS, LOSSES, OPTIMIZERS, strict=True):
+        model = mc.Sequential([make() for make in chain], seed=3, dtype=dtype)
+        y = labels if loss.startswith("sparse") else np.eye(5)[labels]
+        model.compile(optimizer(), loss)
+        history = model.fit(x, y, batch_size=17, epochs=1, validation_split=0.2, verbose=0).history
+        digest.update(f"{model.fingerprint()} {history}".encode())
+        digest.update(model.predict(x).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,453 @@
+"""Callbacks: when they are called, what they are given, and the five that come with minicnn."""
+
+import math
+
+import numpy as np
+import pytest
+from compare import assert_same_bits
+from models import LABELS, X, compiled, small, trained, whole_state
+
+import minicnn as mc
+from minicnn.callbacks import Callback, CSVLogger, EarlyStopping, LearningRateScheduler, ModelCheckpoint
+
+FIT = {"batch_size": 5, "verbose": 0}
+HOOKS = [f"on_{what}_{when}" for what in ("train", "epoch", "train_batch") for when in ("begin", "end")]
+
+
+class Recorder(Callback):
+    """Writes down every call of every hook."""
+
+    def __init__(self, calls, name=""):
+        self.calls, self.name = calls, name
+
+    def set_model(self, model):
+        super().set_model(model)
+        self.calls.append(self.name + "set_model")
+
+    def set_params(self, params):
+        super().set_params(params)
+        self.calls.append(self.name + "set_params")
+
+    def __getattribute__(self, attribute):
+        if attribute not in HOOKS:
+            return super().__getattribute__(attribute)
+
+        def hook(*arguments):
+            self.calls.append((self.name + attribute, *(sorted(a) if isinstance(a, dict) else a for a in arguments)))
+
+        return hook
+
+
+class Logs(Callback):
+    """Puts numbers of our choice into the logs, one an epoch."""
+
+    def __init__(self, name, numbers):
+        self.name, self.numbers = name, numbers
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs[self.name] = self.numbers[epoch]
+
+
+class Weights(Callback):
+    """Keeps the weights after every epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.states = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.states.append(self.model.state_dict())
+
+
+def run(*callbacks, epochs=8, **more):
+    """(model, history) of a fit on a fresh model."""
+    model = compiled()
+    return model, model.fit(X, LABELS, **FIT, epochs=epochs, callbacks=list(callbacks), **more)
+
+
+# ---- the hooks ----
+
+
+def test_the_order_of_hooks():
+    calls = []
+    run(Recorder(calls), epochs=2, validation_split=0.3)
+    train, all_logs = ["accuracy", "loss"], ["accuracy", "loss", "val_accuracy", "val_loss"]
+    epochs = []
+    for epoch in (0, 1):
+        epochs.append(("on_epoch_begin", epoch))
+        for batch in (0, 1):
+            epochs += [("on_train_batch_begin", batch), ("on_train_batch_end", batch, train)]
+        epochs.append(("on_epoch_end", epoch, all_logs))
+    assert calls == ["set_params", "set_model", ("on_train_begin",), *epochs, ("on_train_end", all_logs)]
+
+
+def test_every_callback_is_called_in_the_order_given():
+    calls = []
+    run(Recorder(calls, "a "), Recorder(calls, "b "), epochs=1)
+    names = [call if isinstance(call, str) else call[0] for call in calls][4:]
+    assert [name[:2] for name in names] == len(names) // 2 * ["a ", "b "]
+    assert [name[2:] for name in names[::2]] == [name[2:] for name in names[1::2]]
+    assert len(names) == 2 * 10
+
+
+def test_model_and_params_are_there():
+    seen = []
+
+    class Look(Callback):
+        def on_train_begin(self, logs=None):
+            seen.append((self.model, self.params))
+
+    model, _ = run(Look(), epochs=3)
+    assert seen == [(model, {"epochs": 3, "batch_size": 5, "steps": 3})]
+    assert Callback.model is None
+
+
+def test_the_logs_of_a_batch_are_the_means_so_far():
+    seen, single = [], []
+
+    class Look(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(logs["loss"])
+
+    run(Look(), epochs=1)
+    model, total, count = compiled(), 0.0, 0
+    for xb, yb in mc.datasets.batches(X, LABELS, 5, seed=1, epoch=0):
+        total += model.train_on_batch(xb, yb)["loss"] * len(yb)
+        count += len(yb)
+        single.append(total / count)
+    assert seen == pytest.approx(single, rel=1e-12)
+
+
+def test_no_epochs_means_no_epoch_hooks():
+    calls = []
+    run(Recorder(calls), epochs=0)
+    assert calls == ["set_params", "set_model", ("on_train_begin",), ("on_train_end", [])]
+
+
+def test_what_a_callback_adds_to_the_logs_goes_into_the_history():
+    _, history = run(Logs("mine", [5.0, 6.0]), epochs=2)
+    assert history.history["mine"] == [5.0, 6.0]
+
+
+def test_stop_training():
+    class Stop(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = True
+
+    calls = []
+    model, history = run(Stop(), Recorder(calls), epochs=5)
+    assert history.epoch == [0]
+    assert model.optimizer.iterations == 3  # the epoch is finished first
+    assert calls[-1][0] == "on_train_end"
+    model.fit(X, LABELS, **FIT, epochs=2)
+    assert model.history.epoch == [0, 1]  # the next fit begins anew
+
+
+@pytest.mark.parametrize("given", [[print], [Callback], ["early"], [None], Callback(), print, "early", {"a": 1}])
+def test_what_is_no_callback_is_refused_before_training(given):
+    model, calls = compiled(), []
+    before = whole_state(model)
+    message = r"^Sequential.fit: callbacks must be a list of minicnn.callbacks.Callback objects; got "
+    with pytest.raises(TypeError, match=message):
+        model.fit(X, LABELS, **FIT, callbacks=[Recorder(calls), *given] if isinstance(given, list) else given)
+    assert not calls
+    assert whole_state(model) == before
+    for nothing in (None, [], ()):
+        model.fit(X, LABELS, **FIT, callbacks=nothing)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_callback_that_raises_leaves_the_model_whole(hook, error):
+    """At its second call where there is one: the exception arrives, the model is whole and in its old mode."""
+    states, calls = [], []
+
+    class Keep(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            states.append(whole_state(self.model))
+
+    def fail(*arguments):
+        calls.append(hook)
+        if len(calls) == 2 or hook in ("on_train_begin", "on_train_end"):
+            raise error("from the callback")
+
+    breaker = Callback()
+    setattr(breaker, hook, fail)
+    model = compiled().train()
+    states.append(whole_state(model))
+    with pytest.raises(error, match="from the callback"):
+        model.fit(X, LABELS, **FIT, epochs=3, callbacks=[Keep(), breaker])
+    assert whole_state(model) == states[-1]
+    steps = {"on_train_begin": 0, "on_train_end": 9, "on_epoch_begin": 3, "on_epoch_end": 6, "on_train_batch_begin": 1}
+    assert model.optimizer.iterations == len(states) - 1 == steps.get(hook, 2)
+    assert model.training is True
+    done = {"on_train_end": [0, 1, 2], "on_epoch_begin": [0], "on_epoch_end": [0, 1]}.get(hook, [])
+    assert model.history.epoch == done
+    assert all(len(numbers) == len(done) for numbers in model.history.history.values())
+    model.fit(X, LABELS, **FIT)
+
+
+# ---- EarlyStopping ----
+
+
+@pytest.mark.parametrize(("options", "numbers", "epochs", "best_epoch"), [
+    ({}, [5, 4, 4, 3], 3, 1),
+    ({"patience": 1}, [5, 4, 4, 3], 3, 1),
+    ({"patience": 2}, [5, 4, 4, 4, 3], 4, 1),
+    ({"patience": 2}, [5, 4, 4, 3, 3, 3, 1], 6, 3),
+    ({"patience": 9}, [5, 6, 7, 8], 4, 0),
+    ({"min_delta": 0.5, "patience": 2}, [5, 4.6, 4.4, 4.3, 4.2, 1], 5, 2),
+    ({"mode": "max"}, [1, 2, 1, 9], 3, 1),
+    ({"mode": "max", "min_delta": 1}, [1, 2, 9], 2, 0),
+    ({"mode": "min"}, [1, 2], 2, 0),
+    ({"start_from_epoch": 3}, [1, 2, 3, 9, 8, 9], 6, 4),
+    ({"start_from_epoch": 2, "patience": 2}, [1, 2, 3, 4, 5, 6], 5, 2),
+    # As in Keras: an epoch that improves is never the last, but only beating the baseline starts the count anew.
+    ({"baseline": 3}, [5, 4, 3.5, 3.6, 1], 4, 2),
+    ({"baseline": 3, "patience": 2}, [5, 5, 1], 2, 0),
+    ({"baseline": 3, "patience": 3}, [5, 2, 2, 2, 2, 1], 5, 1),
+    ({"patience": 1}, [math.nan, 5, 4], 1, 0),
+])  # fmt: skip
+def test_early_stopping(options, numbers, epochs, best_epoch):
+    stopping, weights = EarlyStopping(monitor="number", **options), Weights()
+    model, history = run(Logs("number", numbers), stopping, weights, epochs=len(numbers))
+    assert history.epoch == list(range(epochs))
+    assert stopping.best_epoch == best_epoch
+    stopped = stopping.patience < 9
+    assert stopping.stopped_epoch == (epochs - 1 if stopped else 0)
+    assert model.stop_training is stopped
+    assert_same_bits(model.state_dict()["4.kernel"], weights.states[-1]["4.kernel"])
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"patience": 2}, {"patience": 50}, {"baseline": 1.0, "patience": 3}, {"start_from_epoch": 1},
+])  # fmt: skip
+def test_early_stopping_restores_the_best_weights(options):
+    """Ended early or not, baseline beaten or not."""
+    stopping, weights = EarlyStopping("number", restore_best_weights=True, **options), Weights()
+    model, history = run(Logs("number", [5, 3, 4, 4, 4, 4]), stopping, weights, epochs=6)
+    assert len(history.epoch) == len(weights.states) > 2
+    assert stopping.best_epoch == 1
+    assert stopping.best == 3
+    for name, array in model.state_dict().items():
+        assert_same_bits(array, weights.states[1][name])
+    assert not np.array_equal(model.state_dict()["2.moving_mean"], weights.states[-1]["2.moving_mean"])
+
+
+def test_early_stopping_begins_anew_with_every_fit():
+    stopping = EarlyStopping("number", patience=1)
+    assert (stopping.best_epoch, stopping.stopped_epoch, stopping.best) == (0, 0, math.inf)
+    for numbers in ([1, 2, 3], [9, 8, 8, 7]):
+        _, history = run(Logs("number", numbers), stopping, epochs=len(numbers))
+        assert len(history.epoch) == len(numbers) - 1
+        assert stopping.stopped_epoch == len(numbers) - 2
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [
+    ("val_loss", "min"), ("loss", "min"), ("val_accuracy", "max"), ("accuracy", "max"), ("val_top_5_accuracy", "max"),
+    ("error", "min"),
+])  # fmt: skip
+def test_the_direction_follows_from_the_name(monitor, mode):
+    assert EarlyStopping(monitor).mode == ModelCheckpoint("m.npz", monitor).mode == mode
+    assert EarlyStopping(monitor, mode="max").mode == "max"
+
+
+def test_monitors_that_are_not_there():
+    for callback, name in (
+        (EarlyStopping(), "EarlyStopping"),
+        (ModelCheckpoint("x.npz", save_best_only=True), "Mod.*"),
+    ):
+        message = (
+            rf"^{name}: the logs must have 'val_loss' \(val_... needs validation data\); got \['accuracy', 'loss'\]$"
+        )
+        with pytest.raises(ValueError, match=message):
+            run(callback)
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"monitor": 3}, TypeError, "monitor must be the name of a log"),
+    ({"mode": "mni"}, ValueError, "mode must be one of 'auto', 'min', 'max'; got 'mni'. Did you mean 'min'?"),
+    ({"min_delta": -1}, ValueError, "min_delta must be a number >= 0"),
+    ({"patience": -1}, ValueError, "patience must be a whole number >= 0"),
+    ({"patience": 1.5}, TypeError, "patience must be a whole number >= 0"),
+    ({"baseline": math.nan}, ValueError, "baseline must be a number"),
+    ({"baseline": "0.5"}, TypeError, "baseline must be a number"),
+    ({"restore_best_weights": 1}, TypeError, "restore_best_weights must be True or False"),
+    ({"start_from_epoch": -1}, ValueError, "start_from_epoch must be a whole number >= 0"),
+])  # fmt: skip
+def test_early_stopping_refuses(options, error, message):
+    with pytest.raises(error) as caught:
+        EarlyStopping(**options)
+    assert str(caught.value).startswith(f"EarlyStopping: {message}")
+
+
+# ---- ModelCheckpoint ----
+
+
+def test_a_checkpoint_of_every_epoch(tmp_path):
+    folder = tmp_path / "not yet" / "there"
+    weights, path = Weights(), folder / "{epoch:02d}-{val_loss:.3f}.npz"
+    model, history = run(weights, ModelCheckpoint(path), epochs=3, validation_split=0.3)
+    names = [f"{epoch:02d}-{loss:.3f}.npz" for epoch, loss in enumerate(history.history["val_loss"], 1)]
+    assert sorted(file.name for file in folder.iterdir()) == names
+    for name, state in zip(names, weights.states, strict=True):
+        for key, array in mc.Sequential.load(folder / name).state_dict().items():
+            assert_same_bits(array, state[key])
+    assert_same_bits(mc.Sequential.load(folder / names[-1]).predict(X), model.predict(X))
+
+
+def test_a_checkpoint_that_replaces_the_one_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, _ = run(ModelCheckpoint("model.npz"), epochs=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+    assert mc.Sequential.load("model.npz").fingerprint() == model.fingerprint()
+
+
+@pytest.mark.parametrize(("options", "numbers", "saved"), [
+    ({}, [5, 4, 4, 6, 3], ["1", "2", "5"]),
+    ({"mode": "max"}, [5, 4, 5, 6], ["1", "4"]),
+    ({"mode": "min"}, [5, 6, 7], ["1"]),
+    ({}, [math.nan, 5], ["2"]),
+])  # fmt: skip
+def test_only_the_best_are_saved(options, numbers, saved, tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path / "{epoch}", "number", save_best_only=True, **options)
+    run(Logs("number", numbers), checkpoint, epochs=len(numbers))
+    assert sorted(file.name for file in tmp_path.iterdir()) == saved
+
+
+def test_the_best_is_remembered_from_fit_to_fit(tmp_path):
+    checkpoint, logs = (
+        ModelCheckpoint(tmp_path / "{epoch}", "number", save_best_only=True),
+        Logs("number", [5, 3, 4, 2]),
+    )
+    model = compiled()
+    for first, last in ((0, 2), (2, 4)):
+        model.fit(X, LABELS, **FIT, epochs=last, initial_epoch=first, callbacks=[logs, checkpoint])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["1", "2", "4"]
+
+
+@pytest.mark.parametrize("path", ["{val_loss}.npz", "{}.npz", "{epoch:x.npz", "{epoch:q}.npz", "{loss"])
+def test_names_that_cannot_be_made(path, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^ModelCheckpoint: filepath must be a format for epoch or one of the logs \["
+    ):
+        run(ModelCheckpoint(tmp_path / path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_model_checkpoint_refuses():
+    with pytest.raises(TypeError):
+        ModelCheckpoint(3)
+    with pytest.raises(TypeError, match=r"^ModelCheckpoint: save_best_only must be True or False; got 1 \(int\)$"):
+        ModelCheckpoint("m.npz", save_best_only=1)
+    with pytest.raises(ValueError, match=r"^ModelCheckpoint: mode must be one of"):
+        ModelCheckpoint("m.npz", mode="best")
+
+
+# ---- CSVLogger ----
+
+
+def test_the_csv_file(tmp_path):
+    file = tmp_path / "log.csv"
+    file.write_text("old\n")
+    _, history = run(Logs("number", [0.5, 1e-9]), CSVLogger(file), epochs=2)
+    numbers = history.history
+    rows = [f"{epoch},{numbers['accuracy'][epoch]},{numbers['loss'][epoch]},{[0.5, 1e-9][epoch]}" for epoch in (0, 1)]
+    assert file.read_bytes() == ("epoch,accuracy,loss,number\r\n" + "".join(f"{row}\r\n" for row in rows)).encode()
+    assert float(rows[0].split(",")[2]) == numbers["loss"][0]  # not a digit is lost
+
+
+def test_appending_to_a_csv_file(tmp_path):
+    file, logger = tmp_path / "log.csv", CSVLogger(tmp_path / "log.csv", separator=";", append=True)
+    model = compiled()
+    for first, last in ((0, 1), (1, 3)):
+        model.fit(X, LABELS, **FIT, epochs=last, initial_epoch=first, callbacks=[logger])
+    lines = file.read_text().splitlines()
+    assert lines[0] == "epoch;accuracy;loss"
+    assert [line.split(";")[0] for line in lines] == ["epoch", "0", "1", "2"]
+    model.fit(X, LABELS, **FIT, callbacks=[CSVLogger(file, ";", append=True)], validation_split=0.5)
+    assert len(file.read_text().splitlines()[-1].split(";")) == 3  # the columns of the header, no others
+    file.write_text("epoch;loss;lost\n")
+    model.fit(X, LABELS, **FIT, callbacks=[logger])
+    assert file.read_text().splitlines()[1] == f"0;{model.history.history['loss'][0]};NA"
+    file.write_text("")
+    model.fit(X, LABELS, **FIT, callbacks=[logger])
+    assert file.read_text().splitlines()[0] == "epoch;accuracy;loss"
+
+
+def test_the_csv_file_is_complete_after_every_epoch(tmp_path):
+    seen = []
+
+    class Read(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((tmp_path / "log.csv").read_text().count("\n"))
+
+    run(CSVLogger(tmp_path / "log.csv"), Read(), epochs=3)
+    assert seen == [2, 3, 4]
+
+
+def test_csv_logger_refuses(tmp_path):
+    for separator in ("", "::", 3, None):
+        with pytest.raises(ValueError, match=r"^CSVLogger: separator must be one character; got "):
+            CSVLogger(tmp_path / "log.csv", separator)
+    with pytest.raises(TypeError, match=r"^CSVLogger: append must be True or False; got 'yes' \(str\)$"):
+        CSVLogger(tmp_path / "log.csv", append="yes")
+    with pytest.raises(FileNotFoundError):
+        run(CSVLogger(tmp_path / "missing" / "log.csv"))
+
+
+# ---- LearningRateScheduler ----
+
+
+@pytest.mark.parametrize(("schedule", "rates"), [
+    (lambda epoch: 0.1 / (epoch + 1), [0.1, 0.05, 0.1 / 3]),
+    (lambda epoch, rate: rate / 2, [0.005, 0.0025, 0.00125]),
+    (lambda epoch, rate=7.0: rate / 2, [0.005, 0.0025, 0.00125]),
+    (lambda *arguments: arguments[1] / 2, [0.005, 0.0025, 0.00125]),
+    (lambda epoch, *, scale=2.0: epoch * scale, [0.0, 2.0, 4.0]),
+    (lambda epoch: np.float32(0.25), [0.25, 0.25, 0.25]),
+    (lambda epoch: epoch, [0.0, 1.0, 2.0]),
+    (mc.optimizers.ExponentialDecay(0.1, 1, 0.5), [0.1, 0.05, 0.025]),
+])  # fmt: skip
+def test_learning_rate_scheduler(schedule, rates):
+    seen = []
+
+    class Look(Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(self.model.optimizer.learning_rate)
+
+    model, history = run(LearningRateScheduler(schedule), Look(), epochs=3)
+    assert seen == pytest.approx(np.repeat(rates, 3).tolist(), rel=1e-15)
+    assert history.history["learning_rate"] == pytest.approx(rates, rel=1e-15)
+    twin = compiled()
+    for epoch, rate in enumerate(history.history["learning_rate"]):
+        twin.optimizer.learning_rate = rate
+        twin.fit(X, LABELS, **FIT, epochs=epoch + 1, initial_epoch=epoch)
+    assert twin.fingerprint() == model.fingerprint()
+
+
+@pytest.mark.parametrize(("rate", "error"), [
+    (-1, ValueError), (math.nan, ValueError), (math.inf, ValueError), (None, TypeError), ("0.1", TypeError),
+    (np.ones(2), TypeError),
+])  # fmt: skip
+def test_rates_that_are_refused(rate, error):
+    message = r"^LearningRateScheduler: the rate that schedule returns must be a number >= 0; got "
+    with pytest.raises(error, match=message):
+        run(LearningRateScheduler(lambda epoch: rate))
+
+
+def test_learning_rate_scheduler_refuses():
+    message = r"^LearningRateScheduler: schedule must be a function \(epoch, rate\) -> rate; got 0.1 \(float\)$"
+    with pytest.raises(TypeError, match=message):
+        LearningRateScheduler(0.1)
+
+
+def test_a_callback_may_look_and_save_without_changing_a_bit(tmp_path):
+    class Busy(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.predict(X)
+            self.model.save(tmp_path / "model.npz")
+            self.model.load_state_dict(self.model.state_dict())
+
+    watched, _ = run(Busy(), ModelCheckpoint(tmp_path / "{epoch}"), CSVLogger(tmp_path / "log"), epochs=2)
+    assert whole_state(watched) == whole_state(trained())
+    assert small().fingerprint() != watched.fingerprint()

@@ -1,0 +1,305 @@
+"""Training that something stops, and a model that stays whole: bad numbers, Ctrl-C at any line, a second trainer."""
+
+import math
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from models import IMAGE, LABELS, ONE_HOT, Halve, Hook, Keep, X, chain, compiled, whole_state
+
+import minicnn as mc
+from minicnn import layers
+
+FIT = {"batch_size": 5, "epochs": 2, "verbose": 0}
+
+
+# ---- numbers that are not finite ----
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 1e39])
+def test_an_input_that_is_not_finite(number):
+    """Refused although a ReLU may hide it: the gradient of the kernel would be 0 * inf, and the model lost."""
+    x = X.astype(np.float64)
+    x[10, 2, 3, 1] = number
+    for shuffle in (True, False):
+        model, snapshots = compiled(), []
+        step = mc.datasets.order(12, 1, 0).tolist().index(10) // 5 if shuffle else 2
+        message = "x must be finite in float32; got NaN or infinity in sample 10$"
+        before = whole_state(model)
+        with pytest.raises(ValueError, match=f"^Sequential.fit: step {step} of epoch 0: {message}"):
+            model.fit(x, LABELS, **FIT, shuffle=shuffle, callbacks=[Keep(snapshots)])
+        assert len(snapshots) == step
+        assert whole_state(model) == (snapshots or [before])[-1]
+        with pytest.raises(ValueError, match=f"^Sequential.train_on_batch: {message}"):
+            model.train_on_batch(x, LABELS)
+    if number == 1e39:  # too large for float32 only
+        assert compiled(dtype="float64").train_on_batch(x, LABELS)["loss"] > 0
+
+
+class Spoiled(Halve):
+    """Gives NaN from its seventh training forward on."""
+
+    def __init__(self):
+        self.state["step"] = 0
+
+    def forward(self, x, training=False):
+        self.state["step"] += training
+        return x / 2 if self.state["step"] < 7 else x * np.nan
+
+
+def test_a_loss_that_is_nan_stops_with_the_step_and_the_layer():
+    parts = chain()
+    model = mc.Sequential([*parts[:3], Spoiled(), *parts[3:]], seed=1)
+    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    snapshots = []
+    message = (
+        "^Sequential.fit: step 2 of epoch 1: the loss must stay finite; first not finite: the output of layer 3, "
+        "Spoiled; got nan. Lower the learning rate, or set the optimiser's clipnorm$"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        model.fit(X, LABELS, batch_size=3, epochs=2, verbose=0, callbacks=[Keep(snapshots)])
+    assert len(snapshots) == 6
+    assert whole_state(model) == snapshots[-1]
+    assert model.training is False
+    assert model.history.epoch == [0]
+
+
+def test_spoiled_gives_six_good_outputs():
+    """The test above depends on it: with 4 steps an epoch, the third of the second epoch is the first bad one."""
+    model = mc.Sequential([Spoiled()])
+    for n in range(8):
+        assert np.isnan(model.forward(X, training=True)).all() == (n >= 6)
+
+
+def test_a_loss_that_diverges():
+    model = compiled(None, "mse", mc.optimizers.SGD(1e30))
+    with pytest.raises(
+        FloatingPointError, match=r"^Sequential.fit: step \d of epoch \d: the loss must stay finite; first not"
+    ):
+        model.fit(X, ONE_HOT, batch_size=5, epochs=50, verbose=0)
+    own = compiled(None, lambda outputs, y: (math.inf, np.zeros_like(outputs)))
+    before = whole_state(own)
+    message = r"^Sequential.train_on_batch: .*: the loss itself: all layers give finite numbers; got inf. Lower"
+    with pytest.raises(FloatingPointError, match=message):
+        own.train_on_batch(X, LABELS)
+    assert whole_state(own) == before
+
+
+def test_a_gradient_that_cannot_be_clipped_changes_nothing():
+    model = compiled(None, lambda o, y: (0.0, np.full_like(o, np.nan)), mc.optimizers.SGD(0.1, clipnorm=1.0))
+    before = whole_state(model)
+    with pytest.raises(FloatingPointError, match="Nothing was changed"):
+        model.train_on_batch(X, LABELS)
+    assert whole_state(model) == before
+
+
+def test_a_last_batch_that_batch_normalisation_cannot_use():
+    model, snapshots = mc.Sequential([layers.Flatten(), layers.BatchNormalization(), layers.Dense(4)]), []
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(
+        ValueError, match=r"^BatchNormalization.forward: training needs at least two values of each channel"
+    ):
+        model.fit(X, LABELS, batch_size=11, verbose=0, callbacks=[Keep(snapshots)])
+    assert whole_state(model) == snapshots[0]
+    assert len(snapshots) == 1
+
+
+# ---- interrupted ----
+
+
+def snapshots_of_every_step(**more):
+    """The whole state before the first step, after it, after the second, ..."""
+    model = compiled(**more)
+    states = [whole_state(model)]
+    model.fit(X, LABELS, **FIT, callbacks=[Keep(states)])
+    return states
+
+
+def assert_whole(model, states):
+    assert whole_state(model) == states[model.optimizer.iterations]
+    assert model.training is False
+    assert np.isfinite(model.predict(X)).all()
+    model.fit(X, LABELS, **FIT)  # not "being trained already"
+
+
+def test_an_interrupt_at_every_line_of_a_step():
+    """KeyboardInterrupt before every line of Python that three steps execute: no step is torn."""
+    states = snapshots_of_every_step()
+    line, interrupted_at = 0, set()
+    while True:
+        model = compiled()
+        if not interrupt_at_line(model, line):
+            break
+        interrupted_at.add(model.optimizer.iterations)
+        assert_whole(model, states)
+        line += 1
+    assert line > 300
+    assert interrupted_at == {0, 1, 2, 3}
+
+
+def interrupt_at_line(model, number):
+    """Runs three steps of fit; True if they have as many lines and were interrupted before the one with this number."""
+    count = 0
+    step = mc.training._step.__code__
+
+    def trace_step(frame, event, argument):
+        nonlocal count
+        if event == "line":
+            count += 1
+            if count > number:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace_step
+
+    def trace(frame, event, argument):
+        inside = frame
+        while inside is not None and inside.f_code is not step:
+            inside = inside.f_back
+        return trace_step if inside is not None else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        model.fit(X, LABELS, batch_size=5, verbose=0)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("where", ["callback", "loss", "metric", "layer"])
+def test_an_interrupt_from_elsewhere(where):
+    calls = []
+
+    def interrupt():
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    def loss(outputs, y):
+        if where == "loss":
+            interrupt()
+        return mc.losses.get("sparse_categorical_crossentropy")(outputs, y, from_logits=True)
+
+    def metric(y, outputs):
+        if where == "metric":
+            interrupt()
+        return 0.0
+
+    class Stop(Halve):
+        def backward(self, dy):
+            if where == "layer":
+                interrupt()
+            return dy / 2
+
+    def make():
+        parts = chain(None)
+        model = mc.Sequential([*parts[:4], Stop(), *parts[4:]], seed=1)
+        model.build(IMAGE)
+        model.compile(mc.optimizers.Adam(0.01), loss, [metric])
+        return model
+
+    model, twin, states = make(), make(), []
+    twin.fit(X, LABELS, batch_size=5, verbose=0, callbacks=[Keep(states)])
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, LABELS, **FIT, callbacks=[Hook(lambda model: interrupt())] if where == "callback" else None)
+    assert model.optimizer.iterations == (4 if where in ("callback", "metric") else 3)
+    if model.optimizer.iterations == 3:
+        assert whole_state(model) == states[2]
+    assert model.history.epoch == [0]
+    assert model.training is False
+    model.fit(X, LABELS, **FIT)
+
+
+INTERRUPTED = """
+import signal, sys
+sys.path.insert(0, {tests!r})
+from models import *
+signal.signal(signal.SIGINT, signal.default_int_handler)
+model = compiled()
+
+def ready(model):
+    if model.optimizer.iterations == 20:
+        print("training", flush=True)
+
+try:
+    model.fit(X, LABELS, batch_size=5, epochs=10**9, verbose=0, callbacks=[Hook(ready)])
+except KeyboardInterrupt:
+    twin = compiled()
+    steps = model.optimizer.iterations
+    epochs, rest = divmod(steps, 3)
+    for epoch in range(epochs + 1):
+        for xb, yb in list(mc.datasets.batches(X, LABELS, 5, 1, epoch))[: rest if epoch == epochs else None]:
+            twin.train_on_batch(xb, yb)
+    assert whole_state(model) == whole_state(twin), "a torn step"
+    assert model.training is False
+    model.fit(X, LABELS, epochs=1, verbose=0)
+    print("whole after", steps if steps >= 20 else "too few")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to a process on Windows")
+def test_ctrl_c():
+    code = INTERRUPTED.format(tests=str(pathlib.Path(__file__).parent))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "training\n", process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert re.fullmatch(r"whole after \d+\n", out)
+
+
+# ---- one trainer at a time ----
+
+
+def test_two_threads_cannot_train_one_model():
+    model, inside, go_on = compiled(), threading.Event(), threading.Event()
+
+    def hold(model):
+        inside.set()
+        go_on.wait(60)
+
+    thread = threading.Thread(target=lambda: model.fit(X, LABELS, batch_size=12, verbose=0, callbacks=[Hook(hold)]))
+    thread.start()
+    assert inside.wait(60)
+    history = model.history
+    try:
+        for method in ("fit", "train_on_batch"):
+            with pytest.raises(
+                RuntimeError, match=rf"^Sequential.{method}: the model is being trained already, by another "
+            ):
+                getattr(model, method)(X, LABELS)
+        assert model.predict(X).shape == (12, 4)
+        assert model.history is history
+    finally:
+        go_on.set()
+        thread.join()
+    assert history.epoch == [0]
+    assert model.optimizer.iterations == 1
+    model.fit(X, LABELS, verbose=0)
+
+
+@pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+def test_a_callback_cannot_train_the_model(method):
+    model, snapshots = compiled(), []
+
+    def train(model):
+        snapshots.append(whole_state(model))
+        if len(snapshots) == 2:
+            getattr(model, method)(X, LABELS)
+
+    with pytest.raises(RuntimeError, match=rf"^Sequential.{method}: the model is being trained already"):
+        model.fit(X, LABELS, **FIT, callbacks=[Hook(train)])
+    assert whole_state(model) == snapshots[1]
+    assert model.training is False
+    model.fit(X, LABELS, **FIT)
