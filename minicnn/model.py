@@ -97,8 +97,8 @@ class Sequential:
             self._require_own_optimizer("build", self.optimizer)
             output_shape = self._build_layers(shape, rng)
             self._flatten()
-            self.input_shape, self.output_shape = shape, output_shape
             self._bind()
+            self.input_shape, self.output_shape = shape, output_shape  # last: now others may use it
 
     def _build_layers(self, shape, rng):
         """Builds one layer after the other and returns the shape of the last output; all of them, or none."""
@@ -149,7 +149,7 @@ class Sequential:
             raise ValueError(_check.message(f"Sequential.{method}", required, optimizer, "Make a new one"))
 
     def _bind(self):
-        if self.optimizer is not None and self.built:
+        if self.optimizer is not None and self.parameters is not None:
             self.segments = [
                 (name, offset, size, bool(layer.trainable), decayed)
                 for (name, offset, size, _, decayed), (_, layer, _) in zip(
@@ -469,7 +469,7 @@ class Sequential:
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
-        """The model that ``get_config`` describes, not built.  ``custom_layers``: {name: class} for one's own layers."""
+        """The model of a ``get_config``, not built.  ``custom_layers``: {name: class} for layers of one's own."""
         known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
         chain = []
         for entry in config["layers"]:

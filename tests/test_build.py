@@ -14,6 +14,8 @@ import types
 
 import pytest
 
+import minicnn
+
 setuptools = pytest.importorskip("setuptools", reason="setup.py needs setuptools")
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -229,10 +231,11 @@ def test_a_whole_build(option, tmp_path):
         "import sys; sys.path.insert(0, sys.argv[1]); import determinism; from minicnn._ext import runtime;"
         "print(runtime.__file__, runtime.openmp(), runtime.instruction_set(), determinism.fingerprint())"
     )
-    here = [sys.executable, "-c", code, str(ROOT / "tests")]
+    command, empty = [sys.executable, "-c", code, str(ROOT / "tests")], tmp_path / "empty"
+    empty.mkdir()
     fresh, ours = (
-        subprocess.run(here, env=env, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
-        for env in (environment, os.environ)
+        subprocess.run(command, env=env, cwd=empty, capture_output=True, text=True, check=True).stdout.split()
+        for env in (environment, os.environ | {"PYTHONPATH": str(pathlib.Path(minicnn.__file__).parents[1])})
     )
     assert fresh[0].startswith(str(tmp_path))
     assert not ours[0].startswith(str(tmp_path))

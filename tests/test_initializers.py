@@ -56,6 +56,12 @@ def test_normal_values(scheme, shape):
     assert abs(inside - share) < 5 * math.sqrt(share * (1 - share) / values.size)
 
 
+def test_no_value_of_a_small_parameter_lies_beyond_the_cut():
+    cut = 2 * math.sqrt(2 / 3) / 0.87962566103423978
+    values = np.array([draw("he_normal", (3, 4), seed) for seed in range(200)])
+    assert 0.98 * cut < np.abs(values).max() <= cut
+
+
 def test_the_width_after_the_cut():
     """std^2 of a standard normal variable within [-2, 2]: 1 - 2 * 2 phi(2) / P(|z| < 2)."""
     phi = math.exp(-2) / math.sqrt(2 * math.pi)

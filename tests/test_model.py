@@ -62,6 +62,17 @@ def test_seed_chooses_the_initial_values():
     assert len(fingerprints) == 3
 
 
+def test_masks_are_a_function_of_the_seed_and_the_place():
+    def masks(seed, layer_seed=None):
+        model = mc.Sequential([layers.Dropout(0.5, seed=layer_seed), layers.Dropout(0.5)], seed=seed)
+        model.forward(X, training=True)
+        return [layer.last_mask.tobytes() for layer in model.layers]
+
+    assert masks(3) == masks(3)
+    assert len({*masks(3), *masks(4), *masks(3 + 2**40)}) == 6
+    assert masks(3, layer_seed=9)[0] == masks(4, layer_seed=9)[0]
+
+
 @pytest.mark.parametrize(
     "first", [[], [layers.Rescaling(0.5)], [layers.ReLU()], [layers.BatchNormalization()], [layers.Dropout(0.5)]],
     ids=["Conv2D", "Rescaling", "ReLU", "BatchNormalization", "Dropout"],

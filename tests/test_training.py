@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import tqdm
 from compare import assert_close, assert_same_bits
 from models import LABELS, ONE_HOT, Hook, X, chain, compiled, small, trained, whole_state
 from running import normal
@@ -452,13 +453,21 @@ def test_progress_is_written_to_stderr(capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
-def test_a_bar_that_is_interrupted_is_closed(capsys):
+def test_a_bar_that_is_interrupted_is_closed(monkeypatch):
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *arguments, **more):
+            super().__init__(*arguments, **more)
+            bars.append(self)  # as long as it is held here, only close() ends it
+
     def fail(model):
         raise ValueError("stop")
 
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
     with pytest.raises(ValueError, match="stop"):
         compiled().fit(X, LABELS, batch_size=5, verbose=1, callbacks=[Hook(fail)])
-    assert capsys.readouterr().err.endswith("\n")
+    assert [bar.disable for bar in bars] == [True]
 
 
 def test_the_accuracy_of_a_real_problem():

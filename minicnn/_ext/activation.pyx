@@ -6,7 +6,7 @@ Design: blocks of 16,384 elements, or of rows with about as many, are the items;
 from cython.parallel cimport prange
 
 from minicnn._ext.runtime cimport (ELU, GELU, LEAKY_RELU, LINEAR, RELU, SIGMOID, TANH, activate, activate_grad,
-                                   chosen_leaves, real, softmax_rows, softmax_rows_grad, team, use_leaves)
+                                   chosen_leaves, real, require, softmax_rows, softmax_rows_grad, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -20,6 +20,7 @@ cdef enum:
 def forward(int kind, double slope, const real[::1] x not None, real[::1] y not None):
     """y = f(x); x and y may be the same array.  ``slope`` is LeakyReLU's."""
     cdef Py_ssize_t n = x.shape[0], items = (n + BLOCK - 1) // BLOCK, b
+    require(y.shape[0] == n, "y must have the length of x")
     cdef int threads = team(items, n / 2.0)
     for b in prange(items, nogil=True, num_threads=threads, schedule="static"):
         activate(kind, <real> slope, &x[0] + b * BLOCK, &y[0] + b * BLOCK, min(<Py_ssize_t> BLOCK, n - b * BLOCK))
@@ -28,6 +29,7 @@ def forward(int kind, double slope, const real[::1] x not None, real[::1] y not 
 def backward(int kind, double slope, const real[::1] s not None, const real[::1] dy not None, real[::1] dx not None):
     """dx = dy f'(x); ``s`` is the output y of forward, or its input x for "gelu".  dx and dy may be the same array."""
     cdef Py_ssize_t n = dy.shape[0], items = (n + BLOCK - 1) // BLOCK, b
+    require(s.shape[0] == n and dx.shape[0] == n, "s and dx must have the length of dy")
     cdef int threads = team(items, n / 2.0)
     for b in prange(items, nogil=True, num_threads=threads, schedule="static"):
         activate_grad(kind, <real> slope, &s[0] + b * BLOCK, &dy[0] + b * BLOCK, &dx[0] + b * BLOCK,
@@ -37,6 +39,7 @@ def backward(int kind, double slope, const real[::1] s not None, const real[::1]
 def softmax(const real[:, ::1] x not None, real[:, ::1] y not None):
     """y = exp(x - max x) / sum exp(x - max x) along the last axis of (rows, n); x and y may be the same array."""
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], block = max(1, BLOCK // max(n, 1)), b
+    require(y.shape[0] == rows and y.shape[1] == n, "y must have the shape of x")
     cdef Py_ssize_t items = (rows + block - 1) // block
     cdef int threads = team(items, rows * n * 2.0)
     for b in prange(items, nogil=True, num_threads=threads, schedule="static"):
@@ -46,6 +49,8 @@ def softmax(const real[:, ::1] x not None, real[:, ::1] y not None):
 def softmax_backward(const real[:, ::1] y not None, const real[:, ::1] dy not None, real[:, ::1] dx not None):
     """dx = y (dy - sum dy y) along the last axis; dx and dy may be the same array."""
     cdef Py_ssize_t rows = y.shape[0], n = y.shape[1], block = max(1, BLOCK // max(n, 1)), b
+    require(dy.shape[0] == rows and dy.shape[1] == n and dx.shape[0] == rows and dx.shape[1] == n,
+            "dy and dx must have the shape of y")
     cdef Py_ssize_t items = (rows + block - 1) // block
     cdef int threads = team(items, rows * n * 2.0)
     for b in prange(items, nogil=True, num_threads=threads, schedule="static"):

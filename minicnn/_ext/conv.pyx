@@ -19,7 +19,7 @@ from libc.string cimport memcpy, memset
 
 from minicnn._ext.reshape cimport crop_image, pad_image
 from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, free_scratch,
-                                   multiply_add, real, take_scratch, team, tiles, use_leaves)
+                                   multiply_add, real, require, take_scratch, team, tiles, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -37,6 +37,7 @@ cdef struct Conv:
     Py_ssize_t ph, pw                # extent of the image that the kernel passes over, zeros included
     bint padded                      # that extent reaches beyond the image: work on a padded copy
     Py_ssize_t row                   # elements of a row of the image or of its padded copy
+    Py_ssize_t pad_size              # elements of the padded copy, 0 where there is none
     Py_ssize_t chunks                # of the batch, for the gradient of the parameters
     bint depthwise
     int activation
@@ -49,8 +50,8 @@ cdef struct Conv:
     void *partials                   # (chunks, kh, kw, cg, f) and then (chunks, f)
 
 
-cdef void describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_shape, const Py_ssize_t *y_shape,
-                   geometry):
+cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_shape, const Py_ssize_t *y_shape,
+                  geometry) except -1:
     memset(g, 0, sizeof(Conv))
     g.n, g.h, g.w, g.c = x_shape[0], x_shape[1], x_shape[2], x_shape[3]
     g.kh, g.kw, g.cg, g.f = kernel_shape[0], kernel_shape[1], kernel_shape[2], kernel_shape[3]
@@ -61,7 +62,11 @@ cdef void describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_
     g.pw = (g.ow - 1) * g.sw + (g.kw - 1) * g.dw + 1
     g.padded = g.top > 0 or g.left > 0 or g.ph > g.h or g.pw > g.w
     g.row = (g.pw if g.padded else g.w) * g.c
+    g.pad_size = g.ph * g.row if g.padded else 0
     g.depthwise = g.cg == 1 and g.fg == 1
+    require(y_shape[0] == g.n and y_shape[3] == g.f, "y must have the images of x and the filters of the kernel")
+    require(g.cg * g.groups == g.c and g.fg * g.groups == g.f, "channels and filters must fit the groups")
+    return 0
 
 
 cdef double cost(const Conv *g) noexcept nogil:
@@ -144,14 +149,14 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     g.x, g.kernel, g.y = &x[0, 0, 0, 0], &kernel[0, 0, 0, 0], &y[0, 0, 0, 0]
     g.bias = NULL
     if bias is not None:
+        require(bias.shape[0] == g.f, "bias must have one value for each filter")
         g.bias = &bias[0]
     g.activation, g.slope = activation, slope
     blocks = team(g.n, cost(&g))
     try:
-        if g.padded:
-            pads = <real *> take_scratch(blocks * g.ph * g.row, sizeof(real))
+        pads = <real *> take_scratch(blocks * g.pad_size, sizeof(real))
         for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-            forward_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, pads + b * g.ph * g.row)
+            forward_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, pads + b * g.pad_size)
     finally:
         free_scratch(pads)
 
@@ -242,13 +247,13 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
         return
     g.y, g.dx = <void *> &dy[0, 0, 0, 0], &dx[0, 0, 0, 0]
     blocks, size = team(g.n, cost(&g)), kernel.size
-    memory = <real *> take_scratch(size + (blocks * g.ph * g.row if g.padded else 0), sizeof(real))
+    memory = <real *> take_scratch(size + blocks * g.pad_size, sizeof(real))
     pads = memory + size
     try:
         transpose_kernel(&g, &kernel[0, 0, 0, 0], memory)
         g.kernel = memory
         for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-            input_gradient_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, pads + b * g.ph * g.row)
+            input_gradient_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, pads + b * g.pad_size)
     finally:
         free_scratch(memory)
 
@@ -306,18 +311,19 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
     describe(&g, x.shape, dkernel.shape, dy.shape, geometry)
     memset(&dkernel[0, 0, 0, 0], 0, size * sizeof(real))
     if dbias is not None:
+        require(dbias.shape[0] == g.f, "dbias must have one value for each filter")
         memset(&dbias[0], 0, g.f * sizeof(real))
     if g.n == 0:
         return
     g.x, g.y = &x[0, 0, 0, 0], <void *> &dy[0, 0, 0, 0]
     g.chunks = max(1, min(MOST_CHUNKS, g.n, MOST_CHUNK_BYTES // (size * <Py_ssize_t> sizeof(real))))
     blocks = team(g.chunks, cost(&g))
-    memory = <real *> take_scratch(g.chunks * (size + g.f) + (blocks * g.ph * g.row if g.padded else 0), sizeof(real))
+    memory = <real *> take_scratch(g.chunks * (size + g.f) + blocks * g.pad_size, sizeof(real))
     pads = memory + g.chunks * (size + g.f)
     g.partials = memory
     try:
         for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-            run_chunks[real](&g, g.chunks * b // blocks, g.chunks * (b + 1) // blocks, pads + b * g.ph * g.row)
+            run_chunks[real](&g, g.chunks * b // blocks, g.chunks * (b + 1) // blocks, pads + b * g.pad_size)
         for chunk in range(g.chunks):
             add_to(memory + chunk * size, &dkernel[0, 0, 0, 0], size)
             if dbias is not None:

@@ -10,7 +10,7 @@ one sum in the order of its index: the bits do not depend on the threads.
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.runtime cimport (Tile, chosen_leaves, column_sums, free_scratch, real, take_scratch, team, tiles,
+from minicnn._ext.runtime cimport (Tile, chosen_leaves, column_sums, free_scratch, real, require, take_scratch, team, tiles,
                                    use_leaves)
 
 use_leaves(chosen_leaves())
@@ -70,6 +70,8 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     cdef Py_ssize_t b, items, blocks, size
     cdef real *memory
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
+    require(w.shape[0] == g.d and y.shape[0] == g.n and y.shape[1] == g.m, "w must be (D, M) and y (N, M)")
+    require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
     if g.n == 0:
         return
     g.x, g.w, g.y = &x[0, 0], &w[0, 0], &y[0, 0]
@@ -134,6 +136,10 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     cdef Py_ssize_t b, items, blocks, size
     cdef real *memory
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
+    require(w.shape[0] == g.d and dw.shape[0] == g.d and dw.shape[1] == g.m, "w and dw must be (D, M)")
+    require(dy.shape[0] == g.n and dy.shape[1] == g.m, "dy must be (N, M)")
+    require(dx is None or (dx.shape[0] == g.n and dx.shape[1] == g.d), "dx must be (N, D)")
+    require(dbias is None or dbias.shape[0] == g.m, "dbias must have one value for each output")
     if dbias is not None:
         memset(&dbias[0], 0, g.m * sizeof(real))
     if g.n == 0:

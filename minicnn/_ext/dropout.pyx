@@ -9,7 +9,7 @@ alone.  Items are blocks of 4,096 elements, whose mask is still in the first-lev
 from cython.parallel cimport prange
 from libc.stdint cimport uint32_t, uint64_t
 
-from minicnn._ext.runtime cimport chosen_leaves, keep_bits, mask_scale, real, team, use_leaves
+from minicnn._ext.runtime cimport chosen_leaves, keep_bits, mask_scale, real, require, team, use_leaves
 
 use_leaves(chosen_leaves())
 
@@ -49,6 +49,7 @@ def forward(const real[::1] x not None, uint32_t[::1] keep not None, real[::1] y
     """
     cdef Mask draw = Mask(threshold, seed, step, stream)
     cdef Py_ssize_t n = x.shape[0], items = (n + BLOCK - 1) // BLOCK, item
+    require(y.shape[0] == n and keep.shape[0] == words(n), "y must have the length of x, and keep words(N)")
     cdef int threads = team(items, n / 2.0)
     for item in prange(items, nogil=True, num_threads=threads, schedule="static"):
         mask_and_scale(&x[0], &keep[0], &y[0], n, scale, &draw, item)
@@ -57,6 +58,7 @@ def forward(const real[::1] x not None, uint32_t[::1] keep not None, real[::1] y
 def backward(const real[::1] dy not None, uint32_t[::1] keep not None, real[::1] dx not None, double scale):
     """dx = dy * scale where ``keep`` keeps, else 0: the loop of forward, with the mask that forward drew."""
     cdef Py_ssize_t n = dy.shape[0], items = (n + BLOCK - 1) // BLOCK, item
+    require(dx.shape[0] == n and keep.shape[0] == words(n), "dx must have the length of dy, and keep words(N)")
     cdef int threads = team(items, n / 4.0)
     for item in prange(items, nogil=True, num_threads=threads, schedule="static"):
         mask_and_scale(&dy[0], &keep[0], &dx[0], n, scale, NULL, item)

@@ -75,7 +75,7 @@ LEAF NAME(mask_scale)(const REAL *RESTRICT x, const uint32_t *RESTRICT keep, REA
 
 #ifdef SINGLE
 /* Own exp, expm1 and tanh in single precision, so that a loop over them is vectorised and rounds alike everywhere;
- * polynomials of S. Moshier's Cephes library (expf.c, tanhf.c), about 2e-7 relative.  NaN passes through. */
+ * polynomials of S. Moshier's Cephes library (expf.c, tanhf.c), within 3e-7 relative.  NaN passes through. */
 
 /* exp(r) - 1 for |r| <= ln(2)/2 */
 TARGET INLINE float ISA(expm1_near_0_)(float r)
@@ -116,18 +116,19 @@ TARGET INLINE float ISA(tanh_)(float x)
 #define EXP ISA(exp_)
 #define EXPM1 ISA(expm1_)
 #define TANH_ ISA(tanh_)
-#define ERF erff
+#define ERFC erfcf
 #define SQRT sqrtf
 #else
 #define EXP exp
 #define EXPM1 expm1
 #define TANH_ tanh
-#define ERF erf
+#define ERFC erfc
 #define SQRT sqrt
 #endif
 
 #define HALF_SQRT_2 ((REAL)0.70710678118654752440)
 #define INV_SQRT_2PI ((REAL)0.39894228040143267794)
+#define GELU_END ((REAL)-40) /* below it x Phi(x) is 0 in double too */
 
 /* y = f(x), in place too.  A NaN stays a NaN. */
 LEAF NAME(activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n)
@@ -136,7 +137,9 @@ LEAF NAME(activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n)
     case RELU: LOOP y[i] = x[i] < 0 ? 0 : x[i]; break;
     case LEAKY_RELU: LOOP y[i] = x[i] < 0 ? slope * x[i] : x[i]; break;
     case ELU: LOOP y[i] = x[i] < 0 ? EXPM1(x[i]) : x[i]; break;
-    case GELU: LOOP y[i] = (REAL)0.5 * x[i] * (1 + ERF(x[i] * HALF_SQRT_2)); break;
+    case GELU: /* erfc: 1 + erf would cancel where x is far below 0; and -inf * 0 is no limit */
+        LOOP y[i] = x[i] < GELU_END ? 0 : (REAL)0.5 * x[i] * ERFC(-x[i] * HALF_SQRT_2);
+        break;
     case SIGMOID: LOOP y[i] = 1 / (1 + EXP(-x[i])); break;
     case TANH: LOOP y[i] = TANH_(x[i]); break;
     default: if (y != x) LOOP y[i] = x[i];
@@ -151,8 +154,11 @@ LEAF NAME(activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, RE
     case LEAKY_RELU: LOOP dx[i] = s[i] > 0 ? dy[i] : slope * dy[i]; break;
     case ELU: LOOP dx[i] = s[i] > 0 ? dy[i] : dy[i] * (s[i] + 1); break;
     case GELU:
-        LOOP dx[i] = dy[i] * ((REAL)0.5 * (1 + ERF(s[i] * HALF_SQRT_2)) +
-                              s[i] * EXP((REAL)-0.5 * s[i] * s[i]) * INV_SQRT_2PI);
+        LOOP {
+            const REAL inside = s[i] < GELU_END ? GELU_END : s[i] > -GELU_END ? -GELU_END : s[i];
+            dx[i] = dy[i] * ((REAL)0.5 * ERFC(-inside * HALF_SQRT_2) +
+                             inside * EXP((REAL)-0.5 * inside * inside) * INV_SQRT_2PI);
+        }
         break;
     case SIGMOID: LOOP dx[i] = dy[i] * (s[i] * (1 - s[i])); break;
     case TANH: LOOP dx[i] = dy[i] * (1 - s[i] * s[i]); break;
@@ -216,12 +222,14 @@ LEAF NAME(column_sums)(const REAL *RESTRICT x, REAL *RESTRICT sums, idx rows, id
     ROWS LOOP sums[i] += x[r * n + i];
 }
 
-/* sums += sum_r (x - mean)^2 */
-LEAF NAME(column_squares)(const REAL *RESTRICT x, const REAL *RESTRICT mean, REAL *RESTRICT sums, idx rows, idx n)
+/* sums += sum_r d, squares += sum_r d^2 with d = x - shift */
+LEAF NAME(column_moments)(const REAL *RESTRICT x, const REAL *RESTRICT shift, REAL *RESTRICT sums,
+                          REAL *RESTRICT squares, idx rows, idx n)
 {
     ROWS LOOP {
-        const REAL d = x[r * n + i] - mean[i];
-        sums[i] = FMA(d, d, sums[i]);
+        const REAL d = x[r * n + i] - shift[i];
+        sums[i] += d;
+        squares[i] = FMA(d, d, squares[i]);
     }
 }
 
@@ -264,23 +272,23 @@ TARGET NOINLINE static double NAME(sum_squares)(const REAL *x, idx n)
     return sum;
 }
 
-/* w -= rate decay w;  v = momentum v - rate clip g;  w += v, or momentum v - rate clip g with Nesterov.
+/* w -= decay w;  v = momentum v - rate clip g;  w += v, or momentum v - rate clip g with Nesterov.
  * v may be NULL where momentum is 0. */
 LEAF NAME(sgd)(REAL *RESTRICT w, REAL *RESTRICT v, const REAL *RESTRICT g, idx n, REAL rate, REAL momentum,
                int nesterov, REAL decay, REAL clip)
 {
-    const REAL kept = 1 - rate * decay, step = -rate * clip;
+    const REAL step = -rate * clip;
     if (!v)
-        LOOP w[i] = FMA(step, g[i], kept * w[i]);
+        LOOP w[i] = FMA(step, g[i], FMA(-decay, w[i], w[i]));
     else if (nesterov)
         LOOP {
             v[i] = FMA(momentum, v[i], step * g[i]);
-            w[i] = FMA(kept, w[i], FMA(momentum, v[i], step * g[i]));
+            w[i] = FMA(-decay, w[i], w[i]) + FMA(momentum, v[i], step * g[i]);
         }
     else
         LOOP {
             v[i] = FMA(momentum, v[i], step * g[i]);
-            w[i] = FMA(kept, w[i], v[i]);
+            w[i] = FMA(-decay, w[i], w[i]) + v[i];
         }
 }
 
@@ -304,7 +312,8 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 #undef EXP
 #undef EXPM1
 #undef TANH_
-#undef ERF
+#undef ERFC
+#undef GELU_END
 #undef SQRT
 #undef HALF_SQRT_2
 #undef INV_SQRT_2PI

@@ -42,7 +42,7 @@ enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
     void (*max_untap)(const REAL *dy, const int32_t *winner, int32_t tap, REAL *dx, idx n);                           \
     void (*add_scaled)(const REAL *x, REAL a, REAL *y, idx n);                                                        \
     void (*column_sums)(const REAL *x, REAL *sums, idx rows, idx n);                                                  \
-    void (*column_squares)(const REAL *x, const REAL *mean, REAL *sums, idx rows, idx n);                             \
+    void (*column_moments)(const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n);             \
     void (*column_products)(const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, idx rows, idx n);            \
     void (*normalize)(const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx rows, idx n);       \
     void (*normalize_grad)(const REAL *x, const REAL *dy, const REAL *mean, const REAL *a, const REAL *b,             \
@@ -87,7 +87,8 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 #define max_untap(dy, winner, tap, dx, n) FOR(dx, max_untap)(dy, winner, tap, dx, n)
 #define add_scaled(x, a, y, n) FOR(y, add_scaled)(x, a, y, n)
 #define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
-#define column_squares(x, mean, sums, rows, n) FOR(sums, column_squares)(x, mean, sums, rows, n)
+#define column_moments(x, shift, sums, squares, rows, n)                                                              \
+    FOR(sums, column_moments)(x, shift, sums, squares, rows, n)
 #define column_products(x, dy, mean, sums, rows, n) FOR(sums, column_products)(x, dy, mean, sums, rows, n)
 #define normalize(x, mean, a, b, y, rows, n) FOR(y, normalize)(x, mean, a, b, y, rows, n)
 #define normalize_grad(x, dy, mean, a, b, c, dx, rows, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, rows, n)

@@ -4,15 +4,15 @@
 Design: sums run down the columns in blocks of rows that fit the second-level cache, the block's size a function of C
 alone; the blocks' means and squares are merged in order, in double (Chan, Golub and LeVeque, "Updating formulae and a
 pairwise algorithm for computing sample variances", 1979), so that neither threads nor a large mean cost accuracy.
-Items are these blocks.  The last argument of a kernel, its scratch memory, is not needed here but tells float from
-double.
+Items are these blocks.  The last argument of a kernel is its scratch memory; none is needed here, but it tells float
+from double.
 """
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from minicnn._ext.runtime cimport (chosen_leaves, column_products, column_squares, column_sums, free_scratch, normalize,
-                                   normalize_grad, real, take_scratch, team, use_leaves)
+from minicnn._ext.runtime cimport (chosen_leaves, column_moments, column_products, column_sums, free_scratch, normalize,
+                                   normalize_grad, real, require, take_scratch, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -25,8 +25,8 @@ cdef struct Norm:
     const void *x                      # (rows, c)
     const void *dy                     # (rows, c)
     void *y                            # (rows, c): output, or dx
-    void *first                        # (blocks, c): means of the blocks; sums of dy
-    void *second                       # (blocks, c): squares around them; sums of (x - mean) dy
+    void *first                        # (blocks, c): sums of d (block_statistics); sums of dy
+    void *second                       # (blocks, c): sums of d^2; sums of (x - mean) dy
     void *mean                         # (c,): of the whole batch, and three factors of each channel (see the leaves)
     void *a
     void *b
@@ -41,21 +41,18 @@ cdef void describe(Norm *g, Py_ssize_t rows, Py_ssize_t c) noexcept nogil:
 
 
 cdef void block_statistics(const Norm *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i, rows, j
+    """Sums of d and d^2 with d = x - the block's first row: that keeps them small where the mean is large."""
+    cdef Py_ssize_t i
     cdef const real *x
-    cdef real *mean
+    cdef real *sums
     cdef real *squares
     for i in range(first, last):
-        rows = min(g.block, g.rows - i * g.block)
         x = <const real *> g.x + i * g.block * g.c
-        mean = <real *> g.first + i * g.c
+        sums = <real *> g.first + i * g.c
         squares = <real *> g.second + i * g.c
-        memset(mean, 0, g.c * sizeof(real))
+        memset(sums, 0, g.c * sizeof(real))
         memset(squares, 0, g.c * sizeof(real))
-        column_sums(x, mean, rows, g.c)
-        for j in range(g.c):
-            mean[j] /= rows
-        column_squares(x, mean, squares, rows, g.c)
+        column_moments(x, x, sums, squares, min(g.block, g.rows - i * g.block), g.c)
 
 
 cdef void block_normalize(const Norm *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -100,10 +97,14 @@ def forward_training(const real[:, ::1] x not None, const real[::1] gamma not No
     moving = momentum * moving + (1 - momentum) * batch.
     """
     cdef Norm g
+    require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
+    require(gamma.shape[0] == x.shape[1] and beta.shape[0] == x.shape[1] and mean.shape[0] == x.shape[1]
+            and inverse_std.shape[0] == x.shape[1] and moving_mean.shape[0] == x.shape[1]
+            and moving_variance.shape[0] == x.shape[1], "every vector must have one value for each channel of x")
     describe(&g, x.shape[0], x.shape[1])
     cdef Py_ssize_t b, i, j
     cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 2)
-    cdef double count, size, center, squares, delta
+    cdef double count, size, center, squares, delta, mean_d
     cdef real *memory = <real *> take_scratch((2 * g.blocks + 2) * g.c, sizeof(real))
     cdef real *a = memory + 2 * g.blocks * g.c
     g.x, g.y, g.first, g.second = &x[0, 0], &y[0, 0], memory, memory + g.blocks * g.c
@@ -115,8 +116,10 @@ def forward_training(const real[:, ::1] x not None, const real[::1] gamma not No
             count = center = squares = 0
             for i in range(g.blocks):
                 size = min(g.block, g.rows - i * g.block)
-                delta = memory[i * g.c + j] - center
-                squares += memory[(g.blocks + i) * g.c + j] + delta * delta * count * size / (count + size)
+                mean_d = memory[i * g.c + j] / size
+                delta = x[i * g.block, j] + mean_d - center
+                squares += memory[(g.blocks + i) * g.c + j] - mean_d * mean_d * size
+                squares += delta * delta * count * size / (count + size)
                 center += delta * size / (count + size)
                 count += size
             mean[j] = <real> center
@@ -134,6 +137,9 @@ def forward(const real[:, ::1] x not None, const real[::1] gamma not None, const
             double epsilon, const real[::1] mean not None, const real[::1] variance not None, real[:, ::1] y not None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with given statistics: what eval mode does."""
     cdef Norm g
+    require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
+    require(gamma.shape[0] == x.shape[1] and beta.shape[0] == x.shape[1] and mean.shape[0] == x.shape[1]
+            and variance.shape[0] == x.shape[1], "every vector must have one value for each channel of x")
     describe(&g, x.shape[0], x.shape[1])
     cdef Py_ssize_t b, j
     cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 4)
@@ -160,6 +166,11 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] dy not None, cons
     dx = gamma s (dy - dbeta / R - (x - mean) s dgamma / R).
     """
     cdef Norm g
+    require(dy.shape[0] == x.shape[0] and dy.shape[1] == x.shape[1] and dx.shape[0] == x.shape[0]
+            and dx.shape[1] == x.shape[1], "dy and dx must have the shape of x")
+    require(gamma.shape[0] == x.shape[1] and mean.shape[0] == x.shape[1] and inverse_std.shape[0] == x.shape[1]
+            and dgamma.shape[0] == x.shape[1] and dbeta.shape[0] == x.shape[1],
+            "every vector must have one value for each channel of x")
     describe(&g, x.shape[0], x.shape[1])
     cdef Py_ssize_t b, i, j
     cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 2)

@@ -110,7 +110,7 @@ cdef Py_ssize_t first_not_finite(const double[::1] squares, Py_ssize_t count) no
 cdef void sgd_piece(const Step *a, real *w, real *v, const real *g, int64_t offset, int64_t size,
                     bint decayed) noexcept nogil:
     sgd_update(w + offset, v + offset if v is not NULL else v, g + offset, size, <real> a.rate, <real> a.momentum,
-               a.nesterov, <real> (a.decay if decayed else 0), <real> a.clip)
+               a.nesterov, <real> (a.rate * a.decay if decayed else 0), <real> a.clip)
 
 
 cdef void adam_piece(const Step *a, real *w, real *m, real *v, const real *g, int64_t offset, int64_t size,

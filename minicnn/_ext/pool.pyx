@@ -3,13 +3,15 @@
 
 Design: a window is walked position by position ("tap"), each time over all channels of one output pixel, which lie side
 by side.  Taps outside the image are skipped: a maximum never sees the padding, an average divides by the real pixels.
-Items are images.  The last argument of a kernel, its scratch memory, is not needed here but tells float from double.
+Items are images.  The last argument of a kernel is its scratch memory; where none is needed it still tells float from
+double.
 """
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.runtime cimport add_scaled, chosen_leaves, max_tap, max_untap, real, team, use_leaves
+from minicnn._ext.runtime cimport (add_scaled, add_to, affine, chosen_leaves, free_scratch, max_tap, max_untap, real,
+                                   require, take_scratch, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -91,20 +93,29 @@ cdef void max_gradient_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, 
 
 
 cdef void average_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    """scratch: 2 C.  Large windows are summed row by row: one long sum in float32 would lose up to a per cent."""
     cdef Py_ssize_t i, r, q, a, b
+    cdef bint into_rows = g.kw >= 8
     cdef const real *x
     cdef real *y
+    cdef real *total = scratch
+    cdef real *row = scratch + g.c
     cdef Window v
     for i in range(first, last):
         x = <const real *> g.x + i * g.h * g.w * g.c
         y = <real *> g.y + i * g.oh * g.ow * g.c
-        memset(y, 0, g.oh * g.ow * g.c * sizeof(real))
         for r in range(g.oh):
             for q in range(g.ow):
                 v = window_at(g, r, q)
+                memset(total, 0, g.c * sizeof(real))
                 for a in range(v.a0, v.a1):
+                    if into_rows:
+                        memset(row, 0, g.c * sizeof(real))
                     for b in range(v.b0, v.b1):
-                        add_scaled(x + (v.pixel + a * g.w + b) * g.c, v.share, y, g.c)
+                        add_to(x + (v.pixel + a * g.w + b) * g.c, row if into_rows else total, g.c)
+                    if into_rows:
+                        add_to(row, total, g.c)
+                affine(total, <real> v.share, <real> 0, y, g.c)
                 y += g.c
 
 
@@ -126,11 +137,15 @@ cdef void average_gradient_images(const Pool *g, Py_ssize_t first, Py_ssize_t la
                 dy += g.c
 
 
-cdef void describe(Pool *g, const Py_ssize_t *x_shape, const Py_ssize_t *y_shape, geometry):
+cdef int describe(Pool *g, const Py_ssize_t *x_shape, const Py_ssize_t *y_shape, geometry) except -1:
+    require(x_shape[0] == y_shape[0] and x_shape[3] == y_shape[3], "y must have the images and channels of x")
     memset(g, 0, sizeof(Pool))
     g.n, g.h, g.w, g.c = x_shape[0], x_shape[1], x_shape[2], x_shape[3]
     g.oh, g.ow = y_shape[1], y_shape[2]
     g.kh, g.kw, g.sh, g.sw, g.top, g.left = geometry
+    require((g.oh - 1) * g.sh - g.top < g.h and (g.ow - 1) * g.sw - g.left < g.w and g.top < g.kh and g.left < g.kw,
+            "every window must overlap the image")
+    return 0
 
 
 def max_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None,
@@ -141,6 +156,8 @@ def max_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not No
     """
     cdef Pool g
     describe(&g, x.shape, y.shape, geometry)
+    require(winner.shape[0] == g.n and winner.shape[1] == g.oh and winner.shape[2] == g.ow and winner.shape[3] == g.c,
+            "winner must have the shape of y")
     cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
     g.x, g.y, g.winner = &x[0, 0, 0, 0], &y[0, 0, 0, 0], &winner[0, 0, 0, 0]
     for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
@@ -152,6 +169,8 @@ def max_backward(const real[:, :, :, ::1] dy not None, const int32_t[:, :, :, ::
     """dx: each output's gradient goes to the input that was its maximum."""
     cdef Pool g
     describe(&g, dx.shape, dy.shape, geometry)
+    require(winner.shape[0] == g.n and winner.shape[1] == g.oh and winner.shape[2] == g.ow and winner.shape[3] == g.c,
+            "winner must have the shape of y")
     cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
     g.y, g.winner, g.dx = <void *> &dy[0, 0, 0, 0], <int32_t *> &winner[0, 0, 0, 0], &dx[0, 0, 0, 0]
     for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
@@ -163,9 +182,11 @@ def average_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y no
     cdef Pool g
     describe(&g, x.shape, y.shape, geometry)
     cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
+    cdef real *memory = <real *> take_scratch(blocks * 2 * g.c, sizeof(real))
     g.x, g.y = &x[0, 0, 0, 0], &y[0, 0, 0, 0]
     for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-        average_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, NULL)
+        average_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, memory + b * 2 * g.c)
+    free_scratch(memory)
 
 
 def average_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, geometry):

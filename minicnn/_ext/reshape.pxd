@@ -25,5 +25,6 @@ cdef inline void crop_image(const real *y, Py_ssize_t padded_h, Py_ssize_t padde
     for r in range(h):
         if r + top >= padded_h:
             width = 0
-        memcpy(x + r * row, y + (r + top) * padded_row + left, width * sizeof(real))
+        if width > 0:
+            memcpy(x + r * row, y + (r + top) * padded_row + left, width * sizeof(real))
         memset(x + r * row + width, 0, (row - width) * sizeof(real))

@@ -36,7 +36,7 @@ cdef extern from "leaves.h" nogil:
     void max_tap(const void *x, void *best, int32_t *winner, int32_t tap, Py_ssize_t n)
     void max_untap(const void *dy, const int32_t *winner, int32_t tap, void *dx, Py_ssize_t n)
     void column_sums(const void *x, void *sums, Py_ssize_t rows, Py_ssize_t n)
-    void column_squares(const void *x, const void *mean, void *sums, Py_ssize_t rows, Py_ssize_t n)
+    void column_moments(const void *x, const void *shift, void *sums, void *squares, Py_ssize_t rows, Py_ssize_t n)
     void column_products(const void *x, const void *dy, const void *mean, void *sums, Py_ssize_t rows, Py_ssize_t n)
     void normalize(const void *x, const void *mean, const void *a, const void *b, void *y, Py_ssize_t rows,
                    Py_ssize_t n)
@@ -49,6 +49,12 @@ cdef extern from "leaves.h" nogil:
                      double rest_2, double epsilon, double decay, double clip)
 
 cdef const Leaves *chosen_leaves() noexcept nogil
+# ValueError unless `ok`: what a kernel's entry checks of the shapes, for the kernels themselves check nothing.
+cdef inline int require(bint ok, str required) except -1:
+    if not ok:
+        raise ValueError(f"kernel: {required}")
+    return 0
+
 # How many threads a job of `items` independent parts is worth that takes one thread about `work` nanoseconds: a guess
 # from the shapes, for a machine with AVX2 (32 multiply-adds or 4 elements of a plain loop in a nanosecond).
 cdef int team(Py_ssize_t items, double work) noexcept nogil

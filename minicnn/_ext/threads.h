@@ -6,6 +6,8 @@
 #define MINICNN_OPENMP 0
 #endif
 
+static char looking = 0; /* held by the thread that looks up how busy the machine is (spare_cpus) */
+
 /* libgomp hangs in a child that was forked after a parallel region: the child inherits a pool without its threads.
  * So the pool is given up before every fork (it is made again at the next region), and where that fails the child
  * works with one thread.  Other OpenMP libraries survive a fork by themselves. */
@@ -15,7 +17,11 @@ static int forked_with_pool = 0;
 #pragma weak omp_pause_resource_all /* absent from libgomp before gcc 9 */
 static int pool_survives = 0;
 static void before_fork(void) { pool_survives = !omp_pause_resource_all || omp_pause_resource_all(omp_pause_soft) != 0; }
-static void in_child(void) { forked_with_pool |= pool_survives; }
+static void in_child(void)
+{
+    forked_with_pool |= pool_survives;
+    looking = 0; /* its holder was not copied */
+}
 static void guard_forks(void) { pthread_atfork(before_fork, NULL, in_child); }
 #else
 static void guard_forks(void) {}
@@ -26,6 +32,7 @@ static void guard_forks(void) {}
  * there are CPUs that nobody else wants.  Looked up 20 times a second, smoothed over about a fifth of one. */
 #if defined(__linux__) && defined(_OPENMP)
 #include <dirent.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -62,12 +69,18 @@ static int all_runnable(void)
     return count;
 }
 
+static int own_cpus(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
+}
+
 static int spare_cpus(void)
 {
-    static char looking;
     static double looked, others; /* written only by the thread that holds `looking` */
     static int spare = 1 << 16;
     struct timespec clock;
+    if (own_cpus() < sysconf(_SC_NPROCESSORS_ONLN)) return 1 << 16; /* pinned: who runs beside us cannot be told */
     clock_gettime(CLOCK_MONOTONIC, &clock);
     const double now = (double)clock.tv_sec + 1e-9 * (double)clock.tv_nsec;
     if (!__atomic_test_and_set(&looking, __ATOMIC_ACQUIRE)) {
