@@ -5,10 +5,15 @@
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 try:
+    from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers
     from minicnn._ext.runtime import get_num_threads, set_num_threads
-except ModuleNotFoundError as error:
+    from minicnn.layer import Layer
+    from minicnn.model import Sequential
+    from minicnn.training import History
+except ImportError as error:
     if not (error.name or "").startswith("minicnn._ext"):
         raise
     raise ImportError(
@@ -16,13 +21,6 @@ except ModuleNotFoundError as error:
         "`pip install -e .` in the folder of pyproject.toml (needs a C compiler), or leave the folder to import an "
         "installed minicnn."
     ) from None
-
-from typing import TYPE_CHECKING
-
-from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers
-from minicnn.layer import Layer
-from minicnn.model import Sequential
-from minicnn.training import History
 
 if TYPE_CHECKING:
     from minicnn import saving, testing

@@ -38,13 +38,18 @@ def integer(where, name, value, low=None, high=None):
     return int(value)
 
 
+MOST_PIXELS = 2**15  # along an axis: no window, stride, dilation or border is larger
+
+
 def pair(where, name, value, low=1):
-    """A whole number for both axes, or one for each: (height, width)."""
-    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
-        if len(value) != 2:
-            raise ValueError(message(where, f"{name} must be a whole number or a pair of them", value))
-        return integer(where, name, value[0], low), integer(where, name, value[1], low)
-    return (integer(where, name, value, low),) * 2
+    """A whole number for both axes, or one for each: (height, width); at most MOST_PIXELS."""
+    sides = value if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1) else [value]
+    if len(sides) not in (1, 2) or (len(sides) == 1 and sides is value):
+        raise ValueError(message(where, f"{name} must be a whole number or a pair of them", value))
+    sides = [integer(where, name, side, low) for side in sides]
+    if max(sides) > MOST_PIXELS:
+        raise ValueError(message(where, f"{name} must be at most {MOST_PIXELS}", max(sides)))
+    return sides[0], sides[-1]
 
 
 def number(where, name, value, low=None, high=None, open_low=False, open_high=False):
@@ -95,7 +100,7 @@ def nearest(word, known):
     """The one of the strings ``known`` that ``word`` was probably meant to be, or None."""
     import difflib  # here: only errors need it
 
-    found = difflib.get_close_matches(word, known, 1, 0.5) if isinstance(word, str) else []
+    found = difflib.get_close_matches(word, known, 1, 0.6) if isinstance(word, str) else []
     return found[0] if found else None
 
 
@@ -123,6 +128,9 @@ def sample_shape(where, shape):
     return tuple(integer(where, "every axis of input_shape", axis, 1) for axis in shape)
 
 
+OTHER_NAMES = {"p": ("rate",), "lr": ("learning_rate",), "out_channels": ("filters",), "out_features": ("units",)}
+
+
 def keywords(owner, function, given):
     """TypeError for a keyword that ``function`` does not have, with the name that was probably meant."""
     known = inspect.signature(function).parameters
@@ -131,7 +139,7 @@ def keywords(owner, function, given):
     names = [name for name in known if name != "self"]
     for word in given:
         if word not in names:
-            near = nearest(word, names)
+            near = next((name for name in OTHER_NAMES.get(word, ()) if name in names), None) or nearest(word, names)
             fix = f"Did you mean `{near}`?" if near else ""
             raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))
 
@@ -154,6 +162,13 @@ def numeric_array(where, name, value):
         required = f"{name} must be an array of numbers (bool, integer or float)"
         raise TypeError(message(where, required, Shown(f"{type(value).__name__} with dtype {found.dtype}")))
     return found
+
+
+def contiguous(array, dtype):
+    """``array`` as the kernels need it: of that dtype, C-contiguous and aligned; itself, if it is so already."""
+    with np.errstate(over="ignore"):  # too large for float32 becomes inf: whoever minds says so
+        array = np.ascontiguousarray(array, dtype)
+    return array if array.flags.aligned else array.copy()
 
 
 def shape_of(value):

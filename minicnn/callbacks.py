@@ -8,6 +8,7 @@ import csv
 import inspect
 import math
 import os
+import sys
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Callback:
 class _Monitor(Callback):
     """Knows whether the watched number of this epoch is the best so far."""
 
-    def __init__(self, monitor, mode, min_delta=0.0):
+    def __init__(self, monitor, mode, min_delta=0.0, verbose=0):
         name = type(self).__name__
         if not isinstance(monitor, str):
             raise TypeError(_check.message(name, "monitor must be the name of a log", _check.kind(monitor)))
@@ -62,10 +63,15 @@ class _Monitor(Callback):
             mode = "max" if "acc" in monitor else "min"
         self.monitor, self.mode = monitor, mode
         self.min_delta = _check.number(name, "min_delta", min_delta, 0)
+        self.verbose = _check.integer(name, "verbose", int(verbose) if verbose in (True, False) else verbose, 0, 2)
         self._forget()
 
     def _forget(self):
         self.best = math.inf if self.mode == "min" else -math.inf
+
+    def _say(self, text):
+        if self.verbose:
+            print(text, file=sys.stderr)
 
     def _beats(self, value, other):
         return value < other - self.min_delta if self.mode == "min" else value > other + self.min_delta
@@ -88,6 +94,7 @@ class EarlyStopping(_Monitor):
     - ``patience``: epochs without improvement before the end, >= 0; counted from epoch ``start_from_epoch``.
     - ``baseline``: improvements that do not beat this number as well do not start the count anew (but, as in Keras, an
       epoch that improves on the best so far is never the last).
+    - ``verbose``: 1 for a line on stderr when training is ended.
     - ``restore_best_weights``: put the weights of the best epoch back when training ends, early or not.
 
     ``best``, ``best_epoch`` and ``stopped_epoch`` (0 if training was not ended early) say what happened.
@@ -98,12 +105,13 @@ class EarlyStopping(_Monitor):
         monitor="val_loss",
         min_delta=0.0,
         patience=0,
+        verbose=0,
         mode="auto",
         baseline=None,
         restore_best_weights=False,
         start_from_epoch=0,
     ):
-        super().__init__(monitor, mode, min_delta)
+        super().__init__(monitor, mode, min_delta, verbose)
         self.baseline = None if baseline is None else _check.number("EarlyStopping", "baseline", baseline)
         self.patience = _check.integer("EarlyStopping", "patience", patience, 0)
         self.restore_best_weights = _check.boolean("EarlyStopping", "restore_best_weights", restore_best_weights)
@@ -128,6 +136,7 @@ class EarlyStopping(_Monitor):
         elif self._waited >= self.patience:
             self.stopped_epoch = epoch
             self.model.stop_training = True
+            self._say(f"epoch {epoch + 1}: stopped early; the best was epoch {self.best_epoch + 1}")
 
     def on_train_end(self, logs=None):
         if self._weights is not None:
@@ -141,11 +150,12 @@ class ModelCheckpoint(_Monitor):
     - ``save_best_only``: only when ``monitor`` has improved on the best so far, that of earlier ``fit`` calls included;
       ``mode`` as in EarlyStopping.
 
-    A folder that is missing is made.  Each file replaces its predecessor in one step.
+    ``verbose``: 1 for a line on stderr for every file.  A folder that is missing is made.  Each file replaces its
+    predecessor in one step.
     """
 
-    def __init__(self, filepath, monitor="val_loss", save_best_only=False, mode="auto"):
-        super().__init__(monitor, mode)
+    def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, mode="auto"):
+        super().__init__(monitor, mode, verbose=verbose)
         self.filepath = os.fspath(filepath)
         self.save_best_only = _check.boolean("ModelCheckpoint", "save_best_only", save_best_only)
 
@@ -159,6 +169,7 @@ class ModelCheckpoint(_Monitor):
             raise ValueError(_check.message("ModelCheckpoint", required, self.filepath)) from error
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         self.model.save(path)
+        self._say(f"epoch {epoch + 1}: saved {path}")
 
 
 class CSVLogger(Callback):

@@ -267,7 +267,18 @@ def _images(path, model):
 
 def summary(options):
     """Prints the layers of a saved model."""
-    _print(saving.load_model(options.model).summary_text())
+    model = saving.load_model(options.model)
+    rows = [
+        {
+            "layer": type(layer).__name__,
+            "output_shape": list(layer.output_shape),
+            "params": sum(array.size for array in layer.params.values()),
+            "multiply_adds": layer.multiply_adds(),
+        }
+        for layer in model.layers
+    ]
+    report = {"model": options.model, "params": model.count_params(), "layers": rows}
+    _print(json.dumps(report) if options.json else model.summary_text())
 
 
 def info(options):
@@ -323,8 +334,7 @@ def _parser():
         if data:
             sub.add_argument("--data", choices=TASKS, help="default: digits; for evaluate: what fits the model")
             sub.add_argument("--data-dir", metavar="DIR", help="folder of MNIST's files (default: $MINICNN_DATA/mnist)")
-        if function is not summary:
-            sub.add_argument("--json", action="store_true", help="print one JSON object")
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
         sub.add_argument("--threads", type=_number(int, 1, 256), help="threads to use at most; no result depends on it")
         return sub
 

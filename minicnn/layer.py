@@ -30,6 +30,14 @@ class Layer:
     input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number
     output_function: str | None = None  # the name of the activation that the output has passed, where there is one
 
+    def __init_subclass__(cls, **kwargs):
+        """A subclass with a ``backward`` of its own is not bypassed by the short cuts that it inherits."""
+        super().__init_subclass__(**kwargs)
+        if "backward" in vars(cls):
+            for short_cut in ("backward_params", "backward_logits"):
+                if short_cut not in vars(cls):
+                    setattr(cls, short_cut, getattr(Layer, short_cut))
+
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
         layer = super().__new__(cls)
@@ -79,6 +87,10 @@ class Layer:
         """Fills ``grads`` only, for the first layer with parameters, where nobody needs dL/dx."""
         self.backward(dy)
 
+    # For a layer that ends in softmax: ``backward_logits(dz, input_gradient)`` takes the gradient before the softmax,
+    # with which a fused loss begins.  None: the model goes through ``backward``.
+    backward_logits = None
+
     def multiply_adds(self):
         """Multiplications with addition that one sample costs in ``forward``; 0 where they do not matter."""
         return 0
@@ -104,7 +116,10 @@ class Layer:
             values = rng.stored_array(f"{self.stream[1]}.{name}", shape, self.dtype)
         else:
             values = initializer(shape, rng)
-        self.params[name] = np.ascontiguousarray(values, dtype=self.dtype)
+        if np.shape(values) != tuple(shape):
+            where, got = type(self).__name__, _check.Shown(f"shape {np.shape(values)}")
+            raise ValueError(_check.message(where, f"the initializer of {name} must return shape {tuple(shape)}", got))
+        self.params[name] = _check.contiguous(values, self.dtype)
         self.grads[name] = np.zeros(shape, self.dtype)
 
     def check_input(self, x):
@@ -142,12 +157,13 @@ class Layer:
         if array.shape[1:] != shape or array.ndim != len(shape) + 1:
             wanted = ", ".join(["N", *map(str, shape)])
             raise ValueError(_check.message(where, f"{argument} must have shape ({wanted})", _check.shape_of(array)))
-        return np.ascontiguousarray(array, dtype=self.dtype)
+        return _check.contiguous(array, self.dtype)
 
     def __repr__(self):
-        parameters = [*inspect.signature(type(self).__init__).parameters.items()][1:]
-        config, shown = self.get_config(), []
-        for place, (name, parameter) in enumerate(parameters):
-            if name in config and name != "dtype" and config[name] != parameter.default:
-                shown.append(f"{config[name]!r}" if place == 0 else f"{name}={config[name]!r}")
+        shown = []
+        for place, (name, parameter) in enumerate([*inspect.signature(type(self).__init__).parameters.items()][1:]):
+            value = getattr(self, name, parameter.default)
+            as_given = value in (parameter.default, (parameter.default,) * 2)  # strides=1 are kept as (1, 1)
+            if name != "dtype" and not as_given:
+                shown.append(f"{value!r}" if place == 0 else f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"

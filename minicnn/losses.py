@@ -136,7 +136,7 @@ class CategoricalCrossentropy(_SoftmaxCrossentropy):
 
     def _targets(self, outputs, y):
         rows = one_hot("CategoricalCrossentropy", y, *outputs.shape)
-        return None, np.ascontiguousarray(rows, dtype=outputs.dtype)
+        return None, _check.contiguous(rows, outputs.dtype)
 
 
 # ---- the mean over the outputs of a sample ----
@@ -203,8 +203,8 @@ class BinaryCrossentropy(_Elementwise):
     with t = (1 - s) y + s/2 for a ``label_smoothing`` s in [0, 1].  The gradient is the one at the outputs.
 
     ``outputs`` (N, ...) and ``y`` of the same shape, in [0, 1]; a last axis of 1 may be left out.  Probabilities are
-    cut to [1e-7, 1 - 1e-7] in both formulas, as Keras does for the value; its gradient is zero beyond, ours is not, so
-    that an output that is surely wrong still learns.
+    cut to [1e-7, 1 - 1e-7] in both formulas, as Keras does for the value.  Better end a model in logits than in a
+    sigmoid: where a float32 sigmoid has become exactly 0 or 1 its derivative is 0, and a wrong output is stuck.
     """
 
     name = "binary_crossentropy"
@@ -246,7 +246,7 @@ class FunctionLoss(Loss):
         if gradient.shape != outputs.shape:
             required = f"the gradient must have the shape {outputs.shape} of the outputs"
             raise ValueError(_check.message(where, required, _check.shape_of(gradient)))
-        return float(value), np.ascontiguousarray(gradient, dtype=outputs.dtype)
+        return float(value), _check.contiguous(gradient, outputs.dtype)
 
 
 # ---- by name, and from files ----
@@ -324,7 +324,7 @@ def labels(where, y, n=None, classes=None):
         wrong |= np.isnan(y) | (y != np.floor(y))
     required = f"labels must be whole numbers {'>= 0' if classes is None else f'in [0, {classes - 1}]'}"
     _reject(where, required, y, wrong)
-    return np.ascontiguousarray(y, dtype=np.int64)
+    return _check.contiguous(y, np.int64)
 
 
 def one_hot(where, y, n=None, classes=None):
@@ -356,7 +356,7 @@ def sample_weights(where, weights, n):
         required = f"sample weights must have shape ({n},), one for each sample"
         raise ValueError(_check.message(where, required, _check.shape_of(weights)))
     _reject(where, "sample weights must be finite", weights, ~np.isfinite(weights))
-    return np.ascontiguousarray(weights, dtype=np.float64)
+    return _check.contiguous(weights, np.float64)
 
 
 def class_weights(where, y, class_weight):
@@ -391,7 +391,7 @@ def _outputs(where, outputs):
     if outputs.ndim == 0 or outputs.size == 0:
         raise ValueError(_check.message(where, "outputs must hold at least one sample", _check.shape_of(outputs)))
     dtype = np.float32 if outputs.dtype.kind == "f" and outputs.dtype.itemsize == 4 else np.float64
-    return np.ascontiguousarray(outputs, dtype=dtype)
+    return _check.contiguous(outputs, dtype)
 
 
 def _like_outputs(where, outputs, y):
@@ -403,7 +403,7 @@ def _like_outputs(where, outputs, y):
         required = f"y must have the shape {outputs.shape} of the outputs"
         raise ValueError(_check.message(where, required, _check.shape_of(y)))
     with np.errstate(over="ignore"):  # too large for float32: reported just below
-        cast = np.ascontiguousarray(y, dtype=outputs.dtype).reshape(outputs.shape)
+        cast = _check.contiguous(y, outputs.dtype).reshape(outputs.shape)
     _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~np.isfinite(cast))
     return cast
 

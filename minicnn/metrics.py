@@ -110,6 +110,9 @@ class FunctionMetric(Metric):
         return np.full(len(outputs), float(value))
 
 
+KERAS_NAMES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")  # for Accuracy
+
+
 def get(metric):
     """The Metric for a name ("accuracy", "top_5_accuracy" with any number, "top_k_accuracy" for k = 5), for a Metric,
     or for a function ``(y_true, outputs) -> number``.
@@ -127,7 +130,8 @@ def get(metric):
     top = re.fullmatch(r"top_(k|[1-9][0-9]{0,5})_accuracy", metric, re.ASCII) if isinstance(metric, str) else None
     if top:
         return TopKAccuracy() if top[1] == "k" else TopKAccuracy(int(top[1]))
-    _check.choice("metrics.get", "a metric", metric, ("accuracy", "top_k_accuracy", "top_5_accuracy"))
+    names = ("accuracy", *KERAS_NAMES, "top_k_accuracy", "top_5_accuracy")
+    _check.choice("metrics.get", "a metric", metric, names)
     return Accuracy()
 
 

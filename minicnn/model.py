@@ -26,8 +26,8 @@ class Sequential:
     Without an Input the model learns its shapes at the first ``build``, ``fit``, ``predict`` or ``forward``.  A new
     model is in eval mode; ``fit`` trains in training mode and puts the mode back as it was.
 
-    ``predict`` and ``evaluate`` may be called from several threads at once; a model that is being trained by one thread
-    raises RuntimeError when another wants to train it.
+    ``predict`` and ``evaluate`` may be called from several threads at once; ``fit`` and ``train_on_batch`` raise
+    RuntimeError while another thread is in one of them.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W).  They are
     cast to ``dtype`` batch by batch.
@@ -96,7 +96,6 @@ class Sequential:
                 raise ValueError("Sequential.build: the model must have at least one layer; got none")
             self._require_own_optimizer("build", self.optimizer)
             output_shape = self._build_layers(shape, rng)
-            self._flatten()
             self._bind()
             self.input_shape, self.output_shape = shape, output_shape  # last: now others may use it
 
@@ -116,6 +115,7 @@ class Sequential:
                 output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
                 layer.input_shape, layer.output_shape = shape, output_shape
                 shape = output_shape
+            self._flatten()
         except BaseException as error:
             for layer, attributes in zip(self.layers, before, strict=True):
                 vars(layer).clear()
@@ -132,14 +132,13 @@ class Sequential:
         for name, layer, key in self._named_parameters():
             self.segments.append((name, offset, layer.params[key].size, bool(layer.trainable), True))
             offset += -(-layer.params[key].size // line) * line
-        flat = {"params": _aligned_zeros(offset, self.dtype), "grads": _aligned_zeros(offset, self.dtype)}
+        self.parameters, self.gradients = _aligned_zeros(offset, self.dtype), _aligned_zeros(offset, self.dtype)
+        self._views = []
         for (_, start, size, _, _), (_, layer, key) in zip(self.segments, self._named_parameters(), strict=True):
-            for kind, vector in flat.items():
-                arrays = getattr(layer, kind)
-                view = vector[start : start + size].reshape(arrays[key].shape)
-                view[...] = arrays[key]
-                arrays[key] = view
-        self.parameters, self.gradients = flat["params"], flat["grads"]
+            for kind, vector in (("params", self.parameters), ("grads", self.gradients)):
+                view = vector[start : start + size].reshape(layer.params[key].shape)
+                self._views.append((layer, kind, key, view))
+        self._reclaim()
 
     def _require_own_optimizer(self, method, optimizer):
         """An optimiser steps where it is bound: with two models it would leave the first one as it is, in silence."""
@@ -147,6 +146,21 @@ class Sequential:
         if bound is not None and bound[0] is not self.parameters:
             required = "an optimizer can train one model only"
             raise ValueError(_check.message(f"Sequential.{method}", required, optimizer, "Make a new one"))
+
+    def _reclaim(self):
+        """Puts arrays that a layer of one's own has assigned anew, ``self.grads[name] = ...``, where they belong."""
+        for layer, kind, key, view in self._views:
+            array = getattr(layer, kind)[key]
+            if array is view:
+                continue
+            if np.shape(array) != view.shape:
+                required, got = (
+                    f"{kind}[{key!r}] must keep its shape {view.shape}",
+                    _check.Shown(f"shape {np.shape(array)}"),
+                )
+                raise ValueError(_check.message(type(layer).__name__, required, got))
+            view[...] = array
+            getattr(layer, kind)[key] = view
 
     def _bind(self):
         if self.optimizer is not None and self.parameters is not None:
@@ -215,25 +229,35 @@ class Sequential:
         last_needed = 0 if input_gradient else min(with_params, default=len(self.layers))
         for i in range(len(self.layers) - 1, last_needed - 1, -1):
             layer, alone = self.layers[i], i == last_needed and not input_gradient
-            if at is None and i == len(self.layers) - 1 and layer.output_function == "softmax":
+            if at is None and i == len(self.layers) - 1 and self._fused_softmax:
                 dy = layer.backward_logits(dy, not alone)
             elif alone:
                 layer.backward_params(dy)
             else:
                 dy = layer.backward(dy)
+        self._reclaim()
         return dy if input_gradient else None
 
     def loss(self, outputs, y, sample_weight=None):
         """(value, gradient) of the compiled loss: value = mean over N, gradient = what ``backward`` takes."""
         if self.loss_function is None:
             raise RuntimeError("Sequential.loss: needs compile(optimizer, loss) before it")
-        value, gradient = self.loss_function(outputs, y, sample_weight, from_logits=self.outputs_are_logits)
-        if self._ends_in("softmax") and not self.loss_function.fuses_softmax:
+        fuses = self.loss_function.fuses_softmax
+        logits = not self._ends_in("softmax") if fuses else self.outputs_are_logits
+        value, gradient = self.loss_function(outputs, y, sample_weight, from_logits=logits)
+        if fuses and self._ends_in("softmax") and not self._fused_softmax:
+            gradient = gradient / np.maximum(outputs, np.finfo(gradient.dtype).tiny)  # back to the outputs: dz = p dy
+        elif self._fused_softmax and not fuses:
             at_outputs, flat = gradient, (-1, gradient.shape[-1])
             gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
-            probabilities = np.ascontiguousarray(outputs, gradient.dtype).reshape(flat)
+            probabilities = _check.contiguous(outputs, gradient.dtype).reshape(flat)
             activation_kernel.softmax_backward(probabilities, at_outputs.reshape(flat), gradient.reshape(flat))
         return value, gradient
+
+    @property
+    def _fused_softmax(self):
+        """True if the model ends in a softmax before which a gradient can enter (not one with its own ``backward``)."""
+        return self._ends_in("softmax") and self.layers[-1].backward_logits is not None
 
     @property
     def outputs_are_logits(self):
@@ -300,14 +324,20 @@ class Sequential:
         step = 256 if batch_size is None else _check.integer("Sequential.predict", "batch_size", batch_size, 1)
         outputs = np.empty((len(x), *self.output_shape), self.dtype)
         for start in range(0, len(x), step):
-            outputs[start : start + step] = self._forward(self._cast(x[start : start + step]), training=False)
+            part = self._forward(self._cast(x[start : start + step]), training=False)
+            if part.shape[1:] != self.output_shape:
+                name = type(self.layers[-1]).__name__
+                required = f"forward must return the shape that build declared, (N, {self.output_shape})"
+                raise ValueError(_check.message(f"{name}.forward", required, _check.shape_of(part)))
+            outputs[start : start + step] = part
         return outputs
 
     def predict_proba(self, x, batch_size=None):
         """``predict`` as probabilities: through softmax (sigmoid for a single output) where the model gives logits."""
         outputs = self.predict(x, batch_size)
         if self.outputs_are_logits:
-            layers.Activation("sigmoid" if outputs.shape[-1] == 1 else "softmax")._function.forward(outputs, outputs)
+            single = self.output_shape in ((), (1,))
+            layers.Activation("sigmoid" if single else "softmax")._function.forward(outputs, outputs)
         return outputs
 
     def outputs(self, x):
@@ -346,7 +376,7 @@ class Sequential:
             self.build((*x.shape[1:], 1))  # what is no chain for (N, H, W) may be one for grey images
 
     def _cast(self, x):
-        return np.ascontiguousarray(x, dtype=self.dtype)
+        return _check.contiguous(x, self.dtype)
 
     @contextlib.contextmanager
     def _exclusive(self, method):
@@ -496,7 +526,10 @@ class Sequential:
         return {"optimizer": optimizer, "loss": loss, "metrics": named}
 
     def save(self, path):
-        """Writes architecture, weights and layer states into one file, which replaces an old one in one step."""
+        """Writes architecture, weights and layer states into one file, which replaces an old one in one step.
+
+        The optimiser's state is not kept: for a run that is to go on bit for bit see ``saving.save_checkpoint``.
+        """
         from minicnn import saving  # here: saving makes models and so imports this module
 
         self._require_built("save")
@@ -516,7 +549,7 @@ class Sequential:
             raise RuntimeError(f"Sequential.{method}: needs build(input_shape), fit, predict or forward before it")
 
     def __getstate__(self):
-        left_out = ("_lock", "_building", "parameters", "gradients")
+        left_out = ("_lock", "_building", "_views", "parameters", "gradients")
         return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def __setstate__(self, state):

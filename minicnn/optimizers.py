@@ -317,7 +317,7 @@ class Adam(Optimizer):
         m += (1 - beta_1) (g - m),    v += (1 - beta_2) (g^2 - v),
         w -= r sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)    at step t = 1, 2, ...
 
-    ``beta_1`` and ``beta_2`` in [0, 1), ``epsilon`` > 0.  The slots are "m" and "v".
+    ``beta_1`` and ``beta_2`` in [0, 1), ``epsilon`` >= 1e-30.  The slots are "m" and "v".
     """
 
     _slot_names = ("m", "v")
@@ -326,7 +326,7 @@ class Adam(Optimizer):
         where = type(self).__name__
         self.beta_1 = _check.number(where, "beta_1", beta_1, 0, 1, open_high=True)
         self.beta_2 = _check.number(where, "beta_2", beta_2, 0, 1, open_high=True)
-        self.epsilon = _check.number(where, "epsilon", epsilon, 0, open_low=True)
+        self.epsilon = _check.number(where, "epsilon", epsilon, 1e-30)  # below it float32 would make it 0
         super().__init__(learning_rate, weight_decay, clipnorm)
 
     def _kernel(self, parameters, gradients, head, tail):

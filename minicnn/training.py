@@ -144,10 +144,8 @@ def _finite(model, x, chosen, place):
 
 def _step(model, x, y, weights, place):
     """Forward, loss, backward, update; (loss, outputs).  All of it happens, or nothing."""
-    states, steps = (
-        [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state],
-        model.optimizer.iterations,
-    )
+    states = [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state]
+    steps = model.optimizer.iterations
     try:
         outputs = model._forward(x, training=True)
         value, gradient = model.loss(outputs, y, weights)
@@ -228,6 +226,7 @@ class _Means:
 
 # ---- arguments ----
 
+
 # Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
 CHECKS_OF_TARGETS = {
     losses.SparseCategoricalCrossentropy: losses.labels,
@@ -278,7 +277,7 @@ def _split(model, x, y, weights, fraction, data):
         return (x, y, weights), (valid_x, valid_y, valid_weights)
     if fraction == 0:
         return (x, y, weights), None
-    kept = int(len(x) * (1 - fraction))
+    kept = int(len(x) * (1 - fraction) + 1e-9)  # 10 * (1 - 0.9) is a little less than 1
     if not 0 < kept < len(x):
         required = f"validation_split must leave samples on both sides of {len(x)}"
         raise ValueError(_check.message(where, required, fraction))
@@ -313,7 +312,7 @@ class _Hooks:
 
 
 def _progress(verbose, params):
-    if isinstance(verbose, bool) or verbose not in ("auto", 0, 1, 2):
+    if verbose not in ("auto", 0, 1, 2):  # True is 1, False is 0
         raise ValueError(_check.message("Sequential.fit", "verbose must be 'auto', 0, 1 or 2", verbose))
     if verbose == "auto":
         verbose = 0 if sys.stderr is None else 1 if sys.stderr.isatty() else 2

@@ -184,3 +184,14 @@ def test_a_gradient_at_the_logits_skips_the_activation(make):
         assert_same_bits(gradient, want[name])
     with pytest.raises(RuntimeError, match="needs forward"):
         fused.backward_logits(dz)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_tails_of_gelu(dtype):
+    layer = layers.GELU(dtype=dtype)
+    layer.build((6,), None)
+    x = np.array([[-np.inf, -50, -8, -4, 50, np.inf]])
+    y = layer.forward(x, training=True)
+    want = [0, 0, -8 * 6.22096057427178e-16, -4 * 3.16712418331199e-05, 50, np.inf]
+    np.testing.assert_allclose(y[0], want, rtol=1e-5)
+    np.testing.assert_allclose(layer.backward(np.ones_like(x))[0][[0, 1, 4, 5]], [0, 0, 1, 1], atol=1e-12)

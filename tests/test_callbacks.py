@@ -451,3 +451,11 @@ def test_a_callback_may_look_and_save_without_changing_a_bit(tmp_path):
     watched, _ = run(Busy(), ModelCheckpoint(tmp_path / "{epoch}"), CSVLogger(tmp_path / "log"), epochs=2)
     assert whole_state(watched) == whole_state(trained())
     assert small().fingerprint() != watched.fingerprint()
+
+
+def test_verbose_says_what_was_done(tmp_path, capsys):
+    model, path = compiled(), tmp_path / "m.npz"
+    hooks = [EarlyStopping("loss", 1e9, verbose=1), ModelCheckpoint(path, "loss", verbose=True)]
+    model.fit(X, LABELS, epochs=5, verbose=0, callbacks=hooks)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"epoch 1: saved {path}", "epoch 2: stopped early; the best was epoch 1", f"epoch 2: saved {path}"]

@@ -210,3 +210,11 @@ def test_wrong_keywords(keywords, message):
 def test_wrong_images(arguments, image, message):
     with pytest.raises(ValueError, match=message):
         layers.Conv2D(*arguments).build(image, np.random.default_rng(0))
+
+
+def test_padding_that_no_memory_holds():
+    layer = layers.Conv2D(1, 3, padding="same", dilation_rate=2**15)
+    with pytest.raises(ValueError, match="Conv2D: an image with its padding must have fewer than 2,147,483,648 "):
+        layer.build((4, 4, 1), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="Conv2D: dilation_rate must be at most 32768"):
+        layers.Conv2D(1, 3, padding="same", dilation_rate=2**31 - 2)

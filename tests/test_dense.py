@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from running import at_every_thread_count, build, dtypes, inputs, layouts, normal, run
 
 from minicnn import layers
+from minicnn._ext import dense as kernel
 from minicnn.testing import gradcheck
 
 widths = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 112, 113, 255, 256, 257, 300, 513]))
@@ -130,3 +131,19 @@ def test_shapes_and_multiply_adds():
 def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=f"^{message}$"):
         layers.Dense(*arguments)
+
+
+def test_an_initializer_that_returns_another_shape():
+    layer = layers.Dense(10, kernel_initializer=lambda shape, rng: rng.normal(size=shape[::-1]))
+    required = r"Dense: the initializer of kernel must return shape \(20, 10\); got shape \(10, 20\)"
+    with pytest.raises(ValueError, match=required):
+        layer.build((20,), np.random.default_rng(0))
+
+
+def test_the_kernels_check_the_shapes():
+    """Parameters are in anybody's reach: a wrong one is an error, not a write beyond an array."""
+    x, w, y = (np.zeros(shape, np.float32) for shape in ((3, 20), (19, 10), (3, 10)))
+    with pytest.raises(ValueError, match=r"kernel: w must be \(D, M\)"):
+        kernel.forward(x, w, None, y)
+    with pytest.raises(ValueError, match="kernel: bias must have one value for each output"):
+        kernel.forward(x[:, :19].copy(), w, np.zeros(9, np.float32), y)

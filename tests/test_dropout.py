@@ -362,9 +362,11 @@ def test_freeze_mask_holds_the_mask_still():
     first = [free.forward(ONES, training=True) for _ in range(3)]
     assert_same_bits(layer.forward(ONES, training=True), first[0])
     layer.freeze_mask()
+    mask = layer.last_mask
     for _ in range(3):
-        assert_same_bits(layer.forward(ONES, training=True), first[1])
-        assert_same_bits(layer.backward(ONES), first[1])
+        assert_same_bits(layer.forward(ONES, training=True), first[0])
+        assert_same_bits(layer.backward(ONES), first[0])
+        assert (layer.last_mask == mask).all()
     assert layer.state == {"step": 1}
     layer.unfreeze_mask()
     for want in first[1:]:

@@ -179,3 +179,8 @@ def test_names():
         metrics.get(metrics.Accuracy)
     with pytest.raises(TypeError, match="a metric must be one of"):
         metrics.get(5)
+
+
+@pytest.mark.parametrize("name", ["acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy"])
+def test_other_names_of_accuracy(name):
+    assert isinstance(metrics.get(name), metrics.Accuracy)

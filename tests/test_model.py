@@ -506,3 +506,126 @@ def test_a_python_layer_in_the_middle():
     again.build(IMAGE)
     again.load_state_dict(own.state_dict())
     assert_same_bits(again.predict(X), own.predict(X))
+
+
+# ---- every ending with every loss ----
+
+ENDINGS = ("softmax", "sigmoid", "tanh", None)
+LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mse", "mae", "huber")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("end", ENDINGS)
+def test_the_gradient_of_every_loss_behind_every_ending(end, loss):
+    """d loss / d parameters by finite differences of ``model.loss`` itself, not of a sum of outputs."""
+    model = mc.Sequential([layers.Dense(4, activation=end)], seed=2, dtype="float64")
+    model.compile("sgd", loss)
+    rng = np.random.default_rng(3)
+    x, labels, weights = rng.standard_normal((5, 3)), np.array([0, 3, 1, 1, 2]), rng.uniform(0.5, 2, 5)
+    y = labels if loss.startswith("sparse") else np.eye(4)[labels]
+    model.train()
+    _, gradient = model.loss(model.forward(x), y, weights)
+    model.backward(gradient)
+    want, step = np.empty_like(model.gradients), 1e-6
+    for i in range(len(want)):
+        values = []
+        for sign in (1, -1):
+            model.parameters[i] += sign * step
+            values.append(model.loss(model.forward(x), y, weights)[0])
+            model.parameters[i] -= sign * step
+        want[i] = (values[0] - values[1]) / (2 * step)
+    assert np.abs(want).max() > 1e-3
+    np.testing.assert_allclose(model.gradients, want, atol=1e-7)
+
+
+# ---- layers of one's own ----
+
+
+class ThreeTimes(layers.Dense):
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.grads["kernel"][...] *= 3
+        return dx
+
+
+def test_the_backward_of_a_subclass_is_called_in_the_first_place():
+    x, y, steps = np.ones((2, 3), np.float32), np.zeros((2, 2)), []
+    for first in (layers.Dense, ThreeTimes):
+        model = mc.Sequential([first(4), layers.Dense(2)], seed=0)
+        model.compile(mc.optimizers.SGD(0.1), "mse")
+        model.build((3,))
+        before = model.layers[0].params["kernel"].copy()
+        model.train_on_batch(x, y)
+        steps.append(before - model.layers[0].params["kernel"])
+    np.testing.assert_allclose(steps[1], 3 * steps[0], rtol=1e-5)
+
+
+class Tempered(layers.Softmax):
+    """softmax(x / 4)."""
+
+    def forward(self, x, training=False):
+        return super().forward(np.asarray(x) / 4, training)
+
+    def backward(self, dy):
+        return super().backward(dy) / 4
+
+
+def test_the_backward_of_a_subclass_is_called_at_the_end():
+    model = mc.Sequential([layers.Dense(3), Tempered()], seed=0, dtype="float64")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x, y = np.random.default_rng(0).standard_normal((4, 2)), np.array([0, 1, 2, 2])
+    model.train()
+    _, gradient = model.loss(model.forward(x), y)
+    model.backward(gradient)
+    kernel, analytic = model.layers[0].params["kernel"], model.layers[0].grads["kernel"].copy()
+    values = []
+    for step in (1e-6, -2e-6):
+        kernel[0, 0] += step
+        values.append(model.loss(model.forward(x), y)[0])
+    assert analytic[0, 0] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-6)
+
+
+class Assigns(mc.Layer):
+    """y = x w, with gradients that are assigned instead of written."""
+
+    def build(self, input_shape, rng):
+        super().build(input_shape, rng)
+        self.add_param("w", (*input_shape, 2), lambda shape, rng: np.ones(shape), rng)
+        return (2,)
+
+    def forward(self, x, training=False):
+        self.x = x
+        return x @ self.params["w"]
+
+    def backward(self, dy):
+        self.grads["w"] = self.x.T @ dy
+        return dy @ self.params["w"].T
+
+
+def test_gradients_that_a_layer_assigns_train_it():
+    model = mc.Sequential([Assigns()])
+    model.compile(mc.optimizers.SGD(0.5), "mse")
+    model.train_on_batch(np.ones((1, 3)), np.zeros((1, 2)))
+    assert model.layers[0].params["w"].ravel().tolist() == [1 - 0.5 * 3] * 6
+    model.layers[0].grads["w"] = np.zeros((2, 2))
+    with pytest.raises(ValueError, match=r"Assigns: grads\['w'\] must keep its shape \(3, 2\); got shape \(2, 2\)"):
+        model._reclaim()
+
+
+def test_an_output_of_another_shape_than_declared():
+    class Narrow(mc.Layer):
+        def build(self, input_shape, rng):
+            super().build(input_shape, rng)
+            return (3,)
+
+        def forward(self, x, training=False):
+            return x[:, :1]
+
+    with pytest.raises(ValueError, match=r"Narrow\.forward: forward must return the shape that build declared"):
+        mc.Sequential([Narrow()]).predict(np.ones((2, 4)))
+
+
+def test_probabilities_of_samples_without_an_axis():
+    model = mc.Sequential([layers.Dense(1), layers.Reshape(())])
+    probabilities = model.predict_proba(np.zeros((4, 2)))
+    assert probabilities.tolist() == [0.5] * 4

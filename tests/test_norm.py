@@ -163,3 +163,15 @@ def test_one_image_is_enough():
 def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=f"^BatchNormalization: {message}"):
         layers.BatchNormalization(*arguments)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(1000.3, 0.1), (-1e4, 1.0), (0.0, 1e-3)])
+def test_statistics_of_values_far_from_zero(mean, std):
+    """One long sum in float32 would lose the variance of these."""
+    x = (mean + std * np.random.default_rng(0).standard_normal((65_536, 1))).astype(np.float32)
+    layer = layers.BatchNormalization(momentum=0.0)
+    layer.build((1,), None)
+    layer.forward(x, training=True)
+    exact = x.astype(np.float64)
+    assert abs(layer.state["moving_mean"][0] - exact.mean()) < 2e-3 * std + 1e-7 * abs(mean)
+    assert abs(layer.state["moving_variance"][0] / exact.var() - 1) < 1e-3

@@ -539,7 +539,7 @@ def test_wrong_numbers(make, argument):
         (optimizers.SGD, {"learningrate": 1}, TypeError, "Did you mean `learning_rate`"),
         (optimizers.Adam, {"beta_1": 1}, ValueError, r"Adam: beta_1 must be a number in \[0, 1\)"),
         (optimizers.Adam, {"beta_2": -0.1}, ValueError, "beta_2"),
-        (optimizers.Adam, {"epsilon": 0}, ValueError, "epsilon must be a number > 0"),
+        (optimizers.Adam, {"epsilon": 0}, ValueError, "epsilon must be a number >= 1e-30"),
         (optimizers.AdamW, {"epsilon": "1"}, TypeError, "AdamW: epsilon"),
     ],
 )

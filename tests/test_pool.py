@@ -163,3 +163,15 @@ def test_wrong_arguments(kind, name, arguments, error, message):
 def test_wrong_images(pool, image, message):
     with pytest.raises(ValueError, match=message):
         pool.build(image, NONE)
+
+
+def test_the_average_of_a_large_image():
+    layer = layers.GlobalAveragePooling2D()
+    layer.build((512, 512, 1), None)
+    y = layer.forward(np.full((1, 512, 512, 1), 0.1, np.float32))
+    assert abs(y[0, 0] / np.float32(0.1) - 1) < 2e-5
+
+
+def test_a_window_that_no_image_needs():
+    with pytest.raises(ValueError, match="MaxPooling2D: pool_size must be at most 32768; got 1099511627776"):
+        layers.MaxPooling2D(2**40)

@@ -125,6 +125,8 @@ def set_grain(double nanoseconds):
     processes the threads of a region may wait for each other through a whole time slice of the scheduler.
     """
     global the_grain
+    if not nanoseconds > 0:
+        raise ValueError(f"set_grain: nanoseconds must be a number > 0; got {nanoseconds!r}")
     the_grain = nanoseconds
 
 

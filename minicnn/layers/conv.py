@@ -7,6 +7,8 @@ from minicnn._ext import conv as kernel
 from minicnn.layer import Layer
 from minicnn.layers.activation import ActivationMixin
 
+MOST_PADDED = 2**31  # elements of one padded image
+
 
 def output_size(size, window, stride, dilation, padding):
     """(output size, padding before) of one axis.  "same" is Keras's: ceil(size / stride), the odd pixel goes behind."""
@@ -98,6 +100,15 @@ class Conv2D(ActivationMixin, Layer):
             kernel = f"the kernel {self.kernel_size} with dilation {self.dilation_rate}"
             required = f"an image must be at least as large as {kernel}"
             raise ValueError(_check.message("Conv2D", required, input_shape, 'Use padding="same" or a smaller kernel'))
+        reach = [
+            (out - 1) * stride + (size - 1) * dilation + 1
+            for out, size, stride, dilation in zip(
+                (oh, ow), self.kernel_size, self.strides, self.dilation_rate, strict=True
+            )
+        ]
+        if self.padding == "same" and reach[0] * reach[1] * c >= MOST_PADDED:
+            required = f"an image with its padding must have fewer than {MOST_PADDED:,} elements"
+            raise ValueError(_check.message("Conv2D", required, (*reach, c), "Use a smaller dilation_rate or kernel"))
         self._geometry = (*self.strides, top, left, *self.dilation_rate, self.groups)
         initial = initializers.get("Conv2D", self.kernel_initializer)
         self.add_param("kernel", (*self.kernel_size, c // self.groups, self.filters), initial, rng)

@@ -47,7 +47,7 @@ class Dropout(Layer):
         self.rate = _check.number("Dropout", "rate", rate, 0, 1)
         self.mode = _check.choice("Dropout", "mode", mode, ("inverted", "classical"))
         self.seed = None if seed is None else _check.integer("Dropout", "seed", seed, 0, 2**64 - 1)
-        self.state["step"] = 0  # training forwards so far
+        self.state["step"] = 0  # training forwards so far, repetitions of a frozen mask not counted
         self._frozen = False
         self._latest = None  # step and shape of the latest training forward
 
@@ -55,9 +55,7 @@ class Dropout(Layer):
         x = self.check_input(x)
         if not training:
             return self._evaluate(x)
-        self._latest = self.state["step"], x.shape
-        if not self._frozen:
-            self.state["step"] += 1
+        self._latest = self._next_step(), x.shape
         if self.rate in (0, 1):
             self.keep(len(x), None)
             return self.own(x) if self.rate == 0 else np.zeros_like(x)
@@ -98,12 +96,22 @@ class Dropout(Layer):
         )
 
     def freeze_mask(self):
-        """Holds the step still: every training forward from now on draws the same mask (for the same shape of x)."""
+        """Holds the step still: every training forward from now on draws the mask of the latest one again.
+
+        (For x of the same shape.  Where none came before, the next one draws the mask that stays.)
+        """
         self._frozen = True
 
     def unfreeze_mask(self):
         """Lets every training forward draw a new mask again."""
         self._frozen = False
+
+    def _next_step(self):
+        """The step of this training forward; a frozen one repeats the latest."""
+        if self._frozen and self._latest is not None:
+            return self._latest[0]
+        self.state["step"] += 1
+        return self.state["step"] - 1
 
     def _scale(self):
         return 1 / (1 - self.rate) if self.mode == "inverted" else 1.0

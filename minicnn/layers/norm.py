@@ -26,6 +26,8 @@ class BatchNormalization(Layer):
     - ``momentum``: a number in [0, 1], the part of the old moving statistics that stays.
     - ``epsilon``: a number > 0, added to the variance.
 
+    ``trainable = False`` keeps gamma and beta; the statistics are still those of the batch, and still move.
+
     Raises ValueError for arguments out of range, and in training if a channel has fewer than two values (R < 2: the
     variance would be 0 and every output beta).
 
@@ -61,7 +63,8 @@ class BatchNormalization(Layer):
             return y
         if len(rows) < 2:
             required = "training needs at least two values of each channel"
-            raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x)))
+            fix = "Choose a batch_size that does not leave a last batch of one sample"
+            raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x), fix))
         mean, inverse_std = np.empty_like(gamma), np.empty_like(gamma)
         kernel.forward_training(rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving, _rows(y))
         self.keep(len(x), x, mean, inverse_std)
