@@ -6,6 +6,7 @@ without it.
 """
 
 import inspect
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class Layer:
 
     # For a layer that ends in softmax: ``backward_logits(dz, input_gradient)`` takes the gradient before the softmax,
     # with which a fused loss begins.  None: the model goes through ``backward``.
-    backward_logits = None
+    backward_logits: Any = None
 
     def multiply_adds(self):
         """Multiplications with addition that one sample costs in ``forward``; 0 where they do not matter."""

@@ -10,8 +10,8 @@ one sum in the order of its index: the bits do not depend on the threads.
 from cython.parallel cimport prange
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.runtime cimport (Tile, chosen_leaves, column_sums, free_scratch, real, require, take_scratch, team, tiles,
-                                   use_leaves)
+from minicnn._ext.runtime cimport (Tile, chosen_leaves, column_sums, free_scratch, real, require, take_scratch, team,
+                                   tiles, use_leaves)
 
 use_leaves(chosen_leaves())
 
