@@ -9,7 +9,8 @@ import threading
 
 import numpy as np
 
-from minicnn import _check, layers, losses, optimizers, training
+from minicnn import _check, layers, losses, optimizers
+from minicnn import training as loop
 from minicnn._ext import activation as activation_kernel
 from minicnn.layer import Layer
 from minicnn.metrics import Accuracy, TopKAccuracy
@@ -286,34 +287,7 @@ class Sequential:
         self.optimizer, self.loss_function, self.metrics = chosen
         self._bind()
 
-    def fit(
-        self,
-        x,
-        y,
-        batch_size=32,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-    ):
-        """Trains on x, y and returns a ``History``; see ``training.fit`` for every argument."""
-        return training.fit(
-            self, x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle,
-            class_weight, sample_weight, initial_epoch,
-        )  # fmt: skip
-
-    def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
-        """One whole step, in training mode whatever the model's mode is; returns {"loss": ..., metrics ...}."""
-        return training.train_on_batch(self, x, y, sample_weight, class_weight)
-
-    def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None):
-        """The loss over x, y with nothing dropped, or [loss, *metrics], or all by name with ``return_dict``."""
-        return training.evaluate(self, x, y, batch_size, return_dict, sample_weight)
+    fit, train_on_batch, evaluate = loop.fit, loop.train_on_batch, loop.evaluate  # methods, whose self is called model
 
     def predict(self, x, batch_size=None):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
