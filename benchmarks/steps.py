@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.machine import side_by_side, table
 from benchmarks.models import MODELS, in_minicnn, in_torch
-from minicnn import get_num_threads, optimizers
+from minicnn import get_num_threads, layers, optimizers
 
 BATCH = 128
 
@@ -79,21 +79,20 @@ def torch_cases(torch, entries, shape, model, x, y, layout):
 
 
 def copy_weights(torch, model, twin):
-    """Our kernels are (KH, KW, C, F) and (D, M), and Flatten orders its outputs by (H, W, C)."""
+    """Our kernels are (KH, KW, C, F) and (D, M), and Flatten orders its outputs by (H, W, C), theirs by (C, H, W)."""
     theirs = [module for module in twin if list(module.parameters())]
     ours = [layer for layer in model.layers if layer.params]
-    flattened = next(layer for layer in model.layers if type(layer).__name__ == "Flatten").input_shape
+    h, w, c = next(layer for layer in model.layers if isinstance(layer, layers.Flatten)).input_shape
+    after_flatten = next(layer for layer in ours if isinstance(layer, layers.Dense))
     with torch.no_grad():
         for layer, module in zip(ours, theirs, strict=True):
-            if "gamma" in layer.params:
-                continue  # both begin at 1 and 0
+            if isinstance(layer, layers.BatchNormalization):
+                continue  # gamma and beta begin at 1 and 0 in both
             kernel = layer.params["kernel"]
             if kernel.ndim == 4:
                 kernel = kernel.transpose(3, 2, 0, 1)
-            elif kernel.shape[0] == np.prod(flattened) and layer is next(
-                one for one in ours if one.params["kernel"].ndim == 2
-            ):
-                kernel = kernel.reshape(*flattened, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
+            elif layer is after_flatten:
+                kernel = kernel.reshape(h, w, c, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
             else:
                 kernel = kernel.T
             module.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
