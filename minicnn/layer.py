@@ -78,6 +78,10 @@ class Layer:
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(x, training)")
 
+    def __call__(self, x, training=False):
+        """``forward``."""
+        return self.forward(x, training=training)
+
     def backward(self, dy):
         """dL/dx for dL/dy, both with the shapes of ``forward``; overwrites ``grads``."""
         raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")

@@ -59,7 +59,10 @@ def test_the_files_that_it_names_exist():
     (tree,) = blocks("")
     words = re.findall(r"(?<=\s)[\w/]+(?:\.py|\.h|\.md|/)(?=\s)", f"\n{tree}")
     assert len(words) > 20
-    folders = [ROOT, *(ROOT / folder for folder in ("minicnn", "minicnn/_ext", "minicnn/layers", "tests"))]
+    folders = [
+        ROOT,
+        *(ROOT / folder for folder in ("minicnn", "minicnn/_ext", "minicnn/layers", "benchmarks", "tests")),
+    ]
     for word in words:
         assert any((folder / word).exists() for folder in folders), word
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):

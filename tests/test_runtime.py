@@ -237,3 +237,26 @@ def test_show_versions(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == list(facts)
     assert all(str(value) in line for line, value in zip(lines, facts.values(), strict=True))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit on memory is Linux's")
+def test_threads_that_cannot_be_started_do_not_end_the_process():
+    """libgomp would print a line and exit: the stacks of 64 threads do not fit into 60 MB."""
+    code = """
+import resource
+import numpy as np
+from minicnn import layers
+from minicnn._ext import runtime
+layer = layers.Conv2D(8, 3)
+layer.build((16, 16, 3), np.random.default_rng(0))
+x = np.random.default_rng(1).random((128, 16, 16, 3), dtype=np.float32)
+want = layer.forward(x)
+runtime.set_grain(1)
+runtime.set_yielding(False)
+runtime.set_num_threads(64)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (60 << 20), -1))
+print((layer.forward(x) == want).all(), 1 <= runtime.threads_for(64, 1e9) < 64)
+"""
+    assert python(code) == "True True"

@@ -19,6 +19,7 @@ cdef extern from "threads.h" nogil:
     int forked_with_pool
     void guard_forks()
     int spare_cpus()
+    int startable(int threads)
 
 INSTRUCTION_SETS = ("base", "avx2", "avx512")
 
@@ -43,6 +44,8 @@ cdef int team(Py_ssize_t items, double work) noexcept nogil:
         threads = <int> most
     if threads > 1 and the_yielding:
         threads = min(threads, spare_cpus())
+    if threads > 1:
+        threads = startable(threads)
     return threads if threads > 1 else 1
 
 

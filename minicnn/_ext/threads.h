@@ -27,6 +27,37 @@ static void guard_forks(void) { pthread_atfork(before_fork, NULL, in_child); }
 static void guard_forks(void) {}
 #endif
 
+/* libgomp ends the process when it cannot create its threads (a limit on processes or memory).  So as many are started
+ * beforehand, once for every larger number that is asked for; where that fails, the regions make do with those it got. */
+#if defined(_OPENMP) && !defined(_WIN32)
+#include <pthread.h>
+
+static void *wait_for(void *lock)
+{
+    pthread_mutex_lock(lock);
+    pthread_mutex_unlock(lock);
+    return NULL;
+}
+
+static int startable(int threads) /* <= 256, the calling one counted */
+{
+    static int started = 1, most = 256;
+    if (threads <= started || started == most) return threads < most ? threads : most;
+    pthread_t others[256];
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    int n = 0;
+    pthread_mutex_lock(&lock); /* all of them have to live at the same time */
+    while (n < threads - 1 && pthread_create(&others[n], NULL, wait_for, &lock) == 0) n++;
+    pthread_mutex_unlock(&lock);
+    for (int i = 0; i < n; i++) pthread_join(others[i], NULL);
+    if (n < threads - 1) most = n + 1;
+    started = n + 1;
+    return n + 1;
+}
+#else
+static int startable(int threads) { return threads; }
+#endif
+
 /* How many CPUs the other processes leave to us.  Beside a busy process two threads on two CPUs wait for each other
  * through whole time slices at the end of every region, and are slower than one; so a region takes no more threads than
  * there are CPUs that nobody else wants.  Looked up 20 times a second, smoothed over about a fifth of one. */
