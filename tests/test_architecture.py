@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "callbacks": {"_check"},
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
-    "model": BASE | {"layer", "layers", "losses", "metrics", "optimizers", "saving", "training"},
+    "parameters": {"_check"},
+    "model": BASE | {"layer", "layers", "losses", "metrics", "optimizers", "parameters", "saving", "training"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 
