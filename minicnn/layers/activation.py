@@ -62,43 +62,6 @@ class Function:
         return dz
 
 
-class ActivationMixin:
-    """Conv2D's and Dense's handling of ``activation=``: the layer is z = linear(x), y = f(z).
-
-    The layer implements ``_linear_gradient(x, dz, input_gradient)``, which fills ``grads`` and returns dx or None.
-    """
-
-    def _set_activation(self, name):
-        self.activation = name
-        self._function = Function(type(self).__name__, name)
-        self.output_function = self._function.name
-
-    def backward(self, dy):
-        return self._backward(dy, input_gradient=True)
-
-    def backward_params(self, dy):
-        self._backward(dy, input_gradient=False)
-
-    def backward_logits(self, dz, input_gradient=True):
-        """``backward`` for a gradient before the activation: a loss that is fused with softmax begins here."""
-        return self._backward(dz, input_gradient, at_logits=True)
-
-    def _backward(self, dy, input_gradient, at_logits=False):
-        dy, (x, saved) = self.check_gradient(dy)
-        dz = dy if at_logits else self._function.backward(saved, dy)
-        return self._linear_gradient(x, dz, input_gradient)
-
-    def _activate(self, z, training):
-        """(y, what backward needs) for z, to which ``fused(training)`` has been applied already."""
-        function, y = self._function, z
-        if not function.fused(training) and function.name != "linear":
-            y = np.empty_like(z) if function.needs_input else z
-            function.forward(z, y)
-        if not training or function.name == "linear":
-            return y, None
-        return y, z if function.needs_input else self.own(y)
-
-
 class Activation(Layer):
     """y = f(x), dx = f'(x) dy, for the name of an activation (the table at the head of this module).
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from minicnn import _check, initializers
+from minicnn import _check
 from minicnn._ext import conv as kernel
 from minicnn.layer import Layer
-from minicnn.layers.activation import ActivationMixin
+from minicnn.layers.affine import Affine
 
 MOST_PADDED = 2**31  # elements of one padded image
 
@@ -19,13 +19,7 @@ def output_size(size, window, stride, dilation, padding):
     return out, max(0, (out - 1) * stride + extent - size) // 2
 
 
-def not_in_this_version(where, name, value):
-    """Arguments that are part of the signature already and wait for their feature."""
-    if value is not None:
-        raise ValueError(_check.message(where, f"{name} must be None in this version", value))
-
-
-class Conv2D(ActivationMixin, Layer):
+class Conv2D(Affine, Layer):
     """2-D convolution (cross-correlation, as everywhere in deep learning) with bias and activation.
 
     ::
@@ -79,15 +73,9 @@ class Conv2D(ActivationMixin, Layer):
         self.padding = _check.choice("Conv2D", "padding", padding, ("valid", "same"))
         self.dilation_rate = _check.pair("Conv2D", "dilation_rate", dilation_rate)
         self.groups = _check.integer("Conv2D", "groups", groups, 1)
-        self.use_bias = _check.boolean("Conv2D", "use_bias", use_bias)
         if self.filters % self.groups:
             raise ValueError(_check.message("Conv2D", f"filters must be divisible by groups = {groups}", filters))
-        self._set_activation(activation)
-        self.kernel_initializer = kernel_initializer
-        initializers.get("Conv2D", kernel_initializer)
-        self.kernel_regularizer, self.kernel_constraint = kernel_regularizer, kernel_constraint
-        not_in_this_version("Conv2D", "kernel_regularizer", kernel_regularizer)
-        not_in_this_version("Conv2D", "kernel_constraint", kernel_constraint)
+        self._set_up(activation, use_bias, kernel_initializer, kernel_regularizer, kernel_constraint)
 
     def build(self, input_shape, rng):
         h, w, c = input_shape = super().build(input_shape, rng)
@@ -110,10 +98,7 @@ class Conv2D(ActivationMixin, Layer):
             required = f"an image with its padding must have fewer than {MOST_PADDED:,} elements"
             raise ValueError(_check.message("Conv2D", required, (*reach, c), "Use a smaller dilation_rate or kernel"))
         self._geometry = (*self.strides, top, left, *self.dilation_rate, self.groups)
-        initial = initializers.get("Conv2D", self.kernel_initializer)
-        self.add_param("kernel", (*self.kernel_size, c // self.groups, self.filters), initial, rng)
-        if self.use_bias:
-            self.add_param("bias", (self.filters,), initializers.get("Conv2D", "zeros"), rng)
+        self._add_kernel_and_bias((*self.kernel_size, c // self.groups, self.filters), rng)
         self.output_shape = oh, ow, self.filters
         return self.output_shape
 

@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 
-from minicnn import _check, initializers
+from minicnn import _check
 from minicnn._ext import dense as kernel
 from minicnn.layer import Layer
-from minicnn.layers.activation import ActivationMixin
-from minicnn.layers.conv import not_in_this_version
+from minicnn.layers.affine import Affine
 
 
-class Dense(ActivationMixin, Layer):
+class Dense(Affine, Layer):
     """Fully connected layer.
 
     ::
@@ -41,22 +40,13 @@ class Dense(ActivationMixin, Layer):
     ):
         super().__init__(dtype)
         self.units = _check.integer("Dense", "units", units, 1)
-        self.use_bias = _check.boolean("Dense", "use_bias", use_bias)
-        self._set_activation(activation)
-        self.kernel_initializer = kernel_initializer
-        initializers.get("Dense", kernel_initializer)
-        self.kernel_regularizer, self.kernel_constraint = kernel_regularizer, kernel_constraint
-        not_in_this_version("Dense", "kernel_regularizer", kernel_regularizer)
-        not_in_this_version("Dense", "kernel_constraint", kernel_constraint)
+        self._set_up(activation, use_bias, kernel_initializer, kernel_regularizer, kernel_constraint)
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
         if not input_shape:
             raise ValueError(_check.message("Dense", "one sample must have at least one axis", input_shape))
-        initial = initializers.get("Dense", self.kernel_initializer)
-        self.add_param("kernel", (input_shape[-1], self.units), initial, rng)
-        if self.use_bias:
-            self.add_param("bias", (self.units,), initializers.get("Dense", "zeros"), rng)
+        self._add_kernel_and_bias((input_shape[-1], self.units), rng)
         self.output_shape = (*input_shape[:-1], self.units)
         return self.output_shape
 
