@@ -6,7 +6,10 @@
 #define MINICNN_OPENMP 0
 #endif
 
+#if defined(__linux__) && defined(_OPENMP)
+#define MINICNN_YIELDS
 static char looking = 0; /* held by the thread that looks up how busy the machine is (spare_cpus) */
+#endif
 
 /* libgomp hangs in a child that was forked after a parallel region: the child inherits a pool without its threads.
  * So the pool is given up before every fork (it is made again at the next region), and where that fails the child
@@ -20,7 +23,9 @@ static void before_fork(void) { pool_survives = !omp_pause_resource_all || omp_p
 static void in_child(void)
 {
     forked_with_pool |= pool_survives;
+#ifdef MINICNN_YIELDS
     looking = 0; /* its holder was not copied */
+#endif
 }
 static void guard_forks(void) { pthread_atfork(before_fork, NULL, in_child); }
 #else
@@ -61,7 +66,7 @@ static int startable(int threads) { return threads; }
 /* How many CPUs the other processes leave to us.  Beside a busy process two threads on two CPUs wait for each other
  * through whole time slices at the end of every region, and are slower than one; so a region takes no more threads than
  * there are CPUs that nobody else wants.  Looked up 20 times a second, smoothed over about a fifth of one. */
-#if defined(__linux__) && defined(_OPENMP)
+#ifdef MINICNN_YIELDS
 #include <dirent.h>
 #include <sched.h>
 #include <stdio.h>
