@@ -22,7 +22,7 @@ cdef bint recorded(const Job *job, const void *args, Py_ssize_t size) except -1:
 
 cdef int submit(const Job *job, const void *args, Py_ssize_t size) except -1:
     cdef Py_ssize_t total = job.items * job.parts, shares = job.chunks if job.place == CHUNKS else total
-    cdef Py_ssize_t scratch = lines(job.scratch), b, threads
+    cdef Py_ssize_t scratch = max(<Py_ssize_t> LINE, lines(job.scratch)), b, threads
     cdef char *memory
     if total == 0 or recorded(job, args, size):
         return 0
@@ -47,7 +47,7 @@ cdef void run_share(const Job *job, const void *args, Py_ssize_t share, Py_ssize
 
 
 cdef char *borrow(Py_ssize_t size, bint lasting) except NULL:
-    return <char *> take_scratch(1, size)
+    return <char *> take_scratch(1, max(<Py_ssize_t> 1, size))
 
 
 cdef void give_back(char *memory) noexcept:
