@@ -59,16 +59,18 @@ LEAF NAME(affine)(const REAL *RESTRICT x, REAL a, REAL b, REAL *RESTRICT y, idx 
 
 /* ---- dropout ---- */
 
-/* y = x * scale where the bit of `keep` is set, else exactly 0 (selected, not multiplied: 0 for inf and NaN as well).
- * One loop for forward (x -> y) and for backward (dy -> dx). */
-LEAF NAME(mask_scale)(const REAL *RESTRICT x, const uint32_t *RESTRICT keep, REAL scale, REAL *RESTRICT y, idx n)
+/* y = x * scale where the bit of `keep` is set, else exactly 0 (selected, not multiplied: 0 for inf and NaN as well);
+ * element i has bit offset + i.  One loop for forward (x -> y) and for backward (dy -> dx). */
+LEAF NAME(mask_scale)(const REAL *RESTRICT x, const uint32_t *RESTRICT keep, idx offset, REAL scale, REAL *RESTRICT y,
+                      idx n)
 {
     idx i = 0;
-    for (; i + 32 <= n; i += 32) {
-        const uint32_t bits = keep[i / 32];
+    for (; i < n && (offset + i) % 32; i++) y[i] = keep[(offset + i) / 32] >> ((offset + i) % 32) & 1 ? x[i] * scale : 0;
+    for (keep += (offset + i) / 32; i + 32 <= n; i += 32) {
+        const uint32_t bits = *keep++;
         for (uint32_t b = 0; b < 32; b++) y[i + b] = bits >> b & 1 ? x[i + b] * scale : 0;
     }
-    for (; i < n; i++) y[i] = keep[i / 32] >> (i % 32) & 1 ? x[i] * scale : 0;
+    for (uint32_t b = 0; i < n; i++, b++) y[i] = *keep >> b & 1 ? x[i] * scale : 0;
 }
 
 /* ---- activations ---- */

@@ -33,7 +33,7 @@ enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
     void (*multiply_add)(const REAL *x, const REAL *w, REAL *y, idx n);                                               \
     void (*add)(const REAL *x, REAL *y, idx n);                                                                       \
     void (*affine)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                    \
-    void (*mask_scale)(const REAL *x, const uint32_t *keep, REAL scale, REAL *y, idx n);                              \
+    void (*mask_scale)(const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n);                  \
     void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
     void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
     void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
@@ -76,7 +76,7 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 #define multiply_add(x, w, y, n) FOR(y, multiply_add)(x, w, y, n)
 #define add_to(x, y, n) FOR(y, add)(x, y, n)
 #define affine(x, a, b, y, n) FOR(y, affine)(x, a, b, y, n)
-#define mask_scale(x, keep, scale, y, n) FOR(y, mask_scale)(x, keep, scale, y, n)
+#define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
     LEAVES->keep_bits(keep, first, count, threshold, key, step, stream)
 #define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)

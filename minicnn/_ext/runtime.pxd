@@ -28,7 +28,7 @@ cdef extern from "leaves.h" nogil:
     void affine(const void *x, double a, double b, void *y, Py_ssize_t n)
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
                    uint32_t step, uint32_t stream)
-    void mask_scale(const void *x, const uint32_t *keep, double scale, void *y, Py_ssize_t n)
+    void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
     void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
     void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
