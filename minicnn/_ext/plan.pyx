@@ -5,6 +5,7 @@ Design: a kernel is a function of its arguments and a range of items; how the it
 decided here, by shape alone where a sum depends on it.
 """
 from cython.parallel cimport prange
+from libc.string cimport memset
 
 from minicnn._ext.runtime cimport free_scratch, take_scratch, team
 
@@ -47,7 +48,10 @@ cdef void run_share(const Job *job, const void *args, Py_ssize_t share, Py_ssize
 
 
 cdef char *borrow(Py_ssize_t size, bint lasting) except NULL:
-    return <char *> take_scratch(1, max(<Py_ssize_t> 1, size))
+    cdef char *memory = <char *> take_scratch(1, max(<Py_ssize_t> 1, size))
+    if lasting:
+        memset(memory, 0, size)
+    return memory
 
 
 cdef void give_back(char *memory) noexcept:
