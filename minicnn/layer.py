@@ -106,6 +106,16 @@ class Layer:
     # with which a fused loss begins.  None: the model goes through ``backward``.
     backward_logits: Any = None
 
+    def gradient(self, dy, at_logits, wanted):
+        """dL/dx by the way that suits: ``at_logits`` for a gradient before the activation; None unless ``wanted``."""
+        if at_logits:
+            dx = self.backward_logits(dy, wanted)
+        elif wanted:
+            dx = self.backward(dy)
+        else:
+            dx = self.backward_params(dy)
+        return dx if wanted else None
+
     def multiply_adds(self):
         """Multiplications with addition that one sample costs in ``forward``; 0 where they do not matter."""
         return 0
