@@ -53,11 +53,9 @@ class Dense(Affine, Layer):
     def forward(self, x, training=False):
         x = self.check_input(x)
         z = np.empty((len(x), *self.output_shape), self.dtype)
-        w = self.params["kernel"]
-        kernel.forward(_rows(x, w.shape[0]), w, self.params.get("bias"), _rows(z, w.shape[1]))
-        function = self._function
-        if function.fused(training):
-            function.forward(z, z)
+        w, bias, function = self.params["kernel"], self.params.get("bias"), self._function
+        rows = _rows(x, w.shape[0]), _rows(z, w.shape[1])
+        kernel.forward(rows[0], w, bias, rows[1], function.fused(training), function.slope)
         y, saved = self._activate(z, training)
         if training:
             self.keep(len(x), x, saved)
