@@ -34,7 +34,7 @@ class Layer:
     output_function: str | None = None  # the name of the activation that the output has passed, where there is one
 
     def __init_subclass__(cls, **kwargs):
-        """A subclass says anew whether it is ``compiled``; its own ``backward`` is not bypassed by inherited short cuts."""
+        """A subclass says anew if it is ``compiled``; its own ``backward`` is not bypassed by inherited short cuts."""
         super().__init_subclass__(**kwargs)
         cls.compiled = vars(cls).get("compiled", False)
         if "backward" in vars(cls):

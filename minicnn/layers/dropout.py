@@ -42,6 +42,8 @@ class Dropout(Layer):
     section 4 (training) and section 10 (the scaling done in training instead of at test time).
     """
 
+    compiled = True
+
     def __init__(self, rate, mode="inverted", seed=None, dtype=None):
         super().__init__(dtype)
         self.rate = _check.number("Dropout", "rate", rate, 0, 1)
