@@ -247,10 +247,10 @@ class Sequential(Parameters):
         if fuses and self._ends_in("softmax") and not self._fused_softmax:
             gradient = gradient / np.maximum(outputs, np.finfo(gradient.dtype).tiny)  # back to the outputs: dz = p dy
         elif self._fused_softmax and not fuses:
-            at_outputs, flat = gradient, (-1, gradient.shape[-1])
+            at_outputs, rows = gradient, (len(gradient), -1, gradient.shape[-1])
             gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
-            probabilities = _check.contiguous(outputs, gradient.dtype).reshape(flat)
-            activation_kernel.softmax_backward(probabilities, at_outputs.reshape(flat), gradient.reshape(flat))
+            probabilities = _check.contiguous(outputs, gradient.dtype).reshape(rows)
+            activation_kernel.softmax_backward(probabilities, at_outputs.reshape(rows), gradient.reshape(rows))
         return value, gradient
 
     @property

@@ -28,6 +28,15 @@ typedef struct {
 /* Numbers shared with layers/activation.py through _ext/activation.pyx. */
 enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
 
+/* How many columns are taken as one row where rows have only n of them: those of 2^k rows, 256 or more but less than
+ * WIDEST.  From 256 on, n itself. */
+enum { WIDEST = 512 };
+static inline idx wide(idx n)
+{
+    while (n > 0 && n < WIDEST / 2) n *= 2;
+    return n;
+}
+
 #define LEAVES_OF(REAL)                                                                                               \
     void (*tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C);              \
     void (*multiply_add)(const REAL *x, const REAL *w, REAL *y, idx n);                                               \
@@ -43,10 +52,11 @@ enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
     void (*add_scaled)(const REAL *x, REAL a, REAL *y, idx n);                                                        \
     void (*column_sums)(const REAL *x, REAL *sums, idx rows, idx n);                                                  \
     void (*column_moments)(const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n);             \
-    void (*column_products)(const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, idx rows, idx n);            \
-    void (*normalize)(const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx rows, idx n);       \
+    void (*column_products)(const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, REAL *products, idx rows,    \
+                            idx n);                                                                                   \
+    void (*normalize)(const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx count, idx n);      \
     void (*normalize_grad)(const REAL *x, const REAL *dy, const REAL *mean, const REAL *a, const REAL *b,             \
-                           const REAL *c, REAL *dx, idx rows, idx n);                                                 \
+                           const REAL *c, REAL *dx, idx count, idx n);                                                \
     double (*sum_squares)(const REAL *x, idx n);                                                                      \
     void (*sgd)(REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,           \
                 REAL clip);                                                                                           \
@@ -89,9 +99,10 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 #define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
 #define column_moments(x, shift, sums, squares, rows, n)                                                              \
     FOR(sums, column_moments)(x, shift, sums, squares, rows, n)
-#define column_products(x, dy, mean, sums, rows, n) FOR(sums, column_products)(x, dy, mean, sums, rows, n)
-#define normalize(x, mean, a, b, y, rows, n) FOR(y, normalize)(x, mean, a, b, y, rows, n)
-#define normalize_grad(x, dy, mean, a, b, c, dx, rows, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, rows, n)
+#define column_products(x, dy, mean, sums, products, rows, n)                                                         \
+    FOR(sums, column_products)(x, dy, mean, sums, products, rows, n)
+#define normalize(x, mean, a, b, y, count, n) FOR(y, normalize)(x, mean, a, b, y, count, n)
+#define normalize_grad(x, dy, mean, a, b, c, dx, count, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, count, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
 #define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
     FOR(w, sgd)(w, v, g, n, rate, momentum, nesterov, decay, clip)

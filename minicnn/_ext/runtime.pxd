@@ -37,11 +37,13 @@ cdef extern from "leaves.h" nogil:
     void max_untap(const void *dy, const int32_t *winner, int32_t tap, void *dx, Py_ssize_t n)
     void column_sums(const void *x, void *sums, Py_ssize_t rows, Py_ssize_t n)
     void column_moments(const void *x, const void *shift, void *sums, void *squares, Py_ssize_t rows, Py_ssize_t n)
-    void column_products(const void *x, const void *dy, const void *mean, void *sums, Py_ssize_t rows, Py_ssize_t n)
-    void normalize(const void *x, const void *mean, const void *a, const void *b, void *y, Py_ssize_t rows,
+    void column_products(const void *x, const void *dy, const void *mean, void *sums, void *products, Py_ssize_t rows,
+                         Py_ssize_t n)
+    Py_ssize_t wide(Py_ssize_t n)
+    void normalize(const void *x, const void *mean, const void *a, const void *b, void *y, Py_ssize_t count,
                    Py_ssize_t n)
     void normalize_grad(const void *x, const void *dy, const void *mean, const void *a, const void *b,
-                        const void *c, void *dx, Py_ssize_t rows, Py_ssize_t n)
+                        const void *c, void *dx, Py_ssize_t count, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
     void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
                     double decay, double clip)
