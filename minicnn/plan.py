@@ -136,32 +136,34 @@ class _Recorded:
 
     def __init__(self, recorded, layers, numbers, n, training):
         self.layers, self.numbers, self.recorded = layers, numbers, recorded
-        first, self.outputs = layers[numbers[0]], {}
-        with _recording(recorded) as program:
-            self.x_recorded = x = empty((n, *first.input_shape), first.dtype)
-            for number in numbers:
-                x = self.outputs[number] = layers[number].forward(x, training=training)
-        self.y_recorded = x
-        self.run_forward = program.number
+        self.run_forward = recorded.record(lambda: self.record_forward(n, training))
         recorded.pin(self.x_recorded)
         recorded.pin(self.y_recorded)
         self.run_backward, self.dx_recorded, self.dy_recorded = {}, {}, None
 
+    def record_forward(self, n, training):
+        first, self.outputs = self.layers[self.numbers[0]], {}
+        self.x_recorded = x = empty((n, *first.input_shape), first.dtype)
+        for number in self.numbers:
+            x = self.outputs[number] = self.layers[number].forward(x, training=training)
+        self.y_recorded = x
+
     def record_backward(self, recorded, calls, input_gradient):
-        if not any(number in calls for number in self.numbers):
+        mine = {number: calls[number] for number in self.numbers if number in calls}
+        if not mine:
             return
-        with _recording(recorded) as program:
-            if self.dy_recorded is None:
-                self.dy_recorded = empty(self.y_recorded.shape, self.y_recorded.dtype)
-            dy = self.dy_recorded
-            for number in reversed(self.numbers):
-                if number in calls:
-                    dy = self.record_call(number, calls, dy)
-        recorded.pin(self.dy_recorded)
-        self.run_backward[input_gradient] = program.number
+        self.run_backward[input_gradient] = recorded.record(lambda: self.record_calls(mine, input_gradient))
+        for array in (self.dy_recorded, self.dx_recorded[input_gradient]):
+            if array is not None:
+                recorded.pin(array)
+
+    def record_calls(self, calls, input_gradient):
+        if self.dy_recorded is None:
+            self.dy_recorded = empty(self.y_recorded.shape, self.y_recorded.dtype)
+        dy = self.dy_recorded
+        for number in reversed(calls):
+            dy = self.record_call(number, calls, dy)
         self.dx_recorded[input_gradient] = dy
-        if dy is not None:
-            recorded.pin(dy)
 
     def record_call(self, number, calls, dy):
         """One layer's backward.
@@ -171,7 +173,7 @@ class _Recorded:
         kept of its own output is not needed, and its memory need not hold the whole batch.
         """
         layer, (at_logits, wanted) = self.layers[number], calls[number]
-        if number - 1 in self.numbers and number - 1 in calls and _activation_can_wait(self.layers[number - 1], layer):
+        if number - 1 in calls and _activation_can_wait(self.layers[number - 1], layer):
             dy = self.layers[number - 1]._function.backward(self.outputs[number], dy)
         if number + 1 in self.numbers and _activation_can_wait(layer, self.layers[number + 1]):
             at_logits = True
@@ -195,23 +197,6 @@ class _Recorded:
             self.dy[...] = dy
         self.recorded.run(self.run_backward[input_gradient])
         return self.dx[input_gradient]
-
-
-class _recording:
-    """``with _recording(plan) as program:`` the kernels called inside become ``program.number`` of the plan."""
-
-    def __init__(self, recorded):
-        self.recorded = recorded
-
-    def __enter__(self):
-        self.recorded.begin()
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if kind is None:
-            self.number = self.recorded.end()
-        else:
-            self.recorded.abandon()
 
 
 def _activation_can_wait(layer, pool):
