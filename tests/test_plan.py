@@ -111,7 +111,8 @@ def test_an_activation_in_front_of_a_max_pooling(function, pool):
 
 def test_the_gradient_of_the_input():
     model, hand = model_of(0), model_of(0)
-    plan = Plan(model, 40, True, Workspace())
+    plan = Plan(model, 40, training=True, with_input_gradient=True)
+    plan.bind(Workspace(training=True).at_least(plan.size))
     _, gradient = model.loss(plan.take(X).forward(), LABELS)
     plan.dy[...] = gradient
     dx = plan.backward(input_gradient=True)
@@ -246,15 +247,14 @@ def test_a_step_allocates_no_array():
     assert peak < smallest / 2
 
 
-def test_training_at_several_batch_sizes_shares_one_workspace():
+def test_plans_of_several_batch_sizes_share_one_workspace():
     model = model_of(0)
     for n in (40, 17, 3):
         model.train_on_batch(X[:n], LABELS[:n])
-    memory = {id(model._training_plan(n)._memory) for n in (40, 17, 3)}
-    assert len(memory) == 1
-    size = model._workspace.memory.size
+    memory = model._training_workspace.memory
+    assert all(model._training_plan(n)._memory is memory for n in (40, 17, 3))
     model.train_on_batch(np.concatenate([X, X]), np.concatenate([LABELS, LABELS]))
-    assert model._workspace.memory.size > size
+    assert model._training_workspace.memory.size > memory.size
 
 
 def test_plans_of_many_batch_sizes_are_not_kept():
@@ -262,8 +262,9 @@ def test_plans_of_many_batch_sizes_are_not_kept():
     for n in range(1, 25):
         model.predict(X[:n])
         model.train_on_batch(X[:n], targets(1, n))
-    assert len(model._idle) <= 8
-    assert len(model._training_plans) <= 8
+    assert len(model._idle) == 1
+    assert len(model._idle[0].plans) <= 8
+    assert len(model._training_workspace.plans) <= 8
 
 
 def test_several_threads_predict_at_once():
