@@ -403,6 +403,10 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
     }
 }
 
+#ifdef SINGLE
+#include "winograd.h"
+#endif
+
 #undef LEAF
 #undef LOOP
 #undef ROWS

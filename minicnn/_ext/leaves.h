@@ -36,6 +36,9 @@ static inline idx wide(idx n)
     while (n > 0 && n < WIDEST / 2) n *= 2;
     return n;
 }
+/* Winograd's transforms (winograd.h): of what into its domain, and to what back. */
+enum WinogradIn { OF_IMAGE, OF_GRADIENT, OF_KERNEL };
+enum WinogradOut { TO_IMAGE, TO_KERNEL };
 
 #define LEAVES_OF(REAL)                                                                                               \
     void (*tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C);              \
@@ -70,6 +73,9 @@ typedef struct {
     const char *name;
     void (*keep_bits)(uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,
                       uint32_t stream);
+    void (*winograd_in)(int kind, int m, float *const *pixels, float *v, idx step, idx channels);
+    void (*winograd_out)(int kind, int m, const float *v, idx step, const float *bias, int relu, float *const *pixels,
+                         idx channels);
     LeavesF32 f32;
     LeavesF64 f64;
 } Leaves;
@@ -89,6 +95,9 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 #define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
     LEAVES->keep_bits(keep, first, count, threshold, key, step, stream)
+#define winograd_in(kind, m, pixels, v, step, channels) LEAVES->winograd_in(kind, m, pixels, v, step, channels)
+#define winograd_out(kind, m, v, step, bias, relu, pixels, channels)                                                  \
+    LEAVES->winograd_out(kind, m, v, step, bias, relu, pixels, channels)
 #define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
 #define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
 #define softmax_rows(x, y, rows, n) FOR(y, softmax)(x, y, rows, n)

@@ -18,6 +18,10 @@ cdef extern from "leaves.h" nogil:
         bint accumulate
     cdef enum Activation:
         LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH
+    cdef enum WinogradIn:
+        OF_IMAGE, OF_GRADIENT, OF_KERNEL
+    cdef enum WinogradOut:
+        TO_IMAGE, TO_KERNEL
 
     void use_leaves(const Leaves *chosen)
     # The types stand for float or double: macros choose the leaf by the type of the argument that is written.
@@ -29,6 +33,9 @@ cdef extern from "leaves.h" nogil:
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
                    uint32_t step, uint32_t stream)
     void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
+    void winograd_in(int kind, int m, float *const *pixels, float *v, Py_ssize_t step, Py_ssize_t channels)
+    void winograd_out(int kind, int m, const float *v, Py_ssize_t step, const float *bias, bint relu,
+                      float *const *pixels, Py_ssize_t channels)
     void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
     void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)

@@ -44,10 +44,12 @@
     typedef REAL NAME(vec_u) __attribute__((vector_size(VL * sizeof(REAL)), may_alias, aligned(sizeof(REAL))));
 #define LOAD(p) (*(const NAME(vec_u) *)(p))
 #define STORE(p, v) (*(NAME(vec_u) *)(p) = (v))
+#define RELU_VEC(v) ((VEC)(~((v) < 0) & (__typeof__((v) < 0))(v))) /* a NaN stays */
 #else
 #define DECLARE_VECTOR typedef REAL NAME(vec);
 #define LOAD(p) (*(p))
 #define STORE(p, v) (*(p) = (v))
+#define RELU_VEC(v) ((v) < 0 ? 0 : (v))
 #endif
 #define VEC NAME(vec)
 
@@ -229,7 +231,7 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
             column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
             sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                   \
     }
-#define LEAVES_FOR(S) {#S, keep_bits_##S, TABLE_OF(f32, S), TABLE_OF(f64, S)}
+#define LEAVES_FOR(S) {#S, keep_bits_##S, winograd_in_f32_##S, winograd_out_f32_##S, TABLE_OF(f32, S), TABLE_OF(f64, S)}
 static const Leaves LEAVES_BASE = LEAVES_FOR(base);
 #ifdef MINICNN_X86
 static const Leaves LEAVES_AVX2 = LEAVES_FOR(avx2);
