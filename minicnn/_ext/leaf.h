@@ -26,6 +26,7 @@ INLINE void NAME(store_part)(REAL *p, idx n, VEC v)
 #endif
 
 #include "tile.h"
+#include "matrix.h"
 
 #define LEAF TARGET NOINLINE static void
 #define LOOP for (idx i = 0; i < n; i++)
@@ -354,6 +355,25 @@ LEAF NAME(normalize_grad)(const REAL *RESTRICT x, const REAL *RESTRICT dy, const
         for (idx i = 0; i < (n < count ? n : count); i++)
             dx[i] = FMA(a[i], dy[i], FMA(-b[i], x[i] - mean[i], -c[i]));
 }
+
+/* ---- numbers of a batch in the working type; 0 if one of them is not finite in it ---- */
+
+#define CAST_FROM(T, name, CHECKED)                                                                                   \
+    TARGET NOINLINE static int NAME(name)(const T *RESTRICT x, REAL *RESTRICT y, idx n)                               \
+    {                                                                                                                 \
+        int bad = 0;                                                                                                  \
+        LOOP {                                                                                                        \
+            const REAL value = (REAL)x[i];                                                                            \
+            y[i] = value;                                                                                             \
+            if (CHECKED) bad |= !(value - value == 0);                                                                \
+        }                                                                                                             \
+        return !bad;                                                                                                  \
+    }
+CAST_FROM(uint8_t, from_u8, 0)
+CAST_FROM(int64_t, from_i64, 0)
+CAST_FROM(float, from_f32, 1)
+CAST_FROM(double, from_f64, 1)
+#undef CAST_FROM
 
 /* ---- optimisers ---- */
 

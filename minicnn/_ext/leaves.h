@@ -2,7 +2,7 @@
  *
  * One table per instruction set; `runtime` picks one at import and hands it to the other modules.  A leaf exists for
  * float and for double; the macros at the end choose by the type of a pointer argument, so that a Cython function over
- * `floating` has one body.  What each leaf computes is said where it is written: tile.h, leaf.h, philox.h.
+ * `floating` has one body.  What each leaf computes is said where it is written: tile.h, matrix.h, leaf.h, philox.h.
  */
 #ifndef MINICNN_LEAVES_H
 #define MINICNN_LEAVES_H
@@ -60,6 +60,12 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*normalize)(const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx count, idx n);      \
     void (*normalize_grad)(const REAL *x, const REAL *dy, const REAL *mean, const REAL *a, const REAL *b,             \
                            const REAL *c, REAL *dx, idx count, idx n);                                                \
+    void (*transpose)(const REAL *x, idx x_row, idx rows, idx columns, REAL *y, idx y_row);                           \
+    void (*row_product)(const REAL *x, idx d, const REAL *w, idx w_row, REAL *y, idx n);                              \
+    int (*from_u8)(const uint8_t *x, REAL *y, idx n);                                                                 \
+    int (*from_i64)(const int64_t *x, REAL *y, idx n);                                                                \
+    int (*from_f32)(const float *x, REAL *y, idx n);                                                                  \
+    int (*from_f64)(const double *x, REAL *y, idx n);                                                                 \
     double (*sum_squares)(const REAL *x, idx n);                                                                      \
     void (*sgd)(REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,           \
                 REAL clip);                                                                                           \
@@ -112,6 +118,12 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
     FOR(sums, column_products)(x, dy, mean, sums, products, rows, n)
 #define normalize(x, mean, a, b, y, count, n) FOR(y, normalize)(x, mean, a, b, y, count, n)
 #define normalize_grad(x, dy, mean, a, b, c, dx, count, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, count, n)
+#define transpose(x, x_row, rows, columns, y, y_row) FOR(y, transpose)(x, x_row, rows, columns, y, y_row)
+#define row_product(x, d, w, w_row, y, n) FOR(y, row_product)(x, d, w, w_row, y, n)
+#define from_u8(x, y, n) FOR(y, from_u8)(x, y, n)
+#define from_i64(x, y, n) FOR(y, from_i64)(x, y, n)
+#define from_f32(x, y, n) FOR(y, from_f32)(x, y, n)
+#define from_f64(x, y, n) FOR(y, from_f64)(x, y, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
 #define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
     FOR(w, sgd)(w, v, g, n, rate, momentum, nesterov, decay, clip)

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """What every kernel module shares: the leaves (leaves.h), the number of threads, scratch memory."""
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 ctypedef fused real:
     float
@@ -51,6 +51,13 @@ cdef extern from "leaves.h" nogil:
                    Py_ssize_t n)
     void normalize_grad(const void *x, const void *dy, const void *mean, const void *a, const void *b,
                         const void *c, void *dx, Py_ssize_t count, Py_ssize_t n)
+    # y[c, r] = x[r, c]: elements from one row to the next, then rows and columns of x
+    void transpose(const void *x, Py_ssize_t x_row, Py_ssize_t rows, Py_ssize_t columns, void *y, Py_ssize_t y_row)
+    void row_product(const void *x, Py_ssize_t d, const void *w, Py_ssize_t w_row, void *y, Py_ssize_t n)
+    bint from_u8(const uint8_t *x, void *y, Py_ssize_t n)
+    bint from_i64(const int64_t *x, void *y, Py_ssize_t n)
+    bint from_f32(const float *x, void *y, Py_ssize_t n)
+    bint from_f64(const double *x, void *y, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
     void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
                     double decay, double clip)
