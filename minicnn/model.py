@@ -25,6 +25,7 @@ class Sequential(Parameters):
     - ``layers``: the layers in order, optionally with ``layers.Input(shape)`` first.
     - ``seed``: 0 <= seed < 2^64; initial values, masks and the order of the samples are functions of it.
     - ``dtype``: "float32" or "float64", of all layers.
+    - ``algorithm``: "auto" or "exact", of all convolutions that say nothing themselves (``Conv2D``).
 
     Without an Input the model learns its shapes at the first ``build``, ``fit``, ``predict`` or ``forward``.  A new
     model is in eval mode; ``fit`` trains in training mode and puts the mode back as it was.
@@ -36,10 +37,11 @@ class Sequential(Parameters):
     cast to ``dtype`` batch by batch.
     """
 
-    def __init__(self, layers=(), seed=0, dtype="float32"):
+    def __init__(self, layers=(), seed=0, dtype="float32", algorithm="auto"):
         self.layers = []
         self.seed = _check.integer("Sequential", "seed", seed, 0, 2**64 - 1)
         self.dtype = _check.float_dtype("Sequential", dtype)
+        self.algorithm = _check.choice("Sequential", "algorithm", algorithm, ("auto", "exact"))
         self.input_shape = self.output_shape = None
         self.parameters = self.gradients = None  # flat vectors over all layers, once built
         self.segments = []  # (name, offset, size, trainable, decayed) of each parameter in them
@@ -114,6 +116,8 @@ class Sequential(Parameters):
                 layer.stream = (self.seed, number)
                 layer.in_chain = number < len(self.layers) - 1
                 layer.dtype = self.dtype if layer.dtype is None else layer.dtype
+                if getattr(layer, "algorithm", self.algorithm) is None:
+                    layer.algorithm = self.algorithm
                 if layer.dtype != self.dtype:
                     raise ValueError(_check.message("dtype", f"must be the model's, {self.dtype}", layer.dtype.name))
                 output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
@@ -389,7 +393,13 @@ class Sequential(Parameters):
             for layer in self.layers
         ]
         shape = self.input_shape or self._declared_shape
-        return {"seed": self.seed, "dtype": self.dtype.name, "input_shape": shape and list(shape), "layers": entries}
+        return {
+            "seed": self.seed,
+            "dtype": self.dtype.name,
+            "algorithm": self.algorithm,
+            "input_shape": shape and list(shape),
+            "layers": entries,
+        }
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
@@ -402,7 +412,7 @@ class Sequential(Parameters):
                 raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
             chain.append(known[entry["layer"]](**entry["config"]))
             chain[-1].trainable = bool(entry.get("trainable", True))
-        model = cls(chain, seed=config["seed"], dtype=config["dtype"])
+        model = cls(chain, seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         return model
 
