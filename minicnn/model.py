@@ -16,7 +16,20 @@ from minicnn.layer import Layer
 from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get as get_metric
 from minicnn.parameters import Parameters
-from minicnn.plan import Workspace
+from minicnn.plan import Workspace, can_be_recorded
+
+# Locks, and what is made anew from the layers.
+NOT_COPIED = {
+    "_lock",
+    "_building",
+    "_views",
+    "_idle",
+    "_pending",
+    "_training_workspace",
+    "_workspace_by_hand",
+    "parameters",
+    "gradients",
+}
 
 
 class Sequential(Parameters):
@@ -171,12 +184,22 @@ class Sequential(Parameters):
     def forward(self, x, training=None):
         """The output (N, *output_shape) for a batch x; ``training`` None takes the model's mode."""
         mode = self._training if training is None else _check.boolean("Sequential.forward", "training", training)
-        x = self._cast(self._inputs("forward", x))
+        x = self._inputs("forward", x)
+        self._pending = None
         if not mode and len(x):
             with self._evaluation(len(x)) as plan:
                 return plan.take(x).forward().copy()
+        if not len(x) or not can_be_recorded(self):
+            return self._forward(self._cast(x), mode)
+        plan = self._plan_by_hand(len(x))
+        outputs = plan.take(x).forward().copy()
+        plan.hand_over()
+        self._pending = plan
+        return outputs
+
+    def _forward(self, x, training):
         for layer in self.layers:
-            x = layer.forward(x, training=mode)
+            x = layer.forward(x, training=training)
         return x
 
     __call__ = forward
@@ -185,6 +208,8 @@ class Sequential(Parameters):
 
     def _forget_plans(self):
         self._training_workspace, self._idle = Workspace(training=True), []
+        self._workspace_by_hand = Workspace(training=True, by_hand=True)
+        self._pending = None  # the plan whose forward ran in a training loop of one's own
 
     @contextlib.contextmanager
     def _evaluation(self, n):
@@ -204,6 +229,11 @@ class Sequential(Parameters):
         self._reclaim()
         return self._training_workspace.plan(self, n)
 
+    def _plan_by_hand(self, n):
+        """The same for a loop of one's own."""
+        self._reclaim()
+        return self._workspace_by_hand.plan(self, n)
+
     def backward(self, dy, at=None, input_gradient=True):
         """Fills the gradients of all parameters; returns dL/dx, or None with ``input_gradient=False``, which is faster.
 
@@ -215,8 +245,15 @@ class Sequential(Parameters):
             _check.choice("Sequential.backward", "at", at, ("outputs",))
         if not self.built:
             raise RuntimeError("Sequential.backward: needs forward in training mode before it")
-        for i, call in self._backward_calls(input_gradient, at).items():
-            dy = self.layers[i].gradient(dy, *call)
+        plan, self._pending = self._pending, None
+        fits = plan is not None and at is None and np.shape(dy) == plan.dy.shape
+        if fits and isinstance(dy, np.ndarray) and dy.dtype == self.dtype and plan.take_back():
+            plan.dy[...] = dy
+            dx = plan.backward(input_gradient)
+            dy = None if dx is None else dx.copy()
+        else:
+            for i, call in self._backward_calls(input_gradient, at).items():
+                dy = self.layers[i].gradient(dy, *call)
         self._reclaim()
         return dy if input_gradient else None
 
@@ -453,8 +490,7 @@ class Sequential(Parameters):
             raise RuntimeError(f"Sequential.{method}: needs build(input_shape), fit, predict or forward before it")
 
     def __getstate__(self):
-        left_out = ("_lock", "_building", "_views", "_idle", "_training_workspace", "parameters", "gradients")
-        return {key: value for key, value in self.__dict__.items() if key not in left_out}
+        return {key: value for key, value in self.__dict__.items() if key not in NOT_COPIED}
 
     def __setstate__(self, state):
         self.__dict__.update(state)

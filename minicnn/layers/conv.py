@@ -41,9 +41,9 @@ class Conv2D(Affine, Layer, compiled=True):
     - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
     - ``kernel_regularizer``, ``kernel_constraint``: None.
     - ``algorithm``: "auto" takes Winograd's F(4x4, 3x3) where it pays: in float32, for kernels of 3 x 3 with stride 1,
-      dilation 1 and one group, C and F multiples of 16.  It is 1.3 to 2.7 times as fast and its rounding errors are 5 to
-      10 times as large (docs/kernels.md).  "exact": the sums of the formulas, always.  None takes the model's, and
-      "auto" outside of a model.
+      dilation 1 and one group, C and F multiples of 16.  It is 1.3 to 2.7 times as fast and its rounding errors are
+      5 to 10 times as large (docs/kernels.md).  "exact": the sums of the formulas, always.  None takes the model's,
+      and "auto" outside of a model.
 
     Raises ValueError for arguments out of range, at ``build`` if the kernel is larger than the image or the channels do
     not fit the groups; TypeError for arguments of the wrong kind.
@@ -114,8 +114,16 @@ class Conv2D(Affine, Layer, compiled=True):
         z = empty((len(x), *self.output_shape), self.dtype)
         function = self._function
         bias = self.params.get("bias")
-        kernel.forward(x, self.params["kernel"], bias, z, self._geometry, function.fused(training), function.slope,
-                       kernel.ALGORITHMS[self.algorithm])
+        kernel.forward(
+            x,
+            self.params["kernel"],
+            bias,
+            z,
+            self._geometry,
+            function.fused(training),
+            function.slope,
+            kernel.ALGORITHMS[self.algorithm],
+        )
         y, saved = self._activate(z, training)
         if training:
             self.keep(len(x), x, saved)
