@@ -90,6 +90,17 @@ typedef struct {
 static const Leaves *LEAVES;
 static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 
+/* Asks for the lines of memory that will be read soon. */
+static inline void fetch_ahead(const void *p, idx bytes)
+{
+#if defined(__GNUC__)
+    for (idx i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + i);
+#else
+    (void)p;
+    (void)bytes;
+#endif
+}
+
 #define FOR(p, leaf)                                                                                                  \
     _Generic((p), float *: LEAVES->f32.leaf, const float *: LEAVES->f32.leaf, double *: LEAVES->f64.leaf,             \
              const double *: LEAVES->f64.leaf)
