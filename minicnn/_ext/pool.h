@@ -34,6 +34,10 @@ typedef int32_t NAME(taps_32);
 #define SELECT(type, mask, yes, no) ((mask) ? (yes) : (no))
 #endif
 #define LANES NAME(lanes)
+#ifndef LOAD_BYTES /* VL bytes to lanes and back; gcc 12 would take them one by one where there is an instruction */
+#define LOAD_BYTES(p) CONVERT(*(const NAME(taps_8) *)(p), LANES)
+#define STORE_BYTES(p, lanes) *(NAME(taps_8) *)(p) = CONVERT(lanes, NAME(taps_8))
+#endif
 
 TARGET INLINE VEC NAME(load_some)(const int PART, const REAL *p, MASK mask)
 {
@@ -51,29 +55,18 @@ TARGET INLINE void NAME(store_some)(const int PART, REAL *p, MASK mask, VEC v)
 /* VL winners from element i on, the first n of them if PART */
 TARGET INLINE LANES NAME(load_taps)(const int BYTES, const int PART, const void *winner, idx i, idx n)
 {
-    NAME(taps_8) few;
-    NAME(taps_32) many;
     const uint8_t *from = (const uint8_t *)winner + (BYTES ? i : 4 * i);
-    memset(&few, 0, sizeof few);
-    memset(&many, 0, sizeof many);
-    if (BYTES) {
-        memcpy(&few, from, PART ? (size_t)n : sizeof few);
-        return CONVERT(few, LANES);
-    }
-    memcpy(&many, from, PART ? 4 * (size_t)n : sizeof many);
-    return CONVERT(many, LANES);
+    uint8_t some[4 * VL] = {0};
+    if (PART) from = (const uint8_t *)memcpy(some, from, (size_t)(BYTES ? n : 4 * n));
+    return BYTES ? (LANES)LOAD_BYTES(from) : CONVERT(*(const NAME(taps_32) *)from, LANES);
 }
 
 TARGET INLINE void NAME(store_taps)(const int BYTES, const int PART, void *winner, idx i, idx n, LANES taps)
 {
-    uint8_t *to = (uint8_t *)winner + (BYTES ? i : 4 * i);
-    if (BYTES) {
-        const NAME(taps_8) few = CONVERT(taps, NAME(taps_8));
-        memcpy(to, &few, PART ? (size_t)n : sizeof few);
-    } else {
-        const NAME(taps_32) many = CONVERT(taps, NAME(taps_32));
-        memcpy(to, &many, PART ? 4 * (size_t)n : sizeof many);
-    }
+    uint8_t *to = (uint8_t *)winner + (BYTES ? i : 4 * i), some[4 * VL];
+    if (BYTES) STORE_BYTES(PART ? some : to, taps);
+    else *(NAME(taps_32) *)(PART ? some : to) = CONVERT(taps, NAME(taps_32));
+    if (PART) memcpy(to, some, (size_t)(BYTES ? n : 4 * n));
 }
 
 /* for each vector of channels: j is its first one */
@@ -82,22 +75,22 @@ TARGET INLINE void NAME(store_taps)(const int BYTES, const int PART, void *winne
 
 /* ---- forward ---- */
 
-TARGET INLINE void NAME(max_row)(const int TWO, const int BYTES, const int PART, const Windows *v, const REAL *x,
+TARGET INLINE void NAME(max_row)(const int TWO, const int BYTES, const int PART, const Windows v, const REAL *x,
                                  REAL *y, void *winner)
 {
-    const idx kh = TWO ? 2 : v->kh, kw = TWO ? 2 : v->kw, c = v->c;
+    const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
     const MASK mask = MASK_OF(c);
-    for (idx q = 0; q < v->count; q++, x += v->step) {
+    for (idx q = 0; q < v.count; q++, x += v.step) {
         VECTORS {
             VEC best = NAME(load_some)(PART, x + j, mask);
-            LANES won = LANES_OF(v->tap);
-            UNROLL(2) for (idx a = 0; a < kh; a++) {
-                UNROLL(2) for (idx b = 0; b < kw; b++) {
+            LANES won = LANES_OF(v.tap);
+            for (idx a = 0; a < kh; a++) {
+                for (idx b = 0; b < kw; b++) {
                     if (a == 0 && b == 0) continue;
-                    const VEC next = NAME(load_some)(PART, x + a * v->row + b * c + j, mask);
+                    const VEC next = NAME(load_some)(PART, x + a * v.row + b * c + j, mask);
                     const LANES better = BETTER(next, best);
                     best = SELECT(VEC, better, next, best);
-                    won = SELECT(LANES, better, LANES_OF(v->tap + a * v->tap_row + b), won);
+                    won = SELECT(LANES, better, LANES_OF(v.tap + a * v.tap_row + b), won);
                 }
             }
             NAME(store_some)(PART, y + q * c + j, mask, best);
@@ -111,24 +104,24 @@ TARGET INLINE void NAME(max_row)(const int TWO, const int BYTES, const int PART,
 LEAF NAME(max_windows)(const Windows *v, const REAL *x, REAL *y, void *winner)
 {
     const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
-    if (!v->bytes) part ? NAME(max_row)(0, 0, 1, v, x, y, winner) : NAME(max_row)(0, 0, 0, v, x, y, winner);
-    else if (part) NAME(max_row)(0, 1, 1, v, x, y, winner);
-    else if (two) NAME(max_row)(1, 1, 0, v, x, y, winner);
-    else NAME(max_row)(0, 1, 0, v, x, y, winner);
+    if (!v->bytes) part ? NAME(max_row)(0, 0, 1, *v, x, y, winner) : NAME(max_row)(0, 0, 0, *v, x, y, winner);
+    else if (part) NAME(max_row)(0, 1, 1, *v, x, y, winner);
+    else if (two) NAME(max_row)(1, 1, 0, *v, x, y, winner);
+    else NAME(max_row)(0, 1, 0, *v, x, y, winner);
 }
 
-TARGET INLINE void NAME(average_row)(const int TWO, const int PART, const Windows *v, REAL share, const REAL *x,
+TARGET INLINE void NAME(average_row)(const int TWO, const int PART, const Windows v, REAL share, const REAL *x,
                                      REAL *y)
 {
-    const idx kh = TWO ? 2 : v->kh, kw = TWO ? 2 : v->kw, c = v->c;
+    const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
     const MASK mask = MASK_OF(c);
-    for (idx q = 0; q < v->count; q++, x += v->step, y += c) {
+    for (idx q = 0; q < v.count; q++, x += v.step, y += c) {
         VECTORS {
             VEC total = SPLAT(0);
-            UNROLL(2) for (idx a = 0; a < kh; a++) {
+            for (idx a = 0; a < kh; a++) {
                 VEC sum = SPLAT(0);
-                UNROLL(2) for (idx b = 0; b < kw; b++)
-                    sum += NAME(load_some)(PART, x + a * v->row + b * c + j, mask);
+                for (idx b = 0; b < kw; b++)
+                    sum += NAME(load_some)(PART, x + a * v.row + b * c + j, mask);
                 total += sum;
             }
             NAME(store_some)(PART, y + j, mask, total * SPLAT(share));
@@ -142,28 +135,28 @@ TARGET INLINE void NAME(average_row)(const int TWO, const int PART, const Window
 LEAF NAME(average_windows)(const Windows *v, REAL share, const REAL *x, REAL *y)
 {
     const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
-    if (part) NAME(average_row)(0, 1, v, share, x, y);
-    else if (two) NAME(average_row)(1, 0, v, share, x, y);
-    else NAME(average_row)(0, 0, v, share, x, y);
+    if (part) NAME(average_row)(0, 1, *v, share, x, y);
+    else if (two) NAME(average_row)(1, 0, *v, share, x, y);
+    else NAME(average_row)(0, 0, *v, share, x, y);
 }
 
 /* ---- backward where every pixel lies in one window: each is written once ---- */
 
-TARGET INLINE void NAME(spread_row)(const int MAX, const int TWO, const int BYTES, const int PART, const Windows *v,
+TARGET INLINE void NAME(spread_row)(const int MAX, const int TWO, const int BYTES, const int PART, const Windows v,
                                     REAL share, const REAL *dy, const void *winner, REAL *dx)
 {
-    const idx kh = TWO ? 2 : v->kh, kw = TWO ? 2 : v->kw, c = v->c;
+    const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
     const MASK mask = MASK_OF(c);
     for (idx a = 0; a < kh; a++) {
-        for (idx q = 0; q < v->count; q++) {
+        for (idx q = 0; q < v.count; q++) {
             VECTORS {
                 const VEC g = NAME(load_some)(PART, dy + q * c + j, mask);
                 LANES won = LANES_OF(0);
                 if (MAX) won = NAME(load_taps)(BYTES, PART, winner, q * c + j, c);
-                REAL *to = dx + a * v->row + q * v->step + j;
-                UNROLL(2) for (idx b = 0; b < kw; b++) {
+                REAL *to = dx + a * v.row + q * v.step + j;
+                for (idx b = 0; b < kw; b++) {
                     VEC part = g * SPLAT(share);
-                    if (MAX) part = SELECT(VEC, won == LANES_OF(v->tap + a * v->tap_row + b), g, SPLAT(0));
+                    if (MAX) part = SELECT(VEC, won == LANES_OF(v.tap + a * v.tap_row + b), g, SPLAT(0));
                     NAME(store_some)(PART, to + b * c, mask, part);
                 }
                 LAST_VECTOR;
@@ -176,48 +169,48 @@ TARGET INLINE void NAME(spread_row)(const int MAX, const int TWO, const int BYTE
 LEAF NAME(max_spread)(const Windows *v, const REAL *dy, const void *winner, REAL *dx)
 {
     const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
-    if (!v->bytes && part) NAME(spread_row)(1, 0, 0, 1, v, 0, dy, winner, dx);
-    else if (!v->bytes) NAME(spread_row)(1, 0, 0, 0, v, 0, dy, winner, dx);
-    else if (part) NAME(spread_row)(1, 0, 1, 1, v, 0, dy, winner, dx);
-    else if (two) NAME(spread_row)(1, 1, 1, 0, v, 0, dy, winner, dx);
-    else NAME(spread_row)(1, 0, 1, 0, v, 0, dy, winner, dx);
+    if (!v->bytes && part) NAME(spread_row)(1, 0, 0, 1, *v, 0, dy, winner, dx);
+    else if (!v->bytes) NAME(spread_row)(1, 0, 0, 0, *v, 0, dy, winner, dx);
+    else if (part) NAME(spread_row)(1, 0, 1, 1, *v, 0, dy, winner, dx);
+    else if (two) NAME(spread_row)(1, 1, 1, 0, *v, 0, dy, winner, dx);
+    else NAME(spread_row)(1, 0, 1, 0, *v, 0, dy, winner, dx);
 }
 
 /* dx = share * dy at every pixel of each window */
 LEAF NAME(average_spread)(const Windows *v, REAL share, const REAL *dy, REAL *dx)
 {
     const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
-    if (part) NAME(spread_row)(0, 0, 1, 1, v, share, dy, NULL, dx);
-    else if (two) NAME(spread_row)(0, 1, 1, 0, v, share, dy, NULL, dx);
-    else NAME(spread_row)(0, 0, 1, 0, v, share, dy, NULL, dx);
+    if (part) NAME(spread_row)(0, 0, 1, 1, *v, share, dy, NULL, dx);
+    else if (two) NAME(spread_row)(0, 1, 1, 0, *v, share, dy, NULL, dx);
+    else NAME(spread_row)(0, 0, 1, 0, *v, share, dy, NULL, dx);
 }
 
 /* ---- backward where windows overlap, are cut off, or leave gaps: each pixel gathers from the windows it lies in ---- */
 
 /* 1 / the number of pixels of window (r, q) that lie in the image */
-TARGET INLINE REAL NAME(share)(const Geometry *g, idx r, idx q)
+TARGET INLINE REAL NAME(share)(const Geometry g, idx r, idx q)
 {
-    const idx row = r * g->sh - g->top, column = q * g->sw - g->left;
-    const idx rows = (row + g->kh < g->h ? row + g->kh : g->h) - (row > 0 ? row : 0);
-    const idx columns = (column + g->kw < g->w ? column + g->kw : g->w) - (column > 0 ? column : 0);
+    const idx row = r * g.sh - g.top, column = q * g.sw - g.left;
+    const idx rows = (row + g.kh < g.h ? row + g.kh : g.h) - (row > 0 ? row : 0);
+    const idx columns = (column + g.kw < g.w ? column + g.kw : g.w) - (column > 0 ? column : 0);
     return 1 / (REAL)(rows * columns);
 }
 
-TARGET INLINE void NAME(gather_row)(const int MAX, const int BYTES, const int PART, const Geometry *g, idx row,
+TARGET INLINE void NAME(gather_row)(const int MAX, const int BYTES, const int PART, const Geometry g, idx row,
                                     const REAL *dy, const void *winner, REAL *dx)
 {
-    const idx c = g->c, below = row + g->top, r1 = below / g->sh < g->oh ? below / g->sh + 1 : g->oh;
+    const idx c = g.c, below = row + g.top, r1 = below / g.sh < g.oh ? below / g.sh + 1 : g.oh;
     const MASK mask = MASK_OF(c);
     idx r0 = 0, q0 = 0, q1 = 0; /* pixel x lies in the windows r0 <= r < r1, q0 <= q < q1 */
-    while (r0 < r1 && r0 * g->sh + g->kh <= below) r0++;
-    for (idx x = g->left; x < g->left + g->w; x++, dx += c) {
-        while (q1 < g->ow && q1 * g->sw <= x) q1++;
-        while (q0 < q1 && q0 * g->sw + g->kw <= x) q0++;
+    while (r0 < r1 && r0 * g.sh + g.kh <= below) r0++;
+    for (idx x = g.left; x < g.left + g.w; x++, dx += c) {
+        while (q1 < g.ow && q1 * g.sw <= x) q1++;
+        while (q0 < q1 && q0 * g.sw + g.kw <= x) q0++;
         VECTORS {
             VEC sum = SPLAT(0);
             for (idx r = r0; r < r1; r++) {
                 for (idx q = q0; q < q1; q++) {
-                    const idx i = (r * g->ow + q) * c + j, tap = (below - r * g->sh) * g->kw + x - q * g->sw;
+                    const idx i = (r * g.ow + q) * c + j, tap = (below - r * g.sh) * g.kw + x - q * g.sw;
                     const VEC part = NAME(load_some)(PART, dy + i, mask);
                     if (MAX) {
                         const LANES here = NAME(load_taps)(BYTES, PART, winner, i, c) == LANES_OF(tap);
@@ -236,17 +229,17 @@ TARGET INLINE void NAME(gather_row)(const int MAX, const int BYTES, const int PA
 LEAF NAME(max_gather)(const Geometry *g, idx row, int edge, const REAL *dy, const void *winner, REAL *dx)
 {
     const int part = edge && g->c < VL;
-    if (g->bytes && part) NAME(gather_row)(1, 1, 1, g, row, dy, winner, dx);
-    else if (g->bytes) NAME(gather_row)(1, 1, 0, g, row, dy, winner, dx);
-    else if (part) NAME(gather_row)(1, 0, 1, g, row, dy, winner, dx);
-    else NAME(gather_row)(1, 0, 0, g, row, dy, winner, dx);
+    if (g->bytes && part) NAME(gather_row)(1, 1, 1, *g, row, dy, winner, dx);
+    else if (g->bytes) NAME(gather_row)(1, 1, 0, *g, row, dy, winner, dx);
+    else if (part) NAME(gather_row)(1, 0, 1, *g, row, dy, winner, dx);
+    else NAME(gather_row)(1, 0, 0, *g, row, dy, winner, dx);
 }
 
 /* One row of dx: the sum of dy / (pixels of the window) of all windows that the pixel lies in. */
 LEAF NAME(average_gather)(const Geometry *g, idx row, int edge, const REAL *dy, REAL *dx)
 {
-    if (edge && g->c < VL) NAME(gather_row)(0, 1, 1, g, row, dy, NULL, dx);
-    else NAME(gather_row)(0, 1, 0, g, row, dy, NULL, dx);
+    if (edge && g->c < VL) NAME(gather_row)(0, 1, 1, *g, row, dy, NULL, dx);
+    else NAME(gather_row)(0, 1, 0, *g, row, dy, NULL, dx);
 }
 
 #undef VECTORS
@@ -254,5 +247,7 @@ LEAF NAME(average_gather)(const Geometry *g, idx row, int edge, const REAL *dy, 
 #undef LANES
 #undef LANES_OF
 #undef CONVERT
+#undef LOAD_BYTES
+#undef STORE_BYTES
 #undef BETTER
 #undef SELECT
