@@ -35,6 +35,8 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define CASES_FOR_(n) CASES_##n
 #define CASES_FOR(n) CASES_FOR_(n)
+#define SQUARES_FOR_(n) SQUARES_##n
+#define SQUARES_FOR(n) SQUARES_FOR_(n)
 #define NAME(x) JOIN(JOIN(x, _), JOIN(TYPE, JOIN(_, SET)))
 #define ISA(x) JOIN(x, SET)
 
@@ -198,12 +200,42 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #undef NARROW
 
 /* ---- AVX-512 ---- */
-#define SET avx512
 #ifdef __clang__
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
 #else /* gcc would vectorise plain loops with half the width */
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")))
 #endif
+
+/* Half as wide, for tiles of few columns, with the registers and masks of AVX-512; float alone. */
+#define SET avx512half
+#define WIDE 0
+#define NARROW 28
+
+#define REAL float
+#define TYPE f32
+#define VL 8
+#define SPLAT(x) ((VEC)_mm256_set1_ps(x))
+#define FMA_VEC(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define MASK __mmask8
+#define MASK_OF(n) ((__mmask8)((n) < 8 ? (1u << (n)) - 1 : 0xFFu))
+#define LOAD_PART(p, mask) ((VEC)_mm256_maskz_loadu_ps(mask, p))
+#define STORE_PART(p, mask, v) _mm256_mask_storeu_ps(p, mask, (__m256)(v))
+DECLARE_VECTOR
+#include "tile.h"
+#undef REAL
+#undef TYPE
+#undef VL
+#undef SPLAT
+#undef FMA_VEC
+#undef MASK
+#undef MASK_OF
+#undef LOAD_PART
+#undef STORE_PART
+#undef SET
+#undef WIDE
+#undef NARROW
+
+#define SET avx512
 #define WIDE 14
 #define NARROW 14
 
@@ -224,7 +256,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #define TYPE f32
 #define SINGLE
 #define VL 16
-#define HALF_WIDTH tiles_f32_avx2
+#define HALF_WIDTH tiles_f32_avx512half
 #define SPLAT(x) ((VEC)_mm512_set1_ps(x))
 #define FMA(a, b, c) __builtin_fmaf(a, b, c)
 #define FMA_VEC(a, b, c) ((VEC)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
