@@ -37,6 +37,7 @@ enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
     void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
     void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
     void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
+    REAL (*softmax_row)(const REAL *x, REAL *y, idx n, double scale, double *rest);                                   \
     void (*softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n);                                   \
     void (*max_tap)(const REAL *x, REAL *best, int32_t *winner, int32_t tap, idx n);                                  \
     void (*max_untap)(const REAL *dy, const int32_t *winner, int32_t tap, REAL *dx, idx n);                           \
@@ -99,6 +100,7 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
 #define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
 #define softmax_rows(x, y, rows, n) FOR(y, softmax)(x, y, rows, n)
+#define softmax_row(x, y, n, scale, rest) FOR(y, softmax_row)(x, y, n, scale, rest)
 #define softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, softmax_grad)(y, dy, dx, rows, n)
 #define max_tap(x, best, winner, tap, n) FOR(best, max_tap)(x, best, winner, tap, n)
 #define max_untap(dy, winner, tap, dx, n) FOR(dx, max_untap)(dy, winner, tap, dx, n)

@@ -3,7 +3,7 @@
 
 Design: the items are samples.  A kernel writes two things for each: its loss, in double, and its row of the gradient.
 The entries then add the losses in the order of the samples, so that a value has the same bits at any number of threads.
-Probabilities come from the leaf ``softmax_rows``; all else is computed in double whatever the type, since a loss costs
+Probabilities come from the leaf ``softmax_row``; all else is computed in double whatever the type, since a loss costs
 next to nothing beside the layers.
 
 Both losses return (1/N) sum_n w_n l_n; ``weights`` may be None for ones.  With label smoothing a target t becomes
@@ -13,7 +13,7 @@ from cython.parallel cimport prange
 from libc.math cimport exp, fabs, log, log1p
 from libc.stdint cimport int64_t, uint8_t
 
-from minicnn._ext.runtime cimport chosen_leaves, real, require, softmax_rows, team, use_leaves
+from minicnn._ext.runtime cimport affine, chosen_leaves, real, require, softmax_row, team, use_leaves
 
 use_leaves(chosen_leaves())
 
@@ -120,49 +120,47 @@ cdef inline double target(const Loss *a, const real *targets, Py_ssize_t i, Py_s
 
 cdef void crossentropy_rows(const Loss *a, const real *outputs, const real *targets, real *gradient, Py_ssize_t i0,
                             Py_ssize_t i1) noexcept nogil:
-    cdef Py_ssize_t i, k
-    cdef const real *row
-    cdef const real *p
-    cdef real *slope
-    cdef double highest, log_sum, loss, scale, sum_t, t
-    if a.from_logits:
-        softmax_rows(outputs + i0 * a.width, gradient + i0 * a.width, i1 - i0, a.width)
+    cdef Py_ssize_t i
     for i in range(i0, i1):
-        row = outputs + i * a.width
-        slope = gradient + i * a.width
-        p = row
-        log_sum = highest = 0
-        if a.from_logits:
-            p = slope
-            log_sum = log_sum_exp(row, p, a.width, &highest)
-        loss = sum_t = 0
-        for k in range(a.width):
-            t = target(a, targets, i, k)
-            sum_t += t
-            if t != 0 and a.from_logits:
-                loss += t * (log_sum - (row[k] - highest))
-            elif t != 0:
-                loss -= t * log(clipped(row[k], CLIP, 1))
-        scale = share(a, i)
-        for k in range(a.width):
-            t = target(a, targets, i, k)
-            slope[k] = <real> ((sum_t * p[k] - t) * scale)
-        a.losses[i] = loss
-
-
-cdef double log_sum_exp(const real *row, const real *p, Py_ssize_t n, double *highest) noexcept nogil:
-    # log sum exp(row - highest) from p, the softmax of the row, in which every term is divided by the sum.  The largest
-    # term is 1 and left to log1p, which is exact where the rest is tiny.
-    cdef Py_ssize_t k, best = 0
-    cdef double rest = 0
-    for k in range(1, n):
-        if row[k] > row[best]:
-            rest += p[best]
-            best = k
+        if a.labels is not NULL and a.off == 0:
+            a.losses[i] = label_crossentropy(a, outputs + i * a.width, gradient + i * a.width, i)
         else:
-            rest += p[k]
-    highest[0] = row[best]
-    return log1p(rest / p[best])
+            a.losses[i] = target_crossentropy(a, outputs + i * a.width, targets, gradient + i * a.width, i)
+
+
+cdef double label_crossentropy(const Loss *a, const real *row, real *slope, Py_ssize_t i) noexcept nogil:
+    """The loss of sample i and its gradient where one target alone is not zero."""
+    cdef Py_ssize_t label = a.labels[i]
+    cdef double highest, rest, scale = a.on * share(a, i)
+    if a.from_logits:
+        highest = softmax_row(row, slope, a.width, scale, &rest)
+        slope[label] -= <real> scale
+        return a.on * (log1p(rest) - (row[label] - highest))
+    affine(row, <real> scale, <real> 0, slope, a.width)
+    slope[label] -= <real> scale
+    return -a.on * log(clipped(row[label], CLIP, 1))
+
+
+cdef double target_crossentropy(const Loss *a, const real *row, const real *targets, real *slope,
+                                Py_ssize_t i) noexcept nogil:
+    """The loss of sample i and its gradient."""
+    cdef Py_ssize_t k
+    cdef const real *p = row
+    cdef double highest = 0, rest = 0, log_sum = 0, loss = 0, sum_t = 0, scale = share(a, i), t
+    if a.from_logits:
+        highest = softmax_row(row, slope, a.width, 1, &rest)
+        log_sum = log1p(rest)
+        p = slope
+    for k in range(a.width):
+        t = target(a, targets, i, k)
+        sum_t += t
+        if t != 0 and a.from_logits:
+            loss += t * (log_sum - (row[k] - highest))
+        elif t != 0:
+            loss -= t * log(clipped(row[k], CLIP, 1))
+    for k in range(a.width):
+        slope[k] = <real> ((sum_t * p[k] - target(a, targets, i, k)) * scale)
+    return loss
 
 
 cdef void elementwise_rows(const Loss *a, const real *outputs, const real *targets, real *gradient, Py_ssize_t i0,

@@ -32,6 +32,7 @@ cdef extern from "leaves.h" nogil:
     void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
     void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
+    double softmax_row(const void *x, void *y, Py_ssize_t n, double scale, double *rest)
     void softmax_rows_grad(const void *y, const void *dy, void *dx, Py_ssize_t rows, Py_ssize_t n)
     void max_tap(const void *x, void *best, int32_t *winner, int32_t tap, Py_ssize_t n)
     void max_untap(const void *dy, const int32_t *winner, int32_t tap, void *dx, Py_ssize_t n)

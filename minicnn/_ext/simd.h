@@ -240,7 +240,8 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
 #define TABLE_OF(T, S)                                                                                                \
     {                                                                                                                 \
         tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
-            activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_grad_##T##_##S,               \
+            activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_row_##T##_##S,                \
+            softmax_grad_##T##_##S,                                                                               \
             max_tap_##T##_##S, max_untap_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,                  \
             column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
             transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
