@@ -409,9 +409,10 @@ def _like_outputs(where, outputs, y):
     if y.shape != outputs.shape and (*y.shape, 1) != outputs.shape and y.shape != (*outputs.shape, 1):
         required = f"y must have the shape {outputs.shape} of the outputs"
         raise ValueError(_check.message(where, required, _check.shape_of(y)))
-    with np.errstate(over="ignore"):  # too large for float32: reported just below
-        cast = _check.contiguous(y, outputs.dtype).reshape(outputs.shape)
-    _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~np.isfinite(cast))
+    cast = _check.contiguous(y, outputs.dtype).reshape(outputs.shape)
+    finite = np.isfinite(cast)
+    if not finite.all():
+        _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~finite)
     return cast
 
 
