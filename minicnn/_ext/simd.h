@@ -245,7 +245,7 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
             max_tap_##T##_##S, max_untap_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,                  \
             column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
             transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
-            from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                   \
+            from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S          \
     }
 #define LEAVES_FOR(S) {#S, keep_bits_##S, TABLE_OF(f32, S), TABLE_OF(f64, S)}
 static const Leaves LEAVES_BASE = LEAVES_FOR(base);
