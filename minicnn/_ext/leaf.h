@@ -169,20 +169,52 @@ LEAF NAME(activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, RE
     }
 }
 
-/* y = exp(x - max) / sum exp(x - max), row by row of n; the sum in double, in order */
+#define LANES for (int l = 0; l < 16; l++)
+
+/* The largest of x, in 16 lanes; a NaN may be passed over. */
+TARGET INLINE REAL NAME(highest)(const REAL *x, idx n)
+{
+    REAL lanes[16], found = x[0];
+    idx i = 0;
+    LANES lanes[l] = found;
+    for (; i + 16 <= n; i += 16) LANES lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+    for (; i < n; i++) found = x[i] > found ? x[i] : found;
+    LANES found = lanes[l] > found ? lanes[l] : found;
+    return found;
+}
+
+/* The sum of those below 1, in double, in 16 lanes that are added in order; and how many are 1 or more. */
+TARGET INLINE double NAME(sum_below_1)(const REAL *x, idx n, idx *ones)
+{
+    double lanes[16] = {0}, sum = 0;
+    idx i = 0, count = 0;
+    LOOP count += x[i] >= 1;
+    for (; i + 16 <= n; i += 16) LANES lanes[l] += x[i + l] >= 1 ? 0 : x[i + l];
+    for (int l = 0; i < n; i++, l++) lanes[l] += x[i] >= 1 ? 0 : x[i];
+    LANES sum += lanes[l];
+    *ones = count;
+    return sum;
+}
+
+/* y = scale exp(x - max) / sum exp(x - max) for a row of n.  Returns max; `rest` is the sum without one term that is 1,
+ * so that log1p(rest) is exact where the others are tiny. */
+TARGET NOINLINE static REAL NAME(softmax_row)(const REAL *x, REAL *y, idx n, double scale, double *rest)
+{
+    const REAL highest = NAME(highest)(x, n);
+    idx ones;
+    LOOP y[i] = EXP(x[i] - highest);
+    *rest = NAME(sum_below_1)(y, n, &ones);
+    *rest += (double)(ones - 1);
+    const REAL factor = (REAL)(scale / (1 + *rest));
+    LOOP y[i] *= factor;
+    return highest;
+}
+
+/* y = exp(x - max) / sum exp(x - max), row by row of n */
 LEAF NAME(softmax)(const REAL *x, REAL *y, idx rows, idx n)
 {
-    ROWS {
-        REAL highest = x[0];
-        double sum = 0;
-        LOOP highest = x[i] > highest ? x[i] : highest;
-        LOOP y[i] = EXP(x[i] - highest);
-        LOOP sum += y[i];
-        const REAL inverse = (REAL)(1 / sum);
-        LOOP y[i] *= inverse;
-        x += n;
-        y += n;
-    }
+    double rest;
+    ROWS NAME(softmax_row)(x + r * n, y + r * n, n, 1, &rest);
 }
 
 /* dx = y (dy - sum dy y), row by row */
@@ -413,6 +445,7 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 
 #undef LEAF
 #undef LOOP
+#undef LANES
 #undef ROWS
 #undef EXP
 #undef EXPM1

@@ -65,6 +65,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
     void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
     void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
+    REAL (*softmax_row)(const REAL *x, REAL *y, idx n, double scale, double *rest);                                   \
     void (*softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n);                                   \
     void (*max_windows)(const Windows *v, const REAL *x, REAL *y, void *winner);                                      \
     void (*average_windows)(const Windows *v, REAL share, const REAL *x, REAL *y);                                    \
@@ -138,6 +139,7 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
 #define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
 #define softmax_rows(x, y, rows, n) FOR(y, softmax)(x, y, rows, n)
+#define softmax_row(x, y, n, scale, rest) FOR(y, softmax_row)(x, y, n, scale, rest)
 #define softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, softmax_grad)(y, dy, dx, rows, n)
 #define max_windows(v, x, y, winner) FOR(y, max_windows)(v, x, y, winner)
 #define average_windows(v, share, x, y) FOR(y, average_windows)(v, share, x, y)

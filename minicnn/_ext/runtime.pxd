@@ -47,6 +47,7 @@ cdef extern from "leaves.h" nogil:
     void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
     void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
+    double softmax_row(const void *x, void *y, Py_ssize_t n, double scale, double *rest)
     void softmax_rows_grad(const void *y, const void *dy, void *dx, Py_ssize_t rows, Py_ssize_t n)
     void max_windows(const Windows *v, const void *x, void *y, void *winner)
     void average_windows(const Windows *v, double share, const void *x, void *y)
