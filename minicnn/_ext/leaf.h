@@ -200,8 +200,10 @@ LEAF NAME(softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n
 
 /* ---- sums over rows, one chain per column; batch normalisation ----
  * A row of few columns fills no vector, and its sums would wait for each other.  So several rows side by side are taken
- * as one long row (`wide` in leaves.h), whose sums are added in halves at the end.  The loops take four of these rows at
- * a time: the sums are then read and written a quarter as often as x. */
+ * as one long row (`wide` in leaves.h), whose sums are added in halves at the end.  The loops take four short rows at a
+ * time: the sums are then read and written a quarter as often as x.  Not of long ones: memory is read in order, or at half
+ * its speed. */
+#define FOUR_ROWS (n < 128 && count >= 4 * n)
 
 /* sums[0..n) = the sums over the repetitions of n columns within w, w = n 2^k; overwrites the rest */
 TARGET INLINE void NAME(fold)(REAL *sums, idx w, idx n)
@@ -222,7 +224,7 @@ TARGET INLINE void NAME(repeat)(const REAL *x, idx n, REAL *y, idx w)
 /* sums += sum of x, which has `count` elements in rows of n, the last one perhaps not whole */
 TARGET INLINE void NAME(sums_wide)(const REAL *RESTRICT x, REAL *RESTRICT sums, idx count, idx n)
 {
-    for (; count >= 4 * n; count -= 4 * n, x += 4 * n)
+    for (; FOUR_ROWS; count -= 4 * n, x += 4 * n)
         LOOP sums[i] = sums[i] + x[i] + x[n + i] + x[2 * n + i] + x[3 * n + i];
     for (; count > 0; count -= n, x += n)
         for (idx i = 0; i < (n < count ? n : count); i++) sums[i] += x[i];
@@ -246,7 +248,7 @@ LEAF NAME(column_sums)(const REAL *RESTRICT x, REAL *RESTRICT sums, idx rows, id
 TARGET INLINE void NAME(moments_wide)(const REAL *RESTRICT x, const REAL *RESTRICT shift, REAL *RESTRICT sums,
                                       REAL *RESTRICT squares, idx count, idx n)
 {
-    for (; count >= 4 * n; count -= 4 * n, x += 4 * n)
+    for (; FOUR_ROWS; count -= 4 * n, x += 4 * n)
         LOOP {
             const REAL d0 = x[i] - shift[i], d1 = x[n + i] - shift[i], d2 = x[2 * n + i] - shift[i],
                        d3 = x[3 * n + i] - shift[i];
@@ -284,7 +286,7 @@ LEAF NAME(column_moments)(const REAL *RESTRICT x, const REAL *RESTRICT shift, RE
 TARGET INLINE void NAME(products_wide)(const REAL *RESTRICT x, const REAL *RESTRICT dy, const REAL *RESTRICT mean,
                                        REAL *RESTRICT sums, REAL *RESTRICT products, idx count, idx n)
 {
-    for (; count >= 4 * n; count -= 4 * n, x += 4 * n, dy += 4 * n)
+    for (; FOUR_ROWS; count -= 4 * n, x += 4 * n, dy += 4 * n)
         LOOP {
             const REAL d0 = x[i] - mean[i], d1 = x[n + i] - mean[i], d2 = x[2 * n + i] - mean[i],
                        d3 = x[3 * n + i] - mean[i];
@@ -388,6 +390,7 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 #undef LEAF
 #undef LOOP
 #undef ROWS
+#undef FOUR_ROWS
 #undef EXP
 #undef EXPM1
 #undef TANH_
