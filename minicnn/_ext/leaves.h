@@ -37,6 +37,7 @@ enum { MOST_LANES = 16 };
 typedef struct {
     idx count, kh, kw, c;
     idx row, step;    /* of x from one row to the next; from one window to the next */
+    idx ahead;        /* from one row of windows to the next */
     idx tap, tap_row; /* number of the first tap; from one row of taps to the next */
     int bytes, edge;
 } Windows;
