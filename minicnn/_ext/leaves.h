@@ -37,6 +37,7 @@ enum { MOST_LANES = 16 };
 typedef struct {
     idx count, kh, kw, c;
     idx row, step;    /* of x from one row to the next; from one window to the next */
+    idx ahead;        /* from one row of windows to the next */
     idx tap, tap_row; /* number of the first tap; from one row of taps to the next */
     int bytes, edge;
 } Windows;
@@ -44,12 +45,12 @@ typedef struct {
 /* Numbers shared with layers/activation.py through _ext/activation.pyx. */
 enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
 
-/* How many columns are taken as one row where rows have only n of them: those of 2^k rows, 256 or more but less than
- * WIDEST.  From 256 on, n itself. */
+/* How many columns are taken as one row where rows have n of them: those of 2^k rows, so that they fill several vectors
+ * and (but for large n) the last one too. */
 enum { WIDEST = 512 };
 static inline idx wide(idx n)
 {
-    while (n > 0 && n < WIDEST / 2) n *= 2;
+    while (n > 0 && (n < 64 || (n % 8 && n < WIDEST / 2))) n *= 2;
     return n;
 }
 /* Winograd's transforms (winograd.h): of what into its domain, and to what back. */

@@ -20,7 +20,7 @@ cdef extern from "leaves.h" nogil:
         Py_ssize_t h, w, c, oh, ow, kh, kw, sh, sw, top, left
         bint bytes
     ctypedef struct Windows:
-        Py_ssize_t count, kh, kw, c, row, step, tap, tap_row
+        Py_ssize_t count, kh, kw, c, row, step, ahead, tap, tap_row
         bint bytes, edge
     cdef enum:
         MOST_LANES

@@ -14,10 +14,12 @@
 #define NOINLINE __declspec(noinline)
 #define UNROLL(n)
 #define RESTRICT __restrict
+#define PREFETCH(p) (void)(p)
 #else
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 #define RESTRICT __restrict__
+#define PREFETCH(p) __builtin_prefetch(p)
 #define PRAGMA(text) _Pragma(#text)
 #ifdef __clang__ /* clang 14 takes gcc's pragma but does not unroll fully with it: 40 % of the speed */
 #define UNROLL(n) PRAGMA(clang loop unroll(full))
