@@ -26,6 +26,9 @@ INLINE void NAME(store_part)(REAL *p, idx n, VEC v)
 #endif
 
 #include "tile.h"
+#ifdef SINGLE
+#include "peak.h"
+#endif
 
 #define LEAF TARGET NOINLINE static void
 #define LOOP for (idx i = 0; i < n; i++)

@@ -60,6 +60,7 @@ typedef struct {
     const char *name;
     void (*keep_bits)(uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,
                       uint32_t stream);
+    int (*multiply_adds)(idx n, float x, float y, float *lanes);
     LeavesF32 f32;
     LeavesF64 f64;
 } Leaves;
