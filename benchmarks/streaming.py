@@ -5,12 +5,14 @@ import importlib.util
 import numpy as np
 import reference
 
+from benchmarks import dropout
 from benchmarks.machine import Case, relative_error
 from minicnn import optimizers
-from minicnn._ext import activation, dropout, loss, norm, pool, reshape
+from minicnn._ext import activation, loss, norm, pool, reshape
 from minicnn.layers.activation import LEAKY_RELU_SLOPE
 
-SAMPLE = slice(None, None, 97)  # of the elements that are compared, where every element is computed by itself
+SAMPLES = 256  # in which the elements are given
+SOME = slice(None, None, 7)  # of them are compared, where each is computed by itself
 
 
 def groups(quick):
@@ -27,7 +29,7 @@ def groups(quick):
     yield "32x32x32, 2x2", pooling(n >> 15, 32, 32, rng)
     yield "13x13x64, 2x2", pooling(max(1, n // (13 * 13 * 64)), 13, 64, rng)
     for channels in (32, 48):
-        yield f"batch norm, {channels} channels", normalisation(n // channels, channels, rng)
+        yield f"batch norm, {channels} channels", normalisation(n // channels // 64, channels, rng)
     yield "8x8x16, a frame of 1", frame(n >> 10, rng)
     yield "optimiser", updates(n, rng)
     if importlib.util.find_spec("minicnn._ext.batch") is None:
@@ -41,57 +43,47 @@ def normal(rng, *shape):
 
 
 def rescale(n, rng):
-    x, y = normal(rng, n), np.empty(n, np.float32)
+    x, y = normal(rng, SAMPLES, n // SAMPLES), np.empty((SAMPLES, n // SAMPLES), np.float32)
     return [Case("rescale", 8 * n, lambda: reshape.rescale(x, 0.5, 2.0, y),
-                 lambda: relative_error(y[SAMPLE], 0.5 * x[SAMPLE] + 2.0))]  # fmt: skip
+                 lambda: relative_error(y[SOME], 0.5 * x[SOME] + 2.0))]  # fmt: skip
 
 
 def elementwise(name, n, rng):
-    kind, x, dy, y, dx = activation.KINDS[name], normal(rng, n), normal(rng, n), *np.empty((2, n), np.float32)
+    shape, kind = (SAMPLES, n // SAMPLES), activation.KINDS[name]
+    x, dy, y, dx = normal(rng, *shape), normal(rng, *shape), *np.empty((2, *shape), np.float32)
+    few = slice(None, None, 97), slice(None, None, 97)  # the reference is slow
     saved, slope = x if name == "gelu" else y, LEAKY_RELU_SLOPE
     return [
         Case("forward", 8 * n, lambda: activation.forward(kind, slope, x, y),
-             lambda: relative_error(y[SAMPLE], reference.activation(name, x[SAMPLE], slope))),
+             lambda: relative_error(y[few], reference.activation(name, x[few], slope))),
         Case("backward", 12 * n, lambda: activation.backward(kind, slope, saved, dy, dx),
-             lambda: relative_error(dx[SAMPLE], reference.activation_grad(name, x[SAMPLE], dy[SAMPLE], slope))),
+             lambda: relative_error(dx[few], reference.activation_grad(name, x[few], dy[few], slope))),
     ]  # fmt: skip
 
 
 def softmax(k, n, rng):
-    x, dy, y, dx = normal(rng, n, k), normal(rng, n, k), *np.empty((2, n, k), np.float32)
+    x, dy, y, dx = normal(rng, n, 1, k), normal(rng, n, 1, k), *np.empty((2, n, 1, k), np.float32)
     labels, losses, gradient = rng.integers(0, k, n), np.empty(n), np.empty((n, k), np.float32)
-    target = reference.one_hot(labels[SAMPLE], k)
+    target, logits = reference.one_hot(labels[SOME], k), x.reshape(n, k)
 
     def cross_entropy_error():
-        want = reference.softmax_cross_entropy(x[SAMPLE], target)[1] * len(target)
-        return relative_error(n * gradient[SAMPLE], want)
+        want = reference.softmax_cross_entropy(logits[SOME], target)[1] * len(target)
+        return relative_error(n * gradient[SOME], want)
 
     return [
         Case("softmax", 8 * n * k, lambda: activation.softmax(x, y),
-             lambda: relative_error(y[SAMPLE], reference.softmax(x[SAMPLE]))),
+             lambda: relative_error(y[SOME], reference.softmax(x[SOME]))),
         Case("softmax backward", 12 * n * k, lambda: activation.softmax_backward(y, dy, dx),
-             lambda: relative_error(dx[SAMPLE], reference.softmax_grad(x[SAMPLE], dy[SAMPLE]))),
+             lambda: relative_error(dx[SOME], reference.softmax_grad(x[SOME], dy[SOME]))),
         Case("softmax and cross-entropy, loss and gradient", 8 * n * k + 16 * n,
-             lambda: loss.softmax_crossentropy(x, labels, None, None, 1.0, 0.0, True, gradient, losses),
+             lambda: loss.softmax_crossentropy(logits, labels, None, None, 1.0, 0.0, True, gradient, losses),
              cross_entropy_error),
     ]  # fmt: skip
 
 
 def drop(n, rng):
-    x, y, mask = normal(rng, n), np.empty(n, np.float32), np.empty(dropout.words(n), np.uint32)
-    draw = (1 << 14, 7, 0, 0)  # a quarter of the 65536 values of a decision; seed, step and stream
-
-    def error():
-        start = n // 2 // 128 * 128  # whole blocks of the generator; the reference is slow
-        keep = np.unpackbits(mask[start // 32 :][:128].astype("<u4").view(np.uint8), bitorder="little").astype(bool)
-        first = reference.dropout_mask(7, 0, 0, (1024,), 0.25)
-        assert (first == np.unpackbits(mask[:32].astype("<u4").view(np.uint8), bitorder="little")).all()
-        return relative_error(y[start : start + 4096], reference.dropout(x[start : start + 4096], keep, 0.25))
-
-    return [
-        Case("forward", 8 * n + n / 8, lambda: dropout.forward(x, mask, y, 4 / 3, *draw), error),
-        Case("backward", 8 * n + n / 8, lambda: dropout.backward(x, mask, y, 4 / 3), error),
-    ]
+    forward, backward, error = dropout.kernel(normal(rng, SAMPLES, n // SAMPLES))
+    return [Case("forward", 8 * n + n / 8, forward, error), Case("backward", 8 * n + n / 8, backward, error)]
 
 
 def pooling(n, size, c, rng):
@@ -113,17 +105,17 @@ def pooling(n, size, c, rng):
 
 
 def normalisation(n, c, rng):
-    x, dy, y, dx = normal(rng, n, c), normal(rng, n, c), *np.empty((2, n, c), np.float32)
+    x, dy, y, dx = normal(rng, n, 64, c), normal(rng, n, 64, c), *np.empty((2, n, 64, c), np.float32)
     gamma, beta = normal(rng, 2, c)
     mean, inverse_std, dgamma, dbeta, moving_mean, moving_variance = np.ones((6, c), np.float32)
     return [
-        Case("forward in training", 12 * n * c,  # the statistics are a pass of their own
+        Case("forward in training", 12 * x.size,  # the statistics are a pass of their own
              lambda: norm.forward_training(x, gamma, beta, 1e-3, 0.99, mean, inverse_std, moving_mean,
                                            moving_variance, y),
              lambda: relative_error(y, reference.batch_norm(x, gamma, beta)[0])),
-        Case("backward", 20 * n * c, lambda: norm.backward(x, dy, gamma, mean, inverse_std, dgamma, dbeta, dx),
+        Case("backward", 20 * x.size, lambda: norm.backward(x, dy, gamma, mean, inverse_std, dgamma, dbeta, dx),
              lambda: relative_error(dx, reference.batch_norm_grad(x, gamma, dy)[0])),
-        Case("forward in evaluation", 8 * n * c,
+        Case("forward in evaluation", 8 * x.size,
              lambda: norm.forward(x, gamma, beta, 1e-3, moving_mean, moving_variance, y),
              lambda: relative_error(y, reference.batch_norm_eval(x, gamma, beta, moving_mean, moving_variance))),
     ]  # fmt: skip
@@ -147,7 +139,7 @@ def updates(n, rng):
         parameters = start.copy()
         optimizer.bind(parameters, gradients, [("w", 0, n, True, True)])
         return Case(name, amount, optimizer.step,
-                    lambda: relative_error(parameters[SAMPLE], start[SAMPLE] + change(gradients[SAMPLE])))  # fmt: skip
+                    lambda: relative_error(parameters[SOME], start[SOME] + change(gradients[SOME])))  # fmt: skip
 
     def adam(g):
         g = g.astype(np.float64)
@@ -166,4 +158,4 @@ def gather(n, kind, rng):
     source, order = (255 * rng.random((n, 784))).astype(kind), rng.permutation(n)
     out = np.empty((n, 784), np.float32)
     return [Case("gather a batch as float32", source.nbytes + out.nbytes, lambda: batch.gather(source, order, out),
-                 lambda: relative_error(out[SAMPLE], source[order[SAMPLE]]))]  # fmt: skip
+                 lambda: relative_error(out[SOME], source[order[SOME]]))]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import _check
+from minicnn._ext import plan
 
 
 class Layer:
@@ -28,12 +29,14 @@ class Layer:
     - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
     """
 
+    compiled = False  # True in a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
     input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number
     output_function: str | None = None  # the name of the activation that the output has passed, where there is one
 
     def __init_subclass__(cls, **kwargs):
-        """A subclass with a ``backward`` of its own is not bypassed by the short cuts that it inherits."""
+        """A subclass says anew if it is ``compiled``; its own ``backward`` is not bypassed by inherited short cuts."""
         super().__init_subclass__(**kwargs)
+        cls.compiled = vars(cls).get("compiled", False)
         if "backward" in vars(cls):
             for short_cut in ("backward_params", "backward_logits"):
                 if short_cut not in vars(cls):
@@ -42,6 +45,7 @@ class Layer:
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
         layer = super().__new__(cls)
+        layer._changes = 0
         layer.dtype = None
         layer.params, layer.grads, layer.state = {}, {}, {}
         layer.input_shape = layer.output_shape = None
@@ -50,6 +54,12 @@ class Layer:
         layer.in_chain = False
         layer._kept = None
         return layer
+
+    def __setattr__(self, name, value):
+        """Counts what is set from outside, so that a model knows when a plan that it recorded is out of date."""
+        object.__setattr__(self, name, value)
+        if name[0] != "_":
+            self._changes += 1
 
     def __init__(self, dtype=None):
         self.dtype = None if dtype is None else _check.float_dtype(type(self).__name__, dtype)
@@ -95,6 +105,16 @@ class Layer:
     # For a layer that ends in softmax: ``backward_logits(dz, input_gradient)`` takes the gradient before the softmax,
     # with which a fused loss begins.  None: the model goes through ``backward``.
     backward_logits: Any = None
+
+    def gradient(self, dy, at_logits, wanted):
+        """dL/dx by the way that suits: ``at_logits`` for a gradient before the activation; None unless ``wanted``."""
+        if at_logits:
+            dx = self.backward_logits(dy, wanted)
+        elif wanted:
+            dx = self.backward(dy)
+        else:
+            dx = self.backward_params(dy)
+        return dx if wanted else None
 
     def multiply_adds(self):
         """Multiplications with addition that one sample costs in ``forward``; 0 where they do not matter."""
@@ -154,7 +174,7 @@ class Layer:
 
     def own(self, array):
         """``array`` where it is safe to keep or pass on, a copy where a caller holds it too and may write into it."""
-        return array if self.in_chain else array.copy()
+        return array if self.in_chain or plan.is_recording() else array.copy()
 
     def _as_batch(self, method, argument, value, shape):
         where = f"{type(self).__name__}.{method}"
@@ -172,3 +192,22 @@ class Layer:
             if name != "dtype" and not as_given:
                 shown.append(f"{value!r}" if place == 0 else f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+# ---- what a compiled layer uses in forward and backward, so that a plan can record them ----
+
+
+def empty(shape, dtype):
+    """A new array for a result, its values undefined; of the plan's, while one is being recorded."""
+    array = np.empty(shape, dtype)
+    plan.own(array)
+    return array
+
+
+def each_time(function, *arguments):
+    """Calls the function now; while a plan is being recorded, at the beginning of each of its runs instead.
+
+    For what is no arithmetic on arrays: counting steps, drawing lots.
+    """
+    if not plan.called_each_time(function, arguments):
+        function(*arguments)

@@ -16,6 +16,9 @@ from minicnn.layer import Layer
 from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get as get_metric
 from minicnn.parameters import Parameters
+from minicnn.plan import Plan, Workspace
+
+MOST_PLANS = 8  # batch sizes whose plans are kept
 
 
 class Sequential(Parameters):
@@ -48,6 +51,7 @@ class Sequential(Parameters):
         self._training = False
         self._declared_shape = None
         self._lock, self._building = threading.Lock(), threading.Lock()
+        self._forget_plans()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
         for layer in layers:
@@ -165,14 +169,46 @@ class Sequential(Parameters):
     def forward(self, x, training=None):
         """The output (N, *output_shape) for a batch x; ``training`` None takes the model's mode."""
         mode = self._training if training is None else _check.boolean("Sequential.forward", "training", training)
-        return self._forward(self._cast(self._inputs("forward", x)), mode)
+        x = self._cast(self._inputs("forward", x))
+        if not mode and len(x):
+            with self._evaluation(len(x)) as plan:
+                return plan.take(x).forward().copy()
+        for layer in self.layers:
+            x = layer.forward(x, training=mode)
+        return x
 
     __call__ = forward
 
-    def _forward(self, x, training):
-        for layer in self.layers:
-            x = layer.forward(x, training=training)
-        return x
+    # ---- plans (plan.py) ----
+
+    def _forget_plans(self):
+        self._idle, self._training_plans, self._workspace = {}, {}, Workspace()
+
+    @contextlib.contextmanager
+    def _evaluation(self, n):
+        """Lends a plan for n samples in eval mode, each to one thread at a time."""
+        self._reclaim()
+        idle = self._idle.setdefault(n, [])
+        try:
+            plan = idle.pop()
+        except IndexError:
+            plan = None
+        if plan is None or not plan.is_valid:
+            plan = Plan(self, n, False, Workspace())
+            while len(self._idle) > MOST_PLANS:
+                self._idle.pop(next(iter(self._idle)), None)
+        yield plan
+        idle.append(plan)
+
+    def _training_plan(self, n):
+        """The plan for training steps of n samples; all of them share one workspace."""
+        self._reclaim()
+        plan = self._training_plans.get(n)
+        if plan is None or not plan.is_valid:
+            while len(self._training_plans) >= MOST_PLANS:
+                self._training_plans.pop(next(iter(self._training_plans)))
+            plan = self._training_plans[n] = Plan(self, n, True, self._workspace)
+        return plan
 
     def backward(self, dy, at=None, input_gradient=True):
         """Fills the gradients of all parameters; returns dL/dx, or None with ``input_gradient=False``, which is faster.
@@ -185,18 +221,21 @@ class Sequential(Parameters):
             _check.choice("Sequential.backward", "at", at, ("outputs",))
         if not self.built:
             raise RuntimeError("Sequential.backward: needs forward in training mode before it")
-        with_params = [i for i, layer in enumerate(self.layers) if layer.params]
-        last_needed = 0 if input_gradient else min(with_params, default=len(self.layers))
-        for i in range(len(self.layers) - 1, last_needed - 1, -1):
-            layer, alone = self.layers[i], i == last_needed and not input_gradient
-            if at is None and i == len(self.layers) - 1 and self._fused_softmax:
-                dy = layer.backward_logits(dy, not alone)
-            elif alone:
-                layer.backward_params(dy)
-            else:
-                dy = layer.backward(dy)
+        for i, call in self._backward_calls(input_gradient, at).items():
+            dy = self.layers[i].gradient(dy, *call)
         self._reclaim()
-        return dy if input_gradient else None
+        return dy
+
+    def _backward_calls(self, input_gradient, at=None):
+        """{layer number: (at_logits, wanted)}, last layer first: what ``gradient`` of each layer is to be called with.
+
+        Without ``input_gradient`` it ends at the first layer that has parameters.
+        """
+        with_params = [i for i, layer in enumerate(self.layers) if layer.params]
+        last = len(self.layers) - 1
+        end = 0 if input_gradient else min(with_params, default=len(self.layers))
+        logits = at is None and self._fused_softmax
+        return {i: (logits and i == last, input_gradient or i > end) for i in range(last, end - 1, -1)}
 
     def loss(self, outputs, y, sample_weight=None):
         """(value, gradient) of the compiled loss: value = mean over N, gradient = what ``backward`` takes."""
@@ -208,10 +247,10 @@ class Sequential(Parameters):
         if fuses and self._ends_in("softmax") and not self._fused_softmax:
             gradient = gradient / np.maximum(outputs, np.finfo(gradient.dtype).tiny)  # back to the outputs: dz = p dy
         elif self._fused_softmax and not fuses:
-            at_outputs, flat = gradient, (-1, gradient.shape[-1])
+            at_outputs, rows = gradient, (len(gradient), -1, gradient.shape[-1])
             gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
-            probabilities = _check.contiguous(outputs, gradient.dtype).reshape(flat)
-            activation_kernel.softmax_backward(probabilities, at_outputs.reshape(flat), gradient.reshape(flat))
+            probabilities = _check.contiguous(outputs, gradient.dtype).reshape(rows)
+            activation_kernel.softmax_backward(probabilities, at_outputs.reshape(rows), gradient.reshape(rows))
         return value, gradient
 
     @property
@@ -257,12 +296,9 @@ class Sequential(Parameters):
         step = 256 if batch_size is None else _check.integer("Sequential.predict", "batch_size", batch_size, 1)
         outputs = np.empty((len(x), *self.output_shape), self.dtype)
         for start in range(0, len(x), step):
-            part = self._forward(self._cast(x[start : start + step]), training=False)
-            if part.shape[1:] != self.output_shape:
-                name = type(self.layers[-1]).__name__
-                required = f"forward must return the shape that build declared, (N, {self.output_shape})"
-                raise ValueError(_check.message(f"{name}.forward", required, _check.shape_of(part)))
-            outputs[start : start + step] = part
+            part = x[start : start + step]
+            with self._evaluation(len(part)) as plan:
+                outputs[start : start + step] = plan.take(part).forward()
         return outputs
 
     def predict_proba(self, x, batch_size=None):
@@ -417,12 +453,13 @@ class Sequential(Parameters):
             raise RuntimeError(f"Sequential.{method}: needs build(input_shape), fit, predict or forward before it")
 
     def __getstate__(self):
-        left_out = ("_lock", "_building", "_views", "parameters", "gradients")
+        left_out = ("_lock", "_building", "_views", "_idle", "_training_plans", "_workspace", "parameters", "gradients")
         return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._lock, self._building = threading.Lock(), threading.Lock()
+        self._forget_plans()
         self.parameters = self.gradients = None
         if self.built:
             self._flatten()

@@ -25,10 +25,12 @@ class Parameters:
             for kind, vector in (("params", self.parameters), ("grads", self.gradients)):
                 view = vector[start : start + size].reshape(layer.params[key].shape)
                 self._views.append((layer, kind, key, view))
+        for _, layer, key in self._named_states():
+            self._views.append((layer, "state", key, layer.state[key]))
         self._reclaim()
 
     def _reclaim(self):
-        """Puts arrays that a layer of one's own has assigned anew, ``self.grads[name] = ...``, where they belong."""
+        """Puts arrays that somebody has assigned anew, ``layer.params[name] = ...``, where they belong."""
         for layer, kind, key, view in self._views:
             array = getattr(layer, kind)[key]
             if array is view:
@@ -39,6 +41,14 @@ class Parameters:
                 raise ValueError(_check.message(type(layer).__name__, required, got))
             view[...] = array
             getattr(layer, kind)[key] = view
+
+    def _arrays_in_place(self):
+        """What plans may point to: the flat vectors, and the arrays that layers hold besides."""
+        arrays = [self.parameters, self.gradients]
+        for layer in self.layers:
+            held = (*vars(layer).values(), *layer.state.values())
+            arrays += [array for array in held if isinstance(array, np.ndarray)]
+        return arrays
 
     def _named_parameters(self):
         return [(f"{i}.{key}", layer, key) for i, layer in enumerate(self.layers) for key in layer.params]

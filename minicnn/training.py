@@ -112,8 +112,9 @@ def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress):
         hooks.call("on_train_batch_begin", step)
         place = f"Sequential.fit: step {step} of epoch {epoch}"
         w = None if weights is None else weights[chosen]
-        value, outputs = _step(model, _finite(model, x, chosen, place), y[chosen], w, place)
-        mean.update(value, outputs, y[chosen], w)
+        targets = y[chosen]
+        value, outputs = _step(model, x, chosen, targets, w, place)
+        mean.update(value, outputs, targets, w)
         logs = mean.result()
         progress.step(epoch, logs)
         hooks.call("on_train_batch_end", step, logs)
@@ -127,31 +128,27 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     place = "Sequential.train_on_batch"
     with model._exclusive("train_on_batch"):
         mean = _Means(model)
-        value, outputs = _step(model, _finite(model, x, np.arange(len(x)), place), y, weights, place)
+        value, outputs = _step(model, x, np.arange(len(x)), y, weights, place)
         mean.update(value, outputs, y, weights)
         return mean.result()
 
 
-def _finite(model, x, chosen, place):
-    """The samples ``chosen`` of x in the model's dtype; ValueError with the first of them that is not finite in it."""
-    with np.errstate(over="ignore"):  # too large for float32: reported just below
-        batch = model._cast(x[chosen])
-    if x.dtype.kind == "f" and not np.isfinite(batch).all():
-        first = chosen[np.argwhere(~np.isfinite(batch))[0, 0]]
-        raise ValueError(f"{place}: x must be finite in {model.dtype}; got NaN or infinity in sample {first}")
-    return batch
-
-
-def _step(model, x, y, weights, place):
-    """Forward, loss, backward, update; (loss, outputs).  All of it happens, or nothing."""
+def _step(model, x, chosen, y, weights, place):
+    """Forward, loss, backward, update over the samples ``chosen`` of x; (loss, outputs).  All of it, or nothing."""
+    plan = model._training_plan(len(chosen))
+    bad = plan.take(x, chosen).first_not_finite
+    if bad is not None:
+        raise ValueError(f"{place}: x must be finite in {model.dtype}; got NaN or infinity in sample {chosen[bad]}")
     states = [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state]
     steps = model.optimizer.iterations
     try:
-        outputs = model._forward(x, training=True)
+        outputs = plan.forward()
         value, gradient = model.loss(outputs, y, weights)
         if not math.isfinite(value):
-            raise FloatingPointError(_not_finite(model, x, value, place))
-        model.backward(gradient, input_gradient=False)
+            raise FloatingPointError(_not_finite(model, plan.x, value, place))
+        plan.dy[...] = gradient
+        plan.backward()
+        model._reclaim()
         model.optimizer.step()
         return value, outputs
     except BaseException:
@@ -194,10 +191,11 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
     mean = _Means(model)
     for start in range(0, len(x), batch_size):
         part = slice(start, start + batch_size)
-        outputs = model._forward(model._cast(x[part]), training=False)
         w = None if weights is None else weights[part]
-        value, _ = model.loss(outputs, y[part], w)
-        mean.update(value, outputs, y[part], w)
+        with model._evaluation(len(y[part])) as plan:
+            outputs = plan.take(x[part]).forward()
+            value, _ = model.loss(outputs, y[part], w)
+            mean.update(value, outputs, y[part], w)
     logs = mean.result()
     if return_dict:
         return logs

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "_check": set(),
     "_ext": {"_ext"},
     "initializers": {"_check"},
-    "layer": {"_check"},
+    "layer": {"_check", "_ext"},
+    "plan": BASE | {"layer", "layers"},
     "layers": BASE | {"initializers", "layer", "layers"},
     "losses": BASE,
     "metrics": BASE | {"losses"},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check"},
-    "model": BASE | {"layer", "layers", "losses", "metrics", "optimizers", "parameters", "saving", "training"},
+    "model": BASE | {"layer", "layers", "losses", "metrics", "optimizers", "parameters", "plan", "saving", "training"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 

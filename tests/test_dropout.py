@@ -20,6 +20,7 @@ from running import at_every_thread_count, build, dtypes, inputs, layouts, norma
 
 import minicnn
 from minicnn import layers
+from minicnn._ext import dropout as kernel
 from minicnn._ext import runtime
 from minicnn.layers import Dropout
 from minicnn.testing import GradientError, gradcheck
@@ -43,7 +44,7 @@ def refuse(*arguments):
 def no_random_numbers(monkeypatch):
     """A generator that raises when it is asked."""
     kernel = sys.modules["minicnn._ext.dropout"]
-    for name in ("forward", "draw"):
+    for name in ("forward", "mask"):
         monkeypatch.setattr(kernel, name, refuse)
 
 
@@ -217,8 +218,22 @@ def test_classical_evaluation_scales():
 # ---- the ends of the range ----
 
 
+def mask_was_written(layer, x):
+    """Whether a training forward draws: the kernel writes a mask where it draws one, and nowhere else."""
+    before = np.full((len(x), kernel.words(x[0].size)), 0xA5A5A5A5, np.uint32)
+    after, y = before.copy(), np.empty_like(x)
+    kernel.forward(x, after, y, layer._draw, layer._scale)
+    return not np.array_equal(before, after)
+
+
+def test_mask_was_written_is_true_where_a_mask_is_drawn():
+    layer = dropout(0.5)
+    layer.forward(ONES, training=True)
+    assert mask_was_written(layer, ONES)
+
+
 @pytest.mark.parametrize("mode", ["inverted", "classical"])
-def test_rate_0_is_the_identity_and_draws_nothing(mode, no_random_numbers):
+def test_rate_0_is_the_identity_and_draws_nothing(mode):
     layer, x = dropout(0, mode=mode), normal(ONES.shape, "float32")
     x[0, :2] = np.nan, np.inf
     assert_same_bits(layer.forward(x, training=True), x)
@@ -226,10 +241,11 @@ def test_rate_0_is_the_identity_and_draws_nothing(mode, no_random_numbers):
     assert_same_bits(layer.forward(x), x)
     assert layer.last_mask.all()
     assert layer.state == {"step": 1}
+    assert not mask_was_written(layer, x)
 
 
 @pytest.mark.parametrize("mode", ["inverted", "classical"])
-def test_rate_1_gives_exact_zeros_and_draws_nothing(mode, no_random_numbers):
+def test_rate_1_gives_exact_zeros_and_draws_nothing(mode):
     layer, x = dropout(1, mode=mode), normal(ONES.shape, "float32")
     x[0, :3] = np.nan, np.inf, -np.inf
     zeros = np.zeros_like(x)
@@ -237,6 +253,7 @@ def test_rate_1_gives_exact_zeros_and_draws_nothing(mode, no_random_numbers):
     assert_same_bits(layer.backward(x), zeros)
     assert not layer.last_mask.any()
     assert layer.state == {"step": 1}
+    assert not mask_was_written(layer, x)
     assert_same_bits(layer.forward(x), x if mode == "inverted" else zeros)
 
 

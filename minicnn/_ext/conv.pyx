@@ -11,24 +11,29 @@ kernel row and group.  Depthwise kernels have nothing to sum over channels and w
                                                                    after the other adds to its shifted place in dx
     kernel gradient    M = (kernel column, channel) N = filters    sum over output rows, output columns
 
-Items: images for the first two.  For the gradient of the parameters the batch is cut into at most 16 chunks, whose
-partial sums are added in order: the bits depend on the shapes alone, not on the threads.
+Jobs: the first two go image by image, and a part of an image is one row of the result.  The gradient of the parameters
+is summed chunk by chunk of the batch, and the chunks are added in order: the bits depend on the shapes alone.
 """
-from cython.parallel cimport prange
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
-from minicnn._ext.reshape cimport crop_image, pad_image
-from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, free_scratch,
-                                   multiply_add, real, require, take_scratch, team, tiles, use_leaves)
+from minicnn._ext.plan cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of, chunk_start,
+                                chunks_for, give_back, submit)
+from minicnn._ext.reshape cimport pad_image
+from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add, real,
+                                   require, tiles, use_leaves)
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    MOST_CHUNKS = 16
-    MOST_CHUNK_BYTES = 32 << 20  # all partial sums of one layer together
+    SLICE = 2048  # elements of the parameters' gradient that a thread adds up at a time
 
 
 cdef struct Conv:
+    Array x                          # (n, h, w, c), or its gradient
+    Array y                          # (n, oh, ow, f), or its gradient
+    Array kernel                     # (kh, kw, cg, f), or its gradient
+    Array bias                       # (f,), or its gradient; or absent
+    Array derived                    # of the kernel, or partial sums: see the kernels
     Py_ssize_t n, h, w, c            # images: count, height, width, channels
     Py_ssize_t kh, kw, cg            # kernel: height, width, channels of a group
     Py_ssize_t oh, ow, f, fg         # output: height, width, filters, filters of a group
@@ -37,17 +42,13 @@ cdef struct Conv:
     Py_ssize_t ph, pw                # extent of the image that the kernel passes over, zeros included
     bint padded                      # that extent reaches beyond the image: work on a padded copy
     Py_ssize_t row                   # elements of a row of the image or of its padded copy
-    Py_ssize_t pad_size              # elements of the padded copy, 0 where there is none
     Py_ssize_t chunks                # of the batch, for the gradient of the parameters
     bint depthwise
     int activation
     double slope
-    const void *x                    # (n, h, w, c)
-    const void *kernel               # (kh, kw, cg, f); for the input gradient transposed: (kh, kw, groups, fg, cg)
-    const void *bias                 # (f,) or NULL
-    void *y                          # (n, oh, ow, f), output or its gradient
-    void *dx                         # (n, h, w, c)
-    void *partials                   # (chunks, kh, kw, cg, f) and then (chunks, f)
+
+cdef enum:
+    ARRAYS = 5
 
 
 cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_shape, const Py_ssize_t *y_shape,
@@ -62,74 +63,93 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     g.pw = (g.ow - 1) * g.sw + (g.kw - 1) * g.dw + 1
     g.padded = g.top > 0 or g.left > 0 or g.ph > g.h or g.pw > g.w
     g.row = (g.pw if g.padded else g.w) * g.c
-    g.pad_size = g.ph * g.row if g.padded else 0
     g.depthwise = g.cg == 1 and g.fg == 1
     require(y_shape[0] == g.n and y_shape[3] == g.f, "y must have the images of x and the filters of the kernel")
     require(g.cg * g.groups == g.c and g.fg * g.groups == g.f, "channels and filters must fit the groups")
     return 0
 
 
-cdef double cost(const Conv *g) noexcept nogil:
-    """Nanoseconds of one pass over the batch, about (see `team`)."""
-    return (<double> g.n) * g.oh * g.ow * g.f * g.kh * g.kw * g.cg / 32 + g.n * g.oh * g.ow
+cdef void bind(Conv *g, const real *x, const real *kernel, const real *bias, const real *y) noexcept nogil:
+    g.x = Array(<char *> x, g.h * g.w * g.c * sizeof(real))
+    g.y = Array(<char *> y, g.oh * g.ow * g.f * sizeof(real))
+    g.kernel = Array(<char *> kernel, 0)
+    g.bias = Array(<char *> bias, 0)
 
 
-cdef const real *image(const Conv *g, Py_ssize_t i, real *pad) noexcept nogil:
-    """Image i, or its padded copy in `pad`."""
-    cdef const real *x = <const real *> g.x + i * g.h * g.w * g.c
+cdef Job a_job(const Conv *g, Place place, Py_ssize_t items, Py_ssize_t parts, Py_ssize_t scratch) noexcept nogil:
+    """Without its kernel; the work is that of a pass over the batch (see `team`)."""
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    job.place, job.arrays, job.items, job.parts, job.scratch = place, ARRAYS, items, parts, scratch
+    job.work = (<double> g.n) * g.oh * g.ow * g.f * g.kh * g.kw * g.cg / 32 + g.n * g.oh * g.ow
+    return job
+
+
+cdef const real *image(const Conv *g, Py_ssize_t i, Py_ssize_t row, Py_ssize_t rows, real *pad) noexcept nogil:
+    """Rows of image i as the kernel passes over them, zeros included; in `pad` where there are zeros."""
+    cdef const real *x = <const real *> (g.x.data + i * g.x.step)
     if not g.padded:
-        return x
-    pad_image(x, g.h, g.w * g.c, pad, g.ph, g.row, g.top, g.left * g.c)
+        return x + row * g.row
+    pad_image(x, g.h, g.w * g.c, pad, rows, g.row, g.top - row, g.left * g.c)
     return pad
 
 
 # ---- forward ----
 
-cdef void forward_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
-    cdef Py_ssize_t i, a, group
+cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
+    """Output rows, counted through all images."""
+    cdef Py_ssize_t row, rows, part = first
     cdef const real *x
-    cdef const real *kernel = <const real *> g.kernel
-    cdef const real *bias = <const real *> g.bias
     cdef real *y
+    while part < last:
+        row = part % g.oh
+        rows = min(g.oh - row, last - part)
+        x = image(g, part // g.oh, row * g.sh, (rows - 1) * g.sh + (g.kh - 1) * g.dh + 1, pad)
+        y = <real *> (g.y.data + part // g.oh * g.y.step) + row * g.ow * g.f
+        if g.depthwise:
+            forward_depthwise(g, rows, x, y)
+        else:
+            forward_tiles(g, rows, x, y)
+        if g.activation != LINEAR:
+            activate(g.activation, <real> g.slope, y, y, rows * g.ow * g.f)
+        part += rows
+
+
+cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) noexcept nogil:
+    cdef Py_ssize_t a, group
+    cdef const real *kernel = <const real *> g.kernel.data
+    cdef const real *bias = <const real *> g.bias.data
     cdef Tile t
-    t.rows, t.a_row, t.c_row = g.oh, g.sh * g.row, g.ow * g.f
+    t.rows, t.a_row, t.c_row = rows, g.sh * g.row, g.ow * g.f
     t.a_i, t.c_i = g.sw * g.c, g.f
     t.a_k, t.b_k = 1, g.f
-    for i in range(first, last):
-        x = image[real](g, i, pad)
-        y = <real *> g.y + i * g.oh * g.ow * g.f
-        if g.depthwise:
-            forward_depthwise(g, x, kernel, bias, y)
-        elif g.groups == 1 and g.dw == 1:
-            t.ka, t.a_a, t.b_a = g.kh, g.dh * g.row, g.kw * g.c * g.f
-            t.kb, t.accumulate = g.kw * g.c, False
-            tiles(&t, g.ow, g.f, x, kernel, bias, y)
-        else:
-            t.ka, t.a_a, t.b_a = g.kw, g.dw * g.c, g.cg * g.f
-            t.kb = g.cg
-            for group in range(g.groups):
-                for a in range(g.kh):
-                    t.accumulate = a > 0
-                    tiles(&t, g.ow, g.fg, x + a * g.dh * g.row + group * g.cg,
-                          kernel + a * g.kw * g.cg * g.f + group * g.fg,
-                          bias + group * g.fg if bias is not NULL and a == 0 else <const real *> NULL, y + group * g.fg)
-        if g.activation != LINEAR:
-            activate(g.activation, <real> g.slope, y, y, g.oh * g.ow * g.f)
+    if g.groups == 1 and g.dw == 1:
+        t.ka, t.a_a, t.b_a = g.kh, g.dh * g.row, g.kw * g.c * g.f
+        t.kb, t.accumulate = g.kw * g.c, False
+        tiles(&t, g.ow, g.f, x, kernel, bias, y)
+        return
+    t.ka, t.a_a, t.b_a = g.kw, g.dw * g.c, g.cg * g.f
+    t.kb = g.cg
+    for group in range(g.groups):
+        for a in range(g.kh):
+            t.accumulate = a > 0
+            tiles(&t, g.ow, g.fg, x + a * g.dh * g.row + group * g.cg, kernel + a * g.kw * g.cg * g.f + group * g.fg,
+                  bias + group * g.fg if bias is not NULL and a == 0 else <const real *> NULL, y + group * g.fg)
 
 
-cdef void forward_depthwise(const Conv *g, const real *x, const real *kernel, const real *bias, real *y) noexcept nogil:
+cdef void forward_depthwise(const Conv *g, Py_ssize_t rows, const real *x, real *y) noexcept nogil:
     """One filter per channel: y[r, q] = bias + sum over taps of x[tap] * kernel[tap], vectors over the channels."""
     cdef Py_ssize_t r, q, a, b
-    for r in range(g.oh):
+    for r in range(rows):
         for q in range(g.ow):
-            if bias is not NULL:
-                memcpy(y, bias, g.f * sizeof(real))
+            if g.bias.data is not NULL:
+                memcpy(y, g.bias.data, g.f * sizeof(real))
             else:
                 memset(y, 0, g.f * sizeof(real))
             for a in range(g.kh):
                 for b in range(g.kw):
                     multiply_add(x + (r * g.sh + a * g.dh) * g.row + (q * g.sw + b * g.dw) * g.c,
-                                 kernel + (a * g.kw + b) * g.f, y, g.f)
+                                 <const real *> g.kernel.data + (a * g.kw + b) * g.f, y, g.f)
             y += g.f
 
 
@@ -141,153 +161,177 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     width, rows of zeros above, columns of zeros to the left, dilation height, width, groups).
     """
     cdef Conv g
-    cdef Py_ssize_t b, blocks
-    cdef real *pads = NULL
+    cdef Job job
     describe(&g, x.shape, kernel.shape, y.shape, geometry)
-    if g.n == 0:
-        return
-    g.x, g.kernel, g.y = &x[0, 0, 0, 0], &kernel[0, 0, 0, 0], &y[0, 0, 0, 0]
-    g.bias = NULL
-    if bias is not None:
-        require(bias.shape[0] == g.f, "bias must have one value for each filter")
-        g.bias = &bias[0]
+    require(bias is None or bias.shape[0] == g.f, "bias must have one value for each filter")
+    bind(&g, &x[0, 0, 0, 0], &kernel[0, 0, 0, 0], &bias[0] if bias is not None else <const real *> NULL,
+         &y[0, 0, 0, 0])
     g.activation, g.slope = activation, slope
-    blocks = team(g.n, cost(&g))
-    try:
-        pads = <real *> take_scratch(blocks * g.pad_size, sizeof(real))
-        for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-            forward_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, pads + b * g.pad_size)
-    finally:
-        free_scratch(pads)
+    job = a_job(&g, IMAGES, g.n, g.oh, g.ph * g.row * sizeof(real) if g.padded else 0)
+    job.kernel = <Kernel> forward_rows[real]
+    submit(&job, &g, sizeof(g))
 
 
 # ---- gradient of the input ----
 
-cdef void input_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
-    """dx[r, q sw + b dw] += sum over kernel rows a and filters of dy[(r - a dh) / sh, q] * kernel[a, b].
+cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
+    """Rows of dx, counted through all images.
+
+        dx[r, q sw + b dw] += sum over kernel rows a and filters of dy[(r - a dh) / sh, q] * kernel[a, b]
 
     The sum over kernel rows is gathered in registers, the kernel columns b are scattered one after the other: no
     zeros are multiplied and dy needs no padding.
     """
-    cdef Py_ssize_t i, r, size = g.h * g.w * g.c
+    cdef Py_ssize_t part, r, size = g.w * g.c, width = max(<Py_ssize_t> 0, min(size, g.row - g.left * g.c))
     cdef real *dx
     cdef real *target
-    cdef const real *dy
-    for i in range(first, last):
-        dx = <real *> g.dx + i * size
-        dy = <const real *> g.y + i * g.oh * g.ow * g.f
+    for part in range(first, last):
+        dx = <real *> (g.x.data + part // g.h * g.x.step) + part % g.h * size
         target = pad if g.padded else dx
-        memset(target, 0, (g.ph * g.row if g.padded else size) * sizeof(real))
-        if g.depthwise:
-            input_gradient_depthwise(g, dy, target)
-        else:
-            for r in range(g.ph):
-                input_gradient_row(g, r, dy, target + r * g.row)
-        if g.padded:
-            crop_image(<const real *> target, g.ph, g.row, dx, g.h, g.w * g.c, g.top, g.left * g.c)
+        r = part % g.h + g.top
+        memset(target, 0, g.row * sizeof(real))
+        if r < g.ph:
+            input_gradient_row(g, r, <const real *> (g.y.data + part // g.h * g.y.step), target)
+        if g.padded:  # the window may reach less far than the image does
+            memcpy(dx, pad + g.left * g.c, width * sizeof(real))
+            memset(dx + width, 0, (size - width) * sizeof(real))
 
 
 cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *dx) noexcept nogil:
     """Row r of one padded image's gradient."""
-    cdef Py_ssize_t a, b, group, first = -1, step = 0, q = 0, taps = g.kw * g.groups * g.fg * g.cg
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka = 0
+    cdef Py_ssize_t a, first = -1, step = 0, q = 0, count = 0
     for a in range(g.kh):  # the kernel rows under which r lies, at equal distances
         if r >= a * g.dh and (r - a * g.dh) % g.sh == 0 and (r - a * g.dh) // g.sh < g.oh:
             if first < 0:
                 first, q = a, (r - a * g.dh) // g.sh
             elif step == 0:
                 step = a - first
-            t.ka += 1
+            count += 1
     if first < 0:
         return
-    t.a_a, t.b_a = -(step * g.dh // g.sh) * g.ow * g.f, step * taps
+    if g.depthwise:
+        input_gradient_depthwise(g, first, step, count, dy + q * g.ow * g.f, dx)
+    else:
+        input_gradient_tiles(g, first, step, count, dy + q * g.ow * g.f, dx)
+
+
+cdef void input_gradient_tiles(const Conv *g, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count, const real *dy,
+                               real *dx) noexcept nogil:
+    """`count` kernel rows from `first` on; dy: the row that lies under the first of them."""
+    cdef Py_ssize_t b, group, taps = g.kw * g.groups * g.fg * g.cg
+    cdef const real *kernel = <const real *> g.derived.data + first * taps
+    cdef Tile t
+    t.rows, t.a_row, t.c_row = 1, 0, 0
+    t.ka, t.a_a, t.b_a = count, -(step * g.dh // g.sh) * g.ow * g.f, step * taps
     t.kb, t.a_k, t.b_k = g.fg, 1, g.cg
     t.a_i, t.c_i, t.accumulate = g.f, g.sw * g.c, True
     for b in range(g.kw):
         for group in range(g.groups):
-            tiles(&t, g.ow, g.cg, dy + q * g.ow * g.f + group * g.fg,
-                  <const real *> g.kernel + first * taps + (b * g.groups + group) * g.fg * g.cg, <const real *> NULL,
-                  dx + b * g.dw * g.c + group * g.cg)
+            tiles(&t, g.ow, g.cg, dy + group * g.fg, kernel + (b * g.groups + group) * g.fg * g.cg,
+                  <const real *> NULL, dx + b * g.dw * g.c + group * g.cg)
 
 
-cdef void input_gradient_depthwise(const Conv *g, const real *dy, real *dx) noexcept nogil:
-    cdef Py_ssize_t r, q, a, b
-    for r in range(g.oh):
+cdef void input_gradient_depthwise(const Conv *g, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
+                                   const real *dy, real *dx) noexcept nogil:
+    cdef Py_ssize_t k, q, b
+    for k in range(count):
         for q in range(g.ow):
-            for a in range(g.kh):
-                for b in range(g.kw):
-                    multiply_add(dy, <const real *> g.kernel + (a * g.kw + b) * g.f,
-                                 dx + (r * g.sh + a * g.dh) * g.row + (q * g.sw + b * g.dw) * g.c, g.f)
-            dy += g.f
+            for b in range(g.kw):
+                multiply_add(dy + (q - k * (step * g.dh // g.sh) * g.ow) * g.f,
+                             <const real *> g.kernel.data + ((first + k * step) * g.kw + b) * g.f,
+                             dx + (q * g.sw + b * g.dw) * g.c, g.f)
 
 
-cdef void transpose_kernel(const Conv *g, const real *kernel, real *transposed) noexcept nogil:
-    """(kh, kw, cg, f) to (kh, kw, groups, fg, cg), so that the channels are the contiguous axis."""
-    cdef Py_ssize_t _tap, group, o, c
-    for _tap in range(g.kh * g.kw):
+cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    """(kh, kw, cg, f) to (kh, kw, groups, fg, cg), so that the channels are the contiguous axis; items are taps.
+
+    `derived` holds the result and behind it the kernel that it was made from: nothing is done for a tap that is still
+    the same.
+    """
+    cdef Py_ssize_t tap, group, o, c, size = g.cg * g.f
+    cdef const real *kernel
+    cdef real *transposed
+    cdef real *source
+    for tap in range(first, last):
+        kernel = <const real *> g.kernel.data + tap * size
+        transposed = <real *> g.derived.data + tap * size
+        source = transposed + g.kh * g.kw * size
+        if memcmp(source, kernel, size * sizeof(real)) == 0:
+            continue
+        memcpy(source, kernel, size * sizeof(real))
         for group in range(g.groups):
             for o in range(g.fg):
                 for c in range(g.cg):
                     transposed[c] = kernel[c * g.f + group * g.fg + o]
                 transposed += g.cg
-        kernel += g.cg * g.f
 
 
 def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1] kernel not None,
                    real[:, :, :, ::1] dx not None, geometry):
     """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; `geometry` as in forward."""
     cdef Conv g
-    cdef Py_ssize_t b, blocks, size
-    cdef real *memory
-    cdef real *pads
+    cdef Job job
+    cdef char *memory
     describe(&g, dx.shape, kernel.shape, dy.shape, geometry)
-    if g.n == 0:
-        return
-    g.y, g.dx = <void *> &dy[0, 0, 0, 0], &dx[0, 0, 0, 0]
-    blocks, size = team(g.n, cost(&g)), kernel.size
-    memory = <real *> take_scratch(size + blocks * g.pad_size, sizeof(real))
-    pads = memory + size
+    bind(&g, &dx[0, 0, 0, 0], &kernel[0, 0, 0, 0], <const real *> NULL, &dy[0, 0, 0, 0])
+    memory = borrow(2 * kernel.size * sizeof(real), True)
     try:
-        transpose_kernel(&g, &kernel[0, 0, 0, 0], memory)
-        g.kernel = memory
-        for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-            input_gradient_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, pads + b * g.pad_size)
+        g.derived = Array(memory, 0)
+        if not g.depthwise:
+            prepare(&g, <Kernel> transpose_taps[real], g.kh * g.kw)
+        job = a_job(&g, IMAGES, g.n, g.h, g.row * sizeof(real) if g.padded else 0)
+        job.kernel = <Kernel> input_gradient_rows[real]
+        submit(&job, &g, sizeof(g))
     finally:
-        free_scratch(memory)
+        give_back(memory)
+
+
+cdef int prepare(const Conv *g, Kernel kernel, Py_ssize_t items) except -1:
+    """What is derived from the kernel alone."""
+    cdef Conv alone = g[0]
+    cdef Job job = a_job(g, BEFORE, items, 1, 0)
+    alone.x, alone.y = Array(NULL, 0), Array(NULL, 0)
+    job.kernel, job.work = kernel, <double> g.kh * g.kw * g.cg * g.f
+    return submit(&job, &alone, sizeof(alone))
 
 
 # ---- gradient of the parameters ----
 
-cdef void parameter_gradient_chunk(const Conv *g, Py_ssize_t chunk, real *pad) noexcept nogil:
-    """Kernel and bias gradients summed over the images of one chunk, into its place in `partials`."""
-    cdef Py_ssize_t i, a, group, size = g.kh * g.kw * g.cg * g.f
-    cdef real *kernel = <real *> g.partials + chunk * size
-    cdef real *bias = <real *> g.partials + g.chunks * size + chunk * g.f
+cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
+    """Kernel and bias gradients summed over a chunk of images, into its place in `derived`: (chunks, kernel + f)."""
+    cdef Py_ssize_t i, chunk, size = g.kh * g.kw * g.cg * g.f
     cdef const real *x
     cdef const real *dy
+    cdef real *partial
+    for i in range(first, last):
+        chunk = chunk_of(i, g.chunks, g.n)
+        partial = <real *> g.derived.data + chunk * (size + g.f)
+        if i == chunk_start(chunk, g.chunks, g.n):
+            memset(partial, 0, (size + g.f) * sizeof(real))
+        x = image(g, i, 0, g.ph, pad)
+        dy = <const real *> (g.y.data + i * g.y.step)
+        column_sums(dy, partial + size, g.oh * g.ow, g.f)
+        if g.depthwise:
+            kernel_gradient_depthwise(g, x, dy, partial)
+        else:
+            kernel_gradient_tiles(g, x, dy, partial)
+
+
+cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, real *kernel) noexcept nogil:
+    cdef Py_ssize_t a, group
     cdef Tile t
-    memset(kernel, 0, size * sizeof(real))
-    memset(bias, 0, g.f * sizeof(real))
     t.ka, t.a_a, t.b_a = g.oh, g.sh * g.row, g.ow * g.f
     t.kb, t.a_k, t.b_k = g.ow, g.sw * g.c, g.f
     t.a_i, t.c_i, t.accumulate = 1, g.f, True
-    for i in range(g.n * chunk // g.chunks, g.n * (chunk + 1) // g.chunks):
-        x = image[real](g, i, pad)
-        dy = <const real *> g.y + i * g.oh * g.ow * g.f
-        column_sums(dy, bias, g.oh * g.ow, g.f)
-        if g.depthwise:
-            kernel_gradient_depthwise(g, x, dy, kernel)
-        elif g.groups == 1 and g.dw == 1:
-            t.rows, t.a_row, t.c_row = g.kh, g.dh * g.row, g.kw * g.c * g.f
-            tiles(&t, g.kw * g.c, g.f, x, dy, <const real *> NULL, kernel)
-        else:
-            t.rows, t.a_row, t.c_row = g.kw, g.dw * g.c, g.cg * g.f
-            for group in range(g.groups):
-                for a in range(g.kh):
-                    tiles(&t, g.cg, g.fg, x + a * g.dh * g.row + group * g.cg, dy + group * g.fg, <const real *> NULL,
-                          kernel + a * g.kw * g.cg * g.f + group * g.fg)
+    if g.groups == 1 and g.dw == 1:
+        t.rows, t.a_row, t.c_row = g.kh, g.dh * g.row, g.kw * g.c * g.f
+        tiles(&t, g.kw * g.c, g.f, x, dy, <const real *> NULL, kernel)
+        return
+    t.rows, t.a_row, t.c_row = g.kw, g.dw * g.c, g.cg * g.f
+    for group in range(g.groups):
+        for a in range(g.kh):
+            tiles(&t, g.cg, g.fg, x + a * g.dh * g.row + group * g.cg, dy + group * g.fg, <const real *> NULL,
+                  kernel + a * g.kw * g.cg * g.f + group * g.fg)
 
 
 cdef void kernel_gradient_depthwise(const Conv *g, const real *x, const real *dy, real *kernel) noexcept nogil:
@@ -301,38 +345,53 @@ cdef void kernel_gradient_depthwise(const Conv *g, const real *x, const real *dy
             dy += g.f
 
 
+cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    """The gradients of kernel and bias, which follow each other in a partial sum; items are slices of them."""
+    cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f, low = first * SLICE, high = min(size + g.f, last * SLICE)
+    if low < size:
+        add_range(g, low, min(high, size), <real *> g.kernel.data + low)
+    if high > size and g.bias.data is not NULL:
+        low = max(low, size)
+        add_range(g, low, high, <real *> g.bias.data + low - size)
+
+
+cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result) noexcept nogil:
+    cdef Py_ssize_t chunk, size = g.kh * g.kw * g.cg * g.f + g.f
+    memset(result, 0, (high - low) * sizeof(real))
+    for chunk in range(g.chunks):
+        if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
+            add_to(<const real *> g.derived.data + chunk * size + low, result, high - low)
+
+
 def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
                     real[:, :, :, ::1] dkernel not None, real[::1] dbias, geometry):
     """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None); dy: the gradient before the activation."""
     cdef Conv g
-    cdef Py_ssize_t b, chunk, blocks, size = dkernel.size
-    cdef real *memory
-    cdef real *pads
+    cdef Job job
+    cdef Py_ssize_t size
+    cdef char *memory
     describe(&g, x.shape, dkernel.shape, dy.shape, geometry)
-    memset(&dkernel[0, 0, 0, 0], 0, size * sizeof(real))
-    if dbias is not None:
-        require(dbias.shape[0] == g.f, "dbias must have one value for each filter")
-        memset(&dbias[0], 0, g.f * sizeof(real))
-    if g.n == 0:
-        return
-    g.x, g.y = &x[0, 0, 0, 0], <void *> &dy[0, 0, 0, 0]
-    g.chunks = max(1, min(MOST_CHUNKS, g.n, MOST_CHUNK_BYTES // (size * <Py_ssize_t> sizeof(real))))
-    blocks = team(g.chunks, cost(&g))
-    memory = <real *> take_scratch(g.chunks * (size + g.f) + blocks * g.pad_size, sizeof(real))
-    pads = memory + g.chunks * (size + g.f)
-    g.partials = memory
+    require(dbias is None or dbias.shape[0] == g.f, "dbias must have one value for each filter")
+    bind(&g, &x[0, 0, 0, 0], &dkernel[0, 0, 0, 0], &dbias[0] if dbias is not None else <real *> NULL,
+         &dy[0, 0, 0, 0])
+    size = dkernel.size + g.f
+    g.chunks = chunks_for(size * sizeof(real))
+    memory = borrow(g.chunks * size * sizeof(real), False)
     try:
-        for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-            run_chunks[real](&g, g.chunks * b // blocks, g.chunks * (b + 1) // blocks, pads + b * g.pad_size)
-        for chunk in range(g.chunks):
-            add_to(memory + chunk * size, &dkernel[0, 0, 0, 0], size)
-            if dbias is not None:
-                add_to(memory + g.chunks * size + chunk * g.f, &dbias[0], g.f)
+        g.derived = Array(memory, 0)
+        job = a_job(&g, CHUNKS, g.n, 1, g.ph * g.row * sizeof(real) if g.padded else 0)
+        job.kernel, job.chunks = <Kernel> parameter_gradient_images[real], g.chunks
+        submit(&job, &g, sizeof(g))
+        add_up(&g, <Kernel> add_chunks[real])
     finally:
-        free_scratch(memory)
+        give_back(memory)
 
 
-cdef void run_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
-    cdef Py_ssize_t chunk
-    for chunk in range(first, last):
-        parameter_gradient_chunk(g, chunk, pad)
+cdef int add_up(const Conv *g, Kernel kernel) except -1:
+    """The partial sums of all chunks."""
+    cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f + g.f
+    cdef Conv alone = g[0]
+    cdef Job job = a_job(g, AFTER, (size + SLICE - 1) // SLICE, 1, 0)
+    alone.x, alone.y = Array(NULL, 0), Array(NULL, 0)
+    job.kernel, job.work = kernel, <double> g.chunks * size / 4
+    return submit(&job, &alone, sizeof(alone))

@@ -10,6 +10,8 @@ def forward(
     w: NDArray[_Real],
     bias: NDArray[_Real] | None,
     y: NDArray[_Real],
+    activation: int = ...,
+    slope: float = ...,
 ) -> None: ...
 def backward(
     x: NDArray[_Real],

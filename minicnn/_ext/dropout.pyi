@@ -5,27 +5,20 @@ from numpy.typing import NDArray
 
 _Real = TypeVar("_Real", np.float32, np.float64)
 
-def words(n: int) -> int: ...
+def words(size: int) -> int: ...
 def forward(
     x: NDArray[_Real],
     keep: NDArray[np.uint32],
     y: NDArray[_Real],
-    scale: float,
-    threshold: int,
-    seed: int,
-    step: int,
-    stream: int,
+    draw: NDArray[np.uint64],
+    scale: NDArray[np.float64],
 ) -> None: ...
 def backward(
     dy: NDArray[_Real],
     keep: NDArray[np.uint32],
     dx: NDArray[_Real],
-    scale: float,
+    draw: NDArray[np.uint64],
+    scale: NDArray[np.float64],
 ) -> None: ...
-def draw(
-    keep: NDArray[np.uint32],
-    threshold: int,
-    seed: int,
-    step: int,
-    stream: int,
-) -> None: ...
+def mask(keep: NDArray[np.uint32], draw: NDArray[np.uint64]) -> None: ...
+def scale(x: NDArray[_Real], factor: float, y: NDArray[_Real]) -> None: ...

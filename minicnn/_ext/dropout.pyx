@@ -4,69 +4,144 @@
 Design: one kernel serves forward (x -> y, drawing the mask) and backward (dy -> dx, with the mask that forward drew),
 so a backward that forgets the mask or the scale cannot be written.  The mask takes one bit an element.  It is drawn in
 groups of 128 from the counter-based generator (philox.h): a bit depends on seed, stream, step and the element's index
-alone.  Items are blocks of 4,096 elements, whose mask is still in the first-level cache when it is applied.
+in the batch alone.  Samples are the items, in parts of at most 4,096 elements, whose mask is still in the first-level
+cache when it is applied; a group at the border of two parts is drawn for both.
 """
 from cython.parallel cimport prange
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
-from minicnn._ext.runtime cimport chosen_leaves, keep_bits, mask_scale, real, require, team, use_leaves
+from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, recorded, submit
+from minicnn._ext.runtime cimport affine, chosen_leaves, keep_bits, mask_scale, real, require, team, use_leaves
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    GROUP = 128   # mask bits that are drawn together (philox.h)
-    BLOCK = 4096  # elements of an item, a multiple of GROUP
+    GROUP = 128        # mask bits that are drawn together (philox.h)
+    PART = 4096        # elements of a part, at most
+    NONE_KEPT = 65536  # the threshold of rate 1: above every number of 16 bits
 
 
-cdef struct Mask:
-    uint32_t threshold   # an element is kept if its 16 random bits are >= threshold
-    uint64_t seed
-    uint32_t step, stream
+cdef struct Dropout:
+    Array x            # (n, size): input, or in backward the gradient of the output
+    Array y            # (n, size)
+    Array keep         # (n, parts * words): the mask, bit by bit
+    Array draw         # threshold, seed, step, stream: read when the kernel runs
+    Array scale        # one number
+    Py_ssize_t size    # of a sample
+    Py_ssize_t parts   # of a sample
+    bint drawing       # forward
+    double factor      # of scale_samples
 
 
-cdef void mask_and_scale(const real *x, uint32_t *keep, real *y, Py_ssize_t n, double scale, const Mask *draw,
-                         Py_ssize_t item) noexcept nogil:
-    """One item of n elements in all; draws its mask first unless `draw` is NULL."""
-    cdef Py_ssize_t start = item * BLOCK, size = min(<Py_ssize_t> BLOCK, n - item * BLOCK)
-    if draw is not NULL:
-        keep_bits(keep + start // 32, start // GROUP, (size + GROUP - 1) // GROUP, draw.threshold, draw.seed, draw.step,
-                  draw.stream)
-    mask_scale(x + start, keep + start // 32, <real> scale, y + start, size)
+cdef Py_ssize_t part_words(Py_ssize_t size) noexcept nogil:
+    """Words of the mask of one part: the groups that `size` elements may touch, wherever they begin."""
+    return ((min(size, <Py_ssize_t> PART) + GROUP - 2) // GROUP + 1) * (GROUP // 32)
 
 
-def words(Py_ssize_t n):
-    """The length of the mask of n elements, in words of 32 bits: whole groups."""
-    return (n + GROUP - 1) // GROUP * (GROUP // 32)
+cdef Py_ssize_t part_count(Py_ssize_t size) noexcept nogil:
+    return (size + PART - 1) // PART
 
 
-def forward(const real[::1] x not None, uint32_t[::1] keep not None, real[::1] y not None, double scale,
-            uint32_t threshold, uint64_t seed, uint32_t step, uint32_t stream):
-    """Draws the mask into ``keep`` (words(N) words; element i is bit i % 32 of word i // 32) and applies it:
+cdef void mask_and_scale(const Dropout *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t part, sample, start, size, element
+    cdef const uint64_t *draw = <const uint64_t *> g.draw.data
+    cdef uint32_t threshold = <uint32_t> draw[0]
+    cdef real scale = <real> (<const double *> g.scale.data)[0]
+    cdef const real *x
+    cdef real *y
+    cdef uint32_t *keep
+    for part in range(first, last):
+        sample, start = part // g.parts, part % g.parts * PART
+        size = min(<Py_ssize_t> PART, g.size - start)
+        x = <const real *> (g.x.data + sample * g.x.step) + start
+        y = <real *> (g.y.data + sample * g.y.step) + start
+        keep = <uint32_t *> (g.keep.data + sample * g.keep.step) + part % g.parts * part_words(g.size)
+        element = sample * g.size + start
+        if threshold == 0:
+            memcpy(y, x, size * sizeof(real))
+        elif threshold == NONE_KEPT:
+            memset(y, 0, size * sizeof(real))
+        else:
+            if g.drawing:
+                keep_bits(keep, element // GROUP, (element + size - 1) // GROUP - element // GROUP + 1, threshold,
+                          draw[1], <uint32_t> draw[2], <uint32_t> draw[3])
+            mask_scale(x, keep, element % GROUP, scale, y, size)
 
-    y = x * scale where the mask keeps, else 0.
 
-    An element is dropped with probability threshold / 65536.
+cdef int run(const real[:, ::1] x, uint32_t[:, ::1] keep, real[:, ::1] y, const uint64_t[::1] draw,
+             const double[::1] scale, bint drawing) except -1:
+    cdef Py_ssize_t n = x.shape[0], size = x.shape[1], b
+    cdef Dropout g
+    cdef Job job
+    cdef int threads
+    require(y.shape[0] == n and y.shape[1] == size, "the output must have the shape (N, D) of the input")
+    require(keep.shape[0] == n and keep.shape[1] == words(size), "keep must be (N, words(D))")
+    require(draw.shape[0] == 4 and scale.shape[0] == 1, "draw must have 4 numbers and scale 1")
+    if n * size == 0:
+        return 0
+    g.x, g.y = Array(<char *> &x[0, 0], size * sizeof(real)), Array(<char *> &y[0, 0], size * sizeof(real))
+    g.keep = Array(<char *> &keep[0, 0], keep.shape[1] * sizeof(uint32_t))
+    g.draw, g.scale = Array(<char *> &draw[0], 0), Array(<char *> &scale[0], 0)
+    g.size, g.parts, g.drawing = size, part_count(size), drawing
+    job = Job(<Kernel> mask_and_scale[real], IMAGES, 5, n, g.parts, 0, 0, n * size / (2.0 if drawing else 4.0))
+    if not recorded(&job, &g, sizeof(g)):
+        threads = team(n * g.parts, job.work)
+        for b in prange(threads, nogil=True, num_threads=threads, schedule="static"):
+            mask_and_scale[real](&g, n * g.parts * b // threads, n * g.parts * (b + 1) // threads, NULL)
+    return 0
+
+
+def words(Py_ssize_t size):
+    """Words of 32 bits that the mask of one sample takes, of ``size`` elements."""
+    return part_count(size) * part_words(size)
+
+
+def forward(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[:, ::1] y not None,
+            const uint64_t[::1] draw not None, const double[::1] scale not None):
+    """Draws the mask into ``keep`` (N, words(D)) and applies it to x (N, D): y = x * scale where it keeps, else 0.
+
+    ``draw``: threshold, seed, step, stream.  An element is dropped with probability threshold / 65536; with 0 nothing
+    is drawn and y = x, with 65536 y = 0.
     """
-    cdef Mask draw = Mask(threshold, seed, step, stream)
-    cdef Py_ssize_t n = x.shape[0], items = (n + BLOCK - 1) // BLOCK, item
-    require(y.shape[0] == n and keep.shape[0] == words(n), "y must have the length of x, and keep words(N)")
-    cdef int threads = team(items, n / 2.0)
-    for item in prange(items, nogil=True, num_threads=threads, schedule="static"):
-        mask_and_scale(&x[0], &keep[0], &y[0], n, scale, &draw, item)
+    run[real](x, keep, y, draw, scale, True)
 
 
-def backward(const real[::1] dy not None, uint32_t[::1] keep not None, real[::1] dx not None, double scale):
+def backward(const real[:, ::1] dy not None, uint32_t[:, ::1] keep not None, real[:, ::1] dx not None,
+             const uint64_t[::1] draw not None, const double[::1] scale not None):
     """dx = dy * scale where ``keep`` keeps, else 0: the loop of forward, with the mask that forward drew."""
-    cdef Py_ssize_t n = dy.shape[0], items = (n + BLOCK - 1) // BLOCK, item
-    require(dx.shape[0] == n and keep.shape[0] == words(n), "dx must have the length of dy, and keep words(N)")
-    cdef int threads = team(items, n / 4.0)
-    for item in prange(items, nogil=True, num_threads=threads, schedule="static"):
-        mask_and_scale(&dy[0], &keep[0], &dx[0], n, scale, NULL, item)
+    run[real](dy, keep, dx, draw, scale, False)
 
 
-def draw(uint32_t[::1] keep not None, uint32_t threshold, uint64_t seed, uint32_t step, uint32_t stream):
-    """Draws the mask alone, again as forward drew it."""
+def scale(const real[:, ::1] x not None, double factor, real[:, ::1] y not None):
+    """y = factor * x for x (N, D), 0 where the factor is: what evaluation does in the classical mode."""
+    cdef Dropout g
+    cdef Job job
+    require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape (N, D) of x")
+    if x.shape[0] * x.shape[1] == 0:
+        return
+    memset(&g, 0, sizeof(g))
+    g.x, g.y = Array(<char *> &x[0, 0], x.shape[1] * sizeof(real)), Array(<char *> &y[0, 0], x.shape[1] * sizeof(real))
+    g.size, g.factor = x.shape[1], factor
+    job = Job(<Kernel> scale_samples[real], IMAGES, 2, x.shape[0], 1, 0, 0, x.shape[0] * x.shape[1] / 4.0)
+    submit(&job, &g, sizeof(g))
+
+
+cdef void scale_samples(const Dropout *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        if g.factor == 0:  # 0 * inf would be NaN
+            memset(g.y.data + i * g.y.step, 0, g.size * sizeof(real))
+        else:
+            affine(<const real *> (g.x.data + i * g.x.step), <real> g.factor, <real> 0,
+                   <real *> (g.y.data + i * g.y.step), g.size)
+
+
+def mask(uint32_t[::1] keep not None, const uint64_t[::1] draw not None):
+    """Draws the mask of len(keep) * 32 elements (whole groups), as forward does: element i is bit i % 32 of word i // 32.
+    """
     cdef Py_ssize_t groups = keep.shape[0] * 32 // GROUP
+    require(draw.shape[0] == 4, "draw must have 4 numbers")
     if groups:
         with nogil:
-            keep_bits(&keep[0], 0, groups, threshold, seed, step, stream)
+            keep_bits(&keep[0], 0, groups, <uint32_t> draw[0], draw[1], <uint32_t> draw[2], <uint32_t> draw[3])

@@ -28,12 +28,21 @@ typedef struct {
 /* Numbers shared with layers/activation.py through _ext/activation.pyx. */
 enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
 
+/* How many columns are taken as one row where rows have only n of them: those of 2^k rows, 256 or more but less than
+ * WIDEST.  From 256 on, n itself. */
+enum { WIDEST = 512 };
+static inline idx wide(idx n)
+{
+    while (n > 0 && n < WIDEST / 2) n *= 2;
+    return n;
+}
+
 #define LEAVES_OF(REAL)                                                                                               \
     void (*tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C);              \
     void (*multiply_add)(const REAL *x, const REAL *w, REAL *y, idx n);                                               \
     void (*add)(const REAL *x, REAL *y, idx n);                                                                       \
     void (*affine)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                    \
-    void (*mask_scale)(const REAL *x, const uint32_t *keep, REAL scale, REAL *y, idx n);                              \
+    void (*mask_scale)(const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n);                  \
     void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
     void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
     void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
@@ -43,10 +52,11 @@ enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
     void (*add_scaled)(const REAL *x, REAL a, REAL *y, idx n);                                                        \
     void (*column_sums)(const REAL *x, REAL *sums, idx rows, idx n);                                                  \
     void (*column_moments)(const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n);             \
-    void (*column_products)(const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, idx rows, idx n);            \
-    void (*normalize)(const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx rows, idx n);       \
+    void (*column_products)(const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, REAL *products, idx rows,    \
+                            idx n);                                                                                   \
+    void (*normalize)(const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx count, idx n);      \
     void (*normalize_grad)(const REAL *x, const REAL *dy, const REAL *mean, const REAL *a, const REAL *b,             \
-                           const REAL *c, REAL *dx, idx rows, idx n);                                                 \
+                           const REAL *c, REAL *dx, idx count, idx n);                                                \
     double (*sum_squares)(const REAL *x, idx n);                                                                      \
     void (*sgd)(REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,           \
                 REAL clip);                                                                                           \
@@ -77,7 +87,7 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 #define multiply_add(x, w, y, n) FOR(y, multiply_add)(x, w, y, n)
 #define add_to(x, y, n) FOR(y, add)(x, y, n)
 #define affine(x, a, b, y, n) FOR(y, affine)(x, a, b, y, n)
-#define mask_scale(x, keep, scale, y, n) FOR(y, mask_scale)(x, keep, scale, y, n)
+#define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
     LEAVES->keep_bits(keep, first, count, threshold, key, step, stream)
 #define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
@@ -90,9 +100,10 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 #define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
 #define column_moments(x, shift, sums, squares, rows, n)                                                              \
     FOR(sums, column_moments)(x, shift, sums, squares, rows, n)
-#define column_products(x, dy, mean, sums, rows, n) FOR(sums, column_products)(x, dy, mean, sums, rows, n)
-#define normalize(x, mean, a, b, y, rows, n) FOR(y, normalize)(x, mean, a, b, y, rows, n)
-#define normalize_grad(x, dy, mean, a, b, c, dx, rows, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, rows, n)
+#define column_products(x, dy, mean, sums, products, rows, n)                                                         \
+    FOR(sums, column_products)(x, dy, mean, sums, products, rows, n)
+#define normalize(x, mean, a, b, y, count, n) FOR(y, normalize)(x, mean, a, b, y, count, n)
+#define normalize_grad(x, dy, mean, a, b, c, dx, count, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, count, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
 #define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
     FOR(w, sgd)(w, v, g, n, rate, momentum, nesterov, decay, clip)

@@ -1,18 +1,19 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of BatchNormalization over x (R, C): R values of each of C channels.
+"""Kernels of BatchNormalization over x (N, rows of a sample, C): R = N rows values of each of C channels.
 
-Design: sums run down the columns in blocks of rows that fit the second-level cache, the block's size a function of C
-alone; the blocks' means and squares are merged in order, in double (Chan, Golub and LeVeque, "Updating formulae and a
-pairwise algorithm for computing sample variances", 1979), so that neither threads nor a large mean cost accuracy.
-Items are these blocks.  The last argument of a kernel is its scratch memory; none is needed here, but it tells float
-from double.
+Design: three jobs each way.  Sums run down the columns in blocks of the batch's R rows, a block's size a function of C
+alone.  The blocks' means and squares are merged in order, in double (Chan, Golub and LeVeque, "Updating formulae and a
+pairwise algorithm for computing sample variances", 1979), so that neither threads nor a large mean cost accuracy.  Then
+images are normalised, each channel with factors that the merging job has written.
+
+The factors of a channel stand in "lists" of `width` values (`wide` in leaves.h): those of all channels, over and over.
 """
-from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from minicnn._ext.runtime cimport (chosen_leaves, column_moments, column_products, column_sums, free_scratch, normalize,
-                                   normalize_grad, real, require, take_scratch, team, use_leaves)
+from minicnn._ext.plan cimport BEFORE, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow, give_back, submit
+from minicnn._ext.runtime cimport (chosen_leaves, column_moments, column_products, normalize, normalize_grad, real,
+                                   require, use_leaves, wide)
 
 use_leaves(chosen_leaves())
 
@@ -20,179 +21,297 @@ cdef enum:
     BLOCK = 16384  # elements of a block of rows, about
 
 
-cdef struct Norm:
-    Py_ssize_t rows, c, block, blocks  # rows of x, channels, rows of a block, number of blocks
-    const void *x                      # (rows, c)
-    const void *dy                     # (rows, c)
-    void *y                            # (rows, c): output, or dx
-    void *first                        # (blocks, c): sums of d (block_statistics); sums of dy
-    void *second                       # (blocks, c): sums of d^2; sums of (x - mean) dy
-    void *mean                         # (c,): of the whole batch, and three factors of each channel (see the leaves)
-    void *a
-    void *b
-    void *d
+cdef struct Shape:
+    Py_ssize_t n, rows, c      # samples, rows of one, channels
+    Py_ssize_t block, blocks   # rows of a block, number of blocks
+    Py_ssize_t width           # of a list of factors
 
 
-cdef void describe(Norm *g, Py_ssize_t rows, Py_ssize_t c) noexcept nogil:
-    memset(g, 0, sizeof(Norm))
-    g.rows, g.c = rows, c
-    g.block = max(<Py_ssize_t> 1, BLOCK // max(c, <Py_ssize_t> 1))
-    g.blocks = (rows + g.block - 1) // g.block
+cdef struct Sums:
+    Array x
+    Array dy             # backward
+    Array mean           # (c,), backward
+    Array partials       # (2, blocks, c) double: mean and sum of squares around it; sums of dy and of (x - mean) dy
+    Shape shape
 
 
-cdef void block_statistics(const Norm *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+cdef struct Merge:
+    Array partials       # as in Sums
+    Array factors        # lists: mean, a, b; backward mean, a, b, d (as in `normalize`, `normalize_grad`)
+    Array gamma          # all others: (c,)
+    Array beta           # forward
+    Array mean
+    Array inverse_std    # in eval mode absent
+    Array first          # moving mean; backward dgamma
+    Array second         # moving variance; backward dbeta
+    Shape shape
+    double epsilon, momentum
+
+
+cdef struct Apply:
+    Array x
+    Array dy             # backward
+    Array factors
+    Array y              # output, or dx
+    Shape shape
+
+
+cdef Shape shape_of(const Py_ssize_t *x_shape) noexcept:
+    cdef Shape s
+    s.n, s.rows, s.c = x_shape[0], x_shape[1], x_shape[2]
+    s.block = max(<Py_ssize_t> 1, BLOCK // s.c)
+    s.blocks = (s.n * s.rows + s.block - 1) // s.block
+    s.width = wide(s.c)
+    return s
+
+
+cdef Py_ssize_t block_rows(const Shape *s, Py_ssize_t i) noexcept nogil:
+    return min(s.block, s.n * s.rows - i * s.block)
+
+
+cdef void block_moments(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     """Sums of d and d^2 with d = x - the block's first row: that keeps them small where the mean is large."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, j, c = g.shape.c, rows
     cdef const real *x
-    cdef real *sums
-    cdef real *squares
+    cdef double *means = <double *> g.partials.data
+    cdef double *squares = means + g.shape.blocks * c
     for i in range(first, last):
-        x = <const real *> g.x + i * g.block * g.c
-        sums = <real *> g.first + i * g.c
-        squares = <real *> g.second + i * g.c
-        memset(sums, 0, g.c * sizeof(real))
-        memset(squares, 0, g.c * sizeof(real))
-        column_moments(x, x, sums, squares, min(g.block, g.rows - i * g.block), g.c)
+        x = <const real *> g.x.data + i * g.shape.block * c
+        rows = block_rows(&g.shape, i)
+        column_moments(x, x, scratch, scratch + c, rows, c)
+        for j in range(c):
+            means[i * c + j] = x[j] + <double> scratch[j] / rows
+            squares[i * c + j] = scratch[c + j] - <double> scratch[j] * scratch[j] / rows
 
 
-cdef void block_normalize(const Norm *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i, start
+cdef void block_products(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, j, c = g.shape.c
+    cdef double *sums = <double *> g.partials.data
+    cdef double *products = sums + g.shape.blocks * c
     for i in range(first, last):
-        start = i * g.block * g.c
-        normalize(<const real *> g.x + start, <const real *> g.mean, <const real *> g.a, <const real *> g.b,
-                  <real *> g.y + start, min(g.block, g.rows - i * g.block), g.c)
+        column_products(<const real *> g.x.data + i * g.shape.block * c,
+                        <const real *> g.dy.data + i * g.shape.block * c, <const real *> g.mean.data, scratch,
+                        scratch + c, block_rows(&g.shape, i), c)
+        for j in range(c):
+            sums[i * c + j] = scratch[j]
+            products[i * c + j] = scratch[c + j]
 
 
-cdef void block_products(const Norm *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i, rows, start
-    cdef real *sums
-    cdef real *products
+cdef void repeat(real *factors, const Shape *s, int lists) noexcept nogil:
+    """Of each list the first C values are there; now all."""
+    cdef Py_ssize_t k, j
+    for k in range(lists):
+        for j in range(s.c, s.width):
+            factors[k * s.width + j] = factors[k * s.width + j - s.c]
+
+
+cdef void merge_statistics(const Merge *g, Py_ssize_t first, Py_ssize_t last, double *center) noexcept nogil:
+    """Chan's update, block by block: mean and sum of squares of all rows, in scratch memory for 2 C."""
+    cdef Py_ssize_t i, j, c = g.shape.c
+    cdef double count = 0, size, share, delta
+    cdef double *squares = center + c
+    cdef const double *block_means = <const double *> g.partials.data
+    cdef const double *block_squares = block_means + g.shape.blocks * c
+    memset(center, 0, 2 * c * sizeof(double))
+    for i in range(g.shape.blocks):
+        size = block_rows(&g.shape, i)
+        share = size / (count + size)
+        for j in range(c):
+            delta = block_means[i * c + j] - center[j]
+            squares[j] += block_squares[i * c + j] + delta * delta * (count * share)
+            center[j] += delta * share
+        count += size
+
+
+cdef void forward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    """From the statistics of the batch: what backward needs, the moving statistics, the factors."""
+    cdef Py_ssize_t j, width = g.shape.width
+    cdef double *center = <double *> scratch
+    cdef double variance
+    cdef real *factors = <real *> g.factors.data
+    cdef real *mean = <real *> g.mean.data
+    cdef real *inverse_std = <real *> g.inverse_std.data
+    cdef real *moving_mean = <real *> g.first.data
+    cdef real *moving_variance = <real *> g.second.data
+    merge_statistics(g, first, last, center)
+    for j in range(g.shape.c):
+        variance = center[g.shape.c + j] / (g.shape.n * g.shape.rows)
+        mean[j] = <real> center[j]
+        inverse_std[j] = <real> (1 / sqrt(variance + g.epsilon))
+        moving_mean[j] = <real> (g.momentum * moving_mean[j] + (1 - g.momentum) * center[j])
+        moving_variance[j] = <real> (g.momentum * moving_variance[j] + (1 - g.momentum) * variance)
+        factors[j] = mean[j]
+        factors[width + j] = (<const real *> g.gamma.data)[j] * inverse_std[j]
+        factors[2 * width + j] = (<const real *> g.beta.data)[j]
+    repeat(factors, &g.shape, 3)
+
+
+cdef void eval_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t j, width = g.shape.width
+    cdef real *factors = <real *> g.factors.data
+    for j in range(g.shape.c):
+        factors[j] = (<const real *> g.first.data)[j]
+        factors[width + j] = <real> ((<const real *> g.gamma.data)[j]
+                                     / sqrt((<const real *> g.second.data)[j] + g.epsilon))
+        factors[2 * width + j] = (<const real *> g.beta.data)[j]
+    repeat(factors, &g.shape, 3)
+
+
+cdef void backward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, j, c = g.shape.c, width = g.shape.width
+    cdef double a, s, count = g.shape.n * g.shape.rows
+    cdef double *sums = <double *> scratch
+    cdef double *products = sums + c
+    cdef const double *partials = <const double *> g.partials.data
+    cdef real *factors = <real *> g.factors.data
+    memset(sums, 0, 2 * c * sizeof(double))
+    for i in range(g.shape.blocks):
+        for j in range(c):
+            sums[j] += partials[i * c + j]
+            products[j] += partials[(g.shape.blocks + i) * c + j]
+    for j in range(c):
+        s = (<const real *> g.inverse_std.data)[j]
+        a = (<const real *> g.gamma.data)[j] * s
+        (<real *> g.first.data)[j] = <real> (products[j] * s)
+        (<real *> g.second.data)[j] = <real> sums[j]
+        factors[j] = (<const real *> g.mean.data)[j]
+        factors[width + j] = <real> a
+        factors[2 * width + j] = <real> (a * products[j] * s * s / count)
+        factors[3 * width + j] = <real> (a * sums[j] / count)
+    repeat(factors, &g.shape, 4)
+
+
+cdef void normalize_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, width = g.shape.width
+    cdef const real *factors = <const real *> g.factors.data
     for i in range(first, last):
-        rows = min(g.block, g.rows - i * g.block)
-        start = i * g.block * g.c
-        sums = <real *> g.first + i * g.c
-        products = <real *> g.second + i * g.c
-        memset(sums, 0, g.c * sizeof(real))
-        memset(products, 0, g.c * sizeof(real))
-        column_sums(<const real *> g.dy + start, sums, rows, g.c)
-        column_products(<const real *> g.x + start, <const real *> g.dy + start, <const real *> g.mean, products, rows,
-                        g.c)
+        normalize(<const real *> (g.x.data + i * g.x.step), factors, factors + width, factors + 2 * width,
+                  <real *> (g.y.data + i * g.y.step), g.shape.rows * g.shape.c, width)
 
 
-cdef void block_gradient(const Norm *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i, start
+cdef void gradient_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, width = g.shape.width
+    cdef const real *factors = <const real *> g.factors.data
     for i in range(first, last):
-        start = i * g.block * g.c
-        normalize_grad(<const real *> g.x + start, <const real *> g.dy + start, <const real *> g.mean,
-                       <const real *> g.a, <const real *> g.b, <const real *> g.d, <real *> g.y + start,
-                       min(g.block, g.rows - i * g.block), g.c)
+        normalize_grad(<const real *> (g.x.data + i * g.x.step), <const real *> (g.dy.data + i * g.dy.step), factors,
+                       factors + width, factors + 2 * width, factors + 3 * width,
+                       <real *> (g.y.data + i * g.y.step), g.shape.rows * g.shape.c, width)
 
 
-def forward_training(const real[:, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
+# ---- jobs ----
+
+cdef int sum_up(Kernel kernel, const Sums *g, Py_ssize_t size) except -1:
+    cdef const Shape *s = &g.shape
+    cdef Job job = Job(kernel=kernel, place=WHOLE, arrays=4, items=s.blocks, parts=1, chunks=0,
+                       scratch=2 * s.c * size, work=s.n * s.rows * s.c / 4.0)
+    return submit(&job, g, sizeof(Sums))
+
+
+cdef int merge(Kernel kernel, Place place, const Merge *g) except -1:
+    cdef Job job = Job(kernel=kernel, place=place, arrays=8, items=1, parts=1, chunks=0,
+                       scratch=2 * g.shape.c * sizeof(double), work=g.shape.blocks * g.shape.c + 10.0 * g.shape.c)
+    return submit(&job, g, sizeof(Merge))
+
+
+cdef int apply(Kernel kernel, const Apply *g) except -1:
+    cdef const Shape *s = &g.shape
+    cdef Job job = Job(kernel=kernel, place=IMAGES, arrays=4, items=s.n, parts=1, chunks=0, scratch=0,
+                       work=s.n * s.rows * s.c / 4.0)
+    return submit(&job, g, sizeof(Apply))
+
+
+cdef Array vector(const void *data) noexcept:
+    return Array(<char *> data, 0)
+
+
+def forward_training(const real[:, :, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
                      double epsilon, double momentum, real[::1] mean not None, real[::1] inverse_std not None,
-                     real[::1] moving_mean not None, real[::1] moving_variance not None, real[:, ::1] y not None):
+                     real[::1] moving_mean not None, real[::1] moving_variance not None,
+                     real[:, :, ::1] y not None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with the statistics of the batch (biased variance).
 
-    Writes ``mean`` and ``inverse_std`` = 1 / sqrt(variance + epsilon) for backward, and moves the moving statistics:
-    moving = momentum * moving + (1 - momentum) * batch.
+    x, y: (N, rows of a sample, C).  Writes ``mean`` and ``inverse_std`` = 1 / sqrt(variance + epsilon) for backward,
+    and moves the moving statistics: moving = momentum * moving + (1 - momentum) * batch.
     """
-    cdef Norm g
-    require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
-    require(gamma.shape[0] == x.shape[1] and beta.shape[0] == x.shape[1] and mean.shape[0] == x.shape[1]
-            and inverse_std.shape[0] == x.shape[1] and moving_mean.shape[0] == x.shape[1]
-            and moving_variance.shape[0] == x.shape[1], "every vector must have one value for each channel of x")
-    describe(&g, x.shape[0], x.shape[1])
-    cdef Py_ssize_t b, i, j
-    cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 2)
-    cdef double count, size, center, squares, delta, mean_d
-    cdef real *memory = <real *> take_scratch((2 * g.blocks + 2) * g.c, sizeof(real))
-    cdef real *a = memory + 2 * g.blocks * g.c
-    g.x, g.y, g.first, g.second = &x[0, 0], &y[0, 0], memory, memory + g.blocks * g.c
-    g.mean, g.a, g.b = &mean[0], a, <void *> &beta[0]
+    cdef Shape s = shape_of(x.shape)
+    require(y.shape[0] == s.n and y.shape[1] == s.rows and y.shape[2] == s.c, "y must have the shape of x")
+    require(gamma.shape[0] == s.c and beta.shape[0] == s.c and mean.shape[0] == s.c and inverse_std.shape[0] == s.c
+            and moving_mean.shape[0] == s.c and moving_variance.shape[0] == s.c,
+            "every vector must have one value for each channel of x")
+    cdef Py_ssize_t step = s.rows * s.c * sizeof(real)
+    cdef char *partials = borrow(2 * s.blocks * s.c * sizeof(double), False)
+    cdef char *factors = NULL
+    cdef Array none = vector(NULL), images = Array(<char *> &x[0, 0, 0], step)
+    cdef Sums sums = Sums(x=images, dy=none, mean=none, partials=vector(partials), shape=s)
+    cdef Merge g
+    cdef Apply last
     try:
-        for b in prange(parts, nogil=True, num_threads=parts, schedule="static"):
-            block_statistics[real](&g, g.blocks * b // parts, g.blocks * (b + 1) // parts, <real *> NULL)
-        for j in range(g.c):
-            count = center = squares = 0
-            for i in range(g.blocks):
-                size = min(g.block, g.rows - i * g.block)
-                mean_d = memory[i * g.c + j] / size
-                delta = x[i * g.block, j] + mean_d - center
-                squares += memory[(g.blocks + i) * g.c + j] - mean_d * mean_d * size
-                squares += delta * delta * count * size / (count + size)
-                center += delta * size / (count + size)
-                count += size
-            mean[j] = <real> center
-            inverse_std[j] = <real> (1 / sqrt(squares / count + epsilon))
-            a[j] = gamma[j] * inverse_std[j]
-            moving_mean[j] = <real> (momentum * moving_mean[j] + (1 - momentum) * center)
-            moving_variance[j] = <real> (momentum * moving_variance[j] + (1 - momentum) * squares / count)
-        for b in prange(parts, nogil=True, num_threads=parts, schedule="static"):
-            block_normalize[real](&g, g.blocks * b // parts, g.blocks * (b + 1) // parts, <real *> NULL)
+        factors = borrow(3 * s.width * sizeof(real), False)
+        g = Merge(partials=vector(partials), factors=vector(factors), gamma=vector(&gamma[0]), beta=vector(&beta[0]),
+                  mean=vector(&mean[0]), inverse_std=vector(&inverse_std[0]), first=vector(&moving_mean[0]),
+                  second=vector(&moving_variance[0]), shape=s, epsilon=epsilon, momentum=momentum)
+        last = Apply(x=images, dy=none, factors=vector(factors), y=Array(<char *> &y[0, 0, 0], step), shape=s)
+        sum_up(<Kernel> block_moments[real], &sums, sizeof(real))
+        merge(<Kernel> forward_factors[real], WHOLE, &g)
+        apply(<Kernel> normalize_images[real], &last)
     finally:
-        free_scratch(memory)
+        give_back(partials)
+        give_back(factors)
 
 
-def forward(const real[:, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
-            double epsilon, const real[::1] mean not None, const real[::1] variance not None, real[:, ::1] y not None):
+def forward(const real[:, :, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
+            double epsilon, const real[::1] mean not None, const real[::1] variance not None,
+            real[:, :, ::1] y not None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with given statistics: what eval mode does."""
-    cdef Norm g
-    require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
-    require(gamma.shape[0] == x.shape[1] and beta.shape[0] == x.shape[1] and mean.shape[0] == x.shape[1]
-            and variance.shape[0] == x.shape[1], "every vector must have one value for each channel of x")
-    describe(&g, x.shape[0], x.shape[1])
-    cdef Py_ssize_t b, j
-    cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 4)
-    cdef real *a
-    if g.rows == 0:
-        return
-    a = <real *> take_scratch(g.c, sizeof(real))
-    g.x, g.y, g.mean, g.a, g.b = &x[0, 0], &y[0, 0], <void *> &mean[0], a, <void *> &beta[0]
+    cdef Shape s = shape_of(x.shape)
+    require(y.shape[0] == s.n and y.shape[1] == s.rows and y.shape[2] == s.c, "y must have the shape of x")
+    require(gamma.shape[0] == s.c and beta.shape[0] == s.c and mean.shape[0] == s.c and variance.shape[0] == s.c,
+            "every vector must have one value for each channel of x")
+    cdef Py_ssize_t step = s.rows * s.c * sizeof(real)
+    cdef char *factors = borrow(3 * s.width * sizeof(real), False)
+    cdef Array none = vector(NULL)
+    cdef Merge g = Merge(
+        partials=none, factors=vector(factors), gamma=vector(&gamma[0]), beta=vector(&beta[0]), mean=none,
+        inverse_std=none, first=vector(&mean[0]), second=vector(&variance[0]), shape=s, epsilon=epsilon, momentum=0)
+    cdef Apply last = Apply(x=Array(<char *> &x[0, 0, 0], step), dy=none, factors=vector(factors),
+                            y=Array(<char *> &y[0, 0, 0], step), shape=s)
     try:
-        for j in range(g.c):
-            a[j] = <real> (gamma[j] / sqrt(variance[j] + epsilon))
-        for b in prange(parts, nogil=True, num_threads=parts, schedule="static"):
-            block_normalize[real](&g, g.blocks * b // parts, g.blocks * (b + 1) // parts, <real *> NULL)
+        merge(<Kernel> eval_factors[real], BEFORE, &g)
+        apply(<Kernel> normalize_images[real], &last)
     finally:
-        free_scratch(a)
+        give_back(factors)
 
 
-def backward(const real[:, ::1] x not None, const real[:, ::1] dy not None, const real[::1] gamma not None,
+def backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None, const real[::1] gamma not None,
              const real[::1] mean not None, const real[::1] inverse_std not None, real[::1] dgamma not None,
-             real[::1] dbeta not None, real[:, ::1] dx not None):
+             real[::1] dbeta not None, real[:, :, ::1] dx not None):
     """Gradients through the statistics of the batch (Ioffe and Szegedy, ICML 2015, section 3), with s = inverse_std:
 
     dbeta = sum dy;  dgamma = s sum (x - mean) dy;
     dx = gamma s (dy - dbeta / R - (x - mean) s dgamma / R).
     """
-    cdef Norm g
-    require(dy.shape[0] == x.shape[0] and dy.shape[1] == x.shape[1] and dx.shape[0] == x.shape[0]
-            and dx.shape[1] == x.shape[1], "dy and dx must have the shape of x")
-    require(gamma.shape[0] == x.shape[1] and mean.shape[0] == x.shape[1] and inverse_std.shape[0] == x.shape[1]
-            and dgamma.shape[0] == x.shape[1] and dbeta.shape[0] == x.shape[1],
+    cdef Shape s = shape_of(x.shape)
+    require(dy.shape[0] == s.n and dy.shape[1] == s.rows and dy.shape[2] == s.c and dx.shape[0] == s.n
+            and dx.shape[1] == s.rows and dx.shape[2] == s.c, "dy and dx must have the shape of x")
+    require(gamma.shape[0] == s.c and mean.shape[0] == s.c and inverse_std.shape[0] == s.c
+            and dgamma.shape[0] == s.c and dbeta.shape[0] == s.c,
             "every vector must have one value for each channel of x")
-    describe(&g, x.shape[0], x.shape[1])
-    cdef Py_ssize_t b, i, j
-    cdef Py_ssize_t parts = team(g.blocks, <double> g.rows * g.c / 2)
-    cdef double sums, products
-    cdef real *memory = <real *> take_scratch((2 * g.blocks + 3) * g.c, sizeof(real))
-    cdef real *a = memory + 2 * g.blocks * g.c
-    g.x, g.dy, g.y, g.first, g.second = &x[0, 0], &dy[0, 0], &dx[0, 0], memory, memory + g.blocks * g.c
-    g.mean, g.a, g.b, g.d = <void *> &mean[0], a, a + g.c, a + 2 * g.c
+    cdef Py_ssize_t step = s.rows * s.c * sizeof(real)
+    cdef char *partials = borrow(2 * s.blocks * s.c * sizeof(double), False)
+    cdef char *factors = NULL
+    cdef Array images = Array(<char *> &x[0, 0, 0], step), gradients = Array(<char *> &dy[0, 0, 0], step)
+    cdef Sums sums = Sums(x=images, dy=gradients, mean=vector(&mean[0]), partials=vector(partials), shape=s)
+    cdef Merge g
+    cdef Apply last
     try:
-        for b in prange(parts, nogil=True, num_threads=parts, schedule="static"):
-            block_products[real](&g, g.blocks * b // parts, g.blocks * (b + 1) // parts, <real *> NULL)
-        for j in range(g.c):
-            sums = products = 0
-            for i in range(g.blocks):
-                sums += memory[i * g.c + j]
-                products += memory[(g.blocks + i) * g.c + j]
-            dbeta[j] = <real> sums
-            dgamma[j] = <real> (products * inverse_std[j])
-            a[j] = gamma[j] * inverse_std[j]
-            a[g.c + j] = <real> (a[j] * products * inverse_std[j] * inverse_std[j] / g.rows)
-            a[2 * g.c + j] = <real> (a[j] * sums / g.rows)
-        for b in prange(parts, nogil=True, num_threads=parts, schedule="static"):
-            block_gradient[real](&g, g.blocks * b // parts, g.blocks * (b + 1) // parts, <real *> NULL)
+        factors = borrow(4 * s.width * sizeof(real), False)
+        g = Merge(partials=vector(partials), factors=vector(factors), gamma=vector(&gamma[0]), beta=vector(NULL),
+                  mean=vector(&mean[0]), inverse_std=vector(&inverse_std[0]), first=vector(&dgamma[0]),
+                  second=vector(&dbeta[0]), shape=s, epsilon=0, momentum=0)
+        last = Apply(x=images, dy=gradients, factors=vector(factors), y=Array(<char *> &dx[0, 0, 0], step), shape=s)
+        sum_up(<Kernel> block_products[real], &sums, sizeof(real))
+        merge(<Kernel> backward_factors[real], WHOLE, &g)
+        apply(<Kernel> gradient_images[real], &last)
     finally:
-        free_scratch(memory)
+        give_back(partials)
+        give_back(factors)

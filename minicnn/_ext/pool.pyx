@@ -6,25 +6,24 @@ by side.  Taps outside the image are skipped: a maximum never sees the padding, 
 Items are images.  The last argument of a kernel is its scratch memory; where none is needed it still tells float from
 double.
 """
-from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.runtime cimport (add_scaled, add_to, affine, chosen_leaves, free_scratch, max_tap, max_untap, real,
-                                   require, take_scratch, team, use_leaves)
+from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
+from minicnn._ext.runtime cimport (add_scaled, add_to, affine, chosen_leaves, max_tap, max_untap, real, require,
+                                   use_leaves)
 
 use_leaves(chosen_leaves())
 
 
 cdef struct Pool:
+    Array x                     # (n, h, w, c), input or its gradient
+    Array y                     # (n, oh, ow, c), output or its gradient
+    Array winner                # (n, oh, ow, c): the tap that was the largest; absent for averages
     Py_ssize_t n, h, w, c       # images
     Py_ssize_t oh, ow           # output
     Py_ssize_t kh, kw, sh, sw   # window, strides
     Py_ssize_t top, left        # padding before the image
-    const void *x               # (n, h, w, c), forward
-    void *y                     # (n, oh, ow, c), output or its gradient
-    int32_t *winner             # (n, oh, ow, c): the tap that was the largest; NULL for averages
-    void *dx                    # (n, h, w, c), backward
 
 
 cdef struct Window:             # the part of one window that lies in the image
@@ -33,8 +32,9 @@ cdef struct Window:             # the part of one window that lies in the image
     double share                # of one tap in the average: 1 / number of taps
 
 
-cdef double cost(const Pool *g) noexcept nogil:
-    return (<double> g.n) * g.oh * g.ow * g.c * g.kh * g.kw / 4
+cdef Job job_of(const Pool *g, Py_ssize_t scratch) noexcept:
+    return Job(kernel=NULL, place=IMAGES, arrays=3, items=g.n, parts=1, chunks=0, scratch=scratch,
+               work=(<double> g.n) * g.oh * g.ow * g.c * g.kh * g.kw / 4)
 
 
 cdef Window window_at(const Pool *g, Py_ssize_t r, Py_ssize_t q) noexcept nogil:
@@ -54,9 +54,9 @@ cdef void max_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, real *scr
     cdef int32_t *winner
     cdef Window v
     for i in range(first, last):
-        x = <const real *> g.x + i * g.h * g.w * g.c
-        y = <real *> g.y + i * g.oh * g.ow * g.c
-        winner = g.winner + i * g.oh * g.ow * g.c
+        x = <const real *> (g.x.data + i * g.x.step)
+        y = <real *> (g.y.data + i * g.y.step)
+        winner = <int32_t *> (g.winner.data + i * g.winner.step)
         for r in range(g.oh):
             for q in range(g.ow):
                 v = window_at(g, r, q)
@@ -78,9 +78,9 @@ cdef void max_gradient_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, 
     cdef const int32_t *winner
     cdef Window v
     for i in range(first, last):
-        dx = <real *> g.dx + i * g.h * g.w * g.c
-        dy = <const real *> g.y + i * g.oh * g.ow * g.c
-        winner = g.winner + i * g.oh * g.ow * g.c
+        dx = <real *> (g.x.data + i * g.x.step)
+        dy = <const real *> (g.y.data + i * g.y.step)
+        winner = <int32_t *> (g.winner.data + i * g.winner.step)
         memset(dx, 0, g.h * g.w * g.c * sizeof(real))
         for r in range(g.oh):
             for q in range(g.ow):
@@ -102,8 +102,8 @@ cdef void average_images(const Pool *g, Py_ssize_t first, Py_ssize_t last, real 
     cdef real *row = scratch + g.c
     cdef Window v
     for i in range(first, last):
-        x = <const real *> g.x + i * g.h * g.w * g.c
-        y = <real *> g.y + i * g.oh * g.ow * g.c
+        x = <const real *> (g.x.data + i * g.x.step)
+        y = <real *> (g.y.data + i * g.y.step)
         for r in range(g.oh):
             for q in range(g.ow):
                 v = window_at(g, r, q)
@@ -125,8 +125,8 @@ cdef void average_gradient_images(const Pool *g, Py_ssize_t first, Py_ssize_t la
     cdef const real *dy
     cdef Window v
     for i in range(first, last):
-        dx = <real *> g.dx + i * g.h * g.w * g.c
-        dy = <const real *> g.y + i * g.oh * g.ow * g.c
+        dx = <real *> (g.x.data + i * g.x.step)
+        dy = <const real *> (g.y.data + i * g.y.step)
         memset(dx, 0, g.h * g.w * g.c * sizeof(real))
         for r in range(g.oh):
             for q in range(g.ow):
@@ -137,14 +137,25 @@ cdef void average_gradient_images(const Pool *g, Py_ssize_t first, Py_ssize_t la
                 dy += g.c
 
 
-cdef int describe(Pool *g, const Py_ssize_t *x_shape, const Py_ssize_t *y_shape, geometry) except -1:
+cdef int describe(Pool *g, const void *x, const Py_ssize_t *x_shape, const void *y, const Py_ssize_t *y_shape,
+                  Py_ssize_t size, geometry) except -1:
+    """size: of an element in bytes."""
     require(x_shape[0] == y_shape[0] and x_shape[3] == y_shape[3], "y must have the images and channels of x")
     memset(g, 0, sizeof(Pool))
+    g.x = Array(<char *> x, x_shape[1] * x_shape[2] * x_shape[3] * size)
+    g.y = Array(<char *> y, y_shape[1] * y_shape[2] * y_shape[3] * size)
     g.n, g.h, g.w, g.c = x_shape[0], x_shape[1], x_shape[2], x_shape[3]
     g.oh, g.ow = y_shape[1], y_shape[2]
     g.kh, g.kw, g.sh, g.sw, g.top, g.left = geometry
     require((g.oh - 1) * g.sh - g.top < g.h and (g.ow - 1) * g.sw - g.left < g.w and g.top < g.kh and g.left < g.kw,
             "every window must overlap the image")
+    return 0
+
+
+cdef int add_winner(Pool *g, const int32_t *winner, const Py_ssize_t *shape) except -1:
+    require(shape[0] == g.n and shape[1] == g.oh and shape[2] == g.ow and shape[3] == g.c,
+            "winner must have the shape of y")
+    g.winner = Array(<char *> winner, g.oh * g.ow * g.c * sizeof(int32_t))
     return 0
 
 
@@ -155,45 +166,37 @@ def max_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not No
     geometry is (window height, width, stride height, width, rows of padding above, columns of padding to the left).
     """
     cdef Pool g
-    describe(&g, x.shape, y.shape, geometry)
-    require(winner.shape[0] == g.n and winner.shape[1] == g.oh and winner.shape[2] == g.ow and winner.shape[3] == g.c,
-            "winner must have the shape of y")
-    cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
-    g.x, g.y, g.winner = &x[0, 0, 0, 0], &y[0, 0, 0, 0], &winner[0, 0, 0, 0]
-    for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-        max_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, NULL)
+    describe(&g, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, sizeof(real), geometry)
+    add_winner(&g, &winner[0, 0, 0, 0], winner.shape)
+    cdef Job job = job_of(&g, 0)
+    job.kernel = <Kernel> max_images[real]
+    submit(&job, &g, sizeof(g))
 
 
 def max_backward(const real[:, :, :, ::1] dy not None, const int32_t[:, :, :, ::1] winner not None,
                  real[:, :, :, ::1] dx not None, geometry):
     """dx: each output's gradient goes to the input that was its maximum."""
     cdef Pool g
-    describe(&g, dx.shape, dy.shape, geometry)
-    require(winner.shape[0] == g.n and winner.shape[1] == g.oh and winner.shape[2] == g.ow and winner.shape[3] == g.c,
-            "winner must have the shape of y")
-    cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
-    g.y, g.winner, g.dx = <void *> &dy[0, 0, 0, 0], <int32_t *> &winner[0, 0, 0, 0], &dx[0, 0, 0, 0]
-    for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-        max_gradient_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, NULL)
+    describe(&g, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, sizeof(real), geometry)
+    add_winner(&g, &winner[0, 0, 0, 0], winner.shape)
+    cdef Job job = job_of(&g, 0)
+    job.kernel = <Kernel> max_gradient_images[real]
+    submit(&job, &g, sizeof(g))
 
 
 def average_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, geometry):
     """y (N, OH, OW, C) = the means of the real pixels of each window of x (N, H, W, C); geometry as in max_forward."""
     cdef Pool g
-    describe(&g, x.shape, y.shape, geometry)
-    cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
-    cdef real *memory = <real *> take_scratch(blocks * 2 * g.c, sizeof(real))
-    g.x, g.y = &x[0, 0, 0, 0], &y[0, 0, 0, 0]
-    for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-        average_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, memory + b * 2 * g.c)
-    free_scratch(memory)
+    describe(&g, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, sizeof(real), geometry)
+    cdef Job job = job_of(&g, 2 * g.c * sizeof(real))
+    job.kernel = <Kernel> average_images[real]
+    submit(&job, &g, sizeof(g))
 
 
 def average_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, geometry):
     """dx: each output's gradient in equal parts to the real pixels of its window."""
     cdef Pool g
-    describe(&g, dx.shape, dy.shape, geometry)
-    cdef Py_ssize_t b, blocks = team(g.n, cost(&g))
-    g.y, g.dx = <void *> &dy[0, 0, 0, 0], &dx[0, 0, 0, 0]
-    for b in prange(blocks, nogil=True, num_threads=blocks, schedule="static"):
-        average_gradient_images[real](&g, g.n * b // blocks, g.n * (b + 1) // blocks, NULL)
+    describe(&g, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, sizeof(real), geometry)
+    cdef Job job = job_of(&g, 0)
+    job.kernel = <Kernel> average_gradient_images[real]
+    submit(&job, &g, sizeof(g))

@@ -29,7 +29,7 @@ cdef extern from "leaves.h" nogil:
     void affine(const void *x, double a, double b, void *y, Py_ssize_t n)
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
                    uint32_t step, uint32_t stream)
-    void mask_scale(const void *x, const uint32_t *keep, double scale, void *y, Py_ssize_t n)
+    void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
     void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
     void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
@@ -38,11 +38,13 @@ cdef extern from "leaves.h" nogil:
     void max_untap(const void *dy, const int32_t *winner, int32_t tap, void *dx, Py_ssize_t n)
     void column_sums(const void *x, void *sums, Py_ssize_t rows, Py_ssize_t n)
     void column_moments(const void *x, const void *shift, void *sums, void *squares, Py_ssize_t rows, Py_ssize_t n)
-    void column_products(const void *x, const void *dy, const void *mean, void *sums, Py_ssize_t rows, Py_ssize_t n)
-    void normalize(const void *x, const void *mean, const void *a, const void *b, void *y, Py_ssize_t rows,
+    void column_products(const void *x, const void *dy, const void *mean, void *sums, void *products, Py_ssize_t rows,
+                         Py_ssize_t n)
+    Py_ssize_t wide(Py_ssize_t n)
+    void normalize(const void *x, const void *mean, const void *a, const void *b, void *y, Py_ssize_t count,
                    Py_ssize_t n)
     void normalize_grad(const void *x, const void *dy, const void *mean, const void *a, const void *b,
-                        const void *c, void *dx, Py_ssize_t rows, Py_ssize_t n)
+                        const void *c, void *dx, Py_ssize_t count, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
     void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
                     double decay, double clip)

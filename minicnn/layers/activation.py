@@ -45,9 +45,10 @@ class Function:
         if z.size == 0:
             return
         if self.is_softmax:
-            kernel.softmax(z.reshape(-1, z.shape[-1]), out.reshape(-1, z.shape[-1]))
+            rows = (len(z), -1, z.shape[-1])
+            kernel.softmax(z.reshape(rows), out.reshape(rows))
         else:
-            kernel.forward(self.kind, self.slope, z.reshape(-1), out.reshape(-1))
+            kernel.forward(self.kind, self.slope, z.reshape(len(z), -1), out.reshape(len(z), -1))
 
     def backward(self, saved, dy):
         """dz for dy, with ``saved`` = f(z), or z if ``needs_input``.  A linear one returns dy itself."""
@@ -55,10 +56,11 @@ class Function:
             return dy
         dz = np.empty_like(dy)
         if self.is_softmax:
-            flat = (-1, dy.shape[-1])
-            kernel.softmax_backward(saved.reshape(flat), dy.reshape(flat), dz.reshape(flat))
+            rows = (len(dy), -1, dy.shape[-1])
+            kernel.softmax_backward(saved.reshape(rows), dy.reshape(rows), dz.reshape(rows))
         else:
-            kernel.backward(self.kind, self.slope, saved.reshape(-1), dy.reshape(-1), dz.reshape(-1))
+            flat = (len(dy), -1)
+            kernel.backward(self.kind, self.slope, saved.reshape(flat), dy.reshape(flat), dz.reshape(flat))
         return dz
 
 

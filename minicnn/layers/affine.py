@@ -1,8 +1,7 @@
 """What Conv2D and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
 
-import numpy as np
-
 from minicnn import _check, initializers
+from minicnn.layer import empty
 from minicnn.layers.activation import Function
 
 
@@ -54,7 +53,7 @@ class Affine:
         """(y, what backward needs) for z, to which ``fused(training)`` has been applied already."""
         function, y = self._function, z
         if not function.fused(training) and function.name != "linear":
-            y = np.empty_like(z) if function.needs_input else z
+            y = empty(z.shape, z.dtype) if function.needs_input else z
             function.forward(z, y)
         if not training or function.name == "linear":
             return y, None

@@ -1,10 +1,8 @@
 """Convolution: every output pixel is a weighted sum over a window of the input, the same weights everywhere."""
 
-import numpy as np
-
 from minicnn import _check
 from minicnn._ext import conv as kernel
-from minicnn.layer import Layer
+from minicnn.layer import Layer, empty
 from minicnn.layers.affine import Affine
 
 MOST_PADDED = 2**31  # elements of one padded image
@@ -49,6 +47,7 @@ class Conv2D(Affine, Layer):
     padding and strides: Dumoulin and Visin, 2016.
     """
 
+    compiled = True
     input_ndim = 3
 
     def __init__(
@@ -104,7 +103,7 @@ class Conv2D(Affine, Layer):
 
     def forward(self, x, training=False):
         x = self.check_input(x)
-        z = np.empty((len(x), *self.output_shape), self.dtype)
+        z = empty((len(x), *self.output_shape), self.dtype)
         function = self._function
         bias = self.params.get("bias")
         kernel.forward(x, self.params["kernel"], bias, z, self._geometry, function.fused(training), function.slope)
@@ -117,7 +116,7 @@ class Conv2D(Affine, Layer):
         kernel.backward_params(x, dz, self.grads["kernel"], self.grads.get("bias"), self._geometry)
         if not input_gradient:
             return None
-        dx = np.empty_like(x)
+        dx = empty(x.shape, x.dtype)
         kernel.backward_input(dz, self.params["kernel"], dx, self._geometry)
         return dx
 

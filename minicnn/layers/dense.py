@@ -2,11 +2,9 @@
 
 import math
 
-import numpy as np
-
 from minicnn import _check
 from minicnn._ext import dense as kernel
-from minicnn.layer import Layer
+from minicnn.layer import Layer, empty
 from minicnn.layers.affine import Affine
 
 
@@ -27,6 +25,8 @@ class Dense(Affine, Layer):
 
     ValueError for arguments out of range, TypeError for arguments of the wrong kind.
     """
+
+    compiled = True
 
     def __init__(
         self,
@@ -52,12 +52,10 @@ class Dense(Affine, Layer):
 
     def forward(self, x, training=False):
         x = self.check_input(x)
-        z = np.empty((len(x), *self.output_shape), self.dtype)
-        w = self.params["kernel"]
-        kernel.forward(_rows(x, w.shape[0]), w, self.params.get("bias"), _rows(z, w.shape[1]))
-        function = self._function
-        if function.fused(training):
-            function.forward(z, z)
+        z = empty((len(x), *self.output_shape), self.dtype)
+        w, bias, function = self.params["kernel"], self.params.get("bias"), self._function
+        rows = _rows(x, w.shape[0]), _rows(z, w.shape[1])
+        kernel.forward(rows[0], w, bias, rows[1], function.fused(training), function.slope)
         y, saved = self._activate(z, training)
         if training:
             self.keep(len(x), x, saved)
@@ -65,7 +63,7 @@ class Dense(Affine, Layer):
 
     def _linear_gradient(self, x, dz, input_gradient):
         w = self.params["kernel"]
-        dx = np.empty_like(x) if input_gradient else None
+        dx = empty(x.shape, x.dtype) if input_gradient else None
         dx_rows = None if dx is None else _rows(dx, w.shape[0])
         x, dz = _rows(x, w.shape[0]), _rows(dz, w.shape[1])
         kernel.backward(x, w, dz, self.grads["kernel"], self.grads.get("bias"), dx_rows)

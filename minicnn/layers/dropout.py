@@ -9,7 +9,7 @@ import numpy as np
 from minicnn import _check
 from minicnn._ext import dropout as kernel
 from minicnn._ext.random import TRAINING_MASK
-from minicnn.layer import Layer
+from minicnn.layer import Layer, each_time, empty
 
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
 
@@ -42,6 +42,8 @@ class Dropout(Layer):
     section 4 (training) and section 10 (the scaling done in training instead of at test time).
     """
 
+    compiled = True
+
     def __init__(self, rate, mode="inverted", seed=None, dtype=None):
         super().__init__(dtype)
         self.rate = _check.number("Dropout", "rate", rate, 0, 1)
@@ -50,32 +52,49 @@ class Dropout(Layer):
         self.state["step"] = 0  # training forwards so far, repetitions of a frozen mask not counted
         self._frozen = False
         self._latest = None  # step and shape of the latest training forward
+        self._draw = np.zeros(4, np.uint64)  # what its mask is a function of: threshold, seed, step, stream
+        self._scale = np.ones(1)
 
     def forward(self, x, training=False):
         x = self.check_input(x)
         if not training:
             return self._evaluate(x)
-        self._latest = self._next_step(), x.shape
-        if self.rate in (0, 1):
-            self.keep(len(x), None)
-            return self.own(x) if self.rate == 0 else np.zeros_like(x)
-        y, mask = np.empty_like(x), np.empty(kernel.words(x.size), np.uint32)
-        kernel.forward(x.reshape(-1), mask, y.reshape(-1), self._scale(), *self._draw())
+        each_time(self._begin_step, x.shape)
+        y, mask = empty(x.shape, x.dtype), empty((len(x), kernel.words(x[:1].size)), np.uint32)
+        kernel.forward(_samples(x), mask, _samples(y), self._draw, self._scale)
         self.keep(len(x), mask)
         return y
 
     def _evaluate(self, x):
         if self.mode == "inverted" or self.rate == 0:
             return self.own(x)
-        return x * x.dtype.type(1 - self.rate) if self.rate < 1 else np.zeros_like(x)  # 0 * inf would be NaN
+        y = empty(x.shape, x.dtype)
+        kernel.scale(_samples(x), 1 - self.rate, _samples(y))
+        return y
 
     def backward(self, dy):
         dy, (mask,) = self.check_gradient(dy)
-        if mask is None:
-            return self.own(dy) if self.rate == 0 else np.zeros_like(dy)
-        dx = np.empty_like(dy)
-        kernel.backward(dy.reshape(-1), mask, dx.reshape(-1), self._scale())
+        dx = empty(dy.shape, dy.dtype)
+        kernel.backward(_samples(dy), mask, _samples(dx), self._draw, self._scale)
         return dx
+
+    def _begin_step(self, shape):
+        """Settles what the mask and the scale of this training forward are; a frozen step repeats the latest."""
+        if not (self._frozen and self._latest is not None):
+            self.state["step"] += 1
+        step = self.state["step"] - 1
+        self._latest = step, shape
+        threshold = round(self.rate * DECISIONS)
+        if 0 < self.rate < 1:
+            threshold = min(max(threshold, 1), DECISIONS - 1)
+        seed, number = self.stream
+        self._draw[:] = (
+            threshold,
+            seed if self.seed is None else self.seed,
+            step & 0xFFFFFFFF,
+            number * 16 + TRAINING_MASK,
+        )
+        self._scale[0] = 1 / (1 - self.rate) if self.mode == "inverted" and self.rate < 1 else 1.0
 
     @property
     def last_mask(self):
@@ -86,11 +105,11 @@ class Dropout(Layer):
         if self._latest is None:
             raise RuntimeError("Dropout.last_mask: needs forward(x, training=True) before it")
         _, shape = self._latest
-        size = int(np.prod(shape))
-        if self.rate in (0, 1):
-            return np.full(shape, self.rate == 0)
-        mask = np.empty(kernel.words(size), np.uint32)
-        kernel.draw(mask, *self._draw())
+        size, threshold = int(np.prod(shape)), int(self._draw[0])
+        if threshold in (0, DECISIONS):
+            return np.full(shape, threshold == 0)
+        mask = np.empty(-(-size // 128) * 4, np.uint32)  # whole groups
+        kernel.mask(mask, self._draw)
         return (
             np.unpackbits(mask.astype("<u4").view(np.uint8), count=size, bitorder="little").astype(bool).reshape(shape)
         )
@@ -106,19 +125,7 @@ class Dropout(Layer):
         """Lets every training forward draw a new mask again."""
         self._frozen = False
 
-    def _next_step(self):
-        """The step of this training forward; a frozen one repeats the latest."""
-        if self._frozen and self._latest is not None:
-            return self._latest[0]
-        self.state["step"] += 1
-        return self.state["step"] - 1
 
-    def _scale(self):
-        return 1 / (1 - self.rate) if self.mode == "inverted" else 1.0
-
-    def _draw(self):
-        """What the latest mask is a function of: threshold, seed, step, stream (see ``keep_bits``)."""
-        threshold = min(max(round(self.rate * DECISIONS), 1), DECISIONS - 1)
-        seed, number = self.stream
-        step, _ = self._latest
-        return threshold, seed if self.seed is None else self.seed, step & 0xFFFFFFFF, number * 16 + TRAINING_MASK
+def _samples(x):
+    """(N, ...) as (N, D)."""
+    return x.reshape(len(x), x[:1].size)

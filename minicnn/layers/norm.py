@@ -1,5 +1,7 @@
 """Batch normalisation: each channel with mean 0 and variance 1 over the batch, then scaled and shifted as learned."""
 
+import math
+
 import numpy as np
 
 from minicnn import _check, initializers
@@ -61,7 +63,7 @@ class BatchNormalization(Layer):
         if not training:
             kernel.forward(rows, gamma, beta, self.epsilon, *moving, _rows(y))
             return y
-        if len(rows) < 2:
+        if rows.shape[0] * rows.shape[1] < 2:
             required = "training needs at least two values of each channel"
             fix = "Choose a batch_size that does not leave a last batch of one sample"
             raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x), fix))
@@ -79,5 +81,5 @@ class BatchNormalization(Layer):
 
 
 def _rows(x):
-    """(N, ..., C) as (R, C)."""
-    return x.reshape(x.size // x.shape[-1], x.shape[-1])
+    """(N, ..., C) as (N, rows of a sample, C)."""
+    return x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])

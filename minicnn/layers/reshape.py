@@ -122,5 +122,5 @@ class Rescaling(Layer):
     def _rescale(self, x, offset):
         y = np.empty_like(x)
         if x.size:
-            kernel.rescale(x.reshape(-1), self.scale, offset, y.reshape(-1))
+            kernel.rescale(x.reshape(len(x), -1), self.scale, offset, y.reshape(len(x), -1))
         return y

@@ -1,0 +1,291 @@
+"""Plans: what a model records it computes as its layers do by hand, to the bit, and in memory that it takes once."""
+
+import threading
+import tracemalloc
+
+import determinism
+import numpy as np
+import pytest
+from compare import assert_same_bits
+from hypothesis import given
+from hypothesis import strategies as st
+from models import Halve
+from running import use_threads
+
+import minicnn as mc
+from minicnn import layers
+from minicnn._ext import plan as native
+from minicnn.layer import Layer, empty
+from minicnn.plan import Plan, Workspace
+
+RNG = np.random.default_rng(5)
+X, LABELS = RNG.random((40, 13, 11, 3), np.float32), np.arange(40) % 5
+
+
+def by_hand(model, x, y):
+    """One training step, layer by layer."""
+    outputs = x
+    for layer in model.layers:
+        outputs = layer.forward(outputs, training=True)
+    value, gradient = model.loss(outputs, y)
+    for number, (at_logits, wanted) in model._backward_calls(input_gradient=True).items():
+        gradient = model.layers[number].gradient(gradient, at_logits, wanted)
+    model.optimizer.step()
+    return value, gradient
+
+
+def model_of(number, extra=None, dtype="float32"):
+    chain = [make() for make in determinism.CHAINS[number]]
+    for place in extra or ():
+        chain.insert(place, Halve())
+    model = mc.Sequential(chain, seed=3, dtype=dtype)
+    model.compile(determinism.OPTIMIZERS[number](), determinism.LOSSES[number])
+    model.build(X.shape[1:])
+    return model
+
+
+def targets(number, n):
+    return LABELS[:n] if number == 0 else np.eye(5)[LABELS[:n]]
+
+
+# ---- the same bits ----
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("extra", [None, [0], [5], [3, 3, 8], [14]])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_gives_the_bits_of_layers_called_by_hand(number, extra, dtype):
+    """Every layer of the registry, with layers in Python at the ends and in the middle, at several batch sizes."""
+    planned, hand = model_of(number, extra, dtype), model_of(number, extra, dtype)
+    for n in (17, 40, 3, 17):
+        x = X[:n].astype(dtype)
+        logs = planned.train_on_batch(x, targets(number, n))
+        value, _ = by_hand(hand, x, targets(number, n))
+        assert logs["loss"] == value
+        assert planned.fingerprint() == hand.fingerprint()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_predictions_are_those_of_layers_called_by_hand(number, threads):
+    model = model_of(number)
+    by_hand(model, X, targets(number, 40))
+    use_threads(threads)
+    for n in (1, 2, 7, 40):
+        outputs = X[:n]
+        for layer in model.layers:
+            outputs = layer.forward(outputs)
+        assert_same_bits(model.predict(X[:n]), outputs)
+
+
+POOLED = [
+    ("relu", layers.MaxPooling2D(2)),
+    ("leaky_relu", layers.MaxPooling2D(2, strides=3)),
+    ("tanh", layers.MaxPooling2D((2, 3), padding="same")),
+    ("elu", layers.MaxPooling2D(3, strides=2)),  # windows overlap: nothing can wait
+    ("gelu", layers.MaxPooling2D(2)),  # needs its input: nothing can wait
+    ("sigmoid", layers.GlobalMaxPooling2D()),
+]
+
+
+@pytest.mark.parametrize(("function", "pool"), POOLED, ids=[function for function, _ in POOLED])
+def test_an_activation_in_front_of_a_max_pooling(function, pool):
+    def chain():
+        again = type(pool)(**pool.get_config())
+        activation = layers.Activation(function)
+        return [layers.Conv2D(6, 3, activation=function), again, layers.Conv2D(3, 1), activation, layers.Flatten()]
+
+    def global_chain():
+        return [layers.Conv2D(6, 3, activation=function), type(pool)(), layers.Flatten()]
+
+    make = global_chain if isinstance(pool, layers.GlobalMaxPooling2D) else chain
+    models = [mc.Sequential([*make(), layers.Dense(5)], seed=4) for _ in range(2)]
+    for model in models:
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.build(X.shape[1:])
+    for _ in range(3):
+        models[0].train_on_batch(X, LABELS)
+        by_hand(models[1], X, LABELS)
+        assert models[0].fingerprint() == models[1].fingerprint()
+
+
+def test_the_gradient_of_the_input():
+    model, hand = model_of(0), model_of(0)
+    plan = Plan(model, 40, True, Workspace())
+    _, gradient = model.loss(plan.take(X).forward(), LABELS)
+    plan.dy[...] = gradient
+    dx = plan.backward(input_gradient=True)
+    assert_same_bits(dx, by_hand(hand, X, LABELS)[1])
+
+
+# ---- when a record is out of date ----
+
+
+def test_a_changed_layer_is_recorded_anew():
+    model = model_of(0)
+    model.train_on_batch(X, LABELS)
+    before = model._training_plan(40)
+    assert model._training_plan(40) is before
+    next(layer for layer in model.layers if isinstance(layer, layers.Dropout)).rate = 1.0
+    assert model._training_plan(40) is not before
+    outputs = model._training_plan(40).take(X).forward()
+    assert (outputs == outputs[0]).all()  # all dropped: no sample differs from another
+
+
+def test_parameters_that_are_assigned_anew_are_seen():
+    model = model_of(1)
+    before = model.predict(X)
+    dense = model.layers[5]
+    dense.params["kernel"] = np.zeros_like(dense.params["kernel"])
+    after = model.predict(X)
+    assert not np.array_equal(before, after)
+    assert (after == after[0]).all()
+
+
+def test_weights_set_between_predictions_are_seen():
+    """What is derived from weights is kept from one prediction to the next, and made anew when they change."""
+    model = model_of(0)
+    model.predict(X)
+    for name in ("kernel", "bias"):
+        model.layers[5].params[name][...] = RNG.random(model.layers[5].params[name].shape)
+        outputs = X
+        for layer in model.layers:
+            outputs = layer.forward(outputs)
+        assert_same_bits(model.predict(X), outputs)
+
+
+def test_a_forward_of_ones_own_on_an_instance_is_called():
+    model = model_of(0)
+    model.predict(X)
+    model.layers[1].forward = lambda x, training=False: np.zeros((len(x), *model.layers[1].output_shape), np.float32)
+    outputs = model.predict(X)
+    assert (outputs == outputs[0]).all()
+
+
+class Stretched(layers.Dense):
+    """A subclass with a forward of its own; what it inherits is compiled, it is not."""
+
+    def forward(self, x, training=False):
+        return 2 * super().forward(x, training)
+
+
+def test_a_subclass_runs_as_python():
+    assert layers.Dense.compiled
+    assert not Stretched.compiled
+    plain, stretched = (mc.Sequential([layers.Flatten(), kind(3)], seed=1) for kind in (layers.Dense, Stretched))
+    assert_same_bits(stretched.predict(X), 2 * plain.predict(X))
+
+
+class Faulty(Layer):
+    """Says that it can be recorded and then fails."""
+
+    compiled = True
+
+    def forward(self, x, training=False):
+        raise ZeroDivisionError("on purpose")
+
+
+class Leaky(Layer):
+    """Uses an array that no plan knows of."""
+
+    compiled = True
+
+    def __init__(self):
+        super().__init__()
+        self._inner = layers.ReLU()
+
+    def build(self, input_shape, rng):
+        self._inner.build(input_shape, rng)
+        return super().build(input_shape, rng)
+
+    def forward(self, x, training=False):
+        self._inner.forward(np.empty_like(x))
+        return empty(x.shape, x.dtype)
+
+
+@pytest.mark.parametrize(("layer", "error"), [(Faulty(), ZeroDivisionError), (Leaky(), RuntimeError)])
+def test_a_recording_that_fails_leaves_nothing_behind(layer, error):
+    model = mc.Sequential([layer, layers.Flatten(), layers.Dense(3)])
+    with pytest.raises(error):
+        model.predict(X)
+    assert not native.is_recording()
+    assert np.isfinite(layers.ReLU().forward.__self__ is not None)
+    assert_same_bits(mc.Sequential([layers.Flatten()]).predict(X), X.reshape(40, -1))
+
+
+# ---- memory ----
+
+
+class Piece:
+    place = None
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9), st.integers(0, 5)), max_size=12))
+def test_buffers_in_use_at_the_same_time_do_not_overlap(sizes):
+    plan = native.Plan()
+    plan.begin()
+    arrays = [empty((64 * size,), np.uint8) for size, _, _ in sizes]
+    plan.end()
+    pieces = [(64 * s, first, first + more, b) for (s, first, more), b in zip(sizes, plan.buffers, strict=True)]
+    total = native.place_all(pieces)
+    assert len(arrays) == len(pieces)
+    for i, (size, first, last, one) in enumerate(pieces):
+        assert 0 <= one.place <= one.place + size <= total
+        assert one.place % 64 == 0
+        for other_size, other_first, other_last, other in pieces[:i]:
+            if first <= other_last and other_first <= last:
+                assert one.place + size <= other.place or other.place + other_size <= one.place
+
+
+def test_a_step_allocates_no_array():
+    """After the first step of a batch size: nothing but Python's small change (logs, numbers) remains or passes by."""
+    model = model_of(0)
+    for _ in range(3):
+        model.train_on_batch(X, LABELS)
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            model.train_on_batch(X, LABELS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    smallest = X[:1].nbytes * 40  # the input of the batch; the outputs of the first layers are larger
+    assert peak < smallest / 2
+
+
+def test_training_at_several_batch_sizes_shares_one_workspace():
+    model = model_of(0)
+    for n in (40, 17, 3):
+        model.train_on_batch(X[:n], LABELS[:n])
+    memory = {id(model._training_plan(n)._memory) for n in (40, 17, 3)}
+    assert len(memory) == 1
+    size = model._workspace.memory.size
+    model.train_on_batch(np.concatenate([X, X]), np.concatenate([LABELS, LABELS]))
+    assert model._workspace.memory.size > size
+
+
+def test_plans_of_many_batch_sizes_are_not_kept():
+    model = model_of(1)
+    for n in range(1, 25):
+        model.predict(X[:n])
+        model.train_on_batch(X[:n], targets(1, n))
+    assert len(model._idle) <= 8
+    assert len(model._training_plans) <= 8
+
+
+def test_several_threads_predict_at_once():
+    model = model_of(0)
+    want = model.predict(X, batch_size=7)
+    found = [None] * 6
+
+    def work(place):
+        found[place] = [model.predict(X, batch_size=7) for _ in range(5)]
+
+    workers = [threading.Thread(target=work, args=(place,)) for place in range(len(found))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for outputs in found:
+        for got in outputs:
+            assert_same_bits(got, want)
