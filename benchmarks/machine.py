@@ -92,7 +92,7 @@ class Limits:
     def __init__(self, threads, quick):
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads)
-        self.steps = 50_000 if quick else 300_000
+        self.steps = 50_000 if quick else 3_000_000
         self.flops = 2 * self.steps * runtime.multiply_adds(0, 0, 0)[0] * threads
         source = np.ones((threads, (1 << (18 if quick else 24)) // threads), np.float32)
         self.copies = list(zip(np.empty_like(source), source, strict=True))
