@@ -29,14 +29,14 @@ class Layer:
     - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
     """
 
-    compiled = False  # True in a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
+    compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
     input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number
     output_function: str | None = None  # the name of the activation that the output has passed, where there is one
 
-    def __init_subclass__(cls, **kwargs):
-        """A subclass says anew if it is ``compiled``; its own ``backward`` is not bypassed by inherited short cuts."""
+    def __init_subclass__(cls, compiled=False, **kwargs):
+        """``compiled`` is not inherited; and a subclass's own ``backward`` is not bypassed by inherited short cuts."""
         super().__init_subclass__(**kwargs)
-        cls.compiled = vars(cls).get("compiled", False)
+        cls.compiled = compiled
         if "backward" in vars(cls):
             for short_cut in ("backward_params", "backward_logits"):
                 if short_cut not in vars(cls):

@@ -16,9 +16,7 @@ from minicnn.layer import Layer
 from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get as get_metric
 from minicnn.parameters import Parameters
-from minicnn.plan import Plan, Workspace
-
-MOST_PLANS = 8  # batch sizes whose plans are kept
+from minicnn.plan import Workspace
 
 
 class Sequential(Parameters):
@@ -182,33 +180,25 @@ class Sequential(Parameters):
     # ---- plans (plan.py) ----
 
     def _forget_plans(self):
-        self._idle, self._training_plans, self._workspace = {}, {}, Workspace()
+        self._training_workspace, self._idle = Workspace(training=True), []
 
     @contextlib.contextmanager
     def _evaluation(self, n):
-        """Lends a plan for n samples in eval mode, each to one thread at a time."""
+        """Lends a plan for n samples in eval mode; threads that evaluate at the same time get different ones."""
         self._reclaim()
-        idle = self._idle.setdefault(n, [])
         try:
-            plan = idle.pop()
+            workspace = self._idle.pop()
         except IndexError:
-            plan = None
-        if plan is None or not plan.is_valid:
-            plan = Plan(self, n, False, Workspace())
-            while len(self._idle) > MOST_PLANS:
-                self._idle.pop(next(iter(self._idle)), None)
-        yield plan
-        idle.append(plan)
+            workspace = Workspace(training=False)
+        try:
+            yield workspace.plan(self, n)
+        finally:
+            self._idle.append(workspace)
 
     def _training_plan(self, n):
-        """The plan for training steps of n samples; all of them share one workspace."""
+        """The plan for training steps of n samples."""
         self._reclaim()
-        plan = self._training_plans.get(n)
-        if plan is None or not plan.is_valid:
-            while len(self._training_plans) >= MOST_PLANS:
-                self._training_plans.pop(next(iter(self._training_plans)))
-            plan = self._training_plans[n] = Plan(self, n, True, self._workspace)
-        return plan
+        return self._training_workspace.plan(self, n)
 
     def backward(self, dy, at=None, input_gradient=True):
         """Fills the gradients of all parameters; returns dL/dx, or None with ``input_gradient=False``, which is faster.
@@ -224,7 +214,7 @@ class Sequential(Parameters):
         for i, call in self._backward_calls(input_gradient, at).items():
             dy = self.layers[i].gradient(dy, *call)
         self._reclaim()
-        return dy
+        return dy if input_gradient else None
 
     def _backward_calls(self, input_gradient, at=None):
         """{layer number: (at_logits, wanted)}, last layer first: what ``gradient`` of each layer is to be called with.
@@ -453,7 +443,7 @@ class Sequential(Parameters):
             raise RuntimeError(f"Sequential.{method}: needs build(input_shape), fit, predict or forward before it")
 
     def __getstate__(self):
-        left_out = ("_lock", "_building", "_views", "_idle", "_training_plans", "_workspace", "parameters", "gradients")
+        left_out = ("_lock", "_building", "_views", "_idle", "_training_workspace", "parameters", "gradients")
         return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     def __setstate__(self, state):

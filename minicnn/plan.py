@@ -18,12 +18,26 @@ from minicnn._ext import plan as native
 from minicnn.layer import empty
 from minicnn.layers import MaxPooling2D
 
+MOST_PLANS = 8  # batch sizes whose plans are kept
+
 
 class Workspace:
-    """Memory for plans of which one runs at a time; grown to what the largest of them needs."""
+    """The plans of a model, one for each batch size, and the memory that they share: one of them runs at a time."""
 
-    def __init__(self):
+    def __init__(self, training):
+        self.training, self.plans = training, {}
         self.memory = np.empty(0, np.uint8)
+
+    def plan(self, model, n):
+        """The plan for n samples, recorded if it is new or out of date."""
+        plan = self.plans.get(n)
+        if plan is None or not plan.is_valid:
+            self.plans.pop(n, None)
+            while len(self.plans) >= MOST_PLANS:
+                self.plans.pop(next(iter(self.plans)))
+            plan = self.plans[n] = Plan(model, n, self.training)
+        plan.bind(self.at_least(plan.size))
+        return plan
 
     def at_least(self, size):
         """``size`` bytes or more that begin on a cache line."""
@@ -41,35 +55,38 @@ class Plan:
     ``backward``.  The arrays that both return are the plan's own: the next run overwrites them.
     """
 
-    def __init__(self, model, n, training, workspace):
-        self.n, self.training = n, training
-        self._layers, self._workspace = model.layers, workspace
+    def __init__(self, model, n, training, with_input_gradient=False):
+        self._layers = model.layers
         self._marks = self._marks_now()
         self._recorded = native.Plan()
         for array in model._arrays_in_place():
             self._recorded.use(array)
-        numbers = itertools.groupby(range(len(model.layers)), key=lambda i: _may_be_recorded(model.layers[i]))
-        self._sections = [
-            (_Recorded if compiled else _InPython)(self._recorded, model.layers, [*group], n, training)
-            for compiled, group in numbers
-        ]
-        if training:
-            self._record_backward(model)
+        groups = itertools.groupby(range(len(model.layers)), key=lambda i: _may_be_recorded(model.layers[i]))
+        try:
+            self._sections = [
+                (_Recorded if compiled else _InPython)(self._recorded, model.layers, [*numbers], n, training)
+                for compiled, numbers in groups
+            ]
+            for input_gradient in [False, True] if with_input_gradient else [False] if training else []:
+                self._record_backward(model._backward_calls(input_gradient), input_gradient)
+        finally:
+            for layer in model.layers if training else []:
+                layer._kept = None  # what was kept is the plan's
+        for section in self._sections:
+            section.pin()
         self._recorded.lay_out()
+        self.size = self._recorded.workspace_size
+        for section in self._sections:
+            section.find_places()
         self._memory = None
-        self._bind()
 
-    def _record_backward(self, model):
-        """Both kinds: with and without the gradient of the input; each section records its part."""
+    def _record_backward(self, calls, input_gradient):
+        """Each section records its part; all kinds of backward begin with what the forward pass kept."""
         kept = [layer._kept for layer in self._layers]
-        for input_gradient in (False, True):
-            calls = model._backward_calls(input_gradient)
-            for section in reversed(self._sections):
-                for layer, values in zip(self._layers, kept, strict=True):
-                    layer._kept = values
-                section.record_backward(self._recorded, calls, input_gradient)
-        for layer in self._layers:
-            layer._kept = None
+        for section in reversed(self._sections):
+            section.record_backward(calls, input_gradient)
+        for layer, values in zip(self._layers, kept, strict=True):
+            layer._kept = values
 
     def _marks_now(self):
         return [(layer, layer._changes) for layer in self._layers]
@@ -79,22 +96,15 @@ class Plan:
         """False once a layer's attributes have been changed: the record may not fit them any more."""
         return self._marks == self._marks_now()
 
-    def _bind(self):
-        """Finds the arrays in the workspace, which may have been grown for another plan."""
-        memory = self._workspace.at_least(self._recorded.workspace_size)
+    def bind(self, memory):
+        """Lays the arrays into a workspace of at least ``size`` bytes; nothing to do where they are in it already."""
         if memory is self._memory:
             return
-        self._memory = memory
         self._recorded.bind(memory.__array_interface__["data"][0])
         for section in self._sections:
-            section.bind(self._view)
-        self.x = self._sections[0].x
-        self.dy = self._sections[-1].dy
-
-    def _view(self, array):
-        """Where an array of the record is now."""
-        place = self._recorded.place_of(array)
-        return self._memory[place : place + array.nbytes].view(array.dtype).reshape(array.shape)
+            section.bind(memory)
+        self.x, self.dy = self._sections[0].x, self._sections[-1].dy
+        self._memory = memory
 
     def take(self, x, order=None):
         """Fills ``x`` with the samples of an array of any numeric dtype, or with those that ``order`` names."""
@@ -136,32 +146,31 @@ class _Recorded:
 
     def __init__(self, recorded, layers, numbers, n, training):
         self.layers, self.numbers, self.recorded = layers, numbers, recorded
-        first, self.outputs = layers[numbers[0]], {}
-        with _recording(recorded) as program:
-            self.x_recorded = x = empty((n, *first.input_shape), first.dtype)
-            for number in numbers:
-                x = self.outputs[number] = layers[number].forward(x, training=training)
-        self.y_recorded = x
-        self.run_forward = program.number
-        recorded.pin(self.x_recorded)
-        recorded.pin(self.y_recorded)
-        self.run_backward, self.dx_recorded, self.dy_recorded = {}, {}, None
+        self.ends = {}  # the arrays at both ends: while recorded, then (place, dtype, shape) of each
+        self.run_forward = recorded.record(lambda: self.record_forward(n, training))
+        self.run_backward = {}
 
-    def record_backward(self, recorded, calls, input_gradient):
-        if not any(number in calls for number in self.numbers):
-            return
-        with _recording(recorded) as program:
-            if self.dy_recorded is None:
-                self.dy_recorded = empty(self.y_recorded.shape, self.y_recorded.dtype)
-            dy = self.dy_recorded
-            for number in reversed(self.numbers):
-                if number in calls:
-                    dy = self.record_call(number, calls, dy)
-        recorded.pin(self.dy_recorded)
-        self.run_backward[input_gradient] = program.number
-        self.dx_recorded[input_gradient] = dy
-        if dy is not None:
-            recorded.pin(dy)
+    def record_forward(self, n, training):
+        first, self.outputs = self.layers[self.numbers[0]], {}
+        self.ends["x"] = x = empty((n, *first.input_shape), first.dtype)
+        for number in self.numbers:
+            x = self.outputs[number] = self.layers[number].forward(x, training=training)
+        self.ends["y"] = x
+
+    def record_backward(self, calls, input_gradient):
+        mine = {number: calls[number] for number in self.numbers if number in calls}
+        if mine:
+            self.run_backward[input_gradient] = self.recorded.record(lambda: self.record_calls(mine, input_gradient))
+
+    def record_calls(self, calls, input_gradient):
+        if "dy" not in self.ends:
+            y = self.ends["y"]
+            self.ends["dy"] = empty(y.shape, y.dtype)
+        dy = self.ends["dy"]
+        for number in reversed(self.numbers):
+            if number in calls:
+                dy = self.record_call(number, calls, dy)
+        self.ends["dx", input_gradient] = dy
 
     def record_call(self, number, calls, dy):
         """One layer's backward.
@@ -171,16 +180,31 @@ class _Recorded:
         kept of its own output is not needed, and its memory need not hold the whole batch.
         """
         layer, (at_logits, wanted) = self.layers[number], calls[number]
-        if number - 1 in self.numbers and number - 1 in calls and _activation_can_wait(self.layers[number - 1], layer):
+        if number - 1 in calls and _activation_can_wait(self.layers[number - 1], layer):
             dy = self.layers[number - 1]._function.backward(self.outputs[number], dy)
         if number + 1 in self.numbers and _activation_can_wait(layer, self.layers[number + 1]):
             at_logits = True
         return layer.gradient(dy, at_logits, wanted)
 
-    def bind(self, view):
-        self.x, self.y = view(self.x_recorded), view(self.y_recorded)
-        self.dy = None if self.dy_recorded is None else view(self.dy_recorded)
-        self.dx = {key: None if array is None else view(array) for key, array in self.dx_recorded.items()}
+    def pin(self):
+        """What enters and leaves a section is read and written by others."""
+        for array in self.ends.values():
+            if array is not None:
+                self.recorded.pin(array)
+
+    def find_places(self):
+        for name, array in self.ends.items():
+            if array is not None:
+                self.ends[name] = self.recorded.place_of(array), array.nbytes, array.dtype, array.shape
+        self.outputs = None
+
+    def bind(self, memory):
+        ends = {
+            name: where and memory[where[0] : where[0] + where[1]].view(where[2]).reshape(where[3])
+            for name, where in self.ends.items()
+        }
+        self.x, self.y, self.dy = ends["x"], ends["y"], ends.get("dy")
+        self.dx = {input_gradient: ends["dx", input_gradient] for input_gradient in self.run_backward}
 
     def forward(self, x):
         if x is not self.x:
@@ -195,23 +219,6 @@ class _Recorded:
             self.dy[...] = dy
         self.recorded.run(self.run_backward[input_gradient])
         return self.dx[input_gradient]
-
-
-class _recording:
-    """``with _recording(plan) as program:`` the kernels called inside become ``program.number`` of the plan."""
-
-    def __init__(self, recorded):
-        self.recorded = recorded
-
-    def __enter__(self):
-        self.recorded.begin()
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if kind is None:
-            self.number = self.recorded.end()
-        else:
-            self.recorded.abandon()
 
 
 def _activation_can_wait(layer, pool):
@@ -231,10 +238,16 @@ class _InPython:
         self.x = np.empty((n, *self.layers[0].input_shape), self.layers[0].dtype)
         self.dy = np.empty((n, *self.layers[-1].output_shape), self.layers[-1].dtype)
 
-    def record_backward(self, recorded, calls, input_gradient):
+    def record_backward(self, calls, input_gradient):
         self.calls[input_gradient] = [calls.get(number) for number in self.numbers]
 
-    def bind(self, view):
+    def pin(self):
+        pass
+
+    def find_places(self):
+        pass
+
+    def bind(self, memory):
         pass
 
     def forward(self, x):

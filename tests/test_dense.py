@@ -12,7 +12,7 @@ from minicnn import layers
 from minicnn._ext import dense as kernel
 from minicnn.testing import gradcheck
 
-widths = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 112, 113, 255, 256, 257, 300, 513]))
+widths = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 127, 129, 255, 256, 257, 300, 513]))
 
 
 def check(layer, n, layout="C"):
@@ -39,6 +39,13 @@ def check(layer, n, layout="C"):
 @given(widths, widths, st.sampled_from([0, 1, 2, 5, 14, 31, 32, 33, 130]), st.booleans(), dtypes, layouts)
 def test_dense(d, m, n, use_bias, dtype, layout):
     check(build(layers.Dense(m, use_bias=use_bias, dtype=dtype), (d,)), n, layout)
+
+
+@pytest.mark.parametrize(("d", "dtype"), [(1024, "float32"), (2048, "float32"), (512, "float64")])
+@pytest.mark.parametrize(("n", "m"), [(8, 40), (9, 40), (21, 33), (130, 10), (1, 150)])
+def test_rows_a_multiple_of_a_page_apart(n, d, m, dtype):
+    """They are copied before they are multiplied, where they would displace each other from the cache."""
+    check(build(layers.Dense(m, dtype=dtype), (d,)), n)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.integers(0, 3), dtypes, layouts)
@@ -71,10 +78,12 @@ def test_gradient_by_finite_differences(arguments):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("n", "d", "m"), [(200, 150, 70), (3, 400, 300), (1, 600, 300), (500, 40, 30)])
+@pytest.mark.parametrize(("n", "d", "m"), [
+    (200, 150, 70), (3, 400, 300), (1, 600, 300), (500, 40, 30), (20, 1024, 100),
+])  # fmt: skip
 def test_same_bits_at_any_thread_count(n, d, m, dtype):
     def make():
-        return build(layers.Dense(m, dtype=dtype), (d,))
+        return build(layers.Dense(m, activation="tanh", dtype=dtype), (d,))
 
     first, *others = at_every_thread_count(make, *inputs(make(), n, dtype))
     for other in others:
@@ -82,13 +91,16 @@ def test_same_bits_at_any_thread_count(n, d, m, dtype):
             assert_same_bits(array, other[name])
 
 
-def test_a_sample_does_not_depend_on_its_neighbours():
+@pytest.mark.parametrize("d", [300, 1024])
+@pytest.mark.parametrize("units", [10, 37, 40, 150])
+def test_a_sample_does_not_depend_on_its_neighbours(d, units):
     """The bits of one sample's output are the same alone and in a batch."""
-    layer = build(layers.Dense(37, activation="tanh"), (300,))
-    x = normal((70, 300), "float32")
+    layer = build(layers.Dense(units, use_bias=units > 40, activation="tanh"), (d,))
+    x = normal((70, d), "float32")
     together = layer.forward(x)
     for i in (0, 33, 69):
         assert_same_bits(layer.forward(x[i : i + 1]), together[i : i + 1])
+    assert_same_bits(layer.forward(x[5:16]), together[5:16])
 
 
 def test_backward_params_gives_the_same_gradients():

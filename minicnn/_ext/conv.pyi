@@ -13,12 +13,14 @@ def forward(
     geometry: tuple[int, ...],
     activation: int = ...,
     slope: float = ...,
+    algorithm: int = ...,
 ) -> None: ...
 def backward_input(
     dy: NDArray[_Real],
     kernel: NDArray[_Real],
     dx: NDArray[_Real],
     geometry: tuple[int, ...],
+    algorithm: int = ...,
 ) -> None: ...
 def backward_params(
     x: NDArray[_Real],
@@ -26,4 +28,13 @@ def backward_params(
     dkernel: NDArray[_Real],
     dbias: NDArray[_Real] | None,
     geometry: tuple[int, ...],
+    algorithm: int = ...,
 ) -> None: ...
+def algorithm_of(
+    pass_: str,
+    x_shape: tuple[int, ...],
+    kernel_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    geometry: tuple[int, ...],
+    algorithm: int,
+) -> str: ...

@@ -21,6 +21,7 @@ from minicnn._ext.plan cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kerne
 from minicnn._ext.reshape cimport pad_image
 from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add, real,
                                    require, tiles, use_leaves)
+from minicnn._ext cimport winograd
 
 use_leaves(chosen_leaves())
 
@@ -28,27 +29,19 @@ cdef enum:
     SLICE = 2048  # elements of the parameters' gradient that a thread adds up at a time
 
 
-cdef struct Conv:
-    Array x                          # (n, h, w, c), or its gradient
-    Array y                          # (n, oh, ow, f), or its gradient
-    Array kernel                     # (kh, kw, cg, f), or its gradient
-    Array bias                       # (f,), or its gradient; or absent
-    Array derived                    # of the kernel, or partial sums: see the kernels
-    Py_ssize_t n, h, w, c            # images: count, height, width, channels
-    Py_ssize_t kh, kw, cg            # kernel: height, width, channels of a group
-    Py_ssize_t oh, ow, f, fg         # output: height, width, filters, filters of a group
-    Py_ssize_t sh, sw, dh, dw        # strides, dilation
-    Py_ssize_t top, left, groups     # rows and columns of zeros before the image
-    Py_ssize_t ph, pw                # extent of the image that the kernel passes over, zeros included
-    bint padded                      # that extent reaches beyond the image: work on a padded copy
-    Py_ssize_t row                   # elements of a row of the image or of its padded copy
-    Py_ssize_t chunks                # of the batch, for the gradient of the parameters
-    bint depthwise
-    int activation
-    double slope
-
 cdef enum:
-    ARRAYS = 5
+    ARRAYS = 5  # at the head of Conv
+
+cdef enum Algorithm:
+    EXACT  # direct convolution
+    AUTO   # what is fastest, Winograd's tiles of 2 x 2 or 4 x 4 where they can be used
+    F2     # that one, where it can be used
+    F4
+
+cdef enum Pass:
+    FORWARD, BACKWARD_INPUT, BACKWARD_PARAMS
+
+PASSES = {"forward": FORWARD, "backward_input": BACKWARD_INPUT, "backward_params": BACKWARD_PARAMS}
 
 
 cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_shape, const Py_ssize_t *y_shape,
@@ -67,6 +60,29 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     require(y_shape[0] == g.n and y_shape[3] == g.f, "y must have the images of x and the filters of the kernel")
     require(g.cg * g.groups == g.c and g.fg * g.groups == g.f, "channels and filters must fit the groups")
     return 0
+
+
+cdef int tile_size(const Conv *g, Pass _pass, int algorithm) noexcept nogil:
+    """The edge of Winograd's tiles in float32, or 0 for direct convolution."""
+    cdef bint fits = g.kh == 3 and g.kw == 3 and g.sh == 1 and g.sw == 1 and g.dh == 1 and g.dw == 1 and g.groups == 1
+    if algorithm == EXACT or not fits or g.c % winograd.GROUP or g.f % winograd.GROUP:
+        return 0
+    if algorithm == AUTO:
+        return 4
+    return 2 if algorithm == F2 else 4
+
+
+def algorithm_of(pass_, x_shape, kernel_shape, y_shape, geometry, int algorithm):
+    """"direct", "F2" or "F4": what `algorithm` (see forward) means for these shapes in float32.
+
+    pass_ is "forward", "backward_input" or "backward_params".
+    """
+    cdef Conv g
+    cdef Py_ssize_t[4] x = x_shape
+    cdef Py_ssize_t[4] kernel = kernel_shape
+    cdef Py_ssize_t[4] y = y_shape
+    describe(&g, x, kernel, y, geometry)
+    return {0: "direct", 2: "F2", 4: "F4"}[tile_size(&g, PASSES[pass_], algorithm)]
 
 
 cdef void bind(Conv *g, const real *x, const real *kernel, const real *bias, const real *y) noexcept nogil:
@@ -154,22 +170,42 @@ cdef void forward_depthwise(const Conv *g, Py_ssize_t rows, const real *x, real 
 
 
 def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel not None, const real[::1] bias,
-            real[:, :, :, ::1] y not None, geometry, int activation=LINEAR, double slope=0.0):
+            real[:, :, :, ::1] y not None, geometry, int activation=LINEAR, double slope=0.0, int algorithm=EXACT):
     """y = activation(convolution of x with kernel + bias).
 
     x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or None, y (N, OH, OW, F); geometry is (stride height,
-    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups).
+    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups).  algorithm: 0 for direct
+    convolution, 1 for Winograd's where it is faster, 2 and 3 for its tiles of 2 x 2 and 4 x 4 where they can be used.
     """
     cdef Conv g
-    cdef Job job
     describe(&g, x.shape, kernel.shape, y.shape, geometry)
     require(bias is None or bias.shape[0] == g.f, "bias must have one value for each filter")
     bind(&g, &x[0, 0, 0, 0], &kernel[0, 0, 0, 0], &bias[0] if bias is not None else <const real *> NULL,
          &y[0, 0, 0, 0])
     g.activation, g.slope = activation, slope
-    job = a_job(&g, IMAGES, g.n, g.oh, g.ph * g.row * sizeof(real) if g.padded else 0)
+    if real is float:
+        g.m = tile_size(&g, FORWARD, algorithm)
+    if g.m > 0:
+        forward_by_tiles(&g)
+        return
+    cdef Job job = a_job(&g, IMAGES, g.n, g.oh, g.ph * g.row * sizeof(real) if g.padded else 0)
     job.kernel = <Kernel> forward_rows[real]
     submit(&job, &g, sizeof(g))
+
+
+cdef int forward_by_tiles(Conv *g) except -1:
+    """Winograd's algorithm, for the input's gradient too."""
+    cdef char *memory = borrow(winograd.derived_size(g), True)
+    cdef Job job
+    try:
+        g.derived = Array(memory, 0)
+        prepare(g, <Kernel> winograd.transform_kernel, (g.f if g.turned else g.c) // winograd.GROUP)
+        job = a_job(g, IMAGES, g.n, winograd.tile_rows(g), winograd.forward_scratch(g))
+        job.kernel = <Kernel> winograd.forward_tile_rows
+        submit(&job, g, sizeof(Conv))
+    finally:
+        give_back(memory)
+    return 0
 
 
 # ---- gradient of the input ----
@@ -267,13 +303,19 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
 
 
 def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1] kernel not None,
-                   real[:, :, :, ::1] dx not None, geometry):
-    """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; `geometry` as in forward."""
+                   real[:, :, :, ::1] dx not None, geometry, int algorithm=EXACT):
+    """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; the rest as in forward."""
     cdef Conv g
     cdef Job job
     cdef char *memory
     describe(&g, dx.shape, kernel.shape, dy.shape, geometry)
     bind(&g, &dx[0, 0, 0, 0], &kernel[0, 0, 0, 0], <const real *> NULL, &dy[0, 0, 0, 0])
+    if real is float:
+        g.m = tile_size(&g, BACKWARD_INPUT, algorithm)
+    if g.m > 0:
+        turn(&g)
+        forward_by_tiles(&g)
+        return
     memory = borrow(2 * kernel.size * sizeof(real), True)
     try:
         g.derived = Array(memory, 0)
@@ -284,6 +326,15 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
         submit(&job, &g, sizeof(g))
     finally:
         give_back(memory)
+
+
+cdef void turn(Conv *g) noexcept nogil:
+    """The input's gradient as the forward pass of another convolution: of dy, with the kernel turned by 180 degrees."""
+    cdef Array x = g.x
+    cdef Py_ssize_t h = g.h, w = g.w, c = g.c
+    g.x, g.h, g.w, g.c = g.y, g.oh, g.ow, g.f
+    g.y, g.oh, g.ow, g.f = x, h, w, c
+    g.top, g.left, g.turned = 2 - g.top, 2 - g.left, True
 
 
 cdef int prepare(const Conv *g, Kernel kernel, Py_ssize_t items) except -1:
@@ -364,7 +415,7 @@ cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result
 
 
 def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
-                    real[:, :, :, ::1] dkernel not None, real[::1] dbias, geometry):
+                    real[:, :, :, ::1] dkernel not None, real[::1] dbias, geometry, int algorithm=EXACT):
     """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None); dy: the gradient before the activation."""
     cdef Conv g
     cdef Job job
@@ -374,6 +425,8 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
     require(dbias is None or dbias.shape[0] == g.f, "dbias must have one value for each filter")
     bind(&g, &x[0, 0, 0, 0], &dkernel[0, 0, 0, 0], &dbias[0] if dbias is not None else <real *> NULL,
          &dy[0, 0, 0, 0])
+    if real is float:
+        g.m = tile_size(&g, BACKWARD_PARAMS, algorithm)
     size = dkernel.size + g.f
     g.chunks = chunks_for(size * sizeof(real))
     memory = borrow(g.chunks * size * sizeof(real), False)
@@ -381,6 +434,8 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
         g.derived = Array(memory, 0)
         job = a_job(&g, CHUNKS, g.n, 1, g.ph * g.row * sizeof(real) if g.padded else 0)
         job.kernel, job.chunks = <Kernel> parameter_gradient_images[real], g.chunks
+        if g.m > 0:
+            job.kernel, job.scratch = <Kernel> winograd.parameter_gradient_images, winograd.gradient_scratch(&g)
         submit(&job, &g, sizeof(g))
         add_up(&g, <Kernel> add_chunks[real])
     finally:

@@ -1,24 +1,30 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kernels of Dense: forward, and both gradients in one pass over the weights.
 
-Design: the tile (leaves.h) on packed blocks.  Rows of x lie a power of two apart in many networks and would fall on the
-same cache lines, so x and W are copied block by block into scratch before they are multiplied.
+Design: all three are the tile (leaves.h) with other strides, on the arrays as they lie in memory.  Only what the tile
+cannot read well is copied: rows of x a multiple of a page apart, which all fall on the same lines of the cache; and
+blocks of W, transposed, for the gradient of the input.  The gradient of a narrow W (ten classes) would leave vectors of
+outputs half empty: it is made transposed, in vectors of inputs.  A single row of x has a leaf of its own.
 
-Items: forward, a block of rows times a panel of 32 output columns; backward, a block of 112 rows of W.  Every output is
-one sum in the order of its index: the bits do not depend on the threads.
+Items: forward, a block of rows times 32 columns of the output; backward, a block of rows of W.  Every output is one sum
+in the order of its index: the bits depend neither on the threads nor on the other samples of the batch.
 """
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from minicnn._ext.plan cimport WHOLE, Array, Job, Kernel, submit
-from minicnn._ext.runtime cimport (LINEAR, Tile, activate, chosen_leaves, real, require, tiles, use_leaves)
+from minicnn._ext.runtime cimport (LINEAR, Tile, activate, chosen_leaves, real, require, row_product, tiles, transpose,
+                                   use_leaves)
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    PANEL = 32          # columns of W at a time: two vectors of AVX-512
-    DEPTH = 256         # inputs at a time: a packed panel of 32 KB
-    DEPTH_STRIDE = 272  # of packed rows of x: 17 cache lines, so that neighbouring rows use different sets
-    W_ROWS = 112        # rows of W at a time in backward: 8 tiles of 14
+    PANEL = 32          # columns in an item of forward: two vectors of AVX-512
+    ROWS = 64           # rows in an item of forward, at most; of a narrow output, half as many
+    DEPTH = 256         # inputs at a time in forward: a panel of that many rows of W is 32 KB
+    DEPTH_STRIDE = 272  # of copied rows of x: 17 lines of the cache, so that neighbouring rows use different sets
+    W_ROWS = 64         # rows of W in an item of backward
+    W_STRIDE = 80       # of copied and transposed blocks: 5 lines
+    PAGE = 4096         # bytes after which addresses fall on the same lines of a first-level cache
 
 
 cdef struct Forward:
@@ -27,7 +33,7 @@ cdef struct Forward:
     Array bias                 # (m,)
     Array y                    # (n, m)
     Py_ssize_t n, d, m         # samples, inputs, outputs
-    Py_ssize_t rows, panels    # rows of x in an item; panels of a block of rows
+    Py_ssize_t blocks, panels  # of rows, of columns
     int activation
     double slope
 
@@ -42,40 +48,69 @@ cdef struct Backward:
     Py_ssize_t n, d, m
 
 
+cdef inline bint collide(Py_ssize_t rows, Py_ssize_t stride) noexcept nogil:
+    """Whether so many rows would displace each other from a cache of eight ways."""
+    return rows > 8 and stride % PAGE == 0
+
+
+cdef Array rows_at(const real *data, Py_ssize_t width) noexcept:
+    """An array of rows of `width` values."""
+    return Array(<char *> data, width * sizeof(real))
+
+
+cdef Array fixed(const real *data) noexcept:
+    return Array(<char *> data, 0)
+
+
+# ---- forward ----
+
 cdef void forward_items(const Forward *g, Py_ssize_t first, Py_ssize_t last, real *memory) noexcept nogil:
-    """Items are numbered block of rows by block of rows; x is packed once for all panels of a block."""
-    cdef Py_ssize_t block, panel, low, high, row, rows, slab, k, depth, r, column, columns
+    """Items are numbered block of rows by block of rows: those of one block are one wide panel."""
+    cdef Py_ssize_t block, row, rows, column, columns
+    for block in range(first // g.panels, (last + g.panels - 1) // g.panels):
+        row = g.n * block // g.blocks
+        rows = g.n * (block + 1) // g.blocks - row
+        column = max(<Py_ssize_t> 0, first - block * g.panels) * PANEL
+        columns = min(g.m, (last - block * g.panels) * PANEL) - column
+        forward_area(g, row, rows, column, columns, memory)
+        if g.activation != LINEAR:
+            activate_area(g, <real *> g.y.data + row * g.m + column, rows, columns)
+
+
+cdef void forward_area(const Forward *g, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns,
+                       real *copy) noexcept nogil:
+    """y[row : row + rows, column : column + columns], a slab of inputs after the other."""
+    cdef Py_ssize_t slab, k, r, depth
+    cdef const real *x = <const real *> g.x.data + row * g.d
+    cdef const real *w = <const real *> g.w.data + column
     cdef const real *bias = <const real *> g.bias.data
-    cdef real *xs = memory
-    cdef real *ws = memory + g.rows * DEPTH_STRIDE
+    cdef real *y = <real *> g.y.data + row * g.m + column
+    cdef bint copied = columns > PANEL and collide(rows, g.d * sizeof(real))
     cdef Tile t
     t.rows, t.a_row, t.c_row = 1, 0, 0
     t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.a_k, t.b_k, t.a_i, t.c_i = 1, PANEL, DEPTH_STRIDE, g.m
-    for block in range(first // g.panels, (last + g.panels - 1) // g.panels):
-        low, high = max(first, block * g.panels), min(last, (block + 1) * g.panels)
-        row = block * g.rows
-        rows = min(g.rows, g.n - row)
-        for slab in range((g.d + DEPTH - 1) // DEPTH):
-            k = slab * DEPTH
-            depth = min(<Py_ssize_t> DEPTH, g.d - k)
+    t.a_i, t.c_i, t.a_k, t.b_k = DEPTH_STRIDE if copied else g.d, g.m, 1, g.m
+    if bias is not NULL:
+        bias += column
+    if rows == 1:
+        if bias is NULL:
+            memset(y, 0, columns * sizeof(real))
+        else:
+            memcpy(y, bias, columns * sizeof(real))
+        row_product(x, g.d, w, g.m, y, columns)
+        return
+    for slab in range((g.d + DEPTH - 1) // DEPTH):
+        k = slab * DEPTH
+        depth = min(<Py_ssize_t> DEPTH, g.d - k)
+        if copied:
             for r in range(rows):
-                memcpy(xs + r * DEPTH_STRIDE, <const real *> g.x.data + (row + r) * g.d + k, depth * sizeof(real))
-            for panel in range(low - block * g.panels, high - block * g.panels):
-                column = panel * PANEL
-                columns = min(<Py_ssize_t> PANEL, g.m - column)
-                for r in range(depth):
-                    memcpy(ws + r * PANEL, <const real *> g.w.data + (k + r) * g.m + column, columns * sizeof(real))
-                t.kb, t.accumulate = depth, k > 0
-                tiles(&t, rows, columns, xs, ws, bias + column if bias is not NULL and k == 0 else <const real *> NULL,
-                      <real *> g.y.data + row * g.m + column)
-        if g.activation != LINEAR:
-            column = (low - block * g.panels) * PANEL
-            columns = min(g.m, (high - block * g.panels) * PANEL) - column
-            finish(g, <real *> g.y.data + row * g.m + column, rows, columns)
+                memcpy(copy + r * DEPTH_STRIDE, x + r * g.d + k, depth * sizeof(real))
+        t.kb, t.accumulate = depth, k > 0
+        tiles(&t, rows, columns, <const real *> copy if copied else x + k, w + k * g.m,
+              bias if k == 0 else <const real *> NULL, y)
 
 
-cdef void finish(const Forward *g, real *y, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+cdef void activate_area(const Forward *g, real *y, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     """y = activation(y), while it is in the cache."""
     cdef Py_ssize_t r
     if columns == g.m:
@@ -90,70 +125,86 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     """y = activation(x w + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M)."""
     cdef Forward g
     cdef Job job
-    cdef Py_ssize_t scratch, items
+    cdef Py_ssize_t scratch = ROWS * DEPTH_STRIDE * sizeof(real)
+    cdef double work
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
     require(w.shape[0] == g.d and y.shape[0] == g.n and y.shape[1] == g.m, "w must be (D, M) and y (N, M)")
     require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
-    g.x, g.y = rows_at(&x[0, 0], g.d), rows_at(&y[0, 0], g.m)
-    g.w, g.bias = Array(<char *> &w[0, 0], 0), Array(NULL, 0)
-    if bias is not None:
-        g.bias.data = <char *> &bias[0]
+    g.x, g.w, g.y = rows_at(&x[0, 0], g.d), fixed(&w[0, 0]), rows_at(&y[0, 0], g.m)
+    g.bias = fixed(<const real *> NULL if bias is None else &bias[0])
     g.activation, g.slope = activation, slope
     g.panels = (g.m + PANEL - 1) // PANEL
-    g.rows = max(<Py_ssize_t> 1, min(g.n, <Py_ssize_t> (128 if g.panels > 1 else 32)))  # one panel: share rows out
-    items = (g.n + g.rows - 1) // g.rows * g.panels
-    scratch = (g.rows * DEPTH_STRIDE + DEPTH * PANEL) * sizeof(real)
-    job = Job(<Kernel> forward_items[real], WHOLE, 4, items, 1, 0, scratch, <double> g.n * g.d * g.m / 32)
+    g.blocks = (g.n + ROWS - 1) // ROWS if g.panels > 1 else (2 * g.n + ROWS - 1) // ROWS
+    work = (g.n + 4.0) * g.d * g.m / 32  # W has to be read, even for one row
+    job = Job(<Kernel> forward_items[real], WHOLE, 4, g.blocks * g.panels, 1, 0, scratch, work)
     submit(&job, &g, sizeof(g))
 
 
+# ---- backward ----
+
 cdef void backward_items(const Backward *g, Py_ssize_t first, Py_ssize_t last, real *memory) noexcept nogil:
-    """dW = x^T dy and dx = dy W^T for blocks of rows of W, which stay in the cache for both."""
-    cdef Py_ssize_t item, row, rows, r
-    cdef real *xs = memory
-    cdef real *ws = memory + g.n * W_ROWS
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.accumulate = False
+    """Blocks of rows of W, which stay in the cache for both gradients."""
+    cdef Py_ssize_t item, row, rows
     if first == 0 and g.dbias.data is not NULL:
         bias_gradient(g, <real *> g.dbias.data)
     for item in range(first, last):
         row = item * W_ROWS
         rows = min(<Py_ssize_t> W_ROWS, g.d - row)
-        for r in range(g.n):
-            memcpy(xs + r * W_ROWS, <const real *> g.x.data + r * g.d + row, rows * sizeof(real))
-        t.kb, t.a_k, t.b_k, t.a_i, t.c_i = g.n, W_ROWS, g.m, 1, g.m
-        tiles(&t, rows, g.m, xs, <const real *> g.dy.data, <const real *> NULL, <real *> g.dw.data + row * g.m)
+        if g.m < PANEL:
+            narrow_weight_gradient(g, row, rows, memory)
+        else:
+            weight_gradient(g, row, rows, memory)
         if g.dx.data is not NULL:
-            input_gradient(g, row, rows, ws)
+            input_gradient(g, row, rows, memory)
 
 
-cdef void input_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *ws) noexcept nogil:
-    """dx[:, row : row + rows] = dy W[row : row + rows]^T, in panels of W transposed."""
-    cdef Py_ssize_t panel, column, columns, k, j
-    cdef const real *w
+cdef void weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *copy) noexcept nogil:
+    """dW = x^T dy"""
+    cdef Py_ssize_t r
+    cdef const real *x = <const real *> g.x.data + row
+    cdef bint copied = collide(g.n, g.d * sizeof(real))
     cdef Tile t
     t.rows, t.a_row, t.c_row = 1, 0, 0
     t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.kb, t.a_k, t.b_k, t.a_i, t.c_i, t.accumulate = g.m, 1, PANEL, g.m, g.d, False
-    for panel in range((rows + PANEL - 1) // PANEL):
-        column = panel * PANEL
-        columns = min(<Py_ssize_t> PANEL, rows - column)
-        for j in range(columns):
-            w = <const real *> g.w.data + (row + column + j) * g.m
-            for k in range(g.m):
-                ws[k * PANEL + j] = w[k]
-        tiles(&t, g.n, columns, <const real *> g.dy.data, ws, <const real *> NULL, <real *> g.dx.data + row + column)
+    t.kb, t.a_k, t.b_k, t.accumulate = g.n, W_STRIDE if copied else g.d, g.m, False
+    t.a_i, t.c_i = 1, g.m
+    if copied:
+        for r in range(g.n):
+            memcpy(copy + r * W_STRIDE, x + r * g.d, rows * sizeof(real))
+    tiles(&t, rows, g.m, <const real *> copy if copied else x, <const real *> g.dy.data, <const real *> NULL,
+          <real *> g.dw.data + row * g.m)
+
+
+cdef void narrow_weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *copy) noexcept nogil:
+    """dW^T = dy^T x, and then transposed"""
+    cdef Tile t
+    t.rows, t.a_row, t.c_row = 1, 0, 0
+    t.ka, t.a_a, t.b_a = 1, 0, 0
+    t.kb, t.a_k, t.b_k, t.accumulate = g.n, g.m, g.d, False
+    t.a_i, t.c_i = 1, W_STRIDE
+    tiles(&t, g.m, rows, <const real *> g.dy.data, <const real *> g.x.data + row, <const real *> NULL, copy)
+    transpose(copy, W_STRIDE, g.m, rows, <real *> g.dw.data + row * g.m, g.m)
+
+
+cdef void input_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *transposed) noexcept nogil:
+    """dx = dy W^T"""
+    cdef Tile t
+    t.rows, t.a_row, t.c_row = 1, 0, 0
+    t.ka, t.a_a, t.b_a = 1, 0, 0
+    t.kb, t.a_k, t.b_k, t.accumulate = g.m, 1, W_STRIDE, False
+    t.a_i, t.c_i = g.m, g.d
+    transpose(<const real *> g.w.data + row * g.m, g.m, rows, g.m, transposed, W_STRIDE)
+    tiles(&t, g.n, rows, <const real *> g.dy.data, transposed, <const real *> NULL, <real *> g.dx.data + row)
 
 
 cdef void bias_gradient(const Backward *g, real *dbias) noexcept nogil:
-    """The sum of the rows of dy: their product with ones."""
+    """The sum of the rows of dy: a row of ones times dy."""
     cdef real one = 1
     cdef Tile t
     t.rows, t.a_row, t.c_row = 1, 0, 0
     t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.kb, t.a_k, t.b_k, t.a_i, t.c_i, t.accumulate = g.n, 0, g.m, 1, g.m, False
+    t.kb, t.a_k, t.b_k, t.accumulate = g.n, 0, g.m, False
+    t.a_i, t.c_i = 1, g.m
     tiles(&t, 1, g.m, &one, <const real *> g.dy.data, <const real *> NULL, dbias)
 
 
@@ -168,18 +219,11 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     require(dy.shape[0] == g.n and dy.shape[1] == g.m, "dy must be (N, M)")
     require(dx is None or (dx.shape[0] == g.n and dx.shape[1] == g.d), "dx must be (N, D)")
     require(dbias is None or dbias.shape[0] == g.m, "dbias must have one value for each output")
-    g.x, g.dy, g.dx = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m), rows_at(<const real *> NULL, g.d)
-    g.w, g.dw, g.dbias = Array(<char *> &w[0, 0], 0), Array(<char *> &dw[0, 0], 0), Array(NULL, 0)
-    if dx is not None:
-        g.dx.data = <char *> &dx[0, 0]
-    if dbias is not None:
-        g.dbias.data = <char *> &dbias[0]
+    g.x, g.dy = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m)
+    g.w, g.dw = fixed(&w[0, 0]), fixed(<const real *> &dw[0, 0])
+    g.dx = rows_at(<const real *> NULL if dx is None else &dx[0, 0], g.d)
+    g.dbias = fixed(<const real *> NULL if dbias is None else &dbias[0])
     items = (g.d + W_ROWS - 1) // W_ROWS
-    scratch = (g.n * W_ROWS + g.m * PANEL) * sizeof(real)
+    scratch = max(g.n, g.m) * W_STRIDE * sizeof(real)
     job = Job(<Kernel> backward_items[real], WHOLE, 6, items, 1, 0, scratch, <double> g.n * g.d * g.m / 16)
     submit(&job, &g, sizeof(g))
-
-
-cdef Array rows_at(const real *data, Py_ssize_t width) noexcept:
-    """An array of rows of `width` values."""
-    return Array(<char *> data, width * sizeof(real))

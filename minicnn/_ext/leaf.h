@@ -26,6 +26,7 @@ INLINE void NAME(store_part)(REAL *p, idx n, VEC v)
 #endif
 
 #include "tile.h"
+#include "matrix.h"
 #ifdef SINGLE
 #include "peak.h"
 #endif
@@ -358,6 +359,25 @@ LEAF NAME(normalize_grad)(const REAL *RESTRICT x, const REAL *RESTRICT dy, const
             dx[i] = FMA(a[i], dy[i], FMA(-b[i], x[i] - mean[i], -c[i]));
 }
 
+/* ---- numbers of a batch in the working type; 0 if one of them is not finite in it ---- */
+
+#define CAST_FROM(T, name, CHECKED)                                                                                   \
+    TARGET NOINLINE static int NAME(name)(const T *RESTRICT x, REAL *RESTRICT y, idx n)                               \
+    {                                                                                                                 \
+        int bad = 0;                                                                                                  \
+        LOOP {                                                                                                        \
+            const REAL value = (REAL)x[i];                                                                            \
+            y[i] = value;                                                                                             \
+            if (CHECKED) bad |= !(value - value == 0);                                                                \
+        }                                                                                                             \
+        return !bad;                                                                                                  \
+    }
+CAST_FROM(uint8_t, from_u8, 0)
+CAST_FROM(int64_t, from_i64, 0)
+CAST_FROM(float, from_f32, 1)
+CAST_FROM(double, from_f64, 1)
+#undef CAST_FROM
+
 /* ---- optimisers ---- */
 
 /* sum x^2 in double, in 16 lanes that are added in order */
@@ -405,6 +425,10 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
         w[i] = FMA(-decay, w[i], w[i]) - rate * m[i] / (SQRT(v[i]) + epsilon);
     }
 }
+
+#ifdef SINGLE
+#include "winograd.h"
+#endif
 
 #undef LEAF
 #undef LOOP

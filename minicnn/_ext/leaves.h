@@ -2,7 +2,7 @@
  *
  * One table per instruction set; `runtime` picks one at import and hands it to the other modules.  A leaf exists for
  * float and for double; the macros at the end choose by the type of a pointer argument, so that a Cython function over
- * `floating` has one body.  What each leaf computes is said where it is written: tile.h, leaf.h, philox.h.
+ * `floating` has one body.  What each leaf computes is said where it is written: tile.h, matrix.h, leaf.h, philox.h.
  */
 #ifndef MINICNN_LEAVES_H
 #define MINICNN_LEAVES_H
@@ -36,6 +36,9 @@ static inline idx wide(idx n)
     while (n > 0 && n < WIDEST / 2) n *= 2;
     return n;
 }
+/* Winograd's transforms (winograd.h): of what into its domain, and to what back. */
+enum WinogradIn { OF_IMAGE, OF_GRADIENT, OF_KERNEL };
+enum WinogradOut { TO_IMAGE, TO_KERNEL };
 
 #define LEAVES_OF(REAL)                                                                                               \
     void (*tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C);              \
@@ -57,6 +60,12 @@ static inline idx wide(idx n)
     void (*normalize)(const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx count, idx n);      \
     void (*normalize_grad)(const REAL *x, const REAL *dy, const REAL *mean, const REAL *a, const REAL *b,             \
                            const REAL *c, REAL *dx, idx count, idx n);                                                \
+    void (*transpose)(const REAL *x, idx x_row, idx rows, idx columns, REAL *y, idx y_row);                           \
+    void (*row_product)(const REAL *x, idx d, const REAL *w, idx w_row, REAL *y, idx n);                              \
+    int (*from_u8)(const uint8_t *x, REAL *y, idx n);                                                                 \
+    int (*from_i64)(const int64_t *x, REAL *y, idx n);                                                                \
+    int (*from_f32)(const float *x, REAL *y, idx n);                                                                  \
+    int (*from_f64)(const double *x, REAL *y, idx n);                                                                 \
     double (*sum_squares)(const REAL *x, idx n);                                                                      \
     void (*sgd)(REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,           \
                 REAL clip);                                                                                           \
@@ -71,6 +80,9 @@ typedef struct {
     void (*keep_bits)(uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,
                       uint32_t stream);
     int (*multiply_adds)(idx n, float x, float y, float *lanes);
+    void (*winograd_in)(int kind, int m, float *const *pixels, float *v, idx step, idx channels);
+    void (*winograd_out)(int kind, int m, const float *v, idx step, const float *bias, int relu, float *const *pixels,
+                         idx channels);
     LeavesF32 f32;
     LeavesF64 f64;
 } Leaves;
@@ -90,6 +102,9 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 #define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
     LEAVES->keep_bits(keep, first, count, threshold, key, step, stream)
+#define winograd_in(kind, m, pixels, v, step, channels) LEAVES->winograd_in(kind, m, pixels, v, step, channels)
+#define winograd_out(kind, m, v, step, bias, relu, pixels, channels)                                                  \
+    LEAVES->winograd_out(kind, m, v, step, bias, relu, pixels, channels)
 #define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
 #define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
 #define softmax_rows(x, y, rows, n) FOR(y, softmax)(x, y, rows, n)
@@ -104,6 +119,12 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
     FOR(sums, column_products)(x, dy, mean, sums, products, rows, n)
 #define normalize(x, mean, a, b, y, count, n) FOR(y, normalize)(x, mean, a, b, y, count, n)
 #define normalize_grad(x, dy, mean, a, b, c, dx, count, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, count, n)
+#define transpose(x, x_row, rows, columns, y, y_row) FOR(y, transpose)(x, x_row, rows, columns, y, y_row)
+#define row_product(x, d, w, w_row, y, n) FOR(y, row_product)(x, d, w, w_row, y, n)
+#define from_u8(x, y, n) FOR(y, from_u8)(x, y, n)
+#define from_i64(x, y, n) FOR(y, from_i64)(x, y, n)
+#define from_f32(x, y, n) FOR(y, from_f32)(x, y, n)
+#define from_f64(x, y, n) FOR(y, from_f64)(x, y, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
 #define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
     FOR(w, sgd)(w, v, g, n, rate, momentum, nesterov, decay, clip)

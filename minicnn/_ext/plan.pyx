@@ -295,7 +295,7 @@ cdef void describe(Phase *phase, const Step *step, Py_ssize_t i) noexcept:
 
 
 cdef class Plan:
-    """The passes over one batch: recorded between ``begin`` and ``end``, laid out once, then run by number.
+    """The passes over one batch: recorded one by one, laid out once, then run by number.
 
     ``workspace_size``: bytes that ``bind`` needs, 64-byte aligned; ``thread_size``: bytes of each thread besides.
     """
@@ -318,26 +318,24 @@ cdef class Plan:
 
     # ---- recording ----
 
-    def begin(self):
-        """From now on this thread's jobs are written down, not run."""
+    def record(self, function):
+        """Calls the function; the jobs that this thread submits in it are written down, not run.
+
+        Returns the number of the program that they are.  One native call, so that an interrupt cannot leave the thread
+        recording.
+        """
         global recording
         if recording is not NULL:
-            raise RuntimeError("Plan.begin: this thread records a plan already")
+            raise RuntimeError("Plan.record: this thread records a plan already")
         self.current = Program()
         recording = <void *> self
-
-    def end(self):
-        """Returns the number of the program that was recorded."""
-        global recording
-        recording = NULL
+        try:
+            function()
+        finally:
+            recording = NULL
         self.current.make_phases()
         self.programs.append(self.current)
         return len(self.programs) - 1
-
-    def abandon(self):
-        """Ends a recording that failed."""
-        global recording
-        recording = NULL
 
     cdef int add(self, const Job *job, const void *args, Py_ssize_t size) except -1:
         return self.current.add(job, args, size)

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """What every kernel module shares: the leaves (leaves.h), the number of threads, scratch memory."""
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 ctypedef fused real:
     float
@@ -19,6 +19,10 @@ cdef extern from "leaves.h" nogil:
         bint accumulate
     cdef enum Activation:
         LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH
+    cdef enum WinogradIn:
+        OF_IMAGE, OF_GRADIENT, OF_KERNEL
+    cdef enum WinogradOut:
+        TO_IMAGE, TO_KERNEL
 
     void use_leaves(const Leaves *chosen)
     # The types stand for float or double: macros choose the leaf by the type of the argument that is written.
@@ -30,6 +34,9 @@ cdef extern from "leaves.h" nogil:
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
                    uint32_t step, uint32_t stream)
     void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
+    void winograd_in(int kind, int m, float *const *pixels, float *v, Py_ssize_t step, Py_ssize_t channels)
+    void winograd_out(int kind, int m, const float *v, Py_ssize_t step, const float *bias, bint relu,
+                      float *const *pixels, Py_ssize_t channels)
     void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
     void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
@@ -45,6 +52,13 @@ cdef extern from "leaves.h" nogil:
                    Py_ssize_t n)
     void normalize_grad(const void *x, const void *dy, const void *mean, const void *a, const void *b,
                         const void *c, void *dx, Py_ssize_t count, Py_ssize_t n)
+    # y[c, r] = x[r, c]: elements from one row to the next, then rows and columns of x
+    void transpose(const void *x, Py_ssize_t x_row, Py_ssize_t rows, Py_ssize_t columns, void *y, Py_ssize_t y_row)
+    void row_product(const void *x, Py_ssize_t d, const void *w, Py_ssize_t w_row, void *y, Py_ssize_t n)
+    bint from_u8(const uint8_t *x, void *y, Py_ssize_t n)
+    bint from_i64(const int64_t *x, void *y, Py_ssize_t n)
+    bint from_f32(const float *x, void *y, Py_ssize_t n)
+    bint from_f64(const double *x, void *y, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
     void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
                     double decay, double clip)

@@ -44,12 +44,30 @@
     typedef REAL NAME(vec_u) __attribute__((vector_size(VL * sizeof(REAL)), may_alias, aligned(sizeof(REAL))));
 #define LOAD(p) (*(const NAME(vec_u) *)(p))
 #define STORE(p, v) (*(NAME(vec_u) *)(p) = (v))
+#define RELU_VEC(v) ((VEC)(~((v) < 0) & (__typeof__((v) < 0))(v))) /* a NaN stays */
 #else
 #define DECLARE_VECTOR typedef REAL NAME(vec);
 #define LOAD(p) (*(p))
 #define STORE(p, v) (*(p) = (v))
+#define RELU_VEC(v) ((v) < 0 ? 0 : (v))
 #endif
 #define VEC NAME(vec)
+
+/* The lanes of two vectors in turn: of their lower and of their higher halves. */
+#if !defined(MINICNN_NO_VECTOR) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define LOW_2 0, 2
+#define LOW_4 0, 4, 1, 5
+#define LOW_8 0, 8, 1, 9, 2, 10, 3, 11
+#define LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_2 1, 3
+#define HIGH_4 2, 6, 3, 7
+#define HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
+#define HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define LOW(a, b) __builtin_shufflevector(a, b, JOIN(LOW_, VL))
+#define HIGH(a, b) __builtin_shufflevector(a, b, JOIN(HIGH_, VL))
+#endif
+#endif
 
 /* Each inclusion of philox.h and leaf.h below uses up (undefines) the parameters that stand above it. */
 
@@ -227,9 +245,14 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
             activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_grad_##T##_##S,               \
             max_tap_##T##_##S, max_untap_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,                  \
             column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
-            sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                   \
+            transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
+            from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                   \
     }
-#define LEAVES_FOR(S) {#S, keep_bits_##S, multiply_adds_f32_##S, TABLE_OF(f32, S), TABLE_OF(f64, S)}
+#define LEAVES_FOR(S)                                                                                                 \
+    {                                                                                                                 \
+        #S, keep_bits_##S, multiply_adds_f32_##S, winograd_in_f32_##S, winograd_out_f32_##S, TABLE_OF(f32, S),        \
+            TABLE_OF(f64, S)                                                                                          \
+    }
 static const Leaves LEAVES_BASE = LEAVES_FOR(base);
 #ifdef MINICNN_X86
 static const Leaves LEAVES_AVX2 = LEAVES_FOR(avx2);

@@ -16,11 +16,9 @@ name            f(x)                                                source
 ==============  ==================================================  ==============================================
 """
 
-import numpy as np
-
 from minicnn import _check
 from minicnn._ext import activation as kernel
-from minicnn.layer import Layer
+from minicnn.layer import Layer, empty
 
 NAMES = (*kernel.KINDS, "softmax")
 LEAKY_RELU_SLOPE = 0.01  # PyTorch's default
@@ -54,7 +52,7 @@ class Function:
         """dz for dy, with ``saved`` = f(z), or z if ``needs_input``.  A linear one returns dy itself."""
         if self.name == "linear" or dy.size == 0:
             return dy
-        dz = np.empty_like(dy)
+        dz = empty(dy.shape, dy.dtype)
         if self.is_softmax:
             rows = (len(dy), -1, dy.shape[-1])
             kernel.softmax_backward(saved.reshape(rows), dy.reshape(rows), dz.reshape(rows))
@@ -64,7 +62,7 @@ class Function:
         return dz
 
 
-class Activation(Layer):
+class Activation(Layer, compiled=True):
     """y = f(x), dx = f'(x) dy, for the name of an activation (the table at the head of this module).
 
     x, y: float32 or float64, (N, ...).  A NaN stays a NaN.  ValueError for an unknown name.
@@ -86,7 +84,7 @@ class Activation(Layer):
 
     def forward(self, x, training=False):
         x = self.check_input(x)
-        y = np.empty_like(x)
+        y = empty(x.shape, x.dtype)
         self._function.forward(x, y)
         if training:
             self.keep(len(x), x if self._function.needs_input else self.own(y))
@@ -112,13 +110,13 @@ class _Named(Activation):
     function_name = "linear"
 
 
-class ReLU(_Named):
+class ReLU(_Named, compiled=True):
     """y = max(x, 0); dx = dy where y > 0, else 0 (also at x = 0).  Nair and Hinton, ICML 2010."""
 
     function_name = "relu"
 
 
-class LeakyReLU(Activation):
+class LeakyReLU(Activation, compiled=True):
     """y = x for x > 0, slope * x otherwise; dx = dy or slope * dy.  Maas et al., ICML workshop 2013.
 
     ``slope``: a number >= 0, PyTorch's ``negative_slope``.
@@ -129,13 +127,13 @@ class LeakyReLU(Activation):
         super().__init__("leaky_relu", dtype)
 
 
-class ELU(_Named):
+class ELU(_Named, compiled=True):
     """y = x for x > 0, exp(x) - 1 otherwise; dx = dy or dy (y + 1).  Clevert et al., ICLR 2016, alpha = 1."""
 
     function_name = "elu"
 
 
-class GELU(_Named):
+class GELU(_Named, compiled=True):
     """y = x Phi(x); dx = dy (Phi(x) + x phi(x)), with the normal distribution's Phi and phi (exact, not the tanh form).
 
     Hendrycks and Gimpel, 2016, equation 1.
@@ -144,19 +142,19 @@ class GELU(_Named):
     function_name = "gelu"
 
 
-class Sigmoid(_Named):
+class Sigmoid(_Named, compiled=True):
     """y = 1 / (1 + exp(-x)); dx = dy y (1 - y)."""
 
     function_name = "sigmoid"
 
 
-class Tanh(_Named):
+class Tanh(_Named, compiled=True):
     """y = tanh(x); dx = dy (1 - y^2)."""
 
     function_name = "tanh"
 
 
-class Softmax(_Named):
+class Softmax(_Named, compiled=True):
     """y_j = exp(x_j) / sum_k exp(x_k) along the last axis; dx = y (dy - sum_k dy_k y_k).  Bridle, 1990."""
 
     function_name = "softmax"

@@ -17,7 +17,7 @@ def output_size(size, window, stride, dilation, padding):
     return out, max(0, (out - 1) * stride + extent - size) // 2
 
 
-class Conv2D(Affine, Layer):
+class Conv2D(Affine, Layer, compiled=True):
     """2-D convolution (cross-correlation, as everywhere in deep learning) with bias and activation.
 
     ::
@@ -47,7 +47,6 @@ class Conv2D(Affine, Layer):
     padding and strides: Dumoulin and Visin, 2016.
     """
 
-    compiled = True
     input_ndim = 3
 
     def __init__(

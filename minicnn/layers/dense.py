@@ -8,7 +8,7 @@ from minicnn.layer import Layer, empty
 from minicnn.layers.affine import Affine
 
 
-class Dense(Affine, Layer):
+class Dense(Affine, Layer, compiled=True):
     """Fully connected layer.
 
     ::
@@ -25,8 +25,6 @@ class Dense(Affine, Layer):
 
     ValueError for arguments out of range, TypeError for arguments of the wrong kind.
     """
-
-    compiled = True
 
     def __init__(
         self,

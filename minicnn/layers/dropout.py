@@ -14,7 +14,7 @@ from minicnn.layer import Layer, each_time, empty
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
 
 
-class Dropout(Layer):
+class Dropout(Layer, compiled=True):
     """Sets a fraction ``rate`` of its inputs to zero in training, and lets all pass in evaluation.
 
     ::
@@ -41,8 +41,6 @@ class Dropout(Layer):
     Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15 (2014),
     section 4 (training) and section 10 (the scaling done in training instead of at test time).
     """
-
-    compiled = True
 
     def __init__(self, rate, mode="inverted", seed=None, dtype=None):
         super().__init__(dtype)

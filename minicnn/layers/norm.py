@@ -6,10 +6,10 @@ import numpy as np
 
 from minicnn import _check, initializers
 from minicnn._ext import norm as kernel
-from minicnn.layer import Layer
+from minicnn.layer import Layer, empty
 
 
-class BatchNormalization(Layer):
+class BatchNormalization(Layer, compiled=True):
     """Normalises each channel (the last axis) over the batch and all other axes, R values of each channel.
 
     ::
@@ -56,7 +56,7 @@ class BatchNormalization(Layer):
 
     def forward(self, x, training=False):
         x = self.check_input(x)
-        y = np.empty_like(x)
+        y = empty(x.shape, x.dtype)
         gamma, beta = self.params["gamma"], self.params["beta"]
         moving = self.state["moving_mean"], self.state["moving_variance"]
         rows = _rows(x)
@@ -67,14 +67,14 @@ class BatchNormalization(Layer):
             required = "training needs at least two values of each channel"
             fix = "Choose a batch_size that does not leave a last batch of one sample"
             raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x), fix))
-        mean, inverse_std = np.empty_like(gamma), np.empty_like(gamma)
+        mean, inverse_std = empty(gamma.shape, gamma.dtype), empty(gamma.shape, gamma.dtype)
         kernel.forward_training(rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving, _rows(y))
         self.keep(len(x), x, mean, inverse_std)
         return y
 
     def backward(self, dy):
         dy, (x, mean, inverse_std) = self.check_gradient(dy)
-        dx = np.empty_like(x)
+        dx = empty(x.shape, x.dtype)
         gamma, grads = self.params["gamma"], self.grads
         kernel.backward(_rows(x), _rows(dy), gamma, mean, inverse_std, grads["gamma"], grads["beta"], _rows(dx))
         return dx

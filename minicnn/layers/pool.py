@@ -4,7 +4,7 @@ import numpy as np
 
 from minicnn import _check
 from minicnn._ext import pool as kernel
-from minicnn.layer import Layer
+from minicnn.layer import Layer, empty
 from minicnn.layers.conv import output_size
 
 
@@ -56,8 +56,8 @@ class _Global(_Pooling):
 class _Maximum:
     def forward(self, x, training=False):
         x = self.check_input(x)
-        y = np.empty((len(x), *self.output_shape), self.dtype)
-        winner = np.empty(y.shape, np.int32)
+        y = empty((len(x), *self.output_shape), self.dtype)
+        winner = empty(y.shape, np.int32)
         if len(x):
             kernel.max_forward(x, self._image(y), self._image(winner), self._geometry)
         if training:
@@ -66,7 +66,7 @@ class _Maximum:
 
     def backward(self, dy):
         dy, (winner,) = self.check_gradient(dy)
-        dx = np.empty((len(dy), *self.input_shape), self.dtype)
+        dx = empty((len(dy), *self.input_shape), self.dtype)
         if len(dy):
             kernel.max_backward(self._image(dy), self._image(winner), dx, self._geometry)
         return dx
@@ -75,7 +75,7 @@ class _Maximum:
 class _Average:
     def forward(self, x, training=False):
         x = self.check_input(x)
-        y = np.empty((len(x), *self.output_shape), self.dtype)
+        y = empty((len(x), *self.output_shape), self.dtype)
         if len(x):
             kernel.average_forward(x, self._image(y), self._geometry)
         if training:
@@ -84,13 +84,13 @@ class _Average:
 
     def backward(self, dy):
         dy, _ = self.check_gradient(dy)
-        dx = np.empty((len(dy), *self.input_shape), self.dtype)
+        dx = empty((len(dy), *self.input_shape), self.dtype)
         if len(dy):
             kernel.average_backward(self._image(dy), dx, self._geometry)
         return dx
 
 
-class MaxPooling2D(_Maximum, _Pooling):
+class MaxPooling2D(_Maximum, _Pooling, compiled=True):
     """y[n, i, j, c] = max over the window at (i SH - top, j SW - left) of x[n, :, :, c];  dx: dy goes to the winner.
 
     x: (N, H, W, C), y: (N, OH, OW, C).  The first of equal pixels wins; a NaN wins over all; padding never wins.
@@ -102,7 +102,7 @@ class MaxPooling2D(_Maximum, _Pooling):
     """
 
 
-class AveragePooling2D(_Average, _Pooling):
+class AveragePooling2D(_Average, _Pooling, compiled=True):
     """y[n, i, j, c] = mean over the window at (i SH - top, j SW - left) of x[n, :, :, c];  dx: each dy in equal parts.
 
     x: (N, H, W, C), y: (N, OH, OW, C).  With padding the mean is over the real pixels of the window, as in Keras.
@@ -110,11 +110,11 @@ class AveragePooling2D(_Average, _Pooling):
     """
 
 
-class GlobalMaxPooling2D(_Maximum, _Global):
+class GlobalMaxPooling2D(_Maximum, _Global, compiled=True):
     """y[n, c] = max over all pixels of x[n, :, :, c];  dx: dy goes to the winner.  x: (N, H, W, C), y: (N, C)."""
 
 
-class GlobalAveragePooling2D(_Average, _Global):
+class GlobalAveragePooling2D(_Average, _Global, compiled=True):
     """y[n, c] = mean over all pixels of x[n, :, :, c];  dx = dy / (H W).  x: (N, H, W, C), y: (N, C).
 
     Lin, Chen and Yan, "Network In Network", ICLR 2014, section 3.2.

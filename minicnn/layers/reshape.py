@@ -2,14 +2,12 @@
 
 import math
 
-import numpy as np
-
 from minicnn import _check
 from minicnn._ext import reshape as kernel
-from minicnn.layer import Layer
+from minicnn.layer import Layer, empty
 
 
-class Reshape(Layer):
+class Reshape(Layer, compiled=True):
     """y = x with each sample in another shape (C order);  dx = dy in the old one.
 
     x: (N, ...), y: (N, *target_shape).  ``target_shape``: a tuple of whole numbers >= 1 without the batch axis, one of
@@ -49,14 +47,14 @@ class Reshape(Layer):
         return self.own(dy.reshape(len(dy), *self.input_shape))
 
 
-class Flatten(Reshape):
+class Flatten(Reshape, compiled=True):
     """y = x with each sample as one row;  dx = dy in the old shape.  x: (N, ...), y: (N, D)."""
 
     def __init__(self, dtype=None):
         super().__init__((-1,), dtype)
 
 
-class ZeroPadding2D(Layer):
+class ZeroPadding2D(Layer, compiled=True):
     """y = x with rows and columns of zeros around each image;  dx = the inside of dy.
 
     x: (N, H, W, C), y: (N, top + H + bottom, left + W + right, C).  ``padding``: a whole number >= 0 for all sides,
@@ -83,7 +81,7 @@ class ZeroPadding2D(Layer):
 
     def forward(self, x, training=False):
         x = self.check_input(x)
-        y = np.empty((len(x), *self.output_shape), self.dtype)
+        y = empty((len(x), *self.output_shape), self.dtype)
         if len(x):
             kernel.pad(x, y, self.padding[0][0], self.padding[1][0])
         if training:
@@ -92,13 +90,13 @@ class ZeroPadding2D(Layer):
 
     def backward(self, dy):
         dy, _ = self.check_gradient(dy)
-        dx = np.empty((len(dy), *self.input_shape), self.dtype)
+        dx = empty((len(dy), *self.input_shape), self.dtype)
         if len(dy):
             kernel.crop(dy, dx, self.padding[0][0], self.padding[1][0])
         return dx
 
 
-class Rescaling(Layer):
+class Rescaling(Layer, compiled=True):
     """y = scale * x + offset;  dx = scale * dy.  x, y: (N, ...); any numeric x, such as uint8 images.
 
     ``Rescaling(1 / 255)`` takes bytes to [0, 1], ``Rescaling(1 / 127.5, -1)`` to [-1, 1].  Both arguments are finite.
@@ -120,7 +118,7 @@ class Rescaling(Layer):
         return self._rescale(dy, 0.0)
 
     def _rescale(self, x, offset):
-        y = np.empty_like(x)
+        y = empty(x.shape, x.dtype)
         if x.size:
             kernel.rescale(x.reshape(len(x), -1), self.scale, offset, y.reshape(len(x), -1))
         return y
