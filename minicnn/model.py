@@ -16,7 +16,20 @@ from minicnn.layer import Layer
 from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get as get_metric
 from minicnn.parameters import Parameters
-from minicnn.plan import Workspace
+from minicnn.plan import Workspace, can_be_recorded
+
+# Locks, and what is made anew from the layers.
+NOT_COPIED = {
+    "_lock",
+    "_building",
+    "_views",
+    "_idle",
+    "_pending",
+    "_training_workspace",
+    "_workspace_by_hand",
+    "parameters",
+    "gradients",
+}
 
 
 class Sequential(Parameters):
@@ -25,6 +38,7 @@ class Sequential(Parameters):
     - ``layers``: the layers in order, optionally with ``layers.Input(shape)`` first.
     - ``seed``: 0 <= seed < 2^64; initial values, masks and the order of the samples are functions of it.
     - ``dtype``: "float32" or "float64", of all layers.
+    - ``algorithm``: "auto" or "exact", of all convolutions that say nothing themselves (``Conv2D``).
 
     Without an Input the model learns its shapes at the first ``build``, ``fit``, ``predict`` or ``forward``.  A new
     model is in eval mode; ``fit`` trains in training mode and puts the mode back as it was.
@@ -36,10 +50,11 @@ class Sequential(Parameters):
     cast to ``dtype`` batch by batch.
     """
 
-    def __init__(self, layers=(), seed=0, dtype="float32"):
+    def __init__(self, layers=(), seed=0, dtype="float32", algorithm="auto"):
         self.layers = []
         self.seed = _check.integer("Sequential", "seed", seed, 0, 2**64 - 1)
         self.dtype = _check.float_dtype("Sequential", dtype)
+        self.algorithm = _check.choice("Sequential", "algorithm", algorithm, ("auto", "exact"))
         self.input_shape = self.output_shape = None
         self.parameters = self.gradients = None  # flat vectors over all layers, once built
         self.segments = []  # (name, offset, size, trainable, decayed) of each parameter in them
@@ -114,6 +129,8 @@ class Sequential(Parameters):
                 layer.stream = (self.seed, number)
                 layer.in_chain = number < len(self.layers) - 1
                 layer.dtype = self.dtype if layer.dtype is None else layer.dtype
+                if getattr(layer, "algorithm", self.algorithm) is None:
+                    layer.algorithm = self.algorithm
                 if layer.dtype != self.dtype:
                     raise ValueError(_check.message("dtype", f"must be the model's, {self.dtype}", layer.dtype.name))
                 output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
@@ -167,12 +184,22 @@ class Sequential(Parameters):
     def forward(self, x, training=None):
         """The output (N, *output_shape) for a batch x; ``training`` None takes the model's mode."""
         mode = self._training if training is None else _check.boolean("Sequential.forward", "training", training)
-        x = self._cast(self._inputs("forward", x))
+        x = self._inputs("forward", x)
+        self._pending = None
         if not mode and len(x):
             with self._evaluation(len(x)) as plan:
                 return plan.take(x).forward().copy()
+        if not len(x) or not can_be_recorded(self):
+            return self._forward(self._cast(x), mode)
+        plan = self._plan_by_hand(len(x))
+        outputs = plan.take(x).forward().copy()
+        plan.hand_over()
+        self._pending = plan
+        return outputs
+
+    def _forward(self, x, training):
         for layer in self.layers:
-            x = layer.forward(x, training=mode)
+            x = layer.forward(x, training=training)
         return x
 
     __call__ = forward
@@ -181,6 +208,8 @@ class Sequential(Parameters):
 
     def _forget_plans(self):
         self._training_workspace, self._idle = Workspace(training=True), []
+        self._workspace_by_hand = Workspace(training=True, by_hand=True)
+        self._pending = None  # the plan whose forward ran in a training loop of one's own
 
     @contextlib.contextmanager
     def _evaluation(self, n):
@@ -200,6 +229,11 @@ class Sequential(Parameters):
         self._reclaim()
         return self._training_workspace.plan(self, n)
 
+    def _plan_by_hand(self, n):
+        """The same for a loop of one's own."""
+        self._reclaim()
+        return self._workspace_by_hand.plan(self, n)
+
     def backward(self, dy, at=None, input_gradient=True):
         """Fills the gradients of all parameters; returns dL/dx, or None with ``input_gradient=False``, which is faster.
 
@@ -211,8 +245,15 @@ class Sequential(Parameters):
             _check.choice("Sequential.backward", "at", at, ("outputs",))
         if not self.built:
             raise RuntimeError("Sequential.backward: needs forward in training mode before it")
-        for i, call in self._backward_calls(input_gradient, at).items():
-            dy = self.layers[i].gradient(dy, *call)
+        plan, self._pending = self._pending, None
+        fits = plan is not None and at is None and np.shape(dy) == plan.dy.shape
+        if fits and isinstance(dy, np.ndarray) and dy.dtype == self.dtype and plan.take_back():
+            plan.dy[...] = dy
+            dx = plan.backward(input_gradient)
+            dy = None if dx is None else dx.copy()
+        else:
+            for i, call in self._backward_calls(input_gradient, at).items():
+                dy = self.layers[i].gradient(dy, *call)
         self._reclaim()
         return dy if input_gradient else None
 
@@ -389,7 +430,13 @@ class Sequential(Parameters):
             for layer in self.layers
         ]
         shape = self.input_shape or self._declared_shape
-        return {"seed": self.seed, "dtype": self.dtype.name, "input_shape": shape and list(shape), "layers": entries}
+        return {
+            "seed": self.seed,
+            "dtype": self.dtype.name,
+            "algorithm": self.algorithm,
+            "input_shape": shape and list(shape),
+            "layers": entries,
+        }
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
@@ -402,7 +449,7 @@ class Sequential(Parameters):
                 raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
             chain.append(known[entry["layer"]](**entry["config"]))
             chain[-1].trainable = bool(entry.get("trainable", True))
-        model = cls(chain, seed=config["seed"], dtype=config["dtype"])
+        model = cls(chain, seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         return model
 
@@ -443,8 +490,7 @@ class Sequential(Parameters):
             raise RuntimeError(f"Sequential.{method}: needs build(input_shape), fit, predict or forward before it")
 
     def __getstate__(self):
-        left_out = ("_lock", "_building", "_views", "_idle", "_training_workspace", "parameters", "gradients")
-        return {key: value for key, value in self.__dict__.items() if key not in left_out}
+        return {key: value for key, value in self.__dict__.items() if key not in NOT_COPIED}
 
     def __setstate__(self, state):
         self.__dict__.update(state)

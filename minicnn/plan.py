@@ -24,8 +24,8 @@ MOST_PLANS = 8  # batch sizes whose plans are kept
 class Workspace:
     """The plans of a model, one for each batch size, and the memory that they share: one of them runs at a time."""
 
-    def __init__(self, training):
-        self.training, self.plans = training, {}
+    def __init__(self, training, by_hand=False):
+        self.training, self.by_hand, self.plans = training, by_hand, {}
         self.memory = np.empty(0, np.uint8)
 
     def plan(self, model, n):
@@ -35,7 +35,7 @@ class Workspace:
             self.plans.pop(n, None)
             while len(self.plans) >= MOST_PLANS:
                 self.plans.pop(next(iter(self.plans)))
-            plan = self.plans[n] = Plan(model, n, self.training)
+            plan = self.plans[n] = Plan(model, n, self.training, self.by_hand)
         plan.bind(self.at_least(plan.size))
         return plan
 
@@ -53,31 +53,40 @@ class Plan:
 
     Fill ``x`` (n, *input_shape), call ``forward``; in training then fill ``dy`` (n, *output_shape) and call
     ``backward``.  The arrays that both return are the plan's own: the next run overwrites them.
+
+    ``by_hand``: for a loop of one's own, in which the gradient of the input may be asked for, and somebody may go on
+    layer by layer: each recorded layer keeps what its own ``backward`` needs.
     """
 
-    def __init__(self, model, n, training, with_input_gradient=False):
+    def __init__(self, model, n, training, by_hand=False):
         self._layers = model.layers
         self._marks = self._marks_now()
         self._recorded = native.Plan()
         for array in model._arrays_in_place():
             self._recorded.use(array)
         groups = itertools.groupby(range(len(model.layers)), key=lambda i: _may_be_recorded(model.layers[i]))
+        self._kept = {}  # of each layer, where it is wanted: while recorded, then where it is
+        before = [layer._kept for layer in model.layers]
         try:
             self._sections = [
                 (_Recorded if compiled else _InPython)(self._recorded, model.layers, [*numbers], n, training)
                 for compiled, numbers in groups
             ]
-            for input_gradient in [False, True] if with_input_gradient else [False] if training else []:
+            if by_hand:
+                self._kept = {layer: layer._kept for layer in model.layers if _may_be_recorded(layer)}
+            for input_gradient in [False, True] if by_hand else [False] if training else []:
                 self._record_backward(model._backward_calls(input_gradient), input_gradient)
         finally:
-            for layer in model.layers if training else []:
-                layer._kept = None  # what was kept is the plan's
+            for layer, kept in zip(model.layers, before, strict=True) if training else ():
+                layer._kept = kept  # what a forward by hand kept; what the recorded one kept is the plan's
         for section in self._sections:
             section.pin()
+        self._each_kept(self._recorded.pin)
         self._recorded.lay_out()
         self.size = self._recorded.workspace_size
         for section in self._sections:
             section.find_places()
+        self._each_kept(lambda array: _Place(self._recorded, array))
         self._memory = None
 
     def _record_backward(self, calls, input_gradient):
@@ -87,6 +96,13 @@ class Plan:
             section.record_backward(calls, input_gradient)
         for layer, values in zip(self._layers, kept, strict=True):
             layer._kept = values
+
+    def _each_kept(self, function):
+        """Replaces every array in ``_kept`` by what the function makes of it."""
+        self._kept = {
+            layer: (n, tuple(None if array is None else function(array) or array for array in arrays))
+            for layer, (n, arrays) in self._kept.items()
+        }
 
     def _marks_now(self):
         return [(layer, layer._changes) for layer in self._layers]
@@ -104,7 +120,24 @@ class Plan:
         for section in self._sections:
             section.bind(memory)
         self.x, self.dy = self._sections[0].x, self._sections[-1].dy
+        self._kept_now = {
+            layer: (n, tuple(place and place.view(memory) for place in places))
+            for layer, (n, places) in self._kept.items()
+        }
         self._memory = memory
+
+    def hand_over(self):
+        """Gives the layers what they would have kept of ``forward``, had they been called by hand."""
+        for layer, kept in self._kept_now.items():
+            layer._kept = kept
+
+    def take_back(self):
+        """True if no layer has been called since ``hand_over``: then ``backward`` may run."""
+        if any(layer._kept is not kept for layer, kept in self._kept_now.items()):
+            return False
+        for layer in self._kept_now:
+            layer._kept = None
+        return True
 
     def take(self, x, order=None):
         """Fills ``x`` with the samples of an array of any numeric dtype, or with those that ``order`` names."""
@@ -137,8 +170,24 @@ class Plan:
         return dy
 
 
+def can_be_recorded(model):
+    """True if no layer of the model has to run as Python."""
+    return all(map(_may_be_recorded, model.layers))
+
+
 def _may_be_recorded(layer):
     return layer.compiled and not vars(layer).keys() & {"forward", "backward"}
+
+
+class _Place:
+    """Where an array that was recorded lies in the workspace."""
+
+    def __init__(self, recorded, array):
+        self.start, self.size = recorded.place_of(array), array.nbytes
+        self.dtype, self.shape = array.dtype, array.shape
+
+    def view(self, memory):
+        return memory[self.start : self.start + self.size].view(self.dtype).reshape(self.shape)
 
 
 class _Recorded:
@@ -193,16 +242,11 @@ class _Recorded:
                 self.recorded.pin(array)
 
     def find_places(self):
-        for name, array in self.ends.items():
-            if array is not None:
-                self.ends[name] = self.recorded.place_of(array), array.nbytes, array.dtype, array.shape
+        self.ends = {name: None if array is None else _Place(self.recorded, array) for name, array in self.ends.items()}
         self.outputs = None
 
     def bind(self, memory):
-        ends = {
-            name: where and memory[where[0] : where[0] + where[1]].view(where[2]).reshape(where[3])
-            for name, where in self.ends.items()
-        }
+        ends = {name: place and place.view(memory) for name, place in self.ends.items()}
         self.x, self.y, self.dy = ends["x"], ends["y"], ends.get("dy")
         self.dx = {input_gradient: ends["dx", input_gradient] for input_gradient in self.run_backward}
 

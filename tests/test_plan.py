@@ -111,12 +111,68 @@ def test_an_activation_in_front_of_a_max_pooling(function, pool):
 
 def test_the_gradient_of_the_input():
     model, hand = model_of(0), model_of(0)
-    plan = Plan(model, 40, training=True, with_input_gradient=True)
+    plan = Plan(model, 40, training=True, by_hand=True)
     plan.bind(Workspace(training=True).at_least(plan.size))
     _, gradient = model.loss(plan.take(X).forward(), LABELS)
     plan.dy[...] = gradient
     dx = plan.backward(input_gradient=True)
     assert_same_bits(dx, by_hand(hand, X, LABELS)[1])
+
+
+# ---- a training loop of one's own ----
+
+
+def one_step(model, x, y, backward):
+    model.train()
+    value, gradient = model.loss(model.forward(x), y)
+    dx = backward(model, gradient)
+    model.optimizer.step()
+    return value, dx
+
+
+def layer_by_layer(model, gradient):
+    for number, call in model._backward_calls(input_gradient=True).items():
+        gradient = model.layers[number].gradient(gradient, *call)
+    return gradient
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("backward", [mc.Sequential.backward, layer_by_layer], ids=["model", "layers"])
+def test_a_loop_of_ones_own_gives_the_same_bits(number, backward):
+    """Also where it goes back layer by layer after the model's own forward."""
+    own, hand = model_of(number), model_of(number)
+    for n in (17, 40, 17):
+        value, dx = one_step(own, X[:n], targets(number, n), backward)
+        want = by_hand(hand, X[:n], targets(number, n))
+        assert value == want[0]
+        assert_same_bits(dx, want[1])
+        assert own.fingerprint() == hand.fingerprint()
+
+
+@pytest.mark.parametrize("extra", [None, [2]])
+def test_what_a_loop_of_ones_own_gets_is_its_own(extra):
+    model = model_of(0, extra)
+    results = [one_step(model, X[:n], LABELS[:n], mc.Sequential.backward)[1] for n in (17, 40)]
+    copies = [result.copy() for result in results]
+    outputs = model.forward(X, training=True)
+    copies.append(outputs.copy())
+    one_step(model, X, LABELS, mc.Sequential.backward)
+    for result, copy in zip([*results, outputs], copies, strict=True):
+        assert_same_bits(result, copy)
+
+
+def test_backward_needs_its_forward():
+    model = model_of(0)
+    one_step(model, X, LABELS, mc.Sequential.backward)
+    with pytest.raises(RuntimeError, match="needs forward"):
+        model.backward(np.zeros((40, 5), np.float32))
+    model.forward(X, training=True)
+    model.train_on_batch(X[:17], LABELS[:17])  # in between; it has memory of its own
+    model.backward(np.zeros((40, 5), np.float32))
+    model.forward(X, training=True)
+    for dy in (np.zeros((39, 5), np.float32), np.zeros((40, 6), np.float32)):
+        with pytest.raises(ValueError, match="dy must have"):
+            model.backward(dy)
 
 
 # ---- when a record is out of date ----

@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 _Real = TypeVar("_Real", np.float32, np.float64)
 
+ALGORITHMS: dict[str, int]
+
 def forward(
     x: NDArray[_Real],
     kernel: NDArray[_Real],

@@ -72,6 +72,9 @@ cdef int tile_size(const Conv *g, Pass _pass, int algorithm) noexcept nogil:
     return 2 if algorithm == F2 else 4
 
 
+ALGORITHMS = {"exact": EXACT, "auto": AUTO, "F2": F2, "F4": F4}
+
+
 def algorithm_of(pass_, x_shape, kernel_shape, y_shape, geometry, int algorithm):
     """"direct", "F2" or "F4": what `algorithm` (see forward) means for these shapes in float32.
 

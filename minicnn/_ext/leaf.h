@@ -202,23 +202,7 @@ LEAF NAME(softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n
     }
 }
 
-/* ---- pooling: one position ("tap") of the window at a time, over the channels of one output pixel ---- */
-
-/* best = max(best, x), and which tap it was; the first of equals wins, a NaN wins over all */
-LEAF NAME(max_tap)(const REAL *RESTRICT x, REAL *RESTRICT best, int32_t *RESTRICT winner, int32_t tap, idx n)
-{
-    LOOP {
-        const int better = !(x[i] <= best[i]) && best[i] == best[i];
-        best[i] = better ? x[i] : best[i];
-        winner[i] = better ? tap : winner[i];
-    }
-}
-
-/* dx += dy where this tap won */
-LEAF NAME(max_untap)(const REAL *RESTRICT dy, const int32_t *RESTRICT winner, int32_t tap, REAL *RESTRICT dx, idx n)
-{
-    LOOP dx[i] += winner[i] == tap ? dy[i] : 0;
-}
+#include "pool.h"
 
 /* ---- sums over rows, one chain per column; batch normalisation ----
  * A row of few columns fills no vector, and its sums would wait for each other.  So several rows side by side are taken

@@ -25,6 +25,22 @@ typedef struct {
     int accumulate;
 } Tile;
 
+/* Pooling: images h x w with c channels, outputs oh x ow, windows kh x kw, strides, padding above and to the left. */
+typedef struct {
+    idx h, w, c, oh, ow, kh, kw, sh, sw, top, left;
+    int bytes; /* the numbers of taps, row * kw + column, fill bytes; else int32 */
+} Geometry;
+
+/* `count` windows side by side, as far as they lie in the image.  Strides in elements; `edge`: there are less than
+ * MOST_LANES elements after the last window in its image, or after the last output. */
+enum { MOST_LANES = 16 };
+typedef struct {
+    idx count, kh, kw, c;
+    idx row, step;    /* of x from one row to the next; from one window to the next */
+    idx tap, tap_row; /* number of the first tap; from one row of taps to the next */
+    int bytes, edge;
+} Windows;
+
 /* Numbers shared with layers/activation.py through _ext/activation.pyx. */
 enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
 
@@ -50,8 +66,12 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
     void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
     void (*softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n);                                   \
-    void (*max_tap)(const REAL *x, REAL *best, int32_t *winner, int32_t tap, idx n);                                  \
-    void (*max_untap)(const REAL *dy, const int32_t *winner, int32_t tap, REAL *dx, idx n);                           \
+    void (*max_windows)(const Windows *v, const REAL *x, REAL *y, void *winner);                                      \
+    void (*average_windows)(const Windows *v, REAL share, const REAL *x, REAL *y);                                    \
+    void (*max_spread)(const Windows *v, const REAL *dy, const void *winner, REAL *dx);                               \
+    void (*average_spread)(const Windows *v, REAL share, const REAL *dy, REAL *dx);                                   \
+    void (*max_gather)(const Geometry *g, idx row, int edge, const REAL *dy, const void *winner, REAL *dx);           \
+    void (*average_gather)(const Geometry *g, idx row, int edge, const REAL *dy, REAL *dx);                           \
     void (*add_scaled)(const REAL *x, REAL a, REAL *y, idx n);                                                        \
     void (*column_sums)(const REAL *x, REAL *sums, idx rows, idx n);                                                  \
     void (*column_moments)(const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n);             \
@@ -91,6 +111,17 @@ typedef struct {
 static const Leaves *LEAVES;
 static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 
+/* Asks for the lines of memory that will be read soon. */
+static inline void fetch_ahead(const void *p, idx bytes)
+{
+#if defined(__GNUC__)
+    for (idx i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + i);
+#else
+    (void)p;
+    (void)bytes;
+#endif
+}
+
 #define FOR(p, leaf)                                                                                                  \
     _Generic((p), float *: LEAVES->f32.leaf, const float *: LEAVES->f32.leaf, double *: LEAVES->f64.leaf,             \
              const double *: LEAVES->f64.leaf)
@@ -109,8 +140,12 @@ static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
 #define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
 #define softmax_rows(x, y, rows, n) FOR(y, softmax)(x, y, rows, n)
 #define softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, softmax_grad)(y, dy, dx, rows, n)
-#define max_tap(x, best, winner, tap, n) FOR(best, max_tap)(x, best, winner, tap, n)
-#define max_untap(dy, winner, tap, dx, n) FOR(dx, max_untap)(dy, winner, tap, dx, n)
+#define max_windows(v, x, y, winner) FOR(y, max_windows)(v, x, y, winner)
+#define average_windows(v, share, x, y) FOR(y, average_windows)(v, share, x, y)
+#define max_spread(v, dy, winner, dx) FOR(dx, max_spread)(v, dy, winner, dx)
+#define average_spread(v, share, dy, dx) FOR(dx, average_spread)(v, share, dy, dx)
+#define max_gather(g, row, edge, dy, winner, dx) FOR(dx, max_gather)(g, row, edge, dy, winner, dx)
+#define average_gather(g, row, edge, dy, dx) FOR(dx, average_gather)(g, row, edge, dy, dx)
 #define add_scaled(x, a, y, n) FOR(y, add_scaled)(x, a, y, n)
 #define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
 #define column_moments(x, shift, sums, squares, rows, n)                                                              \

@@ -8,12 +8,12 @@ _Real = TypeVar("_Real", np.float32, np.float64)
 def max_forward(
     x: NDArray[_Real],
     y: NDArray[_Real],
-    winner: NDArray[np.int32],
+    winner: NDArray[np.uint8] | NDArray[np.int32],
     geometry: tuple[int, ...],
 ) -> None: ...
 def max_backward(
     dy: NDArray[_Real],
-    winner: NDArray[np.int32],
+    winner: NDArray[np.uint8] | NDArray[np.int32],
     dx: NDArray[_Real],
     geometry: tuple[int, ...],
 ) -> None: ...

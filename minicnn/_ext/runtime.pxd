@@ -17,6 +17,14 @@ cdef extern from "leaves.h" nogil:
         Py_ssize_t kb, a_k, b_k
         Py_ssize_t a_i, c_i
         bint accumulate
+    ctypedef struct Geometry:
+        Py_ssize_t h, w, c, oh, ow, kh, kw, sh, sw, top, left
+        bint bytes
+    ctypedef struct Windows:
+        Py_ssize_t count, kh, kw, c, row, step, tap, tap_row
+        bint bytes, edge
+    cdef enum:
+        MOST_LANES
     cdef enum Activation:
         LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH
     cdef enum WinogradIn:
@@ -41,8 +49,12 @@ cdef extern from "leaves.h" nogil:
     void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
     void softmax_rows_grad(const void *y, const void *dy, void *dx, Py_ssize_t rows, Py_ssize_t n)
-    void max_tap(const void *x, void *best, int32_t *winner, int32_t tap, Py_ssize_t n)
-    void max_untap(const void *dy, const int32_t *winner, int32_t tap, void *dx, Py_ssize_t n)
+    void max_windows(const Windows *v, const void *x, void *y, void *winner)
+    void average_windows(const Windows *v, double share, const void *x, void *y)
+    void max_spread(const Windows *v, const void *dy, const void *winner, void *dx)
+    void average_spread(const Windows *v, double share, const void *dy, void *dx)
+    void max_gather(const Geometry *g, Py_ssize_t row, bint edge, const void *dy, const void *winner, void *dx)
+    void average_gather(const Geometry *g, Py_ssize_t row, bint edge, const void *dy, void *dx)
     void column_sums(const void *x, void *sums, Py_ssize_t rows, Py_ssize_t n)
     void column_moments(const void *x, const void *shift, void *sums, void *squares, Py_ssize_t rows, Py_ssize_t n)
     void column_products(const void *x, const void *dy, const void *mean, void *sums, void *products, Py_ssize_t rows,
@@ -59,6 +71,7 @@ cdef extern from "leaves.h" nogil:
     bint from_i64(const int64_t *x, void *y, Py_ssize_t n)
     bint from_f32(const float *x, void *y, Py_ssize_t n)
     bint from_f64(const double *x, void *y, Py_ssize_t n)
+    void fetch_ahead(const void *p, Py_ssize_t bytes)
     double sum_squares(const void *x, Py_ssize_t n)
     void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
                     double decay, double clip)

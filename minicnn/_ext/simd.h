@@ -131,6 +131,25 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
     /* packs works within halves: 0xD8 puts a's eight pairs before b's */
     return (uint32_t)_mm256_movemask_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(a, b), 0xD8));
 }
+/* Lanes that are all less than 256, as bytes; and four bytes at p. */
+TARGET INLINE void store_bytes_32_avx2(void *p, __m256i lanes)
+{
+    const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(halves, halves));
+}
+TARGET INLINE void store_bytes_64_avx2(void *p, __m256i lanes)
+{
+    const __m256i evens = _mm256_permutevar8x32_epi32(lanes, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(evens), _mm256_castsi256_si128(evens));
+    const int four = _mm_cvtsi128_si32(_mm_packus_epi16(halves, halves));
+    memcpy(p, &four, 4);
+}
+TARGET INLINE __m128i four_bytes_avx2(const void *p)
+{
+    int four;
+    memcpy(&four, p, 4);
+    return _mm_cvtsi32_si128(four);
+}
 #define KEEP_BITS
 #define U32VEC __m256i
 #define U32LANES 8
@@ -159,6 +178,8 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
 #define MASK_OF(n) _mm256_loadu_si256((const __m256i *)(FIRST_LANES + 8 - ((n) < 8 ? (n) : 8)))
 #define LOAD_PART(p, mask) ((VEC)_mm256_maskload_ps(p, mask))
 #define STORE_PART(p, mask, v) _mm256_maskstore_ps(p, mask, (__m256)(v))
+#define LOAD_BYTES(p) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define STORE_BYTES(p, lanes) store_bytes_32_avx2(p, (__m256i)(lanes))
 #include "leaf.h"
 
 #define REAL double
@@ -171,6 +192,8 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
 #define MASK_OF(n) _mm256_loadu_si256((const __m256i *)(FIRST_LANES + 8 - ((n) < 4 ? 2 * (n) : 8)))
 #define LOAD_PART(p, mask) ((VEC)_mm256_maskload_pd(p, mask))
 #define STORE_PART(p, mask, v) _mm256_maskstore_pd(p, mask, (__m256d)(v))
+#define LOAD_BYTES(p) _mm256_cvtepu8_epi64(four_bytes_avx2(p))
+#define STORE_BYTES(p, lanes) store_bytes_64_avx2(p, (__m256i)(lanes))
 #include "leaf.h"
 
 #undef SET
@@ -217,6 +240,8 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
 #define MASK_OF(n) ((__mmask16)((n) < 16 ? (1u << (n)) - 1 : 0xFFFFu))
 #define LOAD_PART(p, mask) ((VEC)_mm512_maskz_loadu_ps(mask, p))
 #define STORE_PART(p, mask, v) _mm512_mask_storeu_ps(p, mask, (__m512)(v))
+#define LOAD_BYTES(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define STORE_BYTES(p, lanes) _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8((__m512i)(lanes)))
 #include "leaf.h"
 
 #define REAL double
@@ -230,6 +255,8 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
 #define MASK_OF(n) ((__mmask8)((n) < 8 ? (1u << (n)) - 1 : 0xFFu))
 #define LOAD_PART(p, mask) ((VEC)_mm512_maskz_loadu_pd(mask, p))
 #define STORE_PART(p, mask, v) _mm512_mask_storeu_pd(p, mask, (__m512d)(v))
+#define LOAD_BYTES(p) _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(p)))
+#define STORE_BYTES(p, lanes) _mm_storel_epi64((__m128i *)(p), _mm512_cvtepi64_epi8((__m512i)(lanes)))
 #include "leaf.h"
 
 #undef SET
@@ -243,7 +270,8 @@ TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshol
     {                                                                                                                 \
         tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
             activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_grad_##T##_##S,               \
-            max_tap_##T##_##S, max_untap_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,                  \
+            max_windows_##T##_##S, average_windows_##T##_##S, max_spread_##T##_##S, average_spread_##T##_##S,     \
+            max_gather_##T##_##S, average_gather_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,          \
             column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
             transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
             from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                   \

@@ -1,5 +1,7 @@
 """Pooling: a window of the image becomes one pixel, each channel for itself."""
 
+import math
+
 import numpy as np
 
 from minicnn import _check
@@ -57,7 +59,7 @@ class _Maximum:
     def forward(self, x, training=False):
         x = self.check_input(x)
         y = empty((len(x), *self.output_shape), self.dtype)
-        winner = empty(y.shape, np.int32)
+        winner = empty(y.shape, np.uint8 if math.prod(self._geometry[:2]) <= 256 else np.int32)
         if len(x):
             kernel.max_forward(x, self._image(y), self._image(winner), self._geometry)
         if training:
