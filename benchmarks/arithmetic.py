@@ -13,8 +13,7 @@ CONVOLUTIONS = (
     (15, 64, 64, 3, "valid"), (28, 64, 64, 3, "same"), (16, 48, 96, 3, "same"),
 )  # fmt: skip
 DENSE = ((400, 120), (1600, 10), (1600, 512), (9216, 128))  # (inputs, outputs), for a batch of 128
-HAS_WINOGRAD = "algorithm" in conv.forward.__doc__
-ALGORITHMS = {"direct": 0, "F(2x2, 3x3)": 2, "F(4x4, 3x3)": 3}
+ALGORITHMS = {"direct": "exact", "F(2x2, 3x3)": "F2", "F(4x4, 3x3)": "F4"}
 
 
 def groups(quick):
@@ -36,26 +35,24 @@ def convolution(n, size, c, f, k, padding):
     want = reference.conv2d(x, kernel, bias, padding=padding)
     want_dx, want_dkernel, _ = reference.conv2d_grad(x, kernel, dy, padding=padding)
 
-    def passes(name, options):
-        yield Case(f"forward, {name}", flops, lambda: conv.forward(x, kernel, bias, y, geometry, **options),
+    def passes(name, number):
+        yield Case(f"forward, {name}", flops, lambda: conv.forward(x, kernel, bias, y, geometry, algorithm=number),
                    lambda: relative_error(y, want))  # fmt: skip
         if c > 3:  # nobody asks for the gradient of an image
             yield Case(f"input gradient, {name}", flops,
-                       lambda: conv.backward_input(dy, kernel, dx, geometry, **options),
+                       lambda: conv.backward_input(dy, kernel, dx, geometry, algorithm=number),
                        lambda: relative_error(dx, want_dx))  # fmt: skip
         yield Case(f"weight gradient, {name}", flops,
-                   lambda: conv.backward_params(x, dy, dkernel, dbias, geometry, **options),
+                   lambda: conv.backward_params(x, dy, dkernel, dbias, geometry, algorithm=number),
                    lambda: relative_error(dkernel, want_dkernel))  # fmt: skip
 
-    return [case for name, options in algorithms(k, c, f).items() for case in passes(name, options)]
+    return [case for name, number in algorithms(k, c, f) for case in passes(name, number)]
 
 
 def algorithms(k, c, f):
-    """{name: arguments} of the algorithms that the kernels have for this shape."""
-    if not HAS_WINOGRAD:
-        return {"direct": {}}
+    """(name, number) of the algorithms that there are for a shape."""
     winograd = k == 3 and c % 16 == f % 16 == 0
-    return {name: {"algorithm": number} for name, number in ALGORITHMS.items() if number == 0 or winograd}
+    return [(name, conv.ALGORITHMS[key]) for name, key in ALGORITHMS.items() if key == "exact" or winograd]
 
 
 def fully_connected(n, d, m):

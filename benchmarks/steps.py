@@ -4,14 +4,12 @@ Before anything is timed, one step without dropout must change the weights as Py
 must agree.
 """
 
-import inspect
-
 import numpy as np
 
 from benchmarks import plot, rivals
 from benchmarks.machine import percent, side_by_side, table
 from benchmarks.models import MODELS, in_minicnn, samples
-from minicnn import Sequential, get_num_threads
+from minicnn import get_num_threads
 
 TITLE = "Training steps and predictions"
 TEXT = """\
@@ -71,8 +69,6 @@ def epochs(shape, entries, batch, steps):
 
 def exact(shape, entries, batch, steps):
     """The same for minicnn with direct convolutions only."""
-    if "algorithm" not in inspect.signature(Sequential).parameters:
-        return {}
     return {"exact": fitting(in_minicnn(entries, algorithm="exact"), *samples(shape, batch * steps), batch)}
 
 

@@ -1,14 +1,12 @@
 """The kernels that move data and compute little on the way, with the bytes that they must read and write."""
 
-import importlib.util
-
 import numpy as np
 import reference
 
 from benchmarks import dropout
 from benchmarks.machine import Case, relative_error
 from minicnn import optimizers
-from minicnn._ext import activation, loss, norm, pool, reshape
+from minicnn._ext import activation, batch, loss, norm, pool, reshape
 from minicnn.layers.activation import LEAKY_RELU_SLOPE
 
 SAMPLES = 256  # in which the elements are given
@@ -32,8 +30,6 @@ def groups(quick):
         yield f"batch norm, {channels} channels", normalisation(n // channels // 64, channels, rng)
     yield "8x8x16, a frame of 1", frame(n >> 10, rng)
     yield "optimiser", updates(n, rng)
-    if importlib.util.find_spec("minicnn._ext.batch") is None:
-        return
     for kind in (np.uint8, np.float32):
         yield f"28x28x1 {kind.__name__}", gather(n // 784, kind, rng)
 
@@ -90,7 +86,7 @@ def pooling(n, size, c, rng):
     out, geometry = size // 2, (2, 2, 2, 2, 0, 0)
     x, dx = normal(rng, n, size, size, c), np.empty((n, size, size, c), np.float32)
     dy, y = normal(rng, n, out, out, c), np.empty((n, out, out, c), np.float32)
-    winner, few = np.empty(y.shape, np.int32), slice(None, None, max(1, n // 4))
+    winner, few = np.empty(y.shape, np.uint8), slice(None, None, max(1, n // 4))
     return [
         Case("max-pool forward", x.nbytes + y.nbytes + winner.nbytes, lambda: pool.max_forward(x, y, winner, geometry),
              lambda: relative_error(y[few], reference.max_pool2d(x[few]))),
@@ -153,8 +149,6 @@ def updates(n, rng):
 
 
 def gather(n, kind, rng):
-    from minicnn._ext import batch
-
     source, order = (255 * rng.random((n, 784))).astype(kind), rng.permutation(n)
     out = np.empty((n, 784), np.float32)
     return [Case("gather a batch as float32", source.nbytes + out.nbytes, lambda: batch.gather(source, order, out),

@@ -43,11 +43,11 @@ def test_kernels_on_the_command_line():
     result = command("kernels", "--quick")
     assert result.returncode == 0, result.stderr
     assert re.search(r", 1 thread; minicnn [\d.]+ at ", result.stdout)
-    assert len(rows(result.stdout, "26x26, 32 -> 64")) >= 4  # three passes and the limit
+    assert len(rows(result.stdout, "26x26, 32 -> 64")) == 10  # three passes, three algorithms, and the limit
     for kernel in ("relu", "dropout", "32x32x32, 2x2", "batch norm, 48", "optimiser", "10 classes"):
         assert len(rows(result.stdout, kernel)) >= 2, kernel
     for error in re.findall(r"\| (\d)e([+-]\d\d) \|$", result.stdout, re.MULTILINE):
-        assert float(f"{error[0]}e{error[1]}") < 1e-5
+        assert float(f"{error[0]}e{error[1]}") < 1e-4
 
 
 def test_an_unknown_name_on_the_command_line():
