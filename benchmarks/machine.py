@@ -121,22 +121,23 @@ class Timing(NamedTuple):
     spread: float
 
 
-SETTLE = 0.01  # seconds: the threads of OpenMP, PyTorch and ONNX Runtime look out for work before they fall asleep
+SETTLE = 0.015  # seconds in which OpenMP's threads look out for more work before they fall asleep
 
 
-def side_by_side(cases, quick=False, rounds=15, burst=0.02):
+def side_by_side(cases, quick=False, rounds=15, burst=0.02, settle=SETTLE):
     """{name: Timing} for {name: function}, the cases taking turns, so that a disturbance meets all of them.
 
     A turn is: sleep until nobody's threads are awake, one call that is not counted, then as many as take ``burst``
-    seconds, timed together.
+    seconds, timed together; with ``burst`` 0, for long calls, a single one.
     """
     calls = {name: _calls(function, 0 if quick else burst) for name, function in cases.items()}
     times = {name: [] for name in cases}
     for _ in range(2 if quick else rounds):
         for name, function in cases.items():
             if not quick:
-                time.sleep(SETTLE)
-                function()
+                time.sleep(settle)
+                if burst:
+                    function()
             times[name].append(_seconds(function, calls[name]))
     return {name: Timing(statistics.median(values), _spread(values)) for name, values in times.items()}
 

@@ -39,7 +39,7 @@ def thread_counts(most):
 
 def threads(name, counts, quick):
     """The row of a network: images a second with each number of threads, and the gain over one."""
-    count = 1 if quick else steps.STEPS
+    count = 1 if quick else steps.SAMPLES // 128
     step = steps.epochs(*MODELS[name], 128, count)["minicnn"]
 
     def with_threads(n):

@@ -21,7 +21,8 @@ A *prediction* begins and ends with an array (`model.predict`, `net(images)` in 
 is the better of its two layouts, contiguous and channels_last; ONNX Runtime, for a single image, the better of one
 thread and all. The last columns say how many times as fast minicnn is.
 """
-STEPS = 10  # that are timed together, as one epoch
+SAMPLES = 1280  # of the epoch that is timed
+SETTLE = 0.06  # seconds in which ONNX Runtime's threads look out for more work
 
 
 def run(quick=False, plots=None):
@@ -29,15 +30,16 @@ def run(quick=False, plots=None):
                if not rivals.have(package)]  # fmt: skip
     notes = f"Not installed, so not in the tables: {', '.join(missing)}.\n" if missing else ""
     steps, predictions, bars = [], [], {}
-    count = 1 if quick else STEPS
     for name in ("lenet5", "digits") if quick else MODELS:
-        check(name)
+        check(name, "auto")
+        check(name, "exact")
         for batch in (128, 32):
+            count = 1 if quick else SAMPLES // batch
             arguments = *MODELS[name], batch, count
             times = side_by_side(epochs(*arguments) | exact(*arguments), quick, rounds=9, burst=0)
             steps.append([name, batch, *step_cells(times, count, bars.setdefault(name, {}))])
         for images in (128, 1):
-            times = side_by_side(prediction(name, images), quick)
+            times = side_by_side(prediction(name, images), quick, settle=SETTLE)
             predictions.append([name, images, *prediction_cells(times, bars[name])])
     if plots is not None:
         notes += plot.ratios(bars, plots) + "\n"
@@ -106,7 +108,7 @@ def asking(twin, x):
     return lambda: twin.predict(images)
 
 
-def check(name):
+def check(name, algorithm):
     """One step on one batch without dropout: the change of every parameter is PyTorch's, to 1 % of its length.
 
     That much room because in float32 two nearly equal pixels may swap places in a max-pool.
@@ -118,7 +120,7 @@ def check(name):
     shape, entries = MODELS[name]
     entries = [entry for entry in entries if entry[0] != "dropout"]
     x, y = samples(shape, 32)
-    model = in_minicnn(entries)
+    model = in_minicnn(entries, algorithm=algorithm)
     model.build(shape)
     theirs, ours, before = (rivals.Torch(entries, shape, "contiguous", model) for _ in range(3))
     theirs.epoch(theirs.tensor(x), torch.from_numpy(y), len(y))
