@@ -188,11 +188,13 @@ class Sequential(Parameters):
         self._pending = None
         if not mode and len(x):
             with self._evaluation(len(x)) as plan:
-                return plan.take(x).forward().copy()
+                plan.take(x)
+                return plan.forward().copy()
         if not len(x) or not can_be_recorded(self):
             return self._forward(self._cast(x), mode)
         plan = self._plan_by_hand(len(x))
-        outputs = plan.take(x).forward().copy()
+        plan.take(x)
+        outputs = plan.forward().copy()
         plan.hand_over()
         self._pending = plan
         return outputs
@@ -329,7 +331,8 @@ class Sequential(Parameters):
         for start in range(0, len(x), step):
             part = x[start : start + step]
             with self._evaluation(len(part)) as plan:
-                outputs[start : start + step] = plan.take(part).forward()
+                plan.take(part)
+                outputs[start : start + step] = plan.forward()
         return outputs
 
     def predict_proba(self, x, batch_size=None):

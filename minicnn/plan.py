@@ -14,10 +14,12 @@ import itertools
 import numpy as np
 
 from minicnn import _check
+from minicnn._ext import batch
 from minicnn._ext import plan as native
 from minicnn.layer import empty
 from minicnn.layers import MaxPooling2D
 
+GATHERED = (np.dtype("u1"), np.dtype("i8"), np.dtype("f4"), np.dtype("f8"))  # dtypes that batch.gather reads
 MOST_PLANS = 8  # batch sizes whose plans are kept
 
 
@@ -59,7 +61,7 @@ class Plan:
     """
 
     def __init__(self, model, n, training, by_hand=False):
-        self._layers = model.layers
+        self._layers, self._all = model.layers, np.arange(n)
         self._marks = self._marks_now()
         self._recorded = native.Plan()
         for array in model._arrays_in_place():
@@ -124,6 +126,7 @@ class Plan:
             layer: (n, tuple(place and place.view(memory) for place in places))
             for layer, (n, places) in self._kept.items()
         }
+        self._rows = self.x.reshape(len(self.x), -1)
         self._memory = memory
 
     def hand_over(self):
@@ -140,18 +143,17 @@ class Plan:
         return True
 
     def take(self, x, order=None):
-        """Fills ``x`` with the samples of an array of any numeric dtype, or with those that ``order`` names."""
-        with np.errstate(over="ignore"):  # too large for float32: reported by who asks first_not_finite
-            self.x[...] = x if order is None else x[order]
-        self._may_be_infinite = x.dtype.kind == "f"
-        return self
+        """Fills ``x`` with the samples of an array, or those that ``order`` (n,) names, cast to the model's dtype.
 
-    @property
-    def first_not_finite(self):
-        """The first sample of ``x`` with a number that is NaN or infinite, None if there is none."""
-        if not self._may_be_infinite or np.isfinite(self.x).all():
-            return None
-        return int(np.argwhere(~np.isfinite(self.x))[0, 0])
+        Returns the place of the first that holds a number not finite in that dtype, None if there is none.
+        """
+        if x.dtype in GATHERED and x.flags.c_contiguous and x.flags.aligned:
+            bad = batch.gather(x.reshape(len(x), -1), self._all if order is None else order, self._rows)
+            return None if bad < 0 else bad
+        with np.errstate(over="ignore"):  # too large for float32
+            self.x[...] = x if order is None else x[order]
+        finite = np.isfinite(self._rows)
+        return None if finite.all() else int(np.argmin(finite.all(axis=1)))
 
     def forward(self):
         """The outputs for ``x``."""

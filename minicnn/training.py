@@ -136,7 +136,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
 def _step(model, x, chosen, y, weights, place):
     """Forward, loss, backward, update over the samples ``chosen`` of x; (loss, outputs).  All of it, or nothing."""
     plan = model._training_plan(len(chosen))
-    bad = plan.take(x, chosen).first_not_finite
+    bad = plan.take(x, chosen)
     if bad is not None:
         raise ValueError(f"{place}: x must be finite in {model.dtype}; got NaN or infinity in sample {chosen[bad]}")
     states = [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state]
@@ -193,7 +193,8 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
         part = slice(start, start + batch_size)
         w = None if weights is None else weights[part]
         with model._evaluation(len(y[part])) as plan:
-            outputs = plan.take(x[part]).forward()
+            plan.take(x[part])
+            outputs = plan.forward()
             value, _ = model.loss(outputs, y[part], w)
             mean.update(value, outputs, y[part], w)
     logs = mean.result()

@@ -109,11 +109,26 @@ def test_an_activation_in_front_of_a_max_pooling(function, pool):
         assert models[0].fingerprint() == models[1].fingerprint()
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i8", "f4", "f8", "i2", "?", ">f4"])
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+def test_samples_of_any_dtype(dtype, layout):
+    x = layout((X * 200).astype(dtype))
+    plan, order = Plan(model_of(0), 3, training=False), np.array([7, 0, 39])
+    plan.bind(Workspace(training=False).at_least(plan.size))
+    assert plan.take(x, order) is None
+    assert_same_bits(plan.x, x[order].astype(np.float32))
+    if x.dtype.kind == "f":
+        x[0, 1, 2, 2] = np.nan
+        assert plan.take(x, order) == 1
+        assert plan.take(x[37:]) is None
+
+
 def test_the_gradient_of_the_input():
     model, hand = model_of(0), model_of(0)
     plan = Plan(model, 40, training=True, by_hand=True)
     plan.bind(Workspace(training=True).at_least(plan.size))
-    _, gradient = model.loss(plan.take(X).forward(), LABELS)
+    plan.take(X)
+    _, gradient = model.loss(plan.forward(), LABELS)
     plan.dy[...] = gradient
     dx = plan.backward(input_gradient=True)
     assert_same_bits(dx, by_hand(hand, X, LABELS)[1])
@@ -185,7 +200,9 @@ def test_a_changed_layer_is_recorded_anew():
     assert model._training_plan(40) is before
     next(layer for layer in model.layers if isinstance(layer, layers.Dropout)).rate = 1.0
     assert model._training_plan(40) is not before
-    outputs = model._training_plan(40).take(X).forward()
+    plan = model._training_plan(40)
+    plan.take(X)
+    outputs = plan.forward()
     assert (outputs == outputs[0]).all()  # all dropped: no sample differs from another
 
 

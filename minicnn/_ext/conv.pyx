@@ -16,12 +16,12 @@ is summed chunk by chunk of the batch, and the chunks are added in order: the bi
 """
 from libc.string cimport memcmp, memcpy, memset
 
+from minicnn._ext cimport winograd
 from minicnn._ext.plan cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of, chunk_start,
                                 chunks_for, give_back, submit)
 from minicnn._ext.reshape cimport pad_image
 from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add, real,
                                    require, tiles, use_leaves)
-from minicnn._ext cimport winograd
 
 use_leaves(chosen_leaves())
 
@@ -62,14 +62,19 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     return 0
 
 
-cdef int tile_size(const Conv *g, Pass _pass, int algorithm) noexcept nogil:
-    """The edge of Winograd's tiles in float32, or 0 for direct convolution."""
+cdef int tile_size(const Conv *g, Pass which, int algorithm) noexcept nogil:
+    """The edge of Winograd's tiles in float32, or 0 for direct convolution: a function of the shapes of one image."""
     cdef bint fits = g.kh == 3 and g.kw == 3 and g.sh == 1 and g.sw == 1 and g.dh == 1 and g.dw == 1 and g.groups == 1
+    cdef Py_ssize_t h = g.h if which == BACKWARD_INPUT else g.oh, w = g.w if which == BACKWARD_INPUT else g.ow
+    cdef Py_ssize_t direct = 9 * g.oh * g.ow  # products for each pair of a channel and a filter
+    cdef Py_ssize_t by_2 = 16 * ((h + 1) // 2) * ((w + 1) // 2), by_4 = 36 * ((h + 3) // 4) * ((w + 3) // 4)
     if algorithm == EXACT or not fits or g.c % winograd.GROUP or g.f % winograd.GROUP:
         return 0
-    if algorithm == AUTO:
-        return 4
-    return 2 if algorithm == F2 else 4
+    if algorithm == F2 or algorithm == F4:
+        return 2 if algorithm == F2 else 4
+    if 8 * min(by_2, by_4) > 5 * direct:  # measured: the transforms take about as long as 60 % of the products
+        return 0
+    return 2 if by_2 <= by_4 else 4
 
 
 ALGORITHMS = {"exact": EXACT, "auto": AUTO, "F2": F2, "F4": F4}
@@ -177,8 +182,11 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     """y = activation(convolution of x with kernel + bias).
 
     x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or None, y (N, OH, OW, F); geometry is (stride height,
-    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups).  algorithm: 0 for direct
-    convolution, 1 for Winograd's where it is faster, 2 and 3 for its tiles of 2 x 2 and 4 x 4 where they can be used.
+    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups).
+
+    algorithm: 0 for direct convolution, 1 for Winograd's where it is faster, 2 and 3 for its tiles of 2 x 2 and 4 x 4
+    wherever they can be used: float32, kernels of 3 x 3, stride, dilation and groups 1, channels and filters multiples
+    of 16.  A NaN or inf then reaches all pixels of a tile.
     """
     cdef Conv g
     describe(&g, x.shape, kernel.shape, y.shape, geometry)

@@ -21,141 +21,150 @@
  */
 
 /* y = B^T x */
-TARGET INLINE void NAME(b_t)(const int m, const VEC *x, const int s, VEC *y, const int t)
+TARGET INLINE void NAME(b_t)(const int m, const VEC *x, VEC *y)
 {
     if (m == 2) {
-        y[0] = x[0] - x[2 * s];
-        y[t] = x[s] + x[2 * s];
-        y[2 * t] = x[2 * s] - x[s];
-        y[3 * t] = x[s] - x[3 * s];
+        y[0] = x[0] - x[2];
+        y[1] = x[1] + x[2];
+        y[2] = x[2] - x[1];
+        y[3] = x[1] - x[3];
         return;
     }
     const VEC four = SPLAT(4), minus_four = SPLAT(-4), minus_five = SPLAT(-5);
-    const VEC even = FMA_VEC(minus_four, x[2 * s], x[4 * s]), odd = FMA_VEC(minus_four, x[s], x[3 * s]);
-    const VEC even2 = x[4 * s] - x[2 * s], odd2 = x[3 * s] - x[s];
-    y[0] = FMA_VEC(four, x[0], FMA_VEC(minus_five, x[2 * s], x[4 * s]));
-    y[t] = even + odd;
-    y[2 * t] = even - odd;
-    y[3 * t] = FMA_VEC(SPLAT(2), odd2, even2);
-    y[4 * t] = FMA_VEC(SPLAT(-2), odd2, even2);
-    y[5 * t] = FMA_VEC(four, x[s], FMA_VEC(minus_five, x[3 * s], x[5 * s]));
+    const VEC even = FMA_VEC(minus_four, x[2], x[4]), odd = FMA_VEC(minus_four, x[1], x[3]);
+    const VEC even2 = x[4] - x[2], odd2 = x[3] - x[1];
+    y[0] = FMA_VEC(four, x[0], FMA_VEC(minus_five, x[2], x[4]));
+    y[1] = even + odd;
+    y[2] = even - odd;
+    y[3] = FMA_VEC(SPLAT(2), odd2, even2);
+    y[4] = FMA_VEC(SPLAT(-2), odd2, even2);
+    y[5] = FMA_VEC(four, x[1], FMA_VEC(minus_five, x[3], x[5]));
 }
 
 /* y = A^T x */
-TARGET INLINE void NAME(a_t)(const int m, const VEC *x, const int s, VEC *y, const int t)
+TARGET INLINE void NAME(a_t)(const int m, const VEC *x, VEC *y)
 {
-    const VEC even = x[s] + x[2 * s], odd = x[s] - x[2 * s];
+    const VEC even = x[1] + x[2], odd = x[1] - x[2];
     if (m == 2) {
         y[0] = x[0] + even;
-        y[t] = odd - x[3 * s];
+        y[1] = odd - x[3];
         return;
     }
-    const VEC even2 = x[3 * s] + x[4 * s], odd2 = x[3 * s] - x[4 * s];
+    const VEC even2 = x[3] + x[4], odd2 = x[3] - x[4];
     y[0] = x[0] + even + even2;
-    y[t] = FMA_VEC(SPLAT(2), odd2, odd);
-    y[2 * t] = FMA_VEC(SPLAT(4), even2, even);
-    y[3 * t] = FMA_VEC(SPLAT(8), odd2, odd) + x[5 * s];
+    y[1] = FMA_VEC(SPLAT(2), odd2, odd);
+    y[2] = FMA_VEC(SPLAT(4), even2, even);
+    y[3] = FMA_VEC(SPLAT(8), odd2, odd) + x[5];
 }
 
 /* y = A x */
-TARGET INLINE void NAME(a)(const int m, const VEC *x, const int s, VEC *y, const int t)
+TARGET INLINE void NAME(a)(const int m, const VEC *x, VEC *y)
 {
     if (m == 2) {
         y[0] = x[0];
-        y[t] = x[0] + x[s];
-        y[2 * t] = x[0] - x[s];
-        y[3 * t] = -x[s];
+        y[1] = x[0] + x[1];
+        y[2] = x[0] - x[1];
+        y[3] = -x[1];
         return;
     }
-    const VEC even = x[0] + x[2 * s], odd = x[s] + x[3 * s];
-    const VEC even2 = FMA_VEC(SPLAT(4), x[2 * s], x[0]), odd2 = FMA_VEC(SPLAT(4), x[3 * s], x[s]);
+    const VEC even = x[0] + x[2], odd = x[1] + x[3];
+    const VEC even2 = FMA_VEC(SPLAT(4), x[2], x[0]), odd2 = FMA_VEC(SPLAT(4), x[3], x[1]);
     y[0] = x[0];
-    y[t] = even + odd;
-    y[2 * t] = even - odd;
-    y[3 * t] = FMA_VEC(SPLAT(2), odd2, even2);
-    y[4 * t] = FMA_VEC(SPLAT(-2), odd2, even2);
-    y[5 * t] = x[3 * s];
+    y[1] = even + odd;
+    y[2] = even - odd;
+    y[3] = FMA_VEC(SPLAT(2), odd2, even2);
+    y[4] = FMA_VEC(SPLAT(-2), odd2, even2);
+    y[5] = x[3];
 }
 
 /* y = G x */
-TARGET INLINE void NAME(g)(const int m, const VEC *x, const int s, VEC *y, const int t)
+TARGET INLINE void NAME(g)(const int m, const VEC *x, VEC *y)
 {
     if (m == 2) {
-        const VEC even = SPLAT(0.5) * (x[0] + x[2 * s]), odd = SPLAT(0.5) * x[s];
+        const VEC even = SPLAT(0.5) * (x[0] + x[2]), odd = SPLAT(0.5) * x[1];
         y[0] = x[0];
-        y[t] = even + odd;
-        y[2 * t] = even - odd;
-        y[3 * t] = x[2 * s];
+        y[1] = even + odd;
+        y[2] = even - odd;
+        y[3] = x[2];
         return;
     }
-    const VEC sixth = SPLAT((REAL)1 / 6), even = sixth * (x[0] + x[2 * s]), odd = sixth * x[s];
-    const VEC even2 = FMA_VEC(sixth, x[2 * s], SPLAT((REAL)1 / 24) * x[0]), odd2 = SPLAT((REAL)1 / 12) * x[s];
+    const VEC sixth = SPLAT((REAL)1 / 6), even = sixth * (x[0] + x[2]), odd = sixth * x[1];
+    const VEC even2 = FMA_VEC(sixth, x[2], SPLAT((REAL)1 / 24) * x[0]), odd2 = SPLAT((REAL)1 / 12) * x[1];
     y[0] = SPLAT(0.25) * x[0];
-    y[t] = -even - odd;
-    y[2 * t] = odd - even;
-    y[3 * t] = even2 + odd2;
-    y[4 * t] = even2 - odd2;
-    y[5 * t] = x[2 * s];
+    y[1] = -even - odd;
+    y[2] = odd - even;
+    y[3] = even2 + odd2;
+    y[4] = even2 - odd2;
+    y[5] = x[2];
 }
 
 /* y = G^T x */
-TARGET INLINE void NAME(g_t)(const int m, const VEC *x, const int s, VEC *y, const int t)
+TARGET INLINE void NAME(g_t)(const int m, const VEC *x, VEC *y)
 {
-    const VEC even = x[s] + x[2 * s], odd = x[s] - x[2 * s], half = SPLAT(0.5);
+    const VEC even = x[1] + x[2], odd = x[1] - x[2], half = SPLAT(0.5);
     if (m == 2) {
         y[0] = FMA_VEC(half, even, x[0]);
-        y[t] = half * odd;
-        y[2 * t] = FMA_VEC(half, even, x[3 * s]);
+        y[1] = half * odd;
+        y[2] = FMA_VEC(half, even, x[3]);
         return;
     }
-    const VEC even2 = x[3 * s] + x[4 * s], odd2 = x[3 * s] - x[4 * s], sixth = SPLAT((REAL)1 / 6);
+    const VEC even2 = x[3] + x[4], odd2 = x[3] - x[4], sixth = SPLAT((REAL)1 / 6);
     y[0] = FMA_VEC(sixth, FMA_VEC(SPLAT(0.25), even2, -even), SPLAT(0.25) * x[0]);
-    y[t] = sixth * FMA_VEC(half, odd2, -odd);
-    y[2 * t] = FMA_VEC(sixth, even2 - even, x[5 * s]);
+    y[1] = sixth * FMA_VEC(half, odd2, -odd);
+    y[2] = FMA_VEC(sixth, even2 - even, x[5]);
 }
 
-/* y = T x T^T: `from` x `from` vectors to `to` x `to` with T = LINE */
-#define SQUARE(LINE, m, from, to, x, y)                                                                               \
+/* T d T^T with T = LINE: columns of d, whose elements READ(i) gives, then rows, whose elements WRITE(i, value) takes */
+#define SQUARE(LINE, m, from, to, READ, WRITE)                                                                        \
     do {                                                                                                              \
-        VEC half_done[36];                                                                                            \
-        UNROLL(6) for (int q = 0; q < (from); q++) LINE(m, (x) + q, from, half_done + q, from);                       \
-        UNROLL(6) for (int r = 0; r < (to); r++) LINE(m, half_done + r * (from), 1, (y) + r * (to), 1);               \
+        VEC rows[6][6], line[6], done[6];                                                                             \
+        UNROLL(6) for (int q = 0; q < (from); q++) {                                                                  \
+            UNROLL(6) for (int r = 0; r < (from); r++) line[r] = READ(r * (from) + q);                                \
+            LINE(m, line, done);                                                                                      \
+            UNROLL(6) for (int r = 0; r < (to); r++) rows[r][q] = done[r];                                            \
+        }                                                                                                             \
+        UNROLL(6) for (int r = 0; r < (to); r++) {                                                                    \
+            LINE(m, rows[r], done);                                                                                   \
+            UNROLL(6) for (int q = 0; q < (to); q++) WRITE(r * (to) + q, done[q]);                                    \
+        }                                                                                                             \
     } while (0)
 
 /* v[k * step + c] = (T d T^T)[k] for d[i] = pixels[i][c], c < channels */
+#define READ(i) LOAD(pixels[i] + c)
+#define WRITE(k, value) STORE(v + (k) * step + c, value)
 TARGET INLINE void NAME(into_domain)(const int kind, const int m, float *const *pixels, float *v, idx step,
                                      idx channels)
 {
-    const int from = kind == OF_IMAGE ? m + 2 : kind == OF_GRADIENT ? m : 3;
     for (idx c = 0; c < channels; c += VL) {
-        VEC x[36], y[36];
-        UNROLL(36) for (int i = 0; i < from * from; i++) x[i] = LOAD(pixels[i] + c);
-        if (kind == OF_IMAGE) SQUARE(NAME(b_t), m, m + 2, m + 2, x, y);
-        else if (kind == OF_GRADIENT) SQUARE(NAME(a), m, m, m + 2, x, y);
-        else SQUARE(NAME(g), m, 3, m + 2, x, y);
-        UNROLL(36) for (int k = 0; k < (m + 2) * (m + 2); k++) STORE(v + k * step + c, y[k]);
+        if (kind == OF_IMAGE) SQUARE(NAME(b_t), m, m + 2, m + 2, READ, WRITE);
+        else if (kind == OF_GRADIENT) SQUARE(NAME(a), m, m, m + 2, READ, WRITE);
+        else SQUARE(NAME(g), m, 3, m + 2, READ, WRITE);
     }
 }
+#undef READ
+#undef WRITE
 
 /* pixels[i][c] = f((T v T^T)[i] + bias[c]) for v[k * step + c]; f is ReLU or nothing, bias may be NULL */
+#define READ(k) LOAD(v + (k) * step + c)
+#define WRITE(i, value)                                                                                               \
+    do {                                                                                                              \
+        const VEC sum = (value) + b;                                                                                  \
+        if (relu) STORE(pixels[i] + c, RELU_VEC(sum));                                                                \
+        else STORE(pixels[i] + c, sum);                                                                               \
+    } while (0)
 TARGET INLINE void NAME(out_of_domain)(const int kind, const int m, const float *v, idx step, const float *bias,
                                        const int relu, float *const *pixels, idx channels)
 {
-    const int to = kind == TO_IMAGE ? m : 3;
     for (idx c = 0; c < channels; c += VL) {
-        VEC x[36], y[16];
         VEC b = SPLAT(0);
         if (bias) b = LOAD(bias + c);
-        UNROLL(36) for (int k = 0; k < (m + 2) * (m + 2); k++) x[k] = LOAD(v + k * step + c);
-        if (kind == TO_IMAGE) SQUARE(NAME(a_t), m, m + 2, m, x, y);
-        else SQUARE(NAME(g_t), m, m + 2, 3, x, y);
-        UNROLL(16) for (int i = 0; i < to * to; i++) {
-            const VEC sum = y[i] + b;
-            if (relu) STORE(pixels[i] + c, RELU_VEC(sum));
-            else STORE(pixels[i] + c, sum);
-        }
+        if (kind == TO_IMAGE) SQUARE(NAME(a_t), m, m + 2, m, READ, WRITE);
+        else SQUARE(NAME(g_t), m, m + 2, 3, READ, WRITE);
     }
 }
+#undef READ
+#undef WRITE
+#undef SQUARE
 
 /* One function for each transform and m. */
 LEAF NAME(winograd_in)(int kind, int m, float *const *pixels, float *v, idx step, idx channels)
@@ -177,5 +186,3 @@ LEAF NAME(winograd_out)(int kind, int m, const float *v, idx step, const float *
     else if (m == 4) NAME(out_of_domain)(TO_KERNEL, 4, v, step, NULL, 0, pixels, channels);
     else NAME(out_of_domain)(TO_KERNEL, 2, v, step, NULL, 0, pixels, channels);
 }
-
-#undef SQUARE

@@ -87,7 +87,7 @@ cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, ch
 
 cdef void forward_block(const Conv *g, Py_ssize_t low, Py_ssize_t high, float *scratch) noexcept nogil:
     """Tiles `low` to `high` - 1, at most BLOCK."""
-    cdef Py_ssize_t t, k, v_step = step_of(g.c), m_step = step_of(g.f)
+    cdef Py_ssize_t t, v_step = step_of(g.c), m_step = step_of(g.f)
     cdef float *outside = scratch
     cdef float *v = outside + max(g.c, g.f)
     cdef float *m = v + positions(g) * v_step
@@ -174,6 +174,7 @@ cdef void transform_turned(const Conv *g, Py_ssize_t channel) noexcept nogil:
 
 cdef struct Sum:
     Py_ssize_t count  # tiles that wait to be multiplied
+    bint begun        # s holds a sum
     float *s          # (n n, c, f)
     float *v          # (n n, BLOCK, c) with GAPs
     float *d          # (n n, BLOCK, f) with GAPs
@@ -198,17 +199,17 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
         for tile in range(i * count, (i + 1) * count):
             add_tile(g, tile, sum, partial + size - g.f)
         if i + 1 == chunk_start(chunk + 1, g.chunks, g.n):
-            add_block(g, sum, partial + size - g.f)
+            if sum.count > 0:
+                add_block(g, sum, partial + size - g.f)
             finish(g, sum, partial)
 
 
 cdef void begin(const Conv *g, Sum *sum) noexcept nogil:
-    sum.count = 0
+    sum.count, sum.begun = 0, False
     sum.s = <float *> (<char *> sum + 64)
     sum.v = sum.s + positions(g) * g.c * g.f
     sum.d = sum.v + positions(g) * step_of(g.c)
     sum.zeros = sum.d + positions(g) * step_of(g.f)
-    memset(sum.s, 0, positions(g) * g.c * g.f * sizeof(float))
     memset(sum.zeros, 0, max(g.c, g.f) * sizeof(float))
 
 
@@ -230,12 +231,12 @@ cdef void add_block(const Conv *g, Sum *sum, float *bias) noexcept nogil:
     t.rows, t.a_row, t.c_row = 1, 0, 0
     t.ka, t.a_a, t.b_a = 1, 0, 0
     t.kb, t.a_k, t.b_k = sum.count, g.c, g.f
-    t.a_i, t.c_i, t.accumulate = 1, g.f, True
+    t.a_i, t.c_i, t.accumulate = 1, g.f, sum.begun
     for k in range(positions(g)):
         tiles(&t, g.c, g.f, sum.v + k * step_of(g.c), sum.d + k * step_of(g.f), <const float *> NULL,
               sum.s + k * g.c * g.f)
     column_sums(<const float *> sum.d + (g.m + 3) * step_of(g.f), bias, sum.count, g.f)
-    sum.count = 0
+    sum.count, sum.begun = 0, True
 
 
 cdef void finish(const Conv *g, Sum *sum, float *kernel) noexcept nogil:
