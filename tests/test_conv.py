@@ -81,7 +81,7 @@ def test_depthwise_convolution(case, c, n, layout):
 @pytest.mark.parametrize(("image", "filters", "kernel", "padding"), [
     ((28, 28, 1), 32, 3, "valid"), ((28, 28, 1), 6, 5, "same"), ((12, 12, 32), 64, 3, "valid"),
     ((16, 16, 3), 32, 3, "same"), ((14, 14, 6), 16, 5, "valid"), ((4, 4, 80), 100, 1, "same"),
-    ((2, 2, 300), 7, 2, "same"),
+    ((2, 2, 300), 7, 2, "same"), ((9, 25, 1), 7, 4, "valid"), ((6, 17, 1), 20, 2, "same"), ((7, 8, 1), 40, 3, "same"),
 ])  # fmt: skip
 def test_layers_of_well_known_networks(image, filters, kernel, padding, dtype):
     check({"filters": filters, "kernel_size": kernel, "padding": padding, "dtype": dtype}, image, 2)

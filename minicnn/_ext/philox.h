@@ -33,31 +33,48 @@ static inline void philox(uint32_t c[4], uint64_t key)
  * (16 s + e % 32 / 2, step, stream).  It is kept if they are >= threshold, so a share of threshold / 65536 is dropped.
  * The order suits vectors of 16 blocks: one comparison of a whole word gives 32 neighbouring mask bits. */
 #ifdef KEEP_BITS
+#ifdef U64VEC
+/* The four words of 2 * U64LANES blocks in order.  They are worked on in lanes of 64 bits of which the lower half counts:
+ * a multiplication leaves its high word in the upper half, and the next one ignores whatever stands there.  c[0] has the
+ * even blocks and c[1] the odd ones, so that joining them puts the words in order. */
+TARGET INLINE void ISA(philox_)(uint64_t block, uint32_t step, uint32_t stream, const uint64_t (*keys)[2], U64VEC *words)
+{
+    U64VEC c[2][4];
+    UNROLL(2) for (uint32_t v = 0; v < 2; v++) {
+        c[v][0] = U64ADD(U64IOTA2, U64SPLAT((uint32_t)block + v));
+        c[v][1] = U64SPLAT(block >> 32);
+        c[v][2] = U64SPLAT(step);
+        c[v][3] = U64SPLAT(stream);
+    }
+    UNROLL(10) for (int round = 0; round < 10; round++)
+        UNROLL(2) for (int v = 0; v < 2; v++) {
+            const U64VEC p0 = U32MUL(c[v][0], U64SPLAT(PHILOX_M0)), p1 = U32MUL(c[v][2], U64SPLAT(PHILOX_M1));
+            c[v][0] = U64XOR3(U64HIGH(p1), c[v][1], U64SPLAT(keys[round][0]));
+            c[v][1] = p1;
+            c[v][2] = U64XOR3(U64HIGH(p0), c[v][3], U64SPLAT(keys[round][1]));
+            c[v][3] = p0;
+        }
+    UNROLL(4) for (int w = 0; w < 4; w++) words[w] = U32JOIN(c[0][w], c[1][w]);
+}
+#endif
+
 TARGET static void ISA(keep_bits_)(uint32_t *keep, ptrdiff_t first, ptrdiff_t count, uint32_t threshold, uint64_t key,
                                    uint32_t step, uint32_t stream)
 {
+#ifdef U64VEC
+    uint64_t keys[10][2];
+    for (uint32_t round = 0; round < 10; round++) {
+        keys[round][0] = (uint32_t)key + round * PHILOX_W0;
+        keys[round][1] = (uint32_t)(key >> 32) + round * PHILOX_W1;
+    }
+#endif
     for (ptrdiff_t s = 0; s < count; s++, keep += 4) {
         const uint64_t block = (uint64_t)(first + s) * 16;
-#ifdef U32VEC
-        U32VEC c[16 / U32LANES][4]; /* the 16 blocks of a group, side by side: their rounds fill each other's waits */
-        UNROLL(4) for (int v = 0; v < 16 / U32LANES; v++) {
-            c[v][0] = U32ADD(U32IOTA, U32SPLAT((uint32_t)block + (uint32_t)v * U32LANES));
-            c[v][1] = U32SPLAT((uint32_t)(block >> 32));
-            c[v][2] = U32SPLAT(step);
-            c[v][3] = U32SPLAT(stream);
-        }
-        uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-        UNROLL(10) for (int round = 0; round < 10; round++, k0 += PHILOX_W0, k1 += PHILOX_W1)
-            UNROLL(4) for (int v = 0; v < 16 / U32LANES; v++) {
-                U32VEC hi0, lo0, hi1, lo1;
-                U32MUL(PHILOX_M0, c[v][0], hi0, lo0);
-                U32MUL(PHILOX_M1, c[v][2], hi1, lo1);
-                c[v][0] = U32XOR(U32XOR(hi1, c[v][1]), U32SPLAT(k0));
-                c[v][1] = lo1;
-                c[v][2] = U32XOR(U32XOR(hi0, c[v][3]), U32SPLAT(k1));
-                c[v][3] = lo0;
-            }
-        for (int w = 0; w < 4; w++) keep[w] = U16_AT_LEAST(c, w, threshold);
+#ifdef U64VEC
+        U64VEC words[16 / (2 * U64LANES)][4];
+        UNROLL(2) for (int v = 0; v < 16 / (2 * U64LANES); v++)
+            ISA(philox_)(block + (uint64_t)v * 2 * U64LANES, step, stream, keys, words[v]);
+        UNROLL(4) for (int w = 0; w < 4; w++) keep[w] = U16_AT_LEAST(words, w, threshold);
 #else
         uint32_t kept[4] = {0, 0, 0, 0};
         for (uint32_t lane = 0; lane < 16; lane++) {
@@ -73,12 +90,14 @@ TARGET static void ISA(keep_bits_)(uint32_t *keep, ptrdiff_t first, ptrdiff_t co
     }
 }
 #undef KEEP_BITS
-#undef U32VEC
-#undef U32LANES
-#undef U32IOTA
-#undef U32SPLAT
-#undef U32ADD
-#undef U32XOR
+#undef U64VEC
+#undef U64LANES
+#undef U64IOTA2
+#undef U64SPLAT
+#undef U64ADD
+#undef U64HIGH
+#undef U64XOR3
 #undef U32MUL
+#undef U32JOIN
 #undef U16_AT_LEAST
 #endif

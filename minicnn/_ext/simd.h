@@ -35,6 +35,8 @@
 #define JOIN(a, b) JOIN_(a, b)
 #define CASES_FOR_(n) CASES_##n
 #define CASES_FOR(n) CASES_FOR_(n)
+#define SQUARES_FOR_(n) SQUARES_##n
+#define SQUARES_FOR(n) SQUARES_FOR_(n)
 #define NAME(x) JOIN(JOIN(x, _), JOIN(TYPE, JOIN(_, SET)))
 #define ISA(x) JOIN(x, SET)
 
@@ -151,19 +153,15 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
     return _mm_cvtsi32_si128(four);
 }
 #define KEEP_BITS
-#define U32VEC __m256i
-#define U32LANES 8
-#define U32IOTA _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)
-#define U32SPLAT(x) _mm256_set1_epi32((int)(x))
-#define U32ADD _mm256_add_epi32
-#define U32XOR _mm256_xor_si256
-#define U32MUL(m, x, hi, lo)                                                                                          \
-    do {                                                                                                              \
-        const __m256i even = _mm256_mul_epu32(x, U32SPLAT(m)),                                                        \
-                      odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), U32SPLAT(m));                                  \
-        hi = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);                                              \
-        lo = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);                                              \
-    } while (0)
+#define U64VEC __m256i
+#define U64LANES 4
+#define U64IOTA2 _mm256_setr_epi64x(0, 2, 4, 6)
+#define U64SPLAT(x) _mm256_set1_epi64x((long long)(x))
+#define U64ADD _mm256_add_epi64
+#define U64HIGH(x) _mm256_srli_epi64(x, 32)
+#define U64XOR3(x, y, z) _mm256_xor_si256(_mm256_xor_si256(x, y), z)
+#define U32MUL _mm256_mul_epu32
+#define U32JOIN(even, odd) _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA)
 #define U16_AT_LEAST(c, w, t) u16_at_least_avx2(c[0][w], c[1][w], t)
 #include "philox.h"
 
@@ -202,29 +200,55 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #undef NARROW
 
 /* ---- AVX-512 ---- */
-#define SET avx512
 #ifdef __clang__
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
 #else /* gcc would vectorise plain loops with half the width */
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")))
 #endif
+
+/* Half as wide, for tiles of few columns, with the registers and masks of AVX-512; float alone. */
+#define SET avx512half
+#define WIDE 0
+#define NARROW 28
+
+#define REAL float
+#define TYPE f32
+#define VL 8
+#define SPLAT(x) ((VEC)_mm256_set1_ps(x))
+#define FMA_VEC(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define MASK __mmask8
+#define MASK_OF(n) ((__mmask8)((n) < 8 ? (1u << (n)) - 1 : 0xFFu))
+#define LOAD_PART(p, mask) ((VEC)_mm256_maskz_loadu_ps(mask, p))
+#define STORE_PART(p, mask, v) _mm256_mask_storeu_ps(p, mask, (__m256)(v))
+DECLARE_VECTOR
+#include "tile.h"
+#undef REAL
+#undef TYPE
+#undef VL
+#undef SPLAT
+#undef FMA_VEC
+#undef MASK
+#undef MASK_OF
+#undef LOAD_PART
+#undef STORE_PART
+#undef SET
+#undef WIDE
+#undef NARROW
+
+#define SET avx512
 #define WIDE 14
 #define NARROW 14
 
 #define KEEP_BITS
-#define U32VEC __m512i
-#define U32LANES 16
-#define U32IOTA _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-#define U32SPLAT(x) _mm512_set1_epi32((int)(x))
-#define U32ADD _mm512_add_epi32
-#define U32XOR _mm512_xor_si512
-#define U32MUL(m, x, hi, lo)                                                                                          \
-    do {                                                                                                              \
-        const __m512i even = _mm512_mul_epu32(x, U32SPLAT(m)),                                                        \
-                      odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), U32SPLAT(m));                                  \
-        hi = _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);                                       \
-        lo = _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));                                       \
-    } while (0)
+#define U64VEC __m512i
+#define U64LANES 8
+#define U64IOTA2 _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14)
+#define U64SPLAT(x) _mm512_set1_epi64((long long)(x))
+#define U64ADD _mm512_add_epi64
+#define U64HIGH(x) _mm512_srli_epi64(x, 32)
+#define U64XOR3(x, y, z) _mm512_ternarylogic_epi64(x, y, z, 0x96)
+#define U32MUL _mm512_mul_epu32
+#define U32JOIN(even, odd) _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32))
 #define U16_AT_LEAST(c, w, t) _mm512_cmpge_epu16_mask(c[0][w], _mm512_set1_epi16((short)(t)))
 #include "philox.h"
 
@@ -232,7 +256,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #define TYPE f32
 #define SINGLE
 #define VL 16
-#define HALF_WIDTH tiles_f32_avx2
+#define HALF_WIDTH tiles_f32_avx512half
 #define SPLAT(x) ((VEC)_mm512_set1_ps(x))
 #define FMA(a, b, c) __builtin_fmaf(a, b, c)
 #define FMA_VEC(a, b, c) ((VEC)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))

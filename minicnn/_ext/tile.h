@@ -1,21 +1,24 @@
 /* tile.h: the one product that convolution and dense layers are made of (its formula stands at `Tile` in leaves.h).
  *
- * A block of M x (NV*VL) outputs stays in registers for the whole reduction: each step loads NV vectors of B and
- * multiplies them with M broadcast values of A.  Every output is one chain of fused multiply-adds in the order of
+ * A block of G x M x (NV*VL) outputs stays in registers for the whole reduction: each step loads NV vectors of B and
+ * multiplies them with G x M broadcast values of A.  Every output is one chain of fused multiply-adds in the order of
  * (a, k), so that the result does not depend on how an area is cut into blocks, nor on the width of the vectors.
  *
- * M, NV, UNIT_I and PART are constants wherever `tile` is inlined: the accumulators must be a fixed array and the
+ * G is 1, or it takes so many of `rows` at once, where M alone is too small: all taps of a kernel of one channel.
+ *
+ * G, M, NV, UNIT_I and PART are constants wherever `tile` is inlined: the accumulators must be a fixed array and the
  * loops over it fully unrolled, or the compiler leaves them in memory (measured: 35 % of the speed).
  */
-TARGET INLINE void NAME(tile)(const int M, const int NV, const int UNIT_I, const int PART, const Tile *t,
+TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int UNIT_I, const int PART, const Tile *t,
                               const REAL *A, const REAL *B, const REAL *bias, REAL *C, MASK mask)
 {
     const idx a_i = UNIT_I ? 1 : t->a_i, a_k = UNIT_I ? t->a_k : 1, b_k = t->b_k, c_i = t->c_i;
-    for (idx r = 0; r < t->rows; r++, A += t->a_row, C += t->c_row) {
+    const idx a_g = t->a_row, c_g = t->c_row;
+    for (idx r = 0; r < t->rows; r += G, A += G * a_g, C += G * c_g) {
         VEC acc[28];
-        UNROLL(28) for (int i = 0; i < M; i++) {
+        UNROLL(28) for (int i = 0; i < G * M; i++) {
             UNROLL(2) for (int j = 0; j < NV; j++) {
-                const REAL *from = bias ? bias + VL * j : C + i * c_i + VL * j;
+                const REAL *from = bias ? bias + VL * j : C + i / M * c_g + i % M * c_i + VL * j;
                 if (!bias && !t->accumulate) acc[i * NV + j] = SPLAT(0);
                 else acc[i * NV + j] = PART && j == NV - 1 ? LOAD_PART(from, mask) : LOAD(from);
             }
@@ -26,15 +29,15 @@ TARGET INLINE void NAME(tile)(const int M, const int NV, const int UNIT_I, const
                 VEC b[2];
                 UNROLL(2) for (int j = 0; j < NV; j++)
                     b[j] = PART && j == NV - 1 ? LOAD_PART(pb + VL * j, mask) : LOAD(pb + VL * j);
-                UNROLL(28) for (int i = 0; i < M; i++) {
-                    VEC x = SPLAT(pa[i * a_i]);
+                UNROLL(28) for (int i = 0; i < G * M; i++) {
+                    VEC x = SPLAT(pa[i / M * a_g + i % M * a_i]);
                     UNROLL(2) for (int j = 0; j < NV; j++) acc[i * NV + j] = FMA_VEC(x, b[j], acc[i * NV + j]);
                 }
             }
         }
-        UNROLL(28) for (int i = 0; i < M; i++) {
+        UNROLL(28) for (int i = 0; i < G * M; i++) {
             UNROLL(2) for (int j = 0; j < NV; j++) {
-                REAL *to = C + i * c_i + VL * j;
+                REAL *to = C + i / M * c_g + i % M * c_i + VL * j;
                 if (PART && j == NV - 1) STORE_PART(to, mask, acc[i * NV + j]);
                 else STORE(to, acc[i * NV + j]);
             }
@@ -42,52 +45,49 @@ TARGET INLINE void NAME(tile)(const int M, const int NV, const int UNIT_I, const
     }
 }
 
-/* The tile with m rows, as one function per kind: the widest block has WIDE rows of two vectors or NARROW of one. */
-#define CASE(m) case m: NAME(tile)(m, NV_, UNIT_I_, PART_, t, A, B, bias, C, mask); break;
+/* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns, or NARROW
+ * with one; in the square kinds m x m.  A set of leaves whose WIDE is 0 is for one vector of columns only. */
+#define CASE(m) case m: NAME(tile)(1, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
 #define CASES_6 CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #define CASES_12 CASES_6 CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #define CASES_14 CASES_12 CASE(13) CASE(14)
-#define TILE_OF(name)                                                                                                 \
+#define CASES_28                                                                                                      \
+    CASES_14 CASE(15) CASE(16) CASE(17) CASE(18) CASE(19) CASE(20) CASE(21) CASE(22) CASE(23) CASE(24) CASE(25)       \
+    CASE(26) CASE(27) CASE(28)
+#define SQUARE_CASE(m) case m: NAME(tile)(m, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
+#define SQUARES_6 SQUARE_CASE(2)
+#define SQUARES_12 SQUARES_6 SQUARE_CASE(3)
+#define SQUARES_14 SQUARES_12
+#define SQUARES_28 SQUARES_14 SQUARE_CASE(4) SQUARE_CASE(5)
+#define TILE_OF(name, nv, unit_i, part, cases)                                                                        \
     TARGET NOINLINE static void NAME(name)(int m, const Tile *t, const REAL *A, const REAL *B, const REAL *bias,      \
                                            REAL *C, MASK mask)                                                        \
     {                                                                                                                 \
+        enum { NV = nv, UNIT_I = unit_i, PART = part };                                                               \
         (void)mask;                                                                                                   \
-        switch (m) { CASES }                                                                                          \
+        switch (m) { cases }                                                                                          \
     }
-
-#define NV_ 2
-#define CASES CASES_FOR(WIDE)
-#define UNIT_I_ 0
-#define PART_ 0
-TILE_OF(tile_wide)
-#undef PART_
-#define PART_ 1
-TILE_OF(tile_wide_part)
-#undef UNIT_I_
-#define UNIT_I_ 1
-TILE_OF(tile_wide_unit_part)
-#undef PART_
-#define PART_ 0
-TILE_OF(tile_wide_unit)
-#undef CASES
-#undef NV_
-#define NV_ 1
-#define CASES CASES_FOR(NARROW)
-TILE_OF(tile_narrow_unit)
-#undef PART_
-#define PART_ 1
-TILE_OF(tile_narrow_unit_part)
-#undef UNIT_I_
-#define UNIT_I_ 0
-TILE_OF(tile_narrow_part)
-#undef PART_
-#define PART_ 0
-TILE_OF(tile_narrow)
-#undef PART_
-#undef UNIT_I_
-#undef CASES
-#undef NV_
+TILE_OF(narrow, 1, 0, 0, CASES_FOR(NARROW))
+TILE_OF(narrow_part, 1, 0, 1, CASES_FOR(NARROW))
+TILE_OF(narrow_unit, 1, 1, 0, CASES_FOR(NARROW))
+TILE_OF(narrow_unit_part, 1, 1, 1, CASES_FOR(NARROW))
+TILE_OF(narrow_square, 1, 1, 0, SQUARES_FOR(NARROW))
+TILE_OF(narrow_square_part, 1, 1, 1, SQUARES_FOR(NARROW))
+#if WIDE
+TILE_OF(wide, 2, 0, 0, CASES_FOR(WIDE))
+TILE_OF(wide_part, 2, 0, 1, CASES_FOR(WIDE))
+TILE_OF(wide_unit, 2, 1, 0, CASES_FOR(WIDE))
+TILE_OF(wide_unit_part, 2, 1, 1, CASES_FOR(WIDE))
+TILE_OF(wide_square, 2, 1, 0, SQUARES_FOR(WIDE))
+TILE_OF(wide_square_part, 2, 1, 1, SQUARES_FOR(WIDE))
+#endif
 #undef TILE_OF
+#undef SQUARES_28
+#undef SQUARES_14
+#undef SQUARES_12
+#undef SQUARES_6
+#undef SQUARE_CASE
+#undef CASES_28
 #undef CASES_14
 #undef CASES_12
 #undef CASES_6
@@ -96,6 +96,15 @@ TILE_OF(tile_narrow)
 /* Any m x n area: panels of two vectors of columns, each cut into blocks of nearly equal height. */
 TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C)
 {
+    typedef void (*Kind)(int, const Tile *, const REAL *, const REAL *, const REAL *, REAL *, MASK);
+    static const Kind kinds[][3][2] = {
+        {{NAME(narrow), NAME(narrow_part)}, {NAME(narrow_unit), NAME(narrow_unit_part)},
+         {NAME(narrow_square), NAME(narrow_square_part)}},
+#if WIDE
+        {{NAME(wide), NAME(wide_part)}, {NAME(wide_unit), NAME(wide_unit_part)},
+         {NAME(wide_square), NAME(wide_square_part)}},
+#endif
+    };
 #ifdef HALF_WIDTH /* eight columns or fewer: half as wide a vector wastes half as much */
     if (n <= VL / 2) { HALF_WIDTH(t, m, n, A, B, bias, C); return; }
 #endif
@@ -103,15 +112,12 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
         const idx left = n - j;
         const int wide = left > VL, part = wide ? left < 2 * VL : left < VL;
         const MASK mask = MASK_OF(left - wide * VL);
-        void (*const kind[8])(int, const Tile *, const REAL *, const REAL *, const REAL *, REAL *, MASK) = {
-            NAME(tile_narrow), NAME(tile_narrow_part), NAME(tile_narrow_unit), NAME(tile_narrow_unit_part),
-            NAME(tile_wide),   NAME(tile_wide_part),   NAME(tile_wide_unit),   NAME(tile_wide_unit_part)};
-        const int unit = t->a_i == 1 && t->a_k != 1;
         const idx highest = wide ? WIDE : NARROW, blocks = (m + highest - 1) / highest;
+        const int square = t->a_i == 1 && t->rows == m && m > 1 && m * m <= highest;
+        const Kind kind = kinds[wide][square ? 2 : t->a_i == 1][part];
         for (idx b = 0; b < blocks; b++) {
             const idx i = m * b / blocks, height = m * (b + 1) / blocks - i;
-            kind[wide * 4 + unit * 2 + part]((int)height, t, A + i * t->a_i, B + j, bias ? bias + j : NULL,
-                                             C + i * t->c_i + j, mask);
+            kind((int)height, t, A + i * t->a_i, B + j, bias ? bias + j : NULL, C + i * t->c_i + j, mask);
         }
     }
 }
