@@ -1,11 +1,13 @@
-"""The networks that are compared, for minicnn and, layer by layer the same, for PyTorch.
+"""The networks that are measured, for minicnn; rivals.py makes the same of them for others.
 
 A network is a list of entries: ("conv", filters, kernel, padding), ("pool",), ("norm",), ("dropout", rate),
 ("flatten",), ("dense", units).  A ReLU follows every convolution (after its "norm", if it has one) and every dense
 layer but the last.
 """
 
-from minicnn import Sequential, layers
+import numpy as np
+
+from minicnn import Sequential, layers, optimizers
 
 MODELS = {
     "lenet5": ((28, 28, 1), [
@@ -36,50 +38,31 @@ MODELS = {
 }  # fmt: skip
 
 
-def in_minicnn(entries, seed=0):
-    chain = []
+def in_minicnn(entries, seed=0, **options):
+    """A model, compiled for SGD with momentum and cross-entropy on logits; ``options`` are Sequential's."""
+    model = Sequential(chain(entries), seed=seed, **options)
+    model.compile(optimizers.SGD(0.001, momentum=0.9), "sparse_categorical_crossentropy")
+    return model
+
+
+def chain(entries):
+    made = []
     for place, (kind, *arguments) in enumerate(entries):
         normed = entries[place + 1 :][:1] == [("norm",)]
         if kind == "conv":
             filters, size, padding = arguments
-            chain.append(layers.Conv2D(filters, size, padding=padding, activation=None if normed else "relu"))
+            made.append(layers.Conv2D(filters, size, padding=padding, activation=None if normed else "relu"))
         elif kind == "norm":
-            chain += [layers.BatchNormalization(), layers.ReLU()]
+            made += [layers.BatchNormalization(), layers.ReLU()]
         elif kind == "dense":
-            chain.append(layers.Dense(*arguments, activation="relu" if place < len(entries) - 1 else None))
+            made.append(layers.Dense(*arguments, activation="relu" if place < len(entries) - 1 else None))
         else:
             make = {"pool": layers.MaxPooling2D, "dropout": layers.Dropout, "flatten": layers.Flatten}
-            chain.append(make[kind](*arguments))
-    return Sequential(chain, seed=seed)
+            made.append(make[kind](*arguments))
+    return made
 
 
-def in_torch(entries, input_shape):
-    from torch import nn
-
-    h, w, c = input_shape
-    chain, flat = [], None
-    for place, (kind, *arguments) in enumerate(entries):
-        if kind == "conv":
-            filters, size, padding = arguments
-            chain.append(nn.Conv2d(c, filters, size, padding="same" if padding == "same" else 0))
-            c = filters
-            if padding == "valid":
-                h, w = h - size + 1, w - size + 1
-            if entries[place + 1 :][:1] != [("norm",)]:
-                chain.append(nn.ReLU())
-        elif kind == "norm":
-            chain += [nn.BatchNorm2d(c, momentum=0.01, eps=1e-3), nn.ReLU()]
-        elif kind == "pool":
-            chain.append(nn.MaxPool2d(2))
-            h, w = h // 2, w // 2
-        elif kind == "flatten":
-            chain.append(nn.Flatten())
-            flat = h * w * c
-        elif kind == "dropout":
-            chain.append(nn.Dropout(*arguments))
-        else:
-            chain.append(nn.Linear(flat, *arguments))
-            flat = arguments[0]
-            if place < len(entries) - 1:
-                chain.append(nn.ReLU())
-    return nn.Sequential(*chain)
+def samples(shape, n, seed=0):
+    """Random images and labels: (x, y)."""
+    rng = np.random.default_rng(seed)
+    return rng.random((n, *shape), np.float32), rng.integers(0, 10, n)

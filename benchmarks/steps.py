@@ -1,99 +1,170 @@
-"""Whole training steps (SGD with momentum, cross-entropy, random data) and predictions, beside PyTorch if installed.
+"""Whole training steps beside PyTorch, and predictions beside PyTorch and ONNX Runtime.
 
-minicnn's step is ``train_on_batch`` on a NumPy batch, Python and checks included; PyTorch's is the usual loop on
-tensors, in both of its memory layouts.  Before anything is timed, PyTorch gets minicnn's weights and must give its
-outputs.
+Before anything is timed, one step without dropout must change the weights as PyTorch's does, and the predictions of all
+must agree.
 """
 
 import numpy as np
 
-from benchmarks.machine import side_by_side, table
-from benchmarks.models import MODELS, in_minicnn, in_torch
-from minicnn import get_num_threads, layers, optimizers
+from benchmarks import plot, rivals
+from benchmarks.machine import percent, side_by_side, table
+from benchmarks.models import MODELS, in_minicnn, samples
+from minicnn import get_num_threads
 
-BATCH = 128
+TITLE = "Training steps and predictions"
+TEXT = """\
+A *step* is all of it: taking the samples of the batch out of the data by a random order, checks, forward, loss,
+backward, SGD with momentum, the loss as a number. minicnn's is an epoch of `fit(verbose=0)` divided by its steps;
+PyTorch's the usual loop, eager, with `index_select` for the batch. Data: random float32 images in memory, in each one's
+own layout.
+A *prediction* begins and ends with an array (`model.predict`, `net(images)` in inference mode, `session.run`). PyTorch
+is the better of its two layouts, contiguous and channels_last; ONNX Runtime, for a single image, the better of one
+thread and all. The last columns say how many times as fast minicnn is.
+"""
+SAMPLES = 1280  # of the epoch that is timed
+SETTLE = 0.06  # seconds in which ONNX Runtime's threads look out for more work
 
 
-def run(quick=False):
-    repeats = 3 if quick else 15
-    try:
+def run(quick=False, plots=None):
+    missing = [name for name, package in (("PyTorch", "torch"), ("ONNX Runtime", "onnxruntime"), ("its graphs", "onnx"))
+               if not rivals.have(package)]  # fmt: skip
+    notes = f"Not installed, so not in the tables: {', '.join(missing)}.\n" if missing else ""
+    steps, predictions, bars = [], [], {}
+    for name in ("lenet5", "digits") if quick else MODELS:
+        check(name, "auto")
+        check(name, "exact")
+        for batch in (128, 32):
+            count = 1 if quick else SAMPLES // batch
+            arguments = *MODELS[name], batch, count
+            times = side_by_side(epochs(*arguments) | exact(*arguments), quick, rounds=9, burst=0)
+            steps.append([name, batch, *step_cells(times, count, bars.setdefault(name, {}))])
+        for images in (128, 1):
+            times = side_by_side(prediction(name, images), quick, settle=SETTLE)
+            predictions.append([name, images, *prediction_cells(times, bars[name])])
+    if plots is not None:
+        notes += plot.ratios(bars, plots) + "\n"
+    return "\n".join([
+        TEXT + notes,
+        "### Training step, ms\n",
+        table(["network", "batch", "minicnn", "spread", "exact", "PyTorch", "spread", "ratio", "exact"], steps),
+        "### Prediction, ms\n",
+        table(["network", "images", "minicnn", "spread", "PyTorch", "ONNX Runtime", "to PyTorch", "to ONNX Runtime"],
+              predictions),
+    ])  # fmt: skip
+
+
+# ---- what is timed ----
+
+
+def epochs(shape, entries, batch, steps):
+    """{who: function that trains the network for an epoch of ``steps`` steps}."""
+    x, y = samples(shape, batch * steps)
+    cases = {"minicnn": fitting(in_minicnn(entries), x, y, batch)}
+    if rivals.have("torch"):
         import torch
-    except ImportError:
-        torch = None
-        print("(PyTorch is not installed: minicnn alone.  pip install torch==2.13.0, the CPU build.)\n")
-    rows = []
-    for name, (shape, entries) in MODELS.items():
-        rng = np.random.default_rng(0)
-        x, y = rng.random((BATCH, *shape), dtype=np.float32), rng.integers(0, 10, BATCH)
-        model = in_minicnn(entries)
-        model.compile(optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
-        model.predict(x)
-        steps = {"minicnn": lambda model=model, x=x, y=y: model.train_on_batch(x, y)}
-        predictions = {"minicnn": lambda model=model, x=x: model.predict(x)}
-        if torch is not None:
-            torch.set_num_threads(get_num_threads())
-            for layout in ("contiguous", "channels_last"):
-                step, predict = torch_cases(torch, entries, shape, model, x, y, layout)
-                steps[f"torch {layout}"], predictions[f"torch {layout}"] = step, predict
-        rows.append(row(name, "step", side_by_side(steps, repeats)))
-        rows.append(row(name, "predict", side_by_side(predictions, repeats)))
-    print(f"## Training step and prediction at batch {BATCH}, ms (ratio: PyTorch's better layout to minicnn)\n")
-    print(table(["network", "what", "minicnn", "spread", "PyTorch", "ratio"], rows))
+
+        for layout in rivals.LAYOUTS:
+            twin = rivals.Torch(entries, shape, layout)
+            cases[layout] = looping(twin, twin.tensor(x), torch.from_numpy(y), batch)
+    return cases
 
 
-def row(name, what, measured):
-    ours, spread = measured.pop("minicnn")
-    cells = [name, what, f"{ours * 1e3:.2f}", f"{100 * spread:.0f} %"]
-    if not measured:
-        return [*cells, "", ""]
-    best = min(seconds for seconds, _ in measured.values())
-    return [*cells, f"{best * 1e3:.2f}", f"{best / ours:.2f}"]
+def exact(shape, entries, batch, steps):
+    """The same for minicnn with direct convolutions only."""
+    return {"exact": fitting(in_minicnn(entries, algorithm="exact"), *samples(shape, batch * steps), batch)}
 
 
-def torch_cases(torch, entries, shape, model, x, y, layout):
-    """(step, predict) in PyTorch, with the weights of ``model``."""
-    twin = in_torch(entries, shape)
-    images = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()
-    if layout == "channels_last":
-        twin, images = twin.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-    copy_weights(torch, model, twin)
-    labels, loss = torch.from_numpy(y), torch.nn.CrossEntropyLoss()
-    sgd = torch.optim.SGD(twin.parameters(), lr=0.01, momentum=0.9)
-
-    def step():
-        twin.train()
-        sgd.zero_grad(set_to_none=True)
-        value = loss(twin(images), labels)
-        value.backward()
-        sgd.step()
-        return value.item()
-
-    def predict():
-        twin.eval()
-        with torch.inference_mode():
-            return twin(images).numpy()
-
-    ours = model.predict(x)
-    assert np.abs(predict() - ours).max() < 1e-3 * np.abs(ours).max()
-    return step, predict
+def fitting(model, x, y, batch):
+    return lambda: model.fit(x, y, batch_size=batch, epochs=1, verbose=0)
 
 
-def copy_weights(torch, model, twin):
-    """Our kernels are (KH, KW, C, F) and (D, M), and Flatten orders its outputs by (H, W, C), theirs by (C, H, W)."""
-    theirs = [module for module in twin if list(module.parameters())]
-    ours = [layer for layer in model.layers if layer.params]
-    h, w, c = next(layer for layer in model.layers if isinstance(layer, layers.Flatten)).input_shape
-    after_flatten = next(layer for layer in ours if isinstance(layer, layers.Dense))
-    with torch.no_grad():
-        for layer, module in zip(ours, theirs, strict=True):
-            if isinstance(layer, layers.BatchNormalization):
-                continue  # gamma and beta begin at 1 and 0 in both
-            kernel = layer.params["kernel"]
-            if kernel.ndim == 4:
-                kernel = kernel.transpose(3, 2, 0, 1)
-            elif layer is after_flatten:
-                kernel = kernel.reshape(h, w, c, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
-            else:
-                kernel = kernel.T
-            module.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
-            module.bias.copy_(torch.from_numpy(layer.params["bias"].copy()))
+def looping(twin, images, labels, batch):
+    return lambda: twin.epoch(images, labels, batch)
+
+
+def prediction(name, n):
+    """{who: function that predicts n images}; all of them must say the same."""
+    shape, entries = MODELS[name]
+    x, _ = samples(shape, n)
+    model = in_minicnn(entries)
+    cases = {"minicnn": lambda: model.predict(x)}
+    want = model.predict(x)
+    if rivals.have("torch"):
+        for layout in rivals.LAYOUTS:
+            cases[layout] = asking(rivals.Torch(entries, shape, layout, model), x)
+    if rivals.have("onnx", "onnxruntime"):
+        planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        for threads in dict.fromkeys([1, get_num_threads()] if n == 1 else [get_num_threads()]):
+            session = rivals.Onnx(model, threads)
+            cases[f"onnx {threads}"] = lambda session=session: session.predict(planes)
+    for who, predict in cases.items():
+        assert np.abs(predict() - want).max() < 1e-3 * np.abs(want).max(), f"{name}: {who} predicts something else"
+    return cases
+
+
+def asking(twin, x):
+    twin.net.eval()
+    images = twin.tensor(x)
+    return lambda: twin.predict(images)
+
+
+def check(name, algorithm):
+    """One step on one batch without dropout: the change of every parameter is PyTorch's, to 1 % of its length.
+
+    That much room because in float32 two nearly equal pixels may swap places in a max-pool.
+    """
+    if not rivals.have("torch"):
+        return
+    import torch
+
+    shape, entries = MODELS[name]
+    entries = [entry for entry in entries if entry[0] != "dropout"]
+    x, y = samples(shape, 32)
+    model = in_minicnn(entries, algorithm=algorithm)
+    model.build(shape)
+    theirs, ours, before = (rivals.Torch(entries, shape, "contiguous", model) for _ in range(3))
+    theirs.epoch(theirs.tensor(x), torch.from_numpy(y), len(y))
+    model.train_on_batch(x, y)
+    rivals.copy_weights(model, ours.net)
+    nets = [[values.detach().numpy() for values in twin.net.parameters()] for twin in (theirs, ours, before)]
+    for a, b, c in zip(*nets, strict=True):
+        error, change = np.linalg.norm(a - b), np.linalg.norm(a - c)
+        assert error < 0.01 * change + 1e-8, f"{name}: a step differs from PyTorch's by {error} of {change}"
+
+
+# ---- the tables ----
+
+
+def step_cells(times, steps, bars):
+    """The cells of one row; adds its ratios to ``bars``."""
+    ours, exact, theirs = times["minicnn"], times.get("exact"), better(times, rivals.LAYOUTS)
+    bars.setdefault("step", []).append(ratio(theirs, ours))
+    return [
+        ms(ours, steps), percent(ours.spread), ms(exact, steps),
+        ms(theirs, steps), percent(theirs.spread) if theirs else "", shown(ratio(theirs, ours)),
+        shown(ratio(theirs, exact)),
+    ]  # fmt: skip
+
+
+def prediction_cells(times, bars):
+    ours, torch = times["minicnn"], better(times, rivals.LAYOUTS)
+    onnx = better(times, [who for who in times if who.startswith("onnx")])
+    bars.setdefault("predict", []).append(ratio(onnx, ours))
+    return [ms(ours), percent(ours.spread), ms(torch), ms(onnx), shown(ratio(torch, ours)), shown(ratio(onnx, ours))]
+
+
+def better(times, names):
+    """The fastest of those that were measured, or None."""
+    return min((times[name] for name in names if name in times), default=None)
+
+
+def ratio(theirs, ours):
+    return theirs.median / ours.median if theirs and ours else None
+
+
+def ms(timing, steps=1):
+    return f"{timing.median / steps * 1e3:.3g}" if timing else ""
+
+
+def shown(number):
+    return f"{number:.2f}" if number else ""

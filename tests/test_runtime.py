@@ -226,6 +226,17 @@ def test_scratch_memory_is_aligned():
             runtime.scratch_is_aligned(size)
 
 
+def test_multiply_adds_are_done_and_counted():
+    lanes = {"base": (1, 2, 4), "avx2": (8,), "avx512": (16,)}[runtime.instruction_set()]  # 1 without vectors
+    for n in (0, 1, 5):
+        chains, total = runtime.multiply_adds(n, 0.5, 3.0)
+        assert chains in [12 * width for width in lanes]
+        values = np.arange(12.0)
+        for _ in range(n):
+            values = values * 0.5 + 3.0
+        assert total == chains // 12 * values.sum()  # exact in binary
+
+
 def test_show_versions(capsys):
     facts = mc.versions()
     assert facts["minicnn"] == mc.__version__

@@ -27,6 +27,9 @@ INLINE void NAME(store_part)(REAL *p, idx n, VEC v)
 
 #include "tile.h"
 #include "matrix.h"
+#ifdef SINGLE
+#include "peak.h"
+#endif
 
 #define LEAF TARGET NOINLINE static void
 #define LOOP for (idx i = 0; i < n; i++)

@@ -101,6 +101,7 @@ typedef struct {
     const char *name;
     void (*keep_bits)(uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,
                       uint32_t stream);
+    int (*multiply_adds)(idx n, float x, float y, float *lanes);
     void (*winograd_in)(int kind, int m, float *const *pixels, float *v, idx step, idx channels);
     void (*winograd_out)(int kind, int m, const float *v, idx step, const float *bias, int relu, float *const *pixels,
                          idx channels);

@@ -162,6 +162,19 @@ def scratch_is_aligned(Py_ssize_t count):
     return aligned
 
 
+def multiply_adds(Py_ssize_t n, float x, float y):
+    """(number of chains, their sum) after n >= 0 multiply-adds a = a x + y in each of them; for the benchmarks.
+
+    As many vectors as keep the arithmetic units busy, in one thread and without the GIL; each has as many chains as
+    lanes, float32.  The i-th vector begins at i.
+    """
+    cdef float lanes[16]
+    cdef int chains, lane, vectors = 12
+    with nogil:
+        chains = the_leaves.multiply_adds(n, x, y, lanes)
+    return chains, sum([lanes[lane] for lane in range(chains // vectors)])
+
+
 def _start():
     global the_leaves
     limit = os.environ.get("MINICNN_SIMD") or INSTRUCTION_SETS[-1]

@@ -303,7 +303,11 @@ DECLARE_VECTOR
             transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
             from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S          \
     }
-#define LEAVES_FOR(S) {#S, keep_bits_##S, winograd_in_f32_##S, winograd_out_f32_##S, TABLE_OF(f32, S), TABLE_OF(f64, S)}
+#define LEAVES_FOR(S)                                                                                                 \
+    {                                                                                                                 \
+        #S, keep_bits_##S, multiply_adds_f32_##S, winograd_in_f32_##S, winograd_out_f32_##S, TABLE_OF(f32, S),        \
+            TABLE_OF(f64, S)                                                                                          \
+    }
 static const Leaves LEAVES_BASE = LEAVES_FOR(base);
 #ifdef MINICNN_X86
 static const Leaves LEAVES_AVX2 = LEAVES_FOR(avx2);

@@ -1,0 +1,69 @@
+"""The kernels that multiply: convolutions and dense layers, with the FLOPs they are asked for."""
+
+import numpy as np
+import reference
+
+from benchmarks.machine import Case, relative_error
+from minicnn._ext import conv, dense
+
+# (size of the image, channels, filters, size of the kernel, padding): those of the networks in models.py, and larger.
+CONVOLUTIONS = (
+    (28, 1, 6, 5, "same"), (14, 6, 16, 5, "valid"), (28, 1, 32, 3, "valid"), (32, 3, 32, 3, "same"),
+    (32, 32, 32, 3, "valid"), (26, 32, 64, 3, "valid"), (13, 32, 64, 3, "valid"), (15, 32, 64, 3, "same"),
+    (15, 64, 64, 3, "valid"), (28, 64, 64, 3, "same"), (16, 48, 96, 3, "same"),
+)  # fmt: skip
+DENSE = ((400, 120), (1600, 10), (1600, 512), (9216, 128))  # (inputs, outputs), for a batch of 128
+ALGORITHMS = {"direct": "exact", "F(2x2, 3x3)": "F2", "F(4x4, 3x3)": "F4"}
+
+
+def groups(quick):
+    """(shape, its kernels) one after the other, so that the arrays of one group at a time are in memory."""
+    for size, c, f, k, padding in CONVOLUTIONS[1::4] if quick else CONVOLUTIONS:
+        yield f"{size}x{size}, {c} -> {f}, {k}x{k} {padding}", convolution(2 if quick else 64, size, c, f, k, padding)
+    for d, m in DENSE[:1] if quick else DENSE:
+        yield f"dense, 128 x {d} -> {m}", fully_connected(8 if quick else 128, d, m)
+
+
+def convolution(n, size, c, f, k, padding):
+    rng = np.random.default_rng(0)
+    before, _, out = reference.window_grid(size, k, 1, padding)
+    x, dx = rng.standard_normal((n, size, size, c), np.float32), np.empty((n, size, size, c), np.float32)
+    dy, y = rng.standard_normal((n, out, out, f), np.float32), np.empty((n, out, out, f), np.float32)
+    kernel, dkernel = rng.standard_normal((k, k, c, f), np.float32), np.empty((k, k, c, f), np.float32)
+    bias, dbias = rng.standard_normal(f, np.float32), np.empty(f, np.float32)
+    geometry, flops = (1, 1, before, before, 1, 1, 1), 2 * n * out * out * f * k * k * c
+    want = reference.conv2d(x, kernel, bias, padding=padding)
+    want_dx, want_dkernel, _ = reference.conv2d_grad(x, kernel, dy, padding=padding)
+
+    def passes(name, number):
+        yield Case(f"forward, {name}", flops, lambda: conv.forward(x, kernel, bias, y, geometry, algorithm=number),
+                   lambda: relative_error(y, want))  # fmt: skip
+        if c > 3:  # nobody asks for the gradient of an image
+            yield Case(f"input gradient, {name}", flops,
+                       lambda: conv.backward_input(dy, kernel, dx, geometry, algorithm=number),
+                       lambda: relative_error(dx, want_dx))  # fmt: skip
+        yield Case(f"weight gradient, {name}", flops,
+                   lambda: conv.backward_params(x, dy, dkernel, dbias, geometry, algorithm=number),
+                   lambda: relative_error(dkernel, want_dkernel))  # fmt: skip
+
+    return [case for name, number in algorithms(k, c, f) for case in passes(name, number)]
+
+
+def algorithms(k, c, f):
+    """(name, number) of the algorithms that there are for a shape."""
+    winograd = k == 3 and c % 16 == f % 16 == 0
+    return [(name, conv.ALGORITHMS[key]) for name, key in ALGORITHMS.items() if key == "exact" or winograd]
+
+
+def fully_connected(n, d, m):
+    rng = np.random.default_rng(0)
+    x, dx = rng.standard_normal((n, d), np.float32), np.empty((n, d), np.float32)
+    w, dw = rng.standard_normal((d, m), np.float32), np.empty((d, m), np.float32)
+    dy, y = rng.standard_normal((n, m), np.float32), np.empty((n, m), np.float32)
+    bias, dbias = rng.standard_normal(m, np.float32), np.empty(m, np.float32)
+    want, grads = reference.dense(x, w, bias), reference.dense_grad(x, w, dy)
+    return [
+        Case("forward", 2 * n * d * m, lambda: dense.forward(x, w, bias, y), lambda: relative_error(y, want)),
+        Case("backward", 4 * n * d * m, lambda: dense.backward(x, w, dy, dw, dbias, dx),
+             lambda: max(relative_error(dx, grads[0]), relative_error(dw, grads[1]))),
+    ]  # fmt: skip

@@ -1,0 +1,200 @@
+"""The networks of models.py in PyTorch and ONNX Runtime, with the weights of a model of minicnn.
+
+Both take their arrays as (N, C, H, W); PyTorch's "channels_last" means that shape with NHWC in memory.  Neither package
+is imported before it is needed, and neither must be there.
+"""
+
+import importlib.util
+
+import numpy as np
+
+from minicnn import get_num_threads, layers
+
+LAYOUTS = ("contiguous", "channels_last")
+
+
+def have(*packages):
+    return all(importlib.util.find_spec(package) for package in packages)
+
+
+# ---- PyTorch ----
+
+
+class Torch:
+    """The network as an nn.Sequential in training mode, with the weights of ``model``."""
+
+    def __init__(self, entries, shape, layout, model=None):
+        import torch
+
+        torch.set_num_threads(get_num_threads())
+        self.last = layout == "channels_last"
+        self.net = modules(entries, shape).train()
+        if self.last:
+            self.net = self.net.to(memory_format=torch.channels_last)
+        if model is not None:
+            copy_weights(model, self.net)
+        self.sgd = torch.optim.SGD(self.net.parameters(), lr=0.001, momentum=0.9)
+        self.loss = torch.nn.CrossEntropyLoss()
+
+    def tensor(self, x):
+        """x (N, H, W, C) in this layout."""
+        import torch
+
+        images = torch.from_numpy(x).permute(0, 3, 1, 2)
+        return images if self.last else images.contiguous()
+
+    def epoch(self, images, labels, batch):
+        """What ``fit`` does in an epoch: all samples once, in random order; returns the mean loss."""
+        import torch
+
+        total, order = 0.0, torch.randperm(len(labels))
+        nhwc = images.permute(0, 2, 3, 1) if self.last else images
+        for chosen in order.split(batch):
+            part = nhwc.index_select(0, chosen)
+            self.sgd.zero_grad(set_to_none=True)
+            value = self.loss(self.net(part.permute(0, 3, 1, 2) if self.last else part), labels[chosen])
+            value.backward()
+            self.sgd.step()
+            total += value.item() * len(chosen)
+        return total / len(labels)
+
+    def predict(self, images):
+        """The outputs as an array; call ``net.eval()`` before."""
+        import torch
+
+        with torch.inference_mode():
+            return self.net(images).numpy()
+
+
+def modules(entries, input_shape):
+    from torch import nn
+
+    h, w, c = input_shape
+    chain, flat = [], None
+    for place, (kind, *arguments) in enumerate(entries):
+        if kind == "conv":
+            filters, size, padding = arguments
+            chain.append(nn.Conv2d(c, filters, size, padding="same" if padding == "same" else 0))
+            c = filters
+            if padding == "valid":
+                h, w = h - size + 1, w - size + 1
+            if entries[place + 1 :][:1] != [("norm",)]:
+                chain.append(nn.ReLU())
+        elif kind == "norm":
+            chain += [nn.BatchNorm2d(c, momentum=0.01, eps=1e-3), nn.ReLU()]
+        elif kind == "pool":
+            chain.append(nn.MaxPool2d(2))
+            h, w = h // 2, w // 2
+        elif kind == "flatten":
+            chain.append(nn.Flatten())
+            flat = h * w * c
+        elif kind == "dropout":
+            chain.append(nn.Dropout(*arguments))
+        else:
+            chain.append(nn.Linear(flat, *arguments))
+            flat = arguments[0]
+            if place < len(entries) - 1:
+                chain.append(nn.ReLU())
+    return nn.Sequential(*chain)
+
+
+def copy_weights(model, net):
+    """Puts our parameters and moving statistics into the modules."""
+    import torch
+
+    theirs = [module for module in net if list(module.parameters())]
+    with torch.no_grad():
+        for (layer, kernel), module in zip(channels_first(model), theirs, strict=True):
+            if isinstance(layer, layers.BatchNormalization):
+                values = (layer.params["gamma"], layer.params["beta"],
+                          layer.state["moving_mean"], layer.state["moving_variance"])  # fmt: skip
+                places = module.weight, module.bias, module.running_mean, module.running_var
+            else:
+                values, places = (kernel, layer.params["bias"]), (module.weight, module.bias)
+            for place, value in zip(places, values, strict=True):
+                place.copy_(torch.from_numpy(np.array(value)))
+
+
+def channels_first(model):
+    """(layer, kernel as others want it or None) of every layer that has parameters.
+
+    Ours are (KH, KW, C, F) and (D, M), theirs (F, C, KH, KW) and (M, D), and our Flatten orders its outputs by
+    (H, W, C), theirs by (C, H, W).
+    """
+    flattened = None
+    for layer in model.layers:
+        if isinstance(layer, layers.Flatten):
+            flattened = layer.input_shape
+        if not layer.params:
+            continue
+        kernel = layer.params.get("kernel")
+        if kernel is not None and kernel.ndim == 4:
+            kernel = kernel.transpose(3, 2, 0, 1)
+        elif kernel is not None and flattened:
+            kernel, flattened = kernel.reshape(*flattened, -1).transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1), None
+        elif kernel is not None:
+            kernel = kernel.T
+        yield layer, kernel
+
+
+# ---- ONNX Runtime ----
+
+
+class Onnx:
+    """The network for prediction, run by ONNX Runtime with that many threads."""
+
+    def __init__(self, model, threads):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        graph = onnx_model(model).SerializeToString()
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def predict(self, x):
+        """x (N, C, H, W)."""
+        return self.session.run(None, {"x": x})[0]
+
+
+def onnx_model(model):
+    """Our layers as the nodes of a graph, dropout left out."""
+    from onnx import TensorProto, helper
+
+    h, w, c = model.input_shape
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
+            for name, shape in (("x", (c, h, w)), ("y", model.output_shape))]  # fmt: skip
+    nodes, constants, kernels = [], [], {id(layer): kernel for layer, kernel in channels_first(model)}
+    for layer in model.layers:
+        for kind, inputs, attributes in onnx_nodes(layer, kernels.get(id(layer))):
+            names = [f"{len(nodes)}.{i}" for i in range(len(inputs))]
+            constants += [constant(name, value) for name, value in zip(names, inputs, strict=True)]
+            before = f"t{len(nodes)}" if nodes else "x"
+            nodes.append(helper.make_node(kind, [before, *names], [f"t{len(nodes) + 1}"], **attributes))
+    nodes[-1].output[0] = "y"
+    graph = helper.make_graph(nodes, "minicnn", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def onnx_nodes(layer, kernel):
+    """(operator, constants, attributes) of the one or two nodes that do what the layer does."""
+    if isinstance(layer, layers.Conv2D):
+        size = kernel.shape[2:]
+        attributes = {"kernel_shape": size, "auto_pad": "SAME_UPPER" if layer.padding == "same" else "VALID"}
+        yield "Conv", (kernel, layer.params["bias"]), attributes
+    elif isinstance(layer, layers.Dense):
+        yield "Gemm", (kernel, layer.params["bias"]), {"transB": 1}
+    elif isinstance(layer, layers.BatchNormalization):
+        values = *layer.params.values(), layer.state["moving_mean"], layer.state["moving_variance"]
+        yield "BatchNormalization", values, {"epsilon": layer.epsilon}
+    elif isinstance(layer, layers.MaxPooling2D):
+        yield "MaxPool", (), {"kernel_shape": (2, 2), "strides": (2, 2)}
+    elif isinstance(layer, layers.Flatten):
+        yield "Flatten", (), {}
+    if isinstance(layer, layers.ReLU) or layer.get_config().get("activation") == "relu":
+        yield "Relu", (), {}
+
+
+def constant(name, value):
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
