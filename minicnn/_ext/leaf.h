@@ -213,17 +213,17 @@ LEAF NAME(activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, RE
     }
 }
 
-#define LANES for (int l = 0; l < 16; l++)
+#define EACH_LANE for (int l = 0; l < 16; l++)
 
 /* The largest of x, in 16 lanes; a NaN may be passed over. */
 TARGET INLINE REAL NAME(highest)(const REAL *x, idx n)
 {
     REAL lanes[16], found = x[0];
     idx i = 0;
-    LANES lanes[l] = found;
-    for (; i + 16 <= n; i += 16) LANES lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+    EACH_LANE lanes[l] = found;
+    for (; i + 16 <= n; i += 16) EACH_LANE lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
     for (; i < n; i++) found = x[i] > found ? x[i] : found;
-    LANES found = lanes[l] > found ? lanes[l] : found;
+    EACH_LANE found = lanes[l] > found ? lanes[l] : found;
     return found;
 }
 
@@ -233,9 +233,9 @@ TARGET INLINE double NAME(sum_below_1)(const REAL *x, idx n, idx *ones)
     double lanes[16] = {0}, sum = 0;
     idx i = 0, count = 0;
     LOOP count += x[i] >= 1;
-    for (; i + 16 <= n; i += 16) LANES lanes[l] += x[i + l] >= 1 ? 0 : x[i + l];
+    for (; i + 16 <= n; i += 16) EACH_LANE lanes[l] += x[i + l] >= 1 ? 0 : x[i + l];
     for (int l = 0; i < n; i++, l++) lanes[l] += x[i] >= 1 ? 0 : x[i];
-    LANES sum += lanes[l];
+    EACH_LANE sum += lanes[l];
     *ones = count;
     return sum;
 }
@@ -529,7 +529,7 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 
 #undef LEAF
 #undef LOOP
-#undef LANES
+#undef EACH_LANE
 #undef ROWS
 #undef FOUR_ROWS
 #undef EXP
