@@ -22,6 +22,7 @@ from minicnn._ext.plan cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kerne
 from minicnn._ext.reshape cimport pad_image
 from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add, real,
                                    require, tiles, use_leaves)
+from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())
 
@@ -31,15 +32,6 @@ cdef enum:
 
 cdef enum:
     ARRAYS = 5  # at the head of Conv
-
-cdef enum Algorithm:
-    EXACT  # direct convolution
-    AUTO   # what is fastest, Winograd's tiles of 2 x 2 or 4 x 4 where they can be used
-    F2     # that one, where it can be used
-    F4
-
-cdef enum Pass:
-    FORWARD, BACKWARD_INPUT, BACKWARD_PARAMS
 
 PASSES = {"forward": FORWARD, "backward_input": BACKWARD_INPUT, "backward_params": BACKWARD_PARAMS}
 
@@ -62,21 +54,6 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     return 0
 
 
-cdef int tile_size(const Conv *g, Pass which, int algorithm) noexcept nogil:
-    """The edge of Winograd's tiles in float32, or 0 for direct convolution: a function of the shapes of one image."""
-    cdef bint fits = g.kh == 3 and g.kw == 3 and g.sh == 1 and g.sw == 1 and g.dh == 1 and g.dw == 1 and g.groups == 1
-    cdef Py_ssize_t h = g.h if which == BACKWARD_INPUT else g.oh, w = g.w if which == BACKWARD_INPUT else g.ow
-    cdef Py_ssize_t direct = 9 * g.oh * g.ow  # products for each pair of a channel and a filter
-    cdef Py_ssize_t by_2 = 16 * ((h + 1) // 2) * ((w + 1) // 2), by_4 = 36 * ((h + 3) // 4) * ((w + 3) // 4)
-    if algorithm == EXACT or not fits or g.c % winograd.GROUP or g.f % winograd.GROUP:
-        return 0
-    if algorithm == F2 or algorithm == F4:
-        return 2 if algorithm == F2 else 4
-    if 8 * min(by_2, by_4) > 5 * direct:  # measured: the transforms take about as long as 60 % of the products
-        return 0
-    return 2 if by_2 <= by_4 else 4
-
-
 ALGORITHMS = {"exact": EXACT, "auto": AUTO, "F2": F2, "F4": F4}
 
 
@@ -90,7 +67,7 @@ def algorithm_of(pass_, x_shape, kernel_shape, y_shape, geometry, int algorithm)
     cdef Py_ssize_t[4] kernel = kernel_shape
     cdef Py_ssize_t[4] y = y_shape
     describe(&g, x, kernel, y, geometry)
-    return {0: "direct", 2: "F2", 4: "F4"}[tile_size(&g, PASSES[pass_], algorithm)]
+    return {0: "direct", 2: "F2", 4: "F4"}[winograd.tile_size(&g, PASSES[pass_], algorithm)]
 
 
 cdef void bind(Conv *g, const real *x, const real *kernel, const real *bias, const real *y) noexcept nogil:
@@ -195,7 +172,7 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
          &y[0, 0, 0, 0])
     g.activation, g.slope = activation, slope
     if real is float:
-        g.m = tile_size(&g, FORWARD, algorithm)
+        g.m = winograd.tile_size(&g, FORWARD, algorithm)
     if g.m > 0:
         forward_by_tiles(&g)
         return
@@ -322,7 +299,7 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
     describe(&g, dx.shape, kernel.shape, dy.shape, geometry)
     bind(&g, &dx[0, 0, 0, 0], &kernel[0, 0, 0, 0], <const real *> NULL, &dy[0, 0, 0, 0])
     if real is float:
-        g.m = tile_size(&g, BACKWARD_INPUT, algorithm)
+        g.m = winograd.tile_size(&g, BACKWARD_INPUT, algorithm)
     if g.m > 0:
         turn(&g)
         forward_by_tiles(&g)
@@ -437,7 +414,7 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
     bind(&g, &x[0, 0, 0, 0], &dkernel[0, 0, 0, 0], &dbias[0] if dbias is not None else <real *> NULL,
          &dy[0, 0, 0, 0])
     if real is float:
-        g.m = tile_size(&g, BACKWARD_PARAMS, algorithm)
+        g.m = winograd.tile_size(&g, BACKWARD_PARAMS, algorithm)
     size = dkernel.size + g.f
     g.chunks = chunks_for(size * sizeof(real))
     memory = borrow(g.chunks * size * sizeof(real), False)

@@ -1,0 +1,1 @@
+"""Nothing for Python: the kernels are called by the jobs of conv."""
