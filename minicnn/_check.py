@@ -166,6 +166,8 @@ def numeric_array(where, name, value):
 
 def contiguous(array, dtype):
     """``array`` as the kernels need it: of that dtype, C-contiguous and aligned; itself, if it is so already."""
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
     with np.errstate(over="ignore"):  # too large for float32 becomes inf: whoever minds says so
         array = np.ascontiguousarray(array, dtype)
     return array if array.flags.aligned else array.copy()

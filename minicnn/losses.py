@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _ONE_HOT_TOLERANCE = 1e-3  # of the sum of a row of targets: float16 probabilities of 1,000 classes pass
+_REALS = (np.dtype(np.float32), np.dtype(np.float64))  # the kernels' types
 _MOST_CLASSES = 2**53  # where the number of classes is not known: whole numbers that float64 holds
 
 
@@ -319,6 +320,10 @@ def labels(where, y, n=None, classes=None):
         raise ValueError(_check.message(where, required, _check.shape_of(y), fix))
     _same_length(where, y, n)
     limit = _MOST_CLASSES if classes is None else classes
+    if y.dtype.kind != "f":
+        numbers = _check.contiguous(y, np.int64)
+        if kernels.all_classes(numbers, limit):
+            return numbers
     wrong = (y < 0) | (y >= limit)
     if y.dtype.kind == "f":
         wrong |= np.isnan(y) | (y != np.floor(y))
@@ -335,6 +340,8 @@ def one_hot(where, y, n=None, classes=None):
         required = f"y must be one-hot rows of shape (N, {'classes' if classes is None else classes})"
         raise ValueError(_check.message(where, required, _check.shape_of(y), fix))
     _same_length(where, y, n)
+    if y.dtype in _REALS and y.flags.c_contiguous and kernels.all_distributions(y, _ONE_HOT_TOLERANCE):
+        return y
     _reject(where, "targets must be numbers >= 0", y, ~(y >= 0))
     sums = y.sum(1, dtype=np.float64)
     _reject(where, "the targets of a sample must sum to 1", sums, ~(np.abs(sums - 1) <= _ONE_HOT_TOLERANCE))
@@ -402,9 +409,10 @@ def _like_outputs(where, outputs, y):
     if y.shape != outputs.shape and (*y.shape, 1) != outputs.shape and y.shape != (*outputs.shape, 1):
         required = f"y must have the shape {outputs.shape} of the outputs"
         raise ValueError(_check.message(where, required, _check.shape_of(y)))
-    with np.errstate(over="ignore"):  # too large for float32: reported just below
-        cast = _check.contiguous(y, outputs.dtype).reshape(outputs.shape)
-    _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~np.isfinite(cast))
+    cast = _check.contiguous(y, outputs.dtype).reshape(outputs.shape)
+    finite = np.isfinite(cast)
+    if not finite.all():
+        _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~finite)
     return cast
 
 

@@ -15,6 +15,7 @@ import re
 import numpy as np
 
 from minicnn import _check, losses
+from minicnn._ext import loss as kernels
 
 __all__ = ["Accuracy", "Metric", "TopKAccuracy", "accuracy", "confusion_matrix", "get", "top_k_accuracy"]
 
@@ -44,8 +45,12 @@ class Metric:
         if weights is not None:
             weights = losses.sample_weights(where, weights, len(outputs))
         values = self._values(outputs, y, from_logits)
-        self._total += math.fsum((values if weights is None else values * weights).tolist())
-        self._weight += len(outputs) if weights is None else math.fsum(weights)
+        if weights is None:
+            self._total += float(np.count_nonzero(values)) if values.dtype == bool else math.fsum(values.tolist())
+            self._weight += len(outputs)
+        else:
+            self._total += math.fsum((values * weights).tolist())
+            self._weight += math.fsum(weights)
 
     def result(self):
         """The mean so far as a float; NaN before the first sample."""
@@ -183,11 +188,11 @@ def _in_top(where, outputs, y, k):
     if outputs.ndim != 2 or outputs.shape[1] < max(k, 2):
         required = f"outputs must have shape (N, classes) with at least {max(k, 2)} classes"
         raise ValueError(_check.message(where, required, _check.shape_of(outputs)))
-    right = losses.class_numbers(where, y, *outputs.shape)[:, None]
-    output = np.take_along_axis(outputs, right, 1)
-    numbers = np.arange(outputs.shape[1])
-    ahead = ~(outputs <= output) | ((outputs == output) & (numbers < right))
-    return (ahead & (numbers != right)).sum(1) < k
+    labels = losses.class_numbers(where, y, *outputs.shape)
+    right = np.empty(len(outputs), np.uint8)
+    dtype = np.float32 if outputs.dtype == np.float32 else np.float64
+    kernels.in_top(_check.contiguous(outputs, dtype), labels, k, right)
+    return right.view(bool)
 
 
 def _at_least_one(where, y_pred):

@@ -81,6 +81,21 @@ def test_nothing_seen_is_nan():
     assert math.isnan(metric.result())
 
 
+@given(st.integers(1, 8), st.integers(2, 9), st.sampled_from(["float32", "float64", "float16", "int8"]), st.data())
+def test_hits_with_ties_and_nan(n, classes, dtype, data):
+    """What is ahead: a larger output, an equal one of a smaller number, a NaN; and everything is ahead of a NaN."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    outputs, y = rng.integers(0, 3, (n, classes)).astype(dtype), rng.integers(0, classes, n)
+    if np.dtype(dtype).kind == "f":
+        outputs[rng.random((n, classes)) < 0.2] = np.nan
+    k = data.draw(st.integers(1, classes))
+    hits = 0
+    for row, label in zip(outputs, y, strict=True):
+        others = [c for c in range(classes) if c != label]
+        hits += sum(not (row[label] > row[c] or (row[label] == row[c] and label < c)) for c in others) < k
+    assert metrics.top_k_accuracy(y, outputs, k) == pytest.approx(hits / n, rel=1e-15)
+
+
 def test_nan_is_never_right():
     nan = math.nan
     assert run(metrics.Accuracy(), ([[nan, 0.1], [0.9, nan], [nan, nan], [0.6, 0.4]], [0, 0, 0, 0])) == 0.25

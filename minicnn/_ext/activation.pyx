@@ -55,7 +55,11 @@ cdef void gradient_parts(const Activate *g, Py_ssize_t first, Py_ssize_t last, r
 
 
 cdef void softmax_parts(const Activate *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i, image, start, end
+    cdef Py_ssize_t i, image, start, end, sample = g.rows * g.k * sizeof(real)
+    if g.parts == 1 and g.s.step == sample and g.y.step == sample:  # side by side: the leaf takes short rows together
+        softmax_rows(<const real *> (g.s.data + first * sample), <real *> (g.y.data + first * sample),
+                     (last - first) * g.rows, g.k)
+        return
     for i in range(first, last):
         image, start, end = i // g.parts, first_row(g, i % g.parts), first_row(g, i % g.parts + 1)
         softmax_rows(<const real *> (g.s.data + image * g.s.step) + start * g.k,

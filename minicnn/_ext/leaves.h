@@ -37,6 +37,7 @@ enum { MOST_LANES = 16 };
 typedef struct {
     idx count, kh, kw, c;
     idx row, step;    /* of x from one row to the next; from one window to the next */
+    idx ahead;        /* from one row of windows to the next */
     idx tap, tap_row; /* number of the first tap; from one row of taps to the next */
     int bytes, edge;
 } Windows;
@@ -44,12 +45,12 @@ typedef struct {
 /* Numbers shared with layers/activation.py through _ext/activation.pyx. */
 enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
 
-/* How many columns are taken as one row where rows have only n of them: those of 2^k rows, 256 or more but less than
- * WIDEST.  From 256 on, n itself. */
+/* How many columns are taken as one row where rows have n of them: those of 2^k rows, so that they fill several vectors
+ * and (but for large n) the last one too. */
 enum { WIDEST = 512 };
 static inline idx wide(idx n)
 {
-    while (n > 0 && n < WIDEST / 2) n *= 2;
+    while (n > 0 && (n < 64 || (n % 8 && n < WIDEST / 2))) n *= 2;
     return n;
 }
 /* Winograd's transforms (winograd.h): of what into its domain, and to what back. */
@@ -65,6 +66,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
     void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
     void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
+    REAL (*softmax_row)(const REAL *x, REAL *y, idx n, double scale, double *rest);                                   \
     void (*softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n);                                   \
     void (*max_windows)(const Windows *v, const REAL *x, REAL *y, void *winner);                                      \
     void (*average_windows)(const Windows *v, REAL share, const REAL *x, REAL *y);                                    \
@@ -139,6 +141,7 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
 #define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
 #define softmax_rows(x, y, rows, n) FOR(y, softmax)(x, y, rows, n)
+#define softmax_row(x, y, n, scale, rest) FOR(y, softmax_row)(x, y, n, scale, rest)
 #define softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, softmax_grad)(y, dy, dx, rows, n)
 #define max_windows(v, x, y, winner) FOR(y, max_windows)(v, x, y, winner)
 #define average_windows(v, share, x, y) FOR(y, average_windows)(v, share, x, y)

@@ -1,19 +1,19 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of the losses: the value and the gradient, sample by sample.
+"""Kernels of the losses: the value and the gradient, sample by sample; and what is checked and counted of them.
 
 Design: the items are samples.  A kernel writes two things for each: its loss, in double, and its row of the gradient.
 The entries then add the losses in the order of the samples, so that a value has the same bits at any number of threads.
-Probabilities come from the leaf ``softmax_rows``; all else is computed in double whatever the type, since a loss costs
+Probabilities come from the leaf ``softmax_row``; all else is computed in double whatever the type, since a loss costs
 next to nothing beside the layers.
 
-Both entries return (1/N) sum_n w_n l_n; ``weights`` may be None for ones.  With label smoothing a target t becomes
+Both losses return (1/N) sum_n w_n l_n; ``weights`` may be None for ones.  With label smoothing a target t becomes
 ``on`` t + ``off``.
 """
 from cython.parallel cimport prange
 from libc.math cimport exp, fabs, log, log1p
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
-from minicnn._ext.runtime cimport chosen_leaves, real, softmax_rows, team, use_leaves
+from minicnn._ext.runtime cimport affine, chosen_leaves, real, require, softmax_row, team, use_leaves
 
 use_leaves(chosen_leaves())
 
@@ -120,46 +120,47 @@ cdef inline double target(const Loss *a, const real *targets, Py_ssize_t i, Py_s
 
 cdef void crossentropy_rows(const Loss *a, const real *outputs, const real *targets, real *gradient, Py_ssize_t i0,
                             Py_ssize_t i1) noexcept nogil:
-    cdef Py_ssize_t i, k
-    cdef const real *row
-    cdef const real *p
-    cdef real *slope
-    cdef double highest, log_sum, loss, sum_t, t
+    cdef Py_ssize_t i
     for i in range(i0, i1):
-        row = outputs + i * a.width
-        slope = gradient + i * a.width
-        p = row
-        log_sum = highest = 0
-        if a.from_logits:
-            softmax_rows(row, slope, 1, a.width)
-            p = slope
-            log_sum = log_sum_exp(row, a.width, &highest)
-        loss = sum_t = 0
-        for k in range(a.width):
-            t = target(a, targets, i, k)
-            sum_t += t
-            if t != 0 and a.from_logits:
-                loss += t * (log_sum - (row[k] - highest))
-            elif t != 0:
-                loss -= t * log(clipped(row[k], CLIP, 1))
-        for k in range(a.width):
-            t = target(a, targets, i, k)
-            slope[k] = <real> ((sum_t * p[k] - t) * share(a, i))
-        a.losses[i] = loss
+        if a.labels is not NULL and a.off == 0:
+            a.losses[i] = label_crossentropy(a, outputs + i * a.width, gradient + i * a.width, i)
+        else:
+            a.losses[i] = target_crossentropy(a, outputs + i * a.width, targets, gradient + i * a.width, i)
 
 
-cdef double log_sum_exp(const real *row, Py_ssize_t n, double *highest) noexcept nogil:
-    # log sum exp(row - highest).  The largest term is 1 and left to log1p, which is exact where the rest is tiny.
-    cdef Py_ssize_t k, best = 0
-    cdef double rest = 0
-    for k in range(1, n):
-        if row[k] > row[best]:
-            best = k
-    highest[0] = row[best]
-    for k in range(n):
-        if k != best:
-            rest += exp(row[k] - highest[0])
-    return log1p(rest)
+cdef double label_crossentropy(const Loss *a, const real *row, real *slope, Py_ssize_t i) noexcept nogil:
+    """The loss of sample i and its gradient where one target alone is not zero."""
+    cdef Py_ssize_t label = a.labels[i]
+    cdef double highest, rest, scale = a.on * share(a, i)
+    if a.from_logits:
+        highest = softmax_row(row, slope, a.width, scale, &rest)
+        slope[label] -= <real> scale
+        return a.on * (log1p(rest) - (row[label] - highest))
+    affine(row, <real> scale, <real> 0, slope, a.width)
+    slope[label] -= <real> scale
+    return -a.on * log(clipped(row[label], CLIP, 1))
+
+
+cdef double target_crossentropy(const Loss *a, const real *row, const real *targets, real *slope,
+                                Py_ssize_t i) noexcept nogil:
+    """The loss of sample i and its gradient."""
+    cdef Py_ssize_t k
+    cdef const real *p = row
+    cdef double highest = 0, rest = 0, log_sum = 0, loss = 0, sum_t = 0, scale = share(a, i), t
+    if a.from_logits:
+        highest = softmax_row(row, slope, a.width, 1, &rest)
+        log_sum = log1p(rest)
+        p = slope
+    for k in range(a.width):
+        t = target(a, targets, i, k)
+        sum_t += t
+        if t != 0 and a.from_logits:
+            loss += t * (log_sum - (row[k] - highest))
+        elif t != 0:
+            loss -= t * log(clipped(row[k], CLIP, 1))
+    for k in range(a.width):
+        slope[k] = <real> ((sum_t * p[k] - target(a, targets, i, k)) * scale)
+    return loss
 
 
 cdef void elementwise_rows(const Loss *a, const real *outputs, const real *targets, real *gradient, Py_ssize_t i0,
@@ -194,3 +195,47 @@ cdef inline double element(const Loss *a, double o, double t, double *slope) noe
     p = clipped(o, CLIP, 1 - CLIP)
     slope[0] = (p - t) / (p * (1 - p))
     return -t * log(p) - (1 - t) * log1p(-p)
+
+
+# ---- what is right: checked, and counted ----
+
+def all_classes(const int64_t[::1] labels not None, int64_t classes):
+    """Whether all labels are in [0, classes)."""
+    cdef Py_ssize_t i
+    cdef bint found = True
+    for i in range(labels.shape[0]):
+        found &= 0 <= labels[i] < classes
+    return found
+
+
+def all_distributions(const real[:, ::1] rows not None, double tolerance):
+    """Whether every row holds numbers >= 0 whose sum is at most ``tolerance`` away from 1."""
+    cdef Py_ssize_t i, k
+    cdef bint found = True
+    cdef double total
+    for i in range(rows.shape[0]):
+        total = 0
+        for k in range(rows.shape[1]):
+            found &= rows[i, k] >= 0
+            total += rows[i, k]
+        found &= fabs(total - 1) <= tolerance
+    return found
+
+
+def in_top(const real[:, ::1] outputs not None, const int64_t[::1] labels not None, Py_ssize_t top,
+           uint8_t[::1] right not None):
+    """right[i] = 1 if fewer than ``top`` other classes are ahead of the label's, which must be in [0, K), else 0.
+
+    Ahead is a class with a larger output, or an equal one and a smaller number.  Nothing is known of a NaN: it is ahead
+    of every label, and everything is ahead of it.
+    """
+    cdef Py_ssize_t i, k, label, ahead
+    require(labels.shape[0] == outputs.shape[0] == right.shape[0], "labels and right must have the rows of outputs")
+    with nogil:
+        for i in range(outputs.shape[0]):
+            label, ahead = labels[i], 0
+            for k in range(label):
+                ahead += not outputs[i, k] < outputs[i, label]
+            for k in range(label + 1, outputs.shape[1]):
+                ahead += not outputs[i, k] <= outputs[i, label]
+            right[i] = ahead < top

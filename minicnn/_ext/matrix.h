@@ -52,12 +52,13 @@ TARGET NOINLINE static void NAME(transpose)(const REAL *RESTRICT x, idx x_row, i
 /* ---- one row times a matrix ----
  *
  * The tile would have one or two chains of multiply-adds, each waiting for itself; here eight vectors are under way.
- * Every output is one chain in the order of k, as in the tile: the bits of a sample are the same alone as in a batch. */
+ * Every output is one chain in the order of k, as in the tile: a sample has the same bits alone as in a batch. */
 TARGET INLINE void NAME(row_vectors)(const int NV, const int PART, const REAL *x, idx d, const REAL *w, idx w_row,
                                      REAL *y, MASK mask)
 {
     VEC acc[8];
-    UNROLL(8) for (int j = 0; j < NV; j++) acc[j] = PART && j == NV - 1 ? LOAD_PART(y + VL * j, mask) : LOAD(y + VL * j);
+    UNROLL(8) for (int j = 0; j < NV; j++)
+        acc[j] = PART && j == NV - 1 ? LOAD_PART(y + VL * j, mask) : LOAD(y + VL * j);
     for (idx k = 0; k < d; k++, w += w_row) {
         const VEC v = SPLAT(x[k]);
         UNROLL(8) for (int j = 0; j < NV; j++)

@@ -75,19 +75,28 @@ TARGET INLINE void NAME(store_taps)(const int BYTES, const int PART, void *winne
 
 /* ---- forward ---- */
 
+/* Several rows of x are read side by side, which the hardware takes for no pattern: so the rows that follow are fetched
+ * in the order of memory, a part with each of the `count` windows. */
+TARGET INLINE void NAME(fetch)(const Windows v, const REAL *x, idx q)
+{
+    const char *first = (const char *)(x + v.ahead + q * (v.ahead / v.count));
+    for (idx byte = 0; byte < v.ahead / v.count * (idx)sizeof(REAL); byte += 64) PREFETCH(first + byte);
+}
+
 TARGET INLINE void NAME(max_row)(const int TWO, const int BYTES, const int PART, const Windows v, const REAL *x,
                                  REAL *y, void *winner)
 {
     const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
     const MASK mask = MASK_OF(c);
-    for (idx q = 0; q < v.count; q++, x += v.step) {
+    for (idx q = 0; q < v.count; q++) {
+        NAME(fetch)(v, x, q);
         VECTORS {
-            VEC best = NAME(load_some)(PART, x + j, mask);
+            VEC best = NAME(load_some)(PART, x + q * v.step + j, mask);
             LANES won = LANES_OF(v.tap);
             for (idx a = 0; a < kh; a++) {
                 for (idx b = 0; b < kw; b++) {
                     if (a == 0 && b == 0) continue;
-                    const VEC next = NAME(load_some)(PART, x + a * v.row + b * c + j, mask);
+                    const VEC next = NAME(load_some)(PART, x + q * v.step + a * v.row + b * c + j, mask);
                     const LANES better = BETTER(next, best);
                     best = SELECT(VEC, better, next, best);
                     won = SELECT(LANES, better, LANES_OF(v.tap + a * v.tap_row + b), won);
@@ -115,13 +124,14 @@ TARGET INLINE void NAME(average_row)(const int TWO, const int PART, const Window
 {
     const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
     const MASK mask = MASK_OF(c);
-    for (idx q = 0; q < v.count; q++, x += v.step, y += c) {
+    for (idx q = 0; q < v.count; q++, y += c) {
+        NAME(fetch)(v, x, q);
         VECTORS {
             VEC total = SPLAT(0);
             for (idx a = 0; a < kh; a++) {
                 VEC sum = SPLAT(0);
                 for (idx b = 0; b < kw; b++)
-                    sum += NAME(load_some)(PART, x + a * v.row + b * c + j, mask);
+                    sum += NAME(load_some)(PART, x + q * v.step + a * v.row + b * c + j, mask);
                 total += sum;
             }
             NAME(store_some)(PART, y + j, mask, total * SPLAT(share));

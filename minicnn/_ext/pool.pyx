@@ -40,7 +40,7 @@ cdef Windows windows_at(const Geometry *g, Py_ssize_t r, Py_ssize_t q, Py_ssize_
     v.count = 1
     if v.kw == g.kw:
         v.count = min(g.ow - q, (g.w - g.kw - column) // g.sw + 1)
-    v.c, v.row, v.step = g.c, g.w * g.c, g.sw * g.c
+    v.c, v.row, v.step, v.ahead = g.c, g.w * g.c, g.sw * g.c, g.sh * g.w * g.c
     v.tap, v.tap_row, v.bytes = a0 * g.kw + b0, g.kw, g.bytes
     pixel[0] = (row + a0) * g.w + column + b0
     last = pixel[0] + (v.kh - 1) * g.w + (v.count - 1) * g.sw + v.kw - 1

@@ -21,7 +21,7 @@ cdef extern from "leaves.h" nogil:
         Py_ssize_t h, w, c, oh, ow, kh, kw, sh, sw, top, left
         bint bytes
     ctypedef struct Windows:
-        Py_ssize_t count, kh, kw, c, row, step, tap, tap_row
+        Py_ssize_t count, kh, kw, c, row, step, ahead, tap, tap_row
         bint bytes, edge
     cdef enum:
         MOST_LANES
@@ -48,6 +48,7 @@ cdef extern from "leaves.h" nogil:
     void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
     void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
+    double softmax_row(const void *x, void *y, Py_ssize_t n, double scale, double *rest)
     void softmax_rows_grad(const void *y, const void *dy, void *dx, Py_ssize_t rows, Py_ssize_t n)
     void max_windows(const Windows *v, const void *x, void *y, void *winner)
     void average_windows(const Windows *v, double share, const void *x, void *y)

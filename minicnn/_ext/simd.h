@@ -14,10 +14,12 @@
 #define NOINLINE __declspec(noinline)
 #define UNROLL(n)
 #define RESTRICT __restrict
+#define PREFETCH(p) (void)(p)
 #else
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 #define RESTRICT __restrict__
+#define PREFETCH(p) __builtin_prefetch(p)
 #define PRAGMA(text) _Pragma(#text)
 #ifdef __clang__ /* clang 14 takes gcc's pragma but does not unroll fully with it: 40 % of the speed */
 #define UNROLL(n) PRAGMA(clang loop unroll(full))
@@ -293,12 +295,13 @@ DECLARE_VECTOR
 #define TABLE_OF(T, S)                                                                                                \
     {                                                                                                                 \
         tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
-            activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_grad_##T##_##S,               \
+            activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_row_##T##_##S,                \
+            softmax_grad_##T##_##S,                                                                               \
             max_windows_##T##_##S, average_windows_##T##_##S, max_spread_##T##_##S, average_spread_##T##_##S,     \
             max_gather_##T##_##S, average_gather_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,          \
             column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
             transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
-            from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                   \
+            from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S          \
     }
 #define LEAVES_FOR(S)                                                                                                 \
     {                                                                                                                 \
