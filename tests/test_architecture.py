@@ -141,7 +141,7 @@ def test_every_compiled_module_has_a_stub(path):
     assert path.with_suffix(".pyi").exists()
 
 
-@pytest.mark.parametrize("name", ["leaf.h", "tile.h", "philox.h"])
+@pytest.mark.parametrize("name", ["leaf.h", "tile.h", "pool.h", "norm.h", "activation.h", "philox.h"])
 def test_leaves_know_no_threads_no_allocation_no_python(name):
     text = (PACKAGE / "_ext" / name).read_text(encoding="utf-8")
     assert not re.search(r"\b(malloc|calloc|free|omp_\w+|Py\w*_\w+)\s*\(|#pragma omp", text)

@@ -1,12 +1,12 @@
 /* pool.h: rows of pooling windows (`Windows` in leaves.h), a vector of channels at a time.
  *
- * The taps of a window are taken in the order of their numbers; best, winner and sums stay in registers.  From VL channels
- * on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the pixels that follow:
- * what it writes there is overwritten, since pixels are written in the order of their addresses.  Only where an image
- * ends (`edge`) are such vectors cut off.
+ * The taps of a window are taken in the order of their numbers; best, winner and sums stay in registers.  From VL
+ * channels on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the pixels that
+ * follow: what it writes there is overwritten, since pixels are written in the order of their addresses.  Only where an
+ * image ends (`edge`) are such vectors cut off.
  *
- * TWO, NV, BYTES, PART are constants wherever these functions are inlined: a 2x2 window, vectors at a time (large windows
- * would else be walked through once for each), winners in bytes, cut-off vectors.
+ * MAX, TWO, NV, BYTES, PART are constants wherever these functions are inlined: maximum or average, a 2x2 window,
+ * vectors taken at a time (large windows would else be walked through once for each), winners in bytes, cut-off vectors.
  */
 #ifdef SINGLE
 typedef int32_t NAME(lane);
@@ -169,8 +169,8 @@ TARGET INLINE void NAME(average_row)(const int TWO, const int NV, const int PART
     }
 }
 
-/* y = share * the sums of a row of windows of x, each row of a window for itself: one long sum in float would lose up to
- * a per cent */
+/* y = share * the sums of a row of windows of x, each row of a window for itself: one long sum in float would lose up
+ * to a per cent */
 LEAF NAME(average_windows)(const Windows *v, REAL share, const REAL *x, REAL *y)
 {
     LEAVE_NARROW(v->c, average_windows, v, share, x, y)
@@ -228,7 +228,7 @@ LEAF NAME(average_spread)(const Windows *v, REAL share, const REAL *dy, REAL *dx
     else NAME(spread_row)(0, 0, 1, 0, *v, share, dy, NULL, dx);
 }
 
-/* ---- backward where windows overlap, are cut off, or leave gaps: each pixel gathers from the windows it lies in ---- */
+/* ---- backward where windows overlap, are cut off or leave gaps: a pixel gathers from the windows it lies in ---- */
 
 /* 1 / the number of pixels of window (r, q) that lie in the image */
 TARGET INLINE REAL NAME(share)(const Geometry g, idx r, idx q)

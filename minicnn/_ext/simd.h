@@ -257,7 +257,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
         tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
             activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_grad_##T##_##S,               \
             max_windows_##T##_##S, average_windows_##T##_##S, max_spread_##T##_##S, average_spread_##T##_##S,     \
-            max_gather_##T##_##S, average_gather_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,          \
+            max_gather_##T##_##S, average_gather_##T##_##S, column_sums_##T##_##S,          \
             column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
             sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                   \
     }
