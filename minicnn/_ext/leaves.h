@@ -2,7 +2,7 @@
  *
  * One table per instruction set; `runtime` picks one at import and hands it to the other modules.  A leaf exists for
  * float and for double; the macros at the end choose by the type of a pointer argument, so that a Cython function over
- * `floating` has one body.  What each leaf computes is said where it is written: tile.h, matrix.h, leaf.h, philox.h.
+ * `floating` has one body.  What each leaf computes is said where it is written: leaf.h and the files that it includes.
  */
 #ifndef MINICNN_LEAVES_H
 #define MINICNN_LEAVES_H
@@ -74,7 +74,6 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*average_spread)(const Windows *v, REAL share, const REAL *dy, REAL *dx);                                   \
     void (*max_gather)(const Geometry *g, idx row, int edge, const REAL *dy, const void *winner, REAL *dx);           \
     void (*average_gather)(const Geometry *g, idx row, int edge, const REAL *dy, REAL *dx);                           \
-    void (*add_scaled)(const REAL *x, REAL a, REAL *y, idx n);                                                        \
     void (*column_sums)(const REAL *x, REAL *sums, idx rows, idx n);                                                  \
     void (*column_moments)(const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n);             \
     void (*column_products)(const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, REAL *products, idx rows,    \
@@ -149,7 +148,6 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define average_spread(v, share, dy, dx) FOR(dx, average_spread)(v, share, dy, dx)
 #define max_gather(g, row, edge, dy, winner, dx) FOR(dx, max_gather)(g, row, edge, dy, winner, dx)
 #define average_gather(g, row, edge, dy, dx) FOR(dx, average_gather)(g, row, edge, dy, dx)
-#define add_scaled(x, a, y, n) FOR(y, add_scaled)(x, a, y, n)
 #define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
 #define column_moments(x, shift, sums, squares, rows, n)                                                              \
     FOR(sums, column_moments)(x, shift, sums, squares, rows, n)
