@@ -169,12 +169,13 @@ class Plan:
     def save_states(self):
         """Remembers the layers' counters and moving statistics."""
         if len(self._states) != sum(len(layer.state) for layer in self._layers):
-            self._states = [
+            states = [
                 (layer.state, name, value.copy() if isinstance(value, np.ndarray) else None)
                 for layer in self._layers
                 for name, value in layer.state.items()
             ]
-            self._numbers = [0] * len(self._states)
+            self._states, self._numbers = [], [0] * len(states)
+            self._states = states
         for i, (state, name, copy) in enumerate(self._states):
             if copy is None:
                 self._numbers[i] = state[name]
