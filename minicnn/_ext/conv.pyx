@@ -20,8 +20,8 @@ from minicnn._ext cimport winograd
 from minicnn._ext.plan cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of, chunk_start,
                                 chunks_for, give_back, submit)
 from minicnn._ext.reshape cimport pad_image
-from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add, real,
-                                   require, tiles, use_leaves)
+from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add,
+                                   overlap_add, real, require, tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())
@@ -204,7 +204,8 @@ cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, 
         dx[r, q sw + b dw] += sum over kernel rows a and filters of dy[(r - a dh) / sh, q] * kernel[a, b]
 
     The sum over kernel rows is gathered in registers, the kernel columns b are scattered one after the other: no
-    zeros are multiplied and dy needs no padding.
+    zeros are multiplied and dy needs no padding.  `pad`: a row of the padded image, and behind it the products of
+    input_gradient_columns.
     """
     cdef Py_ssize_t part, r, size = g.w * g.c, width = max(<Py_ssize_t> 0, min(size, g.row - g.left * g.c))
     cdef real *dx
@@ -215,13 +216,13 @@ cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, 
         r = part % g.h + g.top
         memset(target, 0, g.row * sizeof(real))
         if r < g.ph:
-            input_gradient_row(g, r, <const real *> (g.y.data + part // g.h * g.y.step), target)
+            input_gradient_row(g, r, <const real *> (g.y.data + part // g.h * g.y.step), target, pad + g.row)
         if g.padded:  # the window may reach less far than the image does
             memcpy(dx, pad + g.left * g.c, width * sizeof(real))
             memset(dx + width, 0, (size - width) * sizeof(real))
 
 
-cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *dx) noexcept nogil:
+cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *dx, real *products) noexcept nogil:
     """Row r of one padded image's gradient."""
     cdef Py_ssize_t a, first = -1, step = 0, q = 0, count = 0
     for a in range(g.kh):  # the kernel rows under which r lies, at equal distances
@@ -235,6 +236,8 @@ cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *
         return
     if g.depthwise:
         input_gradient_depthwise(g, first, step, count, dy + q * g.ow * g.f, dx)
+    elif columns_together(g):
+        input_gradient_columns(g, first, step, count, dy + q * g.ow * g.f, dx, products)
     else:
         input_gradient_tiles(g, first, step, count, dy + q * g.ow * g.f, dx)
 
@@ -255,6 +258,25 @@ cdef void input_gradient_tiles(const Conv *g, Py_ssize_t first, Py_ssize_t step,
                   <const real *> NULL, dx + b * g.dw * g.c + group * g.cg)
 
 
+cdef bint columns_together(const Conv *g) noexcept nogil:
+    """Few channels fill no vector; the channels of all kernel columns, which lie side by side in dx, do."""
+    return g.groups == 1 and g.dw == 1 and g.c < 16 and not g.depthwise
+
+
+cdef void input_gradient_columns(const Conv *g, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count, const real *dy,
+                                 real *dx, real *products) noexcept nogil:
+    """The same as input_gradient_tiles: the products of all kernel columns at once, then one pixel of dy after the
+    other adds its run of (kernel column, channel) to dx."""
+    cdef Py_ssize_t run = g.kw * g.c
+    cdef Tile t
+    t.rows, t.a_row, t.c_row = 1, 0, 0
+    t.ka, t.a_a, t.b_a = count, -(step * g.dh // g.sh) * g.ow * g.f, step * g.f * run
+    t.kb, t.a_k, t.b_k = g.f, 1, run
+    t.a_i, t.c_i, t.accumulate = g.f, run, False
+    tiles(&t, g.ow, run, dy, <const real *> g.derived.data + first * g.f * run, <const real *> NULL, products)
+    overlap_add(products, dx, g.ow, g.sw * g.c, run)
+
+
 cdef void input_gradient_depthwise(const Conv *g, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
                                    const real *dy, real *dx) noexcept nogil:
     cdef Py_ssize_t k, q, b
@@ -267,12 +289,13 @@ cdef void input_gradient_depthwise(const Conv *g, Py_ssize_t first, Py_ssize_t s
 
 
 cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
-    """(kh, kw, cg, f) to (kh, kw, groups, fg, cg), so that the channels are the contiguous axis; items are taps.
+    """(kh, kw, cg, f) to (kh, kw, groups, fg, cg), so that the channels are the contiguous axis, or with all columns
+    together to (kh, f, kw, c); items are taps.
 
     `derived` holds the result and behind it the kernel that it was made from: nothing is done for a tap that is still
     the same.
     """
-    cdef Py_ssize_t tap, group, o, c, size = g.cg * g.f
+    cdef Py_ssize_t tap, group, o, c, size = g.cg * g.f, run = g.cg
     cdef const real *kernel
     cdef real *transposed
     cdef real *source
@@ -283,11 +306,14 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
         if memcmp(source, kernel, size * sizeof(real)) == 0:
             continue
         memcpy(source, kernel, size * sizeof(real))
+        if columns_together(g):
+            run = g.kw * g.c
+            transposed = <real *> g.derived.data + tap // g.kw * g.f * run + tap % g.kw * g.c
         for group in range(g.groups):
             for o in range(g.fg):
                 for c in range(g.cg):
                     transposed[c] = kernel[c * g.f + group * g.fg + o]
-                transposed += g.cg
+                transposed += run
 
 
 def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1] kernel not None,
@@ -309,7 +335,7 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
         g.derived = Array(memory, 0)
         if not g.depthwise:
             prepare(&g, <Kernel> transpose_taps[real], g.kh * g.kw)
-        job = a_job(&g, IMAGES, g.n, g.h, g.row * sizeof(real) if g.padded else 0)
+        job = a_job(&g, IMAGES, g.n, g.h, (g.row + (g.ow * g.kw * g.c if columns_together(&g) else 0)) * sizeof(real))
         job.kernel = <Kernel> input_gradient_rows[real]
         submit(&job, &g, sizeof(g))
     finally:

@@ -49,6 +49,19 @@ LEAF NAME(add)(const REAL *RESTRICT x, REAL *RESTRICT y, idx n)
     LOOP y[i] += x[i];
 }
 
+/* y[r * step + i] += x[r * n + i], row by row: the rows of y may overlap */
+LEAF NAME(overlap_add)(const REAL *RESTRICT x, REAL *RESTRICT y, idx rows, idx step, idx n)
+{
+    const idx whole = n - n % VL;
+    const MASK mask = MASK_OF(n - whole);
+    ROWS {
+        const REAL *from = x + r * n;
+        REAL *to = y + r * step;
+        for (idx i = 0; i < whole; i += VL) STORE(to + i, LOAD(to + i) + LOAD(from + i));
+        if (whole < n) STORE_PART(to + whole, mask, LOAD_PART(to + whole, mask) + LOAD_PART(from + whole, mask));
+    }
+}
+
 /* y = a x + b */
 LEAF NAME(affine)(const REAL *RESTRICT x, REAL a, REAL b, REAL *RESTRICT y, idx n)
 {

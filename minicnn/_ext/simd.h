@@ -296,7 +296,7 @@ DECLARE_VECTOR
 /* ---- the tables ---- */
 #define TABLE_OF(T, S)                                                                                                \
     {                                                                                                                 \
-        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
+        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, overlap_add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
             activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_row_##T##_##S,                \
             softmax_grad_##T##_##S,                                                                               \
             max_windows_##T##_##S, average_windows_##T##_##S, max_spread_##T##_##S, average_spread_##T##_##S,     \
