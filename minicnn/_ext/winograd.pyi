@@ -1,1 +1,1 @@
-"""Nothing for Python: the kernels are called by the jobs of conv."""
+__pyx_capi__: dict[str, object]  # what conv cimports
