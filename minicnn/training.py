@@ -100,7 +100,7 @@ def fit(
                     break
             hooks.call("on_train_end", logs)
         finally:
-            model.train(before)
+            model._training = before  # no call, at the beginning of which a signal might be served
     return history
 
 
@@ -149,7 +149,6 @@ def _step(model, x, y, weights, chosen, mean, place):
         if gradient is not plan.dy:
             plan.dy[...] = gradient
         plan.backward()
-        model._reclaim()
         model.optimizer.step()
     except BaseException:
         if model.optimizer.iterations == steps:  # interrupted before the update was committed
@@ -182,7 +181,7 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
         w = None if weights is None else weights[part]
         with model._evaluation(len(y[part])) as plan:
             plan.take(x[part])
-            outputs = plan.forward()
+            outputs = plan.forward().copy()
             value, _ = model.loss(outputs, y[part], w)
             mean.update(value, outputs, y[part], w)
     logs = mean.result()
