@@ -12,6 +12,7 @@ import numpy as np
 from minicnn import _check, layers, losses, optimizers
 from minicnn import training as loop
 from minicnn._ext import activation as activation_kernel
+from minicnn._ext.runtime import Exclusive
 from minicnn.layer import Layer
 from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get as get_metric
@@ -43,8 +44,8 @@ class Sequential(Parameters):
     Without an Input the model learns its shapes at the first ``build``, ``fit``, ``predict`` or ``forward``.  A new
     model is in eval mode; ``fit`` trains in training mode and puts the mode back as it was.
 
-    ``predict`` and ``evaluate`` may be called from several threads at once; ``fit`` and ``train_on_batch`` raise
-    RuntimeError while another thread is in one of them.
+    ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
+    training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W).  They are
     cast to ``dtype`` batch by batch.
@@ -63,7 +64,7 @@ class Sequential(Parameters):
         self.stop_training = False
         self._training = False
         self._declared_shape = None
-        self._lock, self._building = threading.Lock(), threading.Lock()
+        self._lock, self._building = Exclusive(), threading.Lock()
         self._forget_plans()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
@@ -186,12 +187,18 @@ class Sequential(Parameters):
         mode = self._training if training is None else _check.boolean("Sequential.forward", "training", training)
         x = self._inputs("forward", x)
         self._pending = None
-        if not mode and len(x):
-            with self._evaluation(len(x)) as plan:
-                plan.take(x)
-                return plan.forward().copy()
+        if mode:
+            with self._exclusive("forward", again=True):
+                return self._training_forward(x)
+        if not len(x):
+            return self._forward(self._cast(x), False)
+        with self._evaluation(len(x)) as plan:
+            plan.take(x)
+            return plan.forward().copy()
+
+    def _training_forward(self, x):
         if not len(x) or not can_be_recorded(self):
-            return self._forward(self._cast(x), mode)
+            return self._forward(self._cast(x), True)
         plan = self._plan_by_hand(len(x))
         plan.take(x)
         outputs = plan.forward().copy()
@@ -247,6 +254,10 @@ class Sequential(Parameters):
             _check.choice("Sequential.backward", "at", at, ("outputs",))
         if not self.built:
             raise RuntimeError("Sequential.backward: needs forward in training mode before it")
+        with self._exclusive("backward", again=True):
+            return self._backward(dy, at, input_gradient)
+
+    def _backward(self, dy, at, input_gradient):
         plan, self._pending = self._pending, None
         fits = plan is not None and at is None and np.shape(dy) == plan.dy.shape
         if fits and isinstance(dy, np.ndarray) and dy.dtype == self.dtype and plan.take_back():
@@ -381,17 +392,10 @@ class Sequential(Parameters):
     def _cast(self, x):
         return _check.contiguous(x, self.dtype)
 
-    @contextlib.contextmanager
-    def _exclusive(self, method):
-        """Holds the model for training: RuntimeError for a second trainer, another thread or a callback."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                f"Sequential.{method}: the model is being trained already, by another thread or callback"
-            )
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _exclusive(self, method, again=False):
+        """Holds the model for training: RuntimeError for another thread and, unless ``again``, for a callback too."""
+        by = "thread" if again else "thread or callback"
+        return self._lock.held_or(f"Sequential.{method}: the model is being trained already, by another {by}", again)
 
     # ---- description, files, copies ----
 
@@ -497,7 +501,7 @@ class Sequential(Parameters):
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._lock, self._building = threading.Lock(), threading.Lock()
+        self._lock, self._building = Exclusive(), threading.Lock()
         self._forget_plans()
         self.parameters = self.gradients = None
         if self.built:

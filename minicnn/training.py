@@ -100,7 +100,7 @@ def fit(
                     break
             hooks.call("on_train_end", logs)
         finally:
-            model.train(before)
+            model._training = before  # no call, at the beginning of which a signal might be served
     return history
 
 

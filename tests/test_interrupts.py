@@ -1,5 +1,6 @@
 """Training that something stops, and a model that stays whole: bad numbers, Ctrl-C at any line, a second trainer."""
 
+import contextlib
 import math
 import pathlib
 import re
@@ -218,6 +219,40 @@ def test_an_interrupt_from_elsewhere(where):
     model.fit(X, LABELS, **FIT)
 
 
+def test_no_line_of_python_stands_between_a_model_and_its_release():
+    """Signals are served between lines of Python; one there would leave the model "being trained" for ever."""
+    model, lines = compiled(), []
+    hold, before = model._exclusive("fit"), sys.gettrace()
+    sys.settrace(lambda frame, event, argument: lines.append(frame.f_code.co_name))
+    try:
+        with hold:
+            pass
+    finally:
+        sys.settrace(before)
+    assert lines == []
+    model.train_on_batch(X, LABELS)
+
+
+def test_an_interrupt_when_fit_puts_the_mode_back():
+    model, calls = compiled(), []
+
+    def trace(frame, event, argument):
+        if frame.f_code is mc.Sequential.train.__code__:
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(X, LABELS, **FIT)
+    finally:
+        sys.settrace(before)
+    assert calls
+    assert model.training is False
+
+
 INTERRUPTED = """
 import signal, sys
 sys.path.insert(0, {tests!r})
@@ -279,6 +314,12 @@ def test_two_threads_cannot_train_one_model():
                 RuntimeError, match=rf"^Sequential.{method}: the model is being trained already, by another "
             ):
                 getattr(model, method)(X, LABELS)
+        for method, argument in (("forward", X), ("backward", np.zeros((12, 4), np.float32))):
+            model.train()
+            with pytest.raises(RuntimeError, match=rf"^Sequential.{method}: .* trained already, by another thread$"):
+                getattr(model, method)(argument)
+        model.eval()
+        assert model.forward(X).shape == (12, 4)
         assert model.predict(X).shape == (12, 4)
         assert model.history is history
     finally:
@@ -287,6 +328,26 @@ def test_two_threads_cannot_train_one_model():
     assert history.epoch == [0]
     assert model.optimizer.iterations == 1
     model.fit(X, LABELS, verbose=0)
+
+
+def test_a_callback_may_look_at_gradients():
+    """Its thread holds the model already; the step that follows is the same but for the numbers that were drawn."""
+
+    def look(model):
+        _, gradient = model.loss(model.forward(X[:7], training=True), LABELS[:7])
+        seen.append(model.backward(gradient))
+
+    def draw(model):
+        for layer in model.layers:
+            layer.forward(np.zeros((7, *layer.input_shape), np.float32), training=True)
+
+    looking, drawing, seen = compiled(None), compiled(None), []
+    for model in (looking, drawing):
+        model.layers[2].momentum = 1.0  # what is looked at leaves no trace in the moving statistics
+    looking.fit(X, LABELS, **FIT, callbacks=[Hook(look)])
+    drawing.fit(X, LABELS, **FIT, callbacks=[Hook(draw)])
+    assert len(seen) == 6
+    assert whole_state(looking) == whole_state(drawing)
 
 
 @pytest.mark.parametrize("method", ["fit", "train_on_batch"])

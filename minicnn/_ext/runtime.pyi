@@ -1,8 +1,13 @@
+from contextlib import AbstractContextManager
+
 __pyx_capi__: dict[str, object]  # what other modules cimport
 
 INSTRUCTION_SETS: tuple[str, ...]
 MAX_THREADS: int
 DEFAULT_GRAIN: float
+
+class Exclusive:
+    def held_or(self, message: str, again: bool = False) -> AbstractContextManager[None]: ...
 
 def default_num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...

@@ -8,6 +8,8 @@ import math
 import os
 import sys
 
+from cpython.pythread cimport (NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
+                               PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
 from libc.stdlib cimport free, malloc
 from libc.stdint cimport uintptr_t
 
@@ -65,6 +67,48 @@ cdef void *take_scratch(Py_ssize_t count, Py_ssize_t size) except NULL:
 cdef void free_scratch(void *memory) noexcept nogil:
     if memory is not NULL:
         free((<void **> memory)[-1])
+
+
+cdef class Exclusive:
+    """What one thread holds at a time: ``with exclusive.held_or(message):``, RuntimeError(message) where it is taken.
+
+    With ``again`` the thread that holds it may enter once more.  Native, so that no signal can come between taking it
+    and being in the ``with`` block: Ctrl-C at that moment would leave it taken for ever.
+    """
+    cdef PyThread_type_lock lock
+    cdef unsigned long holder  # a thread, while the lock is taken
+
+    def __cinit__(self):
+        self.lock = PyThread_allocate_lock()
+        if self.lock is NULL:
+            raise MemoryError("no memory for a lock")
+
+    def __dealloc__(self):
+        if self.lock is not NULL:
+            PyThread_free_lock(self.lock)
+
+    def held_or(self, str message not None, bint again=False):
+        """A context manager that holds it."""
+        cdef _Hold hold = _Hold.__new__(_Hold)
+        hold.of, hold.message, hold.again = self, message, again
+        return hold
+
+
+cdef class _Hold:
+    cdef Exclusive of
+    cdef str message
+    cdef bint again, taken
+
+    def __enter__(self):
+        if PyThread_acquire_lock(self.of.lock, NOWAIT_LOCK):
+            self.taken, self.of.holder = True, <unsigned long> PyThread_get_thread_ident()
+        elif not (self.again and self.of.holder == <unsigned long> PyThread_get_thread_ident()):
+            raise RuntimeError(self.message)
+
+    def __exit__(self, *error):
+        if self.taken:
+            self.taken, self.of.holder = False, 0
+            PyThread_release_lock(self.of.lock)
 
 
 def _whole_number(text):
