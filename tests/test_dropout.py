@@ -391,6 +391,19 @@ def test_freeze_mask_holds_the_mask_still():
     assert layer.state == {"step": 3}
 
 
+def test_a_frozen_mask_whose_first_step_was_taken_back():
+    """What ``fit`` does with an interrupted step: it puts the state back."""
+    layer, free = dropout(0.5), dropout(0.5)
+    first = free.forward(ONES, training=True)
+    layer.freeze_mask()
+    for _ in range(2):
+        layer.forward(ONES, training=True)
+        layer.state["step"] = 0
+    assert_same_bits(layer.forward(ONES, training=True), first)
+    assert_same_bits(layer.forward(ONES, training=True), first)
+    assert layer.state == {"step": 1}
+
+
 def test_a_copy_goes_its_own_way():
     layer = dropout(0.5)
     layer.forward(ONES, training=True)

@@ -313,8 +313,6 @@ cdef class Plan:
     def __dealloc__(self):
         for i in range(self.provided):
             free_scratch(self.memory[i])
-        for address in self.lasting or ():
-            free_scratch(<void *> <uintptr_t> address)
 
     # ---- recording ----
 
@@ -342,7 +340,7 @@ cdef class Plan:
 
     cdef int borrowed(self, char *memory, Py_ssize_t size, bint lasting) except -1:
         if lasting:
-            self.lasting.append(<uintptr_t> memory)
+            self.lasting.append(_Scratch(<uintptr_t> memory))
             self.outside.append((<uintptr_t> memory, <uintptr_t> memory + size))
         else:
             self.buffers.append(Buffer(<uintptr_t> memory, size, _Scratch(<uintptr_t> memory)))

@@ -78,7 +78,8 @@ class Dropout(Layer, compiled=True):
 
     def _begin_step(self, shape):
         """Settles what the mask and the scale of this training forward are; a frozen step repeats the latest."""
-        if not (self._frozen and self._latest is not None):
+        interrupted = self._latest is None or self._latest[0] >= self.state["step"]  # a step that was taken back
+        if interrupted or not self._frozen:
             self.state["step"] += 1
         step = self.state["step"] - 1
         self._latest = step, shape
