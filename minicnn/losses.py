@@ -237,7 +237,7 @@ class FunctionLoss(Loss):
         where = f"loss {self.name}"
         if weights is not None:
             raise ValueError(f"{where}: a loss of your own takes no sample or class weights: weigh inside the function")
-        result = self.function(outputs, np.asarray(y))
+        result = self.function(outputs.copy(), np.asarray(y))  # it may keep the array, or write into it
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(_check.message(where, "the function must return (value, gradient)", _check.kind(result)))
         value, gradient = result

@@ -162,7 +162,7 @@ class Sequential(Parameters):
                     self.segments, self._named_parameters(), strict=True
                 )
             ]
-            self.optimizer.bind(self.parameters, self.gradients, self.segments)
+            self.optimizer.bind(self.parameters, self.gradients, self.segments, self._reclaim)
 
     # ---- the mode ----
 

@@ -20,6 +20,7 @@ import bisect
 import inspect
 import math
 import numbers
+import weakref
 
 import numpy as np
 
@@ -155,6 +156,7 @@ class Optimizer(_Configured):
         self._iterations = np.zeros(1, np.int64)
         self._layout = None  # what the slots belong to: dtype, length, (name, offset, size) of every segment
         self._bound = None  # parameters, gradients, segments, pieces, squares
+        self._before_step = None  # a weak reference: the model holds the optimizer
 
     @property
     def learning_rate(self):
@@ -185,14 +187,15 @@ class Optimizer(_Configured):
             raise TypeError(_check.message(where, "var_names must be a list of strings", _check.kind(var_names)))
         self._excluded = sorted({*self._excluded, *var_names})
         if self._bound is not None:
-            self.bind(*self._bound[:3])
+            self.bind(*self._bound[:3], self._before_step and self._before_step())
 
-    def bind(self, parameters, gradients, segments):
+    def bind(self, parameters, gradients, segments, before_step=None):
         """Ties the optimiser to a model's flat vectors (float32 or float64, contiguous, equal lengths).
 
         ``segments``: a tuple (name, offset, size, trainable, decayed) for every parameter; the rest of the vectors and
         what is not trainable are never touched.  Slots and iterations are kept if they belong to vectors of this
-        layout, and begin at zero otherwise.
+        layout, and begin at zero otherwise.  ``before_step``: a method of an object; every step calls it first, while
+        the object lives.
         """
         where = f"{type(self).__name__}.bind"
         for name, vector in (("parameters", parameters), ("gradients", gradients)):
@@ -209,6 +212,7 @@ class Optimizer(_Configured):
             self._layout = layout
         pieces = self._pieces(where, parameters.size, segments)
         self._bound = parameters, gradients, list(segments), pieces, np.empty(len(pieces))
+        self._before_step = before_step and weakref.WeakMethod(before_step)
 
     def _pieces(self, where, length, segments):
         """The trainable segments, cut into rows (offset, size, decayed, number of the segment) for the kernel."""
@@ -229,6 +233,9 @@ class Optimizer(_Configured):
         """
         where = f"{type(self).__name__}.step"
         parameters, gradients, segments, pieces, squares = self._require_bound(where)
+        before_step = self._before_step and self._before_step()
+        if before_step is not None:
+            before_step()
         common = self.weight_decay or 0.0, self.clipnorm or 0.0
         bad = self._kernel(parameters, gradients, (pieces, squares, self._iterations, self.learning_rate), common)
         if bad >= 0:
@@ -288,7 +295,7 @@ class Optimizer(_Configured):
         return optimizer
 
     def __getstate__(self):
-        return {**self.__dict__, "_bound": None}
+        return {**self.__dict__, "_bound": None, "_before_step": None}
 
 
 class SGD(Optimizer):

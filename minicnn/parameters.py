@@ -65,6 +65,7 @@ class Parameters:
     def state_dict(self):
         """Copies of all parameters and moving statistics by name: "0.kernel", "0.bias", ..."""
         self._require_built("state_dict")
+        self._reclaim()
         named = {name: layer.params[key] for name, layer, key in self._named_parameters()}
         named.update({name: layer.state[key] for name, layer, key in self._named_states()})
         return {name: named[name].copy() for name in sorted(named, key=_layer_number)}
@@ -75,6 +76,7 @@ class Parameters:
         ``strict``: ValueError for missing and unknown names; without it they are ignored.  Returns (missing, unknown).
         """
         self._require_built("load_state_dict")
+        self._reclaim()
         where = "Sequential.load_state_dict"
         if not hasattr(d, "keys"):
             raise TypeError(_check.message(where, "d must be a dictionary of arrays", _check.kind(d)))

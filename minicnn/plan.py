@@ -107,11 +107,12 @@ class Plan:
         }
 
     def _marks_now(self):
-        return [(layer, layer._changes) for layer in self._layers]
+        """Of a layer in Python nothing is recorded: it may note what it likes at every call."""
+        return [(layer, layer._changes if _may_be_recorded(layer) else layer.output_function) for layer in self._layers]
 
     @property
     def is_valid(self):
-        """False once a layer's attributes have been changed: the record may not fit them any more."""
+        """False once a recorded layer's attributes have been changed: the record may not fit them any more."""
         return self._marks == self._marks_now()
 
     def bind(self, memory):
@@ -300,10 +301,7 @@ class _InPython:
         x = x.copy()
         for layer in self.layers:
             x = layer.forward(x, training=self.training)
-            shape = (len(self.x), *layer.output_shape)
-            if np.shape(x) != shape:
-                required = f"forward must return the shape that build declared, {shape}"
-                raise ValueError(_check.message(f"{type(layer).__name__}.forward", required, _check.shape_of(x)))
+            self.require_shape(layer, "forward", x, layer.output_shape, "the shape that build declared")
         return x
 
     def backward(self, dy, input_gradient):
@@ -312,4 +310,13 @@ class _InPython:
             if call is None:
                 return None
             dy = layer.gradient(dy, *call)
+            if dy is not None:
+                self.require_shape(layer, "backward", dy, layer.input_shape, "the shape of forward's x")
         return dy
+
+    def require_shape(self, layer, method, array, shape, name):
+        """Where the next section is recorded, an array of another shape might be repeated to fit, in silence."""
+        shape = (len(self.x), *shape)
+        if np.shape(array) != shape:
+            required = f"{method} must return {name}, {shape}"
+            raise ValueError(_check.message(f"{type(layer).__name__}.{method}", required, _check.shape_of(array)))

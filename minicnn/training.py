@@ -142,13 +142,12 @@ def _step(model, x, chosen, y, weights, place):
     states = [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state]
     steps = model.optimizer.iterations
     try:
-        outputs = plan.forward()
+        outputs = plan.forward().copy()  # a loss or metric of one's own may keep them, or write into them
         value, gradient = model.loss(outputs, y, weights)
         if not math.isfinite(value):
             raise FloatingPointError(_not_finite(model, plan.x, value, place))
         plan.dy[...] = gradient
         plan.backward()
-        model._reclaim()
         model.optimizer.step()
         return value, outputs
     except BaseException:
@@ -194,7 +193,7 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
         w = None if weights is None else weights[part]
         with model._evaluation(len(y[part])) as plan:
             plan.take(x[part])
-            outputs = plan.forward()
+            outputs = plan.forward().copy()
             value, _ = model.loss(outputs, y[part], w)
             mean.update(value, outputs, y[part], w)
     logs = mean.result()

@@ -612,6 +612,41 @@ def test_gradients_that_a_layer_assigns_train_it():
         model._reclaim()
 
 
+def test_arrays_that_a_loop_of_ones_own_assigns_before_the_step():
+    """Clipped gradients and constrained parameters, assigned or written: the step sees both."""
+
+    def change(array, name, function, assign):
+        if assign:
+            array[name] = function(array[name]).astype(np.float64)
+        else:
+            array[name][...] = function(array[name])
+
+    models = [trained(optimizer="sgd") for _ in range(2)]
+    for model, assign in zip(models, (True, False), strict=True):
+        before = model.fingerprint()
+        model.train()
+        _, gradient = model.loss(model.forward(X), LABELS)
+        model.backward(gradient)
+        for layer in model.layers:
+            for name in layer.params:
+                change(layer.grads, name, lambda g: np.clip(g, -1e-3, 1e-3), assign)
+                change(layer.params, name, lambda w: np.clip(w, -0.25, 0.25), assign)
+        model.optimizer.step()
+        assert model.fingerprint() != before
+    assert models[0].fingerprint() == models[1].fingerprint()
+
+
+def test_weights_are_not_loaded_into_an_array_that_somebody_assigned():
+    model = small()
+    weights, mine = model.get_weights(), np.ones_like(model.layers[0].params["kernel"])
+    before, mine.flags.writeable = model.fingerprint(), False
+    model.layers[0].params["kernel"] = mine
+    model.set_weights(weights)
+    assert model.fingerprint() == before
+    model.layers[0].params["kernel"] = mine.astype(np.float64)
+    assert model.state_dict()["0.kernel"].dtype == np.float32
+
+
 def test_an_output_of_another_shape_than_declared():
     class Narrow(mc.Layer):
         def build(self, input_shape, rng):

@@ -1,5 +1,6 @@
 """Plans: what a model records it computes as its layers do by hand, to the bit, and in memory that it takes once."""
 
+import gc
 import threading
 import tracemalloc
 
@@ -250,6 +251,75 @@ def test_a_subclass_runs_as_python():
     assert_same_bits(stretched.predict(X), 2 * plain.predict(X))
 
 
+class Notes(Halve):
+    """A layer in Python that changes its attributes at every call."""
+
+    def forward(self, x, training=False):
+        self.seen = x
+        return super().forward(x, training)
+
+
+def test_a_layer_in_python_may_note_what_it_sees():
+    chain = [layers.Flatten(), Notes(), layers.Dense(5)]
+    model = mc.Sequential(chain, seed=3)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.train_on_batch(X, LABELS)
+    before = model._training_plan(40)
+    model.train_on_batch(X, LABELS)
+    assert model._training_plan(40) is before
+    model.layers[2].units = 5
+    assert model._training_plan(40) is not before
+
+
+class Repeated(Halve):
+    """Its gradient has the shape of one sample."""
+
+    def backward(self, dy):
+        return dy[:1]
+
+
+@pytest.mark.parametrize("more", [[], [Halve()]], ids=["recorded", "python"])
+def test_a_gradient_of_another_shape(more):
+    model = mc.Sequential([layers.Flatten(), layers.Dense(4), *more, Repeated(), layers.Dense(5)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.build(X.shape[1:]) or model.fingerprint()
+    message = r"^Repeated.backward: backward must return the shape of forward's x, \(40, 4\); got shape \(1, 4\)"
+    with pytest.raises(ValueError, match=message):
+        model.train_on_batch(X, LABELS)
+    assert model.fingerprint() == before
+
+
+@pytest.mark.parametrize("end", ["softmax", "tanh", None])
+def test_a_loss_and_a_metric_may_keep_and_change_what_they_get(end):
+    kept, copies = [], []
+
+    def keep(outputs):
+        kept.append(outputs)
+        copies.append(outputs.copy())
+
+    def loss(outputs, y):
+        keep(outputs)
+        return 0.5, 1 - 2 * outputs
+
+    def rude(outputs, y):
+        outputs *= -2
+        outputs += 1
+        return 0.5, outputs
+
+    def metric(y, outputs):
+        keep(outputs)
+        return 0.0
+
+    models = [mc.Sequential([layers.Flatten(), layers.Dense(5, activation=end)], seed=3) for _ in range(2)]
+    for model, function in zip(models, (loss, rude), strict=True):
+        model.compile("sgd", function, [metric])
+        model.fit(X, LABELS, batch_size=20, epochs=2, verbose=0, validation_data=(X, LABELS))
+    assert models[0].fingerprint() == models[1].fingerprint()
+    assert len(kept) == 24
+    for array, copy in zip(kept, copies, strict=True):
+        assert_same_bits(array, copy)
+
+
 class Faulty(Layer, compiled=True):
     """Says that it can be recorded and then fails."""
 
@@ -318,6 +388,30 @@ def test_a_step_allocates_no_array():
         tracemalloc.stop()
     smallest = X[:1].nbytes * 40  # the input of the batch; the outputs of the first layers are larger
     assert peak < smallest / 2
+
+
+def test_a_plan_in_a_circle_of_references_is_freed():
+    """The garbage collector clears the lists of a plan before it frees it."""
+    resource = pytest.importorskip("resource")
+    layer = layers.Conv2D(64, 3, padding="same")
+    layer.build((8, 8, 64), np.random.default_rng(0))
+    x, peaks = np.ones((2, 8, 8, 64), np.float32), []
+
+    def circle():
+        plan = native.Plan()
+
+        def record():
+            native.called_each_time(print, (plan,))
+            layer.backward(layer.forward(x, training=True))
+
+        plan.record(record)
+
+    for _ in range(4):
+        for _ in range(20):
+            circle()
+            gc.collect()
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert peaks[3] - peaks[1] < 0.1 * peaks[1]  # 60 MB were left behind
 
 
 def test_plans_of_several_batch_sizes_share_one_workspace():
