@@ -1,4 +1,5 @@
 from contextlib import AbstractContextManager
+from typing import final
 
 __pyx_capi__: dict[str, object]  # what other modules cimport
 
@@ -6,6 +7,7 @@ INSTRUCTION_SETS: tuple[str, ...]
 MAX_THREADS: int
 DEFAULT_GRAIN: float
 
+@final
 class Exclusive:
     def held_or(self, message: str, again: bool = False) -> AbstractContextManager[None]: ...
 

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 
+cimport cython
 from cpython.pythread cimport (NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
                                PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
 from libc.stdlib cimport free, malloc
@@ -69,6 +70,8 @@ cdef void free_scratch(void *memory) noexcept nogil:
         free((<void **> memory)[-1])
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class Exclusive:
     """What one thread holds at a time: ``with exclusive.held_or(message):``, RuntimeError(message) where it is taken.
 
@@ -94,6 +97,8 @@ cdef class Exclusive:
         return hold
 
 
+@cython.final
+@cython.auto_pickle(False)
 cdef class _Hold:
     cdef Exclusive of
     cdef str message
