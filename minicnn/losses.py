@@ -17,6 +17,7 @@ values, with the first index where a value is wrong.  NaN in the outputs gives N
 """
 
 import inspect
+import math
 
 import numpy as np
 
@@ -63,15 +64,17 @@ class Loss:
     def gradient_at(self):
         return "logits" if self.fuses_softmax else "outputs"
 
-    def __call__(self, outputs, y, weights=None, from_logits=False):
+    def __call__(self, outputs, y, weights=None, from_logits=False, into=None):
+        """(value, gradient); ``into``: two arrays for the gradient and for the loss of each sample (in float64), where
+        the caller has them already."""
         where = type(self).__name__
         outputs = _outputs(where, outputs)
         weights = None if weights is None else sample_weights(where, weights, len(outputs))
-        return self._compute(outputs, y, weights, bool(from_logits))
+        return self._compute(outputs, y, weights, bool(from_logits), into)
 
-    def _compute(self, outputs, y, weights, from_logits):
+    def _compute(self, outputs, y, weights, from_logits, into):
         """(value, gradient) from checked outputs and weights."""
-        raise NotImplementedError(f"{type(self).__name__} has no _compute(outputs, y, weights, from_logits)")
+        raise NotImplementedError(f"{type(self).__name__} has no _compute(outputs, y, weights, from_logits, into)")
 
     def get_config(self):
         """The constructor's arguments, ready for JSON."""
@@ -93,13 +96,13 @@ class _SoftmaxCrossentropy(Loss):
     def __init__(self, label_smoothing=0.0):
         self.label_smoothing = _check.number(type(self).__name__, "label_smoothing", label_smoothing, 0, 1)
 
-    def _compute(self, outputs, y, weights, from_logits):
+    def _compute(self, outputs, y, weights, from_logits, into):
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             required = "outputs must have shape (N, classes) with at least 2 classes"
             fix = 'One output needs "binary_crossentropy"' if outputs.size == len(outputs) else ""
             raise ValueError(_check.message(type(self).__name__, required, _check.shape_of(outputs), fix))
         numbers, rows = self._targets(outputs, y)  # one of both is None
-        gradient, losses = np.empty_like(outputs), np.empty(len(outputs))
+        gradient, losses = into or (np.empty_like(outputs), np.empty(len(outputs)))
         on, off = 1 - self.label_smoothing, self.label_smoothing / outputs.shape[1]
         value = kernels.softmax_crossentropy(outputs, numbers, rows, weights, on, off, from_logits, gradient, losses)
         return value, gradient
@@ -152,9 +155,9 @@ class _Elementwise(Loss):
     def _target(self, outputs, y):
         return _like_outputs(type(self).__name__, outputs, y)
 
-    def _compute(self, outputs, y, weights, from_logits):
+    def _compute(self, outputs, y, weights, from_logits, into):
         y = self._target(outputs, y)
-        gradient, losses = np.empty_like(outputs), np.empty(len(outputs))
+        gradient, losses = into or (np.empty_like(outputs), np.empty(len(outputs)))
         s, delta = getattr(self, "label_smoothing", 0.0), getattr(self, "delta", 1.0)
         o, t, slope = (array.reshape(len(outputs), -1) for array in (outputs, y, gradient))
         kind = kernels.KINDS[self._kind(from_logits)]
@@ -218,7 +221,8 @@ class BinaryCrossentropy(_Elementwise):
 
     def _target(self, outputs, y):
         y = _like_outputs("BinaryCrossentropy", outputs, y)
-        _reject("BinaryCrossentropy", "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
+        if y.size and not (y.min() >= 0 and y.max() <= 1):  # without arrays of their own in every step
+            _reject("BinaryCrossentropy", "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
         return y
 
 
@@ -233,11 +237,11 @@ class FunctionLoss(Loss):
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
 
-    def _compute(self, outputs, y, weights, from_logits):
+    def _compute(self, outputs, y, weights, from_logits, into):
         where = f"loss {self.name}"
         if weights is not None:
             raise ValueError(f"{where}: a loss of your own takes no sample or class weights: weigh inside the function")
-        result = self.function(outputs.copy(), np.asarray(y))  # it may keep the array, or write into it
+        result = self.function(outputs.copy(), np.array(y))  # what they get is theirs to keep
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(_check.message(where, "the function must return (value, gradient)", _check.kind(result)))
         value, gradient = result
@@ -410,9 +414,8 @@ def _like_outputs(where, outputs, y):
         required = f"y must have the shape {outputs.shape} of the outputs"
         raise ValueError(_check.message(where, required, _check.shape_of(y)))
     cast = _check.contiguous(y, outputs.dtype).reshape(outputs.shape)
-    finite = np.isfinite(cast)
-    if not finite.all():
-        _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~finite)
+    if cast.size and not (math.isfinite(cast.min()) and math.isfinite(cast.max())):
+        _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~np.isfinite(cast))
     return cast
 
 

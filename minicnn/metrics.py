@@ -109,7 +109,7 @@ class FunctionMetric(Metric):
         super().__init__()
 
     def _values(self, outputs, y, from_logits):
-        value = self.function(np.asarray(y), outputs)
+        value = self.function(np.array(y), outputs.copy())  # what it gets is its to keep
         if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "biuf":
             raise TypeError(_check.message(f"metric {self.name}", "the value must be one number", _check.kind(value)))
         return np.full(len(outputs), float(value))

@@ -283,11 +283,15 @@ class Sequential(Parameters):
 
     def loss(self, outputs, y, sample_weight=None):
         """(value, gradient) of the compiled loss: value = mean over N, gradient = what ``backward`` takes."""
+        return self._loss(outputs, y, sample_weight)
+
+    def _loss(self, outputs, y, sample_weight=None, into=None):
+        """``loss``; ``into``: arrays that may be used for the gradient and the samples' losses (``losses.Loss``)."""
         if self.loss_function is None:
             raise RuntimeError("Sequential.loss: needs compile(optimizer, loss) before it")
         fuses = self.loss_function.fuses_softmax
         logits = not self._ends_in("softmax") if fuses else self.outputs_are_logits
-        value, gradient = self.loss_function(outputs, y, sample_weight, from_logits=logits)
+        value, gradient = self.loss_function(outputs, y, sample_weight, logits, into)
         if fuses and self._ends_in("softmax") and not self._fused_softmax:
             gradient = gradient / np.maximum(outputs, np.finfo(gradient.dtype).tiny)  # back to the outputs: dz = p dy
         elif self._fused_softmax and not fuses:

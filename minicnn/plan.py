@@ -62,6 +62,9 @@ class Plan:
 
     def __init__(self, model, n, training, by_hand=False):
         self._layers, self._all = model.layers, np.arange(n)
+        self._picked, self.losses = {}, np.empty(n)
+        self._states, self._numbers = [], []  # (state, name, copy of an array or None); what is no array
+        self._watched = [layer for layer in model.layers if _may_be_recorded(layer)]
         self._marks = self._marks_now()
         self._recorded = native.Plan()
         for array in model._arrays_in_place():
@@ -108,7 +111,7 @@ class Plan:
 
     def _marks_now(self):
         """Of a layer in Python nothing is recorded: it may note what it likes at every call."""
-        return [(layer, layer._changes if _may_be_recorded(layer) else layer.output_function) for layer in self._layers]
+        return [layer._changes for layer in self._watched] + [layer.output_function for layer in self._layers]
 
     @property
     def is_valid(self):
@@ -155,6 +158,39 @@ class Plan:
             self.x[...] = x if order is None else x[order]
         finite = np.isfinite(self._rows)
         return None if finite.all() else int(np.argmin(finite.all(axis=1)))
+
+    def pick(self, name, array, order):
+        """array[order] in memory that is kept for the next call; ``name``: what it is used for."""
+        if array is None:
+            return None
+        picked = self._picked.get(name)
+        if picked is None or picked.dtype != array.dtype or picked.shape[1:] != array.shape[1:]:
+            picked = self._picked[name] = np.empty((len(order), *array.shape[1:]), array.dtype)
+        return np.take(array, order, axis=0, out=picked, mode="clip")  # "raise" would work on a copy of ``out``
+
+    def save_states(self):
+        """Remembers the layers' counters and moving statistics."""
+        if len(self._states) != sum(len(layer.state) for layer in self._layers):
+            states = [
+                (layer.state, name, value.copy() if isinstance(value, np.ndarray) else None)
+                for layer in self._layers
+                for name, value in layer.state.items()
+            ]
+            self._states, self._numbers = [], [0] * len(states)
+            self._states = states
+        for i, (state, name, copy) in enumerate(self._states):
+            if copy is None:
+                self._numbers[i] = state[name]
+            else:
+                np.copyto(copy, state[name])
+
+    def restore_states(self):
+        """Puts back what ``save_states`` found."""
+        for number, (state, name, copy) in zip(self._numbers, self._states, strict=True):
+            if copy is None:
+                state[name] = number
+            else:
+                state[name][...] = copy
 
     def forward(self):
         """The outputs for ``x``."""

@@ -110,14 +110,11 @@ def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress):
     for step, start in enumerate(range(0, len(x), batch_size)):
         chosen = order[start : start + batch_size]
         hooks.call("on_train_batch_begin", step)
-        place = f"Sequential.fit: step {step} of epoch {epoch}"
-        w = None if weights is None else weights[chosen]
-        targets = y[chosen]
-        value, outputs = _step(model, x, chosen, targets, w, place)
-        mean.update(value, outputs, targets, w)
-        logs = mean.result()
-        progress.step(epoch, logs)
-        hooks.call("on_train_batch_end", step, logs)
+        _step(model, x, y, weights, chosen, mean, lambda: f"Sequential.fit: step {step} of epoch {epoch}")  # noqa: B023
+        if hooks.all or progress.shows_steps:
+            logs = mean.result()
+            progress.step(epoch, logs)
+            hooks.call("on_train_batch_end", step, logs)
     return mean.result()
 
 
@@ -125,48 +122,39 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
     _require_compiled(model, "train_on_batch")
     x, y, weights = _samples(model, "train_on_batch", x, y, sample_weight, class_weight)
-    place = "Sequential.train_on_batch"
     with model._exclusive("train_on_batch"):
         mean = _Means(model)
-        value, outputs = _step(model, x, np.arange(len(x)), y, weights, place)
-        mean.update(value, outputs, y, weights)
+        _step(model, x, y, weights, np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
         return mean.result()
 
 
-def _step(model, x, chosen, y, weights, place):
-    """Forward, loss, backward, update over the samples ``chosen`` of x; (loss, outputs).  All of it, or nothing."""
+def _step(model, x, y, weights, chosen, mean, place):
+    """Forward, loss, backward, update over the samples ``chosen``; all of it, or nothing.
+
+    ``mean`` takes in the loss and the metrics; ``place()`` says in errors where this is.  Allocates no array.
+    """
     plan = model._training_plan(len(chosen))
     bad = plan.take(x, chosen)
     if bad is not None:
-        raise ValueError(f"{place}: x must be finite in {model.dtype}; got NaN or infinity in sample {chosen[bad]}")
-    states = [(layer, _copy_state(layer.state)) for layer in model.layers if layer.state]
+        required = f"{place()}: x must be finite in {model.dtype}"
+        raise ValueError(f"{required}; got NaN or infinity in sample {chosen[bad]}")
+    y, weights = plan.pick("targets", y, chosen), plan.pick("weights", weights, chosen)
+    plan.save_states()
     steps = model.optimizer.iterations
     try:
-        outputs = plan.forward().copy()  # a loss or metric of one's own may keep them, or write into them
-        value, gradient = model.loss(outputs, y, weights)
+        outputs = plan.forward()
+        value, gradient = model._loss(outputs, y, weights, (plan.dy, plan.losses))
         if not math.isfinite(value):
-            raise FloatingPointError(_not_finite(model, plan.x, value, place))
-        plan.dy[...] = gradient
+            raise FloatingPointError(_not_finite(model, plan.x, value, place()))
+        if gradient is not plan.dy:
+            plan.dy[...] = gradient
         plan.backward()
         model.optimizer.step()
-        return value, outputs
     except BaseException:
         if model.optimizer.iterations == steps:  # interrupted before the update was committed
-            for layer, state in states:
-                _restore_state(layer.state, state)
+            plan.restore_states()
         raise
-
-
-def _copy_state(state):
-    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in state.items()}
-
-
-def _restore_state(state, before):
-    for name, value in before.items():
-        if isinstance(value, np.ndarray):
-            state[name][...] = value
-        else:
-            state[name] = value
+    mean.update(value, outputs, y, weights)
 
 
 def _not_finite(model, x, value, place):
@@ -318,6 +306,8 @@ def _progress(verbose, params):
 
 
 class _Silent(contextlib.AbstractContextManager):
+    shows_steps = False
+
     def __init__(self, params):
         self.params = params
         self.started = time.perf_counter()
@@ -347,6 +337,7 @@ class _Lines(_Silent):
 class _Bar(_Silent):
     """A bar of steps for each epoch, drawn by tqdm."""
 
+    shows_steps = True
     bar = None
 
     def step(self, epoch, logs):

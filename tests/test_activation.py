@@ -1,5 +1,7 @@
 """The activations against the reference."""
 
+import math
+
 import numpy as np
 import pytest
 import reference
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from running import at_every_thread_count, build, dtypes, layouts, normal, run
 
 from minicnn import layers
+from minicnn._ext import runtime
 from minicnn.testing import gradcheck
 
 NAMES = [*reference.ACTIVATIONS, "softmax"]
@@ -150,6 +153,49 @@ def test_relu_at_the_corner():
     y = layer.forward([[0.0, -0.0, 1e-45, -1e-45]], training=True)
     assert y.tolist() == [[0, 0, pytest.approx(1e-45, rel=0.5), 0]]
     assert layer.backward(np.ones((1, 4))).tolist() == [[0, 0, 1, 0]]
+
+
+def test_gelu_is_exact_far_below_zero():
+    """Relative to each value, by erfc: the formula with 1 + erf would cancel."""
+    x = np.linspace(-12.8, 8, 20_001).astype(np.float32)
+    layer = build(layers.GELU(), x.shape)
+    want = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x.tolist()]
+    rtol = 5e-6 if runtime.instruction_set() == "base" else 1e-6  # x^2 is rounded where there is no fused multiply-add
+    np.testing.assert_allclose(layer.forward(x[None], training=True)[0], want, rtol)
+    want = [math.erfc(-v / math.sqrt(2)) / 2 + v * math.exp(-v * v / 2) / math.sqrt(2 * math.pi) for v in x.tolist()]
+    np.testing.assert_allclose(layer.backward(np.ones_like(x)[None])[0], want, rtol=0, atol=4e-7)
+
+
+def test_small_results_are_not_flushed_to_zero():
+    x = np.array([[-87.0, -90.0, -100.0, -103.0]])
+    want = np.exp(x[0])
+    np.testing.assert_allclose(build(layers.Sigmoid(), (4,)).forward(x)[0], want, rtol=1e-6, atol=1.5e-45)
+    got = [build(layers.Softmax(), (2,)).forward([[v, 0.0]])[0, 0] for v in x[0]]
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1.5e-45)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("n", "shape"), [(250, (10,)), (30, (7, 3)), (3, (700,)), (2, (300, 200)), (5, (1,)), (9, (16,))]
+)
+def test_softmax_of_many_and_of_long_rows(n, shape, dtype):
+    layer = build(layers.Softmax(dtype=dtype), shape)
+    x, dy = normal((n, *shape), dtype) * 5, normal((n, *shape), dtype, 1)
+    got = run(layer, x, dy)
+    assert_close(got["y"], reference.softmax(x), tolerance(dtype, shape[-1]), dtype, 1)
+    scale = np.abs(dy).max() * shape[-1] ** 0.5
+    assert_close(got["dx"], reference.softmax_grad(x, dy), tolerance(dtype, shape[-1]), dtype, scale)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_long_sample_is_cut_into_parts(name):
+    """One sample for several threads: the parts are those of its shape, and so are the bits."""
+    x, dy = normal((1, 1000, 70), "float32"), normal((1, 1000, 70), "float32", 1)
+    results = at_every_thread_count(lambda: build(layers.Activation(name), (1000, 70)), x, dy)
+    assert_close(results[0]["y"], reference.activation(name, x, SLOPE), tolerance("float32", 70), None, 5)
+    for other in results[1:]:
+        for key, array in results[0].items():
+            assert_same_bits(array, other[key])
 
 
 @pytest.mark.parametrize(("make", "error", "message"), [

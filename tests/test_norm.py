@@ -99,6 +99,17 @@ def test_many_values_with_a_large_mean(mean, c):
         assert_close(got[name], gradient, rtol, np.float32, scale)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("c", [1, 5, 6, 15, 33, 48, 67, 100, 127, 128, 130, 300, 513])
+def test_rows_that_are_taken_together(c, dtype):
+    """Several blocks of rows, and in each some that are left over when they are taken several at a time."""
+    layer = build(layers.BatchNormalization(dtype=dtype), (40_000 // 3 // c + 1, c))
+    x, dy = inputs(layer, 3, dtype)
+    compare(layer, x, dy, run(layer, x, dy), spread=10)
+    want = reference.batch_norm_eval(x, layer.params["gamma"], layer.params["beta"], *layer.state.values())
+    assert_close(layer.forward(x), want, tolerance(dtype), dtype, 10 + np.abs(want).max())
+
+
 def test_a_constant_channel_stays_finite():
     layer = build(layers.BatchNormalization(), (4,))
     layer.params["beta"][...] = [1, 2, 3, 4]

@@ -14,7 +14,7 @@ from models import Halve
 from running import use_threads
 
 import minicnn as mc
-from minicnn import layers
+from minicnn import layers, training
 from minicnn._ext import plan as native
 from minicnn.layer import Layer, empty
 from minicnn.plan import Plan, Workspace
@@ -395,20 +395,58 @@ def test_buffers_in_use_at_the_same_time_do_not_overlap(sizes):
                 assert one.place + size <= other.place or other.place + other_size <= one.place
 
 
-def test_a_step_allocates_no_array():
-    """After the first step of a batch size: nothing but Python's small change (logs, numbers) remains or passes by."""
-    model = model_of(0)
-    for _ in range(3):
-        model.train_on_batch(X, LABELS)
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_step_allocates_no_array(number, weighted):
+    """After the first step of a batch size nothing but Python's small change is allocated: a few thousand bytes."""
+    n = 1000  # so that the smallest array of a step, the labels, has 8,000 bytes
+    model, x, y = model_of(number), np.resize(X, (n, *X.shape[1:])), np.resize(LABELS, n)
+    y = np.eye(5, dtype=np.float32)[y] if number else y
+    weights = np.linspace(0.5, 1.5, n) if weighted else None
+    chosen = np.arange(n)
+
+    def steps(count):
+        mean = training._Means(model)
+        for _ in range(count):
+            training._step(model, x, y, weights, chosen, mean, str)
+
+    steps(3)
     tracemalloc.start()
     try:
-        for _ in range(5):
-            model.train_on_batch(X, LABELS)
-        _, peak = tracemalloc.get_traced_memory()
+        steps(1)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        steps(5)
+        after, peak = tracemalloc.get_traced_memory()
+        seen = np.empty(n, np.int64)
+        assert tracemalloc.get_traced_memory()[0] >= after + seen.nbytes  # arrays are counted
     finally:
         tracemalloc.stop()
-    smallest = X[:1].nbytes * 40  # the input of the batch; the outputs of the first layers are larger
-    assert peak < smallest / 2
+    assert max(after, peak) - before < 6000
+
+
+def test_a_plan_in_a_circle_of_references_is_freed():
+    """The garbage collector clears the lists of a plan before it frees it."""
+    resource = pytest.importorskip("resource")
+    layer = layers.Conv2D(64, 3, padding="same")
+    layer.build((8, 8, 64), np.random.default_rng(0))
+    x, peaks = np.ones((2, 8, 8, 64), np.float32), []
+
+    def circle():
+        plan = native.Plan()
+
+        def record():
+            native.called_each_time(print, (plan,))
+            layer.backward(layer.forward(x, training=True))
+
+        plan.record(record)
+
+    for _ in range(4):
+        for _ in range(20):
+            circle()
+            gc.collect()
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert peaks[3] - peaks[1] < 0.1 * peaks[1]  # 60 MB were left behind
 
 
 def test_a_plan_in_a_circle_of_references_is_freed():

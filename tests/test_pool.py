@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from running import at_every_thread_count, batches, build, channels, dtypes, inputs, layouts, normal, run, sizes
 
 from minicnn import layers
+from minicnn._ext import pool as kernel
 from minicnn.testing import gradcheck
 
 POOLS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
@@ -83,6 +84,65 @@ def test_same_bits_at_any_thread_count(make, dtype):
             assert_same_bits(array, other[name])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("c", [1, 5, 16, 70])
+@pytest.mark.parametrize(("size", "strides"), [((17, 16), (1, 2)), ((17, 16), None), ((16, 16), (3, 1))])
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_windows_of_more_and_less_than_a_byte(kind, size, strides, c, dtype):
+    """A maximum remembers one of 256 places in a byte, one of 272 in four."""
+    layer = build(POOLS[kind](size, strides, "same", dtype=dtype), (20, 33, c))
+    x, dy = inputs(layer, 2, dtype)
+    got = run(layer, x, dy)
+    options = layer.pool_size, layer.strides, "same"
+    area = size[0] * size[1]
+    rtol = 0 if kind == "max" else tolerance(dtype, area)
+    want = getattr(reference, f"{kind}_pool2d")(x, *options)
+    assert_close(got["y"], want, rtol, dtype, np.abs(x).max())
+    backward = getattr(reference, f"{kind}_pool2d_grad")
+    scale = backward(x, np.abs(dy), *options).max()
+    assert_close(got["dx"], backward(x, dy, *options), tolerance(dtype, area), dtype, scale)
+
+
+def middle(array):
+    """A copy with an image of NaN (or 255) on each side, and the view of the images between."""
+    wide = np.full((len(array) + 2, *array.shape[1:]), np.nan if array.dtype.kind == "f" else 255, array.dtype)
+    wide[1:-1] = array
+    return wide, wide[1:-1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("geometry", [(2, 2, 2, 2, 0, 0), (3, 2, 3, 2, 0, 0), (3, 3, 2, 2, 1, 1), (2, 2, 3, 3, 0, 0)])
+@pytest.mark.parametrize("c", [1, 2, 3, 6, 7, 8, 9, 15, 16, 17, 40])
+@pytest.mark.parametrize("size", [(2, 2), (4, 4), (7, 5), (9, 8)])
+def test_nothing_is_written_outside_the_images(size, c, geometry, dtype):
+    """Few channels are written a vector at a time, and vectors must not reach into the neighbours' images."""
+    kh, kw, sh, sw, top, left = geometry
+    h, w = size
+    oh, ow = max(1, (h + top - kh) // sh + 1), max(1, (w + left - kw) // sw + 1)
+    x, y = normal((2, h, w, c), dtype), np.zeros((2, oh, ow, c), dtype)
+    for taps in (np.uint8, np.int32):
+        (_, x_in), (all_y, y_in), (all_winner, winner) = middle(x), middle(y), middle(np.zeros(y.shape, taps))
+        kernel.max_forward(x_in, y_in, winner, geometry)
+        (_, dy), (all_dx, dx) = middle(normal(y.shape, dtype, 1)), middle(x)
+        kernel.max_backward(dy, winner, dx, geometry)
+        for around in (all_y, all_dx):
+            assert np.isnan(around[[0, -1]]).all()
+            assert np.isfinite(around[1:-1]).all()
+        assert (all_winner[[0, -1]] == 255).all()
+    (all_y, y_in), (all_dx, dx) = middle(y), middle(x)
+    kernel.average_forward(x_in, y_in, geometry)
+    kernel.average_backward(dy, dx, geometry)
+    for around in (all_y, all_dx):
+        assert np.isnan(around[[0, -1]]).all()
+        assert np.isfinite(around[1:-1]).all()
+
+
+def test_a_byte_is_not_enough_for_a_large_window():
+    x, y = np.zeros((1, 17, 16, 2)), np.zeros((1, 1, 1, 2))
+    with pytest.raises(ValueError, match="winner must be int32 where a window has more than 256 pixels"):
+        kernel.max_forward(x, y, np.zeros(y.shape, np.uint8), (17, 16, 1, 1, 0, 0))
+
+
 # ---- what must be exact ----
 
 
@@ -102,6 +162,21 @@ def test_a_nan_passes_max_pooling(place, c, dtype):
     dx = layer.backward(np.ones_like(y))
     assert dx[at] == 1
     assert dx.sum() == y.size
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("c", [1, 6, 16, 33])
+@pytest.mark.parametrize(("pool", "strides"), [(2, 2), (3, 2), (3, 1), (4, 4)])
+def test_the_first_nan_and_the_first_of_equals_win(pool, strides, c, dtype):
+    """In windows of few different values, NaN and infinities among them: with the gradient it is seen who won."""
+    x = np.random.default_rng(1).choice(
+        [-np.inf, -1, 0, -0.0, 1, np.inf, np.nan], (3, 9, 10, c), p=[0.3, *[0.1] * 5, 0.2]
+    )
+    layer = build(layers.MaxPooling2D(pool, strides, dtype=dtype), x.shape[1:])
+    y = layer.forward(x, training=True)
+    dy = np.arange(1, y.size + 1).reshape(y.shape)
+    assert_close(y, reference.max_pool2d(x, layer.pool_size, layer.strides), 0)
+    assert_close(layer.backward(dy), reference.max_pool2d_grad(x, dy, layer.pool_size, layer.strides), 0)
 
 
 def test_infinities_pass_max_pooling():

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kernels of the activations: f and f' element by element, softmax row by row.
 
-Design: items are samples, the parts of a long one about 16,384 elements; the formulas stand in leaf.h.
+Design: items are samples, the parts of a long one about 16,384 elements; the formulas stand in activation.h.
 """
 from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
 from minicnn._ext.runtime cimport (ELU, GELU, LEAKY_RELU, LINEAR, RELU, SIGMOID, TANH, activate, activate_grad,

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 ALGORITHMS: dict[str, int]
+PASSES: dict[str, int]
 
 def forward(
     x: NDArray[_Real],

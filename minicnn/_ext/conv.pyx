@@ -20,8 +20,9 @@ from minicnn._ext cimport winograd
 from minicnn._ext.plan cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of, chunk_start,
                                 chunks_for, give_back, submit)
 from minicnn._ext.reshape cimport pad_image
-from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add, real,
-                                   require, tiles, use_leaves)
+from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add,
+                                   overlap_add, real, require, tiles, use_leaves)
+from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())
 
@@ -31,15 +32,6 @@ cdef enum:
 
 cdef enum:
     ARRAYS = 5  # at the head of Conv
-
-cdef enum Algorithm:
-    EXACT  # direct convolution
-    AUTO   # what is fastest, Winograd's tiles of 2 x 2 or 4 x 4 where they can be used
-    F2     # that one, where it can be used
-    F4
-
-cdef enum Pass:
-    FORWARD, BACKWARD_INPUT, BACKWARD_PARAMS
 
 PASSES = {"forward": FORWARD, "backward_input": BACKWARD_INPUT, "backward_params": BACKWARD_PARAMS}
 
@@ -62,21 +54,6 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     return 0
 
 
-cdef int tile_size(const Conv *g, Pass which, int algorithm) noexcept nogil:
-    """The edge of Winograd's tiles in float32, or 0 for direct convolution: a function of the shapes of one image."""
-    cdef bint fits = g.kh == 3 and g.kw == 3 and g.sh == 1 and g.sw == 1 and g.dh == 1 and g.dw == 1 and g.groups == 1
-    cdef Py_ssize_t h = g.h if which == BACKWARD_INPUT else g.oh, w = g.w if which == BACKWARD_INPUT else g.ow
-    cdef Py_ssize_t direct = 9 * g.oh * g.ow  # products for each pair of a channel and a filter
-    cdef Py_ssize_t by_2 = 16 * ((h + 1) // 2) * ((w + 1) // 2), by_4 = 36 * ((h + 3) // 4) * ((w + 3) // 4)
-    if algorithm == EXACT or not fits or g.c % winograd.GROUP or g.f % winograd.GROUP:
-        return 0
-    if algorithm == F2 or algorithm == F4:
-        return 2 if algorithm == F2 else 4
-    if 8 * min(by_2, by_4) > 5 * direct:  # measured: the transforms take about as long as 60 % of the products
-        return 0
-    return 2 if by_2 <= by_4 else 4
-
-
 ALGORITHMS = {"exact": EXACT, "auto": AUTO, "F2": F2, "F4": F4}
 
 
@@ -90,7 +67,7 @@ def algorithm_of(pass_, x_shape, kernel_shape, y_shape, geometry, int algorithm)
     cdef Py_ssize_t[4] kernel = kernel_shape
     cdef Py_ssize_t[4] y = y_shape
     describe(&g, x, kernel, y, geometry)
-    return {0: "direct", 2: "F2", 4: "F4"}[tile_size(&g, PASSES[pass_], algorithm)]
+    return {0: "direct", 2: "F2", 4: "F4"}[winograd.tile_size(&g, PASSES[pass_], algorithm)]
 
 
 cdef void bind(Conv *g, const real *x, const real *kernel, const real *bias, const real *y) noexcept nogil:
@@ -195,7 +172,7 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
          &y[0, 0, 0, 0])
     g.activation, g.slope = activation, slope
     if real is float:
-        g.m = tile_size(&g, FORWARD, algorithm)
+        g.m = winograd.tile_size(&g, FORWARD, algorithm)
     if g.m > 0:
         forward_by_tiles(&g)
         return
@@ -227,7 +204,8 @@ cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, 
         dx[r, q sw + b dw] += sum over kernel rows a and filters of dy[(r - a dh) / sh, q] * kernel[a, b]
 
     The sum over kernel rows is gathered in registers, the kernel columns b are scattered one after the other: no
-    zeros are multiplied and dy needs no padding.
+    zeros are multiplied and dy needs no padding.  `pad`: a row of the padded image, and behind it the products of
+    input_gradient_columns.
     """
     cdef Py_ssize_t part, r, size = g.w * g.c, width = max(<Py_ssize_t> 0, min(size, g.row - g.left * g.c))
     cdef real *dx
@@ -238,13 +216,13 @@ cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, 
         r = part % g.h + g.top
         memset(target, 0, g.row * sizeof(real))
         if r < g.ph:
-            input_gradient_row(g, r, <const real *> (g.y.data + part // g.h * g.y.step), target)
+            input_gradient_row(g, r, <const real *> (g.y.data + part // g.h * g.y.step), target, pad + g.row)
         if g.padded:  # the window may reach less far than the image does
             memcpy(dx, pad + g.left * g.c, width * sizeof(real))
             memset(dx + width, 0, (size - width) * sizeof(real))
 
 
-cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *dx) noexcept nogil:
+cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *dx, real *products) noexcept nogil:
     """Row r of one padded image's gradient."""
     cdef Py_ssize_t a, first = -1, step = 0, q = 0, count = 0
     for a in range(g.kh):  # the kernel rows under which r lies, at equal distances
@@ -258,6 +236,8 @@ cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *
         return
     if g.depthwise:
         input_gradient_depthwise(g, first, step, count, dy + q * g.ow * g.f, dx)
+    elif columns_together(g):
+        input_gradient_columns(g, first, step, count, dy + q * g.ow * g.f, dx, products)
     else:
         input_gradient_tiles(g, first, step, count, dy + q * g.ow * g.f, dx)
 
@@ -278,6 +258,25 @@ cdef void input_gradient_tiles(const Conv *g, Py_ssize_t first, Py_ssize_t step,
                   <const real *> NULL, dx + b * g.dw * g.c + group * g.cg)
 
 
+cdef bint columns_together(const Conv *g) noexcept nogil:
+    """Few channels fill no vector; the channels of all kernel columns, which lie side by side in dx, do."""
+    return g.groups == 1 and g.dw == 1 and g.c < 16 and not g.depthwise
+
+
+cdef void input_gradient_columns(const Conv *g, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count, const real *dy,
+                                 real *dx, real *products) noexcept nogil:
+    """The same as input_gradient_tiles: the products of all kernel columns at once, then one pixel of dy after the
+    other adds its run of (kernel column, channel) to dx."""
+    cdef Py_ssize_t run = g.kw * g.c
+    cdef Tile t
+    t.rows, t.a_row, t.c_row = 1, 0, 0
+    t.ka, t.a_a, t.b_a = count, -(step * g.dh // g.sh) * g.ow * g.f, step * g.f * run
+    t.kb, t.a_k, t.b_k = g.f, 1, run
+    t.a_i, t.c_i, t.accumulate = g.f, run, False
+    tiles(&t, g.ow, run, dy, <const real *> g.derived.data + first * g.f * run, <const real *> NULL, products)
+    overlap_add(products, dx, g.ow, g.sw * g.c, run)
+
+
 cdef void input_gradient_depthwise(const Conv *g, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
                                    const real *dy, real *dx) noexcept nogil:
     cdef Py_ssize_t k, q, b
@@ -290,12 +289,13 @@ cdef void input_gradient_depthwise(const Conv *g, Py_ssize_t first, Py_ssize_t s
 
 
 cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
-    """(kh, kw, cg, f) to (kh, kw, groups, fg, cg), so that the channels are the contiguous axis; items are taps.
+    """(kh, kw, cg, f) to (kh, kw, groups, fg, cg), so that the channels are the contiguous axis, or with all columns
+    together to (kh, f, kw, c); items are taps.
 
     `derived` holds the result and behind it the kernel that it was made from: nothing is done for a tap that is still
     the same.
     """
-    cdef Py_ssize_t tap, group, o, c, size = g.cg * g.f
+    cdef Py_ssize_t tap, group, o, c, size = g.cg * g.f, run = g.cg
     cdef const real *kernel
     cdef real *transposed
     cdef real *source
@@ -306,11 +306,14 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
         if memcmp(source, kernel, size * sizeof(real)) == 0:
             continue
         memcpy(source, kernel, size * sizeof(real))
+        if columns_together(g):
+            run = g.kw * g.c
+            transposed = <real *> g.derived.data + tap // g.kw * g.f * run + tap % g.kw * g.c
         for group in range(g.groups):
             for o in range(g.fg):
                 for c in range(g.cg):
                     transposed[c] = kernel[c * g.f + group * g.fg + o]
-                transposed += g.cg
+                transposed += run
 
 
 def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1] kernel not None,
@@ -322,7 +325,7 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
     describe(&g, dx.shape, kernel.shape, dy.shape, geometry)
     bind(&g, &dx[0, 0, 0, 0], &kernel[0, 0, 0, 0], <const real *> NULL, &dy[0, 0, 0, 0])
     if real is float:
-        g.m = tile_size(&g, BACKWARD_INPUT, algorithm)
+        g.m = winograd.tile_size(&g, BACKWARD_INPUT, algorithm)
     if g.m > 0:
         turn(&g)
         forward_by_tiles(&g)
@@ -332,7 +335,7 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
         g.derived = Array(memory, 0)
         if not g.depthwise:
             prepare(&g, <Kernel> transpose_taps[real], g.kh * g.kw)
-        job = a_job(&g, IMAGES, g.n, g.h, g.row * sizeof(real) if g.padded else 0)
+        job = a_job(&g, IMAGES, g.n, g.h, (g.row + (g.ow * g.kw * g.c if columns_together(&g) else 0)) * sizeof(real))
         job.kernel = <Kernel> input_gradient_rows[real]
         submit(&job, &g, sizeof(g))
     finally:
@@ -437,7 +440,7 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
     bind(&g, &x[0, 0, 0, 0], &dkernel[0, 0, 0, 0], &dbias[0] if dbias is not None else <real *> NULL,
          &dy[0, 0, 0, 0])
     if real is float:
-        g.m = tile_size(&g, BACKWARD_PARAMS, algorithm)
+        g.m = winograd.tile_size(&g, BACKWARD_PARAMS, algorithm)
     size = dkernel.size + g.f
     g.chunks = chunks_for(size * sizeof(real))
     memory = borrow(g.chunks * size * sizeof(real), False)

@@ -138,7 +138,9 @@ cdef void scale_samples(const Dropout *g, Py_ssize_t first, Py_ssize_t last, rea
 
 
 def mask(uint32_t[::1] keep not None, const uint64_t[::1] draw not None):
-    """Draws the mask of len(keep) * 32 elements (whole groups), as forward does: element i is bit i % 32 of word i // 32.
+    """Draws the mask of len(keep) * 32 elements (whole groups), as forward does.
+
+    Element i is bit i % 32 of word i // 32.
     """
     cdef Py_ssize_t groups = keep.shape[0] * 32 // GROUP
     require(draw.shape[0] == 4, "draw must have 4 numbers")

@@ -2,7 +2,7 @@
  *
  * One table per instruction set; `runtime` picks one at import and hands it to the other modules.  A leaf exists for
  * float and for double; the macros at the end choose by the type of a pointer argument, so that a Cython function over
- * `floating` has one body.  What each leaf computes is said where it is written: tile.h, matrix.h, leaf.h, philox.h.
+ * `floating` has one body.  What each leaf computes is said where it is written: leaf.h and the files that it includes.
  */
 #ifndef MINICNN_LEAVES_H
 #define MINICNN_LEAVES_H
@@ -61,6 +61,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C);              \
     void (*multiply_add)(const REAL *x, const REAL *w, REAL *y, idx n);                                               \
     void (*add)(const REAL *x, REAL *y, idx n);                                                                       \
+    void (*overlap_add)(const REAL *x, REAL *y, idx rows, idx step, idx n);                                           \
     void (*affine)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                    \
     void (*mask_scale)(const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n);                  \
     void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
@@ -74,7 +75,6 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*average_spread)(const Windows *v, REAL share, const REAL *dy, REAL *dx);                                   \
     void (*max_gather)(const Geometry *g, idx row, int edge, const REAL *dy, const void *winner, REAL *dx);           \
     void (*average_gather)(const Geometry *g, idx row, int edge, const REAL *dy, REAL *dx);                           \
-    void (*add_scaled)(const REAL *x, REAL a, REAL *y, idx n);                                                        \
     void (*column_sums)(const REAL *x, REAL *sums, idx rows, idx n);                                                  \
     void (*column_moments)(const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n);             \
     void (*column_products)(const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, REAL *products, idx rows,    \
@@ -131,6 +131,7 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define tiles(t, m, n, A, B, bias, C) FOR(C, tiles)(t, m, n, A, B, bias, C)
 #define multiply_add(x, w, y, n) FOR(y, multiply_add)(x, w, y, n)
 #define add_to(x, y, n) FOR(y, add)(x, y, n)
+#define overlap_add(x, y, rows, step, n) FOR(y, overlap_add)(x, y, rows, step, n)
 #define affine(x, a, b, y, n) FOR(y, affine)(x, a, b, y, n)
 #define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
@@ -149,7 +150,6 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define average_spread(v, share, dy, dx) FOR(dx, average_spread)(v, share, dy, dx)
 #define max_gather(g, row, edge, dy, winner, dx) FOR(dx, max_gather)(g, row, edge, dy, winner, dx)
 #define average_gather(g, row, edge, dy, dx) FOR(dx, average_gather)(g, row, edge, dy, dx)
-#define add_scaled(x, a, y, n) FOR(y, add_scaled)(x, a, y, n)
 #define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
 #define column_moments(x, shift, sums, squares, rows, n)                                                              \
     FOR(sums, column_moments)(x, shift, sums, squares, rows, n)

@@ -21,7 +21,7 @@ cdef enum Place:
     CHUNKS  # the same, for a sum over images: all images of a chunk are given to one thread, in order
     WHOLE   # items of any kind: all that came before is finished, and nothing that follows has begun
     BEFORE  # depends on parameters alone: may run ahead of the jobs that came before
-    AFTER   # nothing but AFTER jobs depends on it: may run behind the jobs that follow
+    AFTER   # no other job depends on it: may run behind those that follow
 
 
 cdef struct Job:
@@ -39,8 +39,8 @@ cdef struct Job:
 cdef int submit(const Job *job, const void *args, Py_ssize_t size) except -1
 # The second half alone: True if a plan took the job.
 cdef bint recorded(const Job *job, const void *args, Py_ssize_t size) except -1
-# Memory for the arrays of jobs that are submitted next, 64-byte aligned: freed by give_back, unless a plan recorded them.
-# `lasting`: zero at first, and from run to run of a plan what the kernels left in it.
+# Memory for the arrays of jobs that are submitted next, 64-byte aligned: freed by give_back, unless a plan recorded
+# them.  `lasting`: zero at first, and from run to run of a plan what the kernels left in it.
 cdef char *borrow(Py_ssize_t size, bint lasting) except NULL
 cdef void give_back(char *memory) noexcept
 

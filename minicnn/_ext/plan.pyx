@@ -7,13 +7,14 @@ two phases all threads wait for each other:
 
 - BEFORE jobs, all in one phase at the beginning; AFTER jobs, all in one phase at the end;
 - a stretch: IMAGES and CHUNKS jobs that follow each other.  A thread takes a block of images through all of them
-  before the next block (depth-first), while their data are in its cache.  Arrays that only one stretch uses are not kept
-  for the whole batch: each thread has room for one block of them;
+  before the next block (depth-first), while their data are in its cache.  Arrays that only one stretch uses are not
+  kept for the whole batch: each thread has room for one block of them;
 - a WHOLE job.
 
 All phases of a program run in one parallel region.  The arrays of a plan share one piece of memory, the workspace; two
 that are not in use at the same time may get the same place in it (`lay_out`).
 """
+cimport cython
 from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
@@ -98,7 +99,8 @@ cdef int submit(const Job *job, const void *args, Py_ssize_t size) except -1:
     return 0
 
 
-cdef void run_share(const Job *job, const void *args, Py_ssize_t share, Py_ssize_t shares, void *scratch) noexcept nogil:
+cdef void run_share(const Job *job, const void *args, Py_ssize_t share, Py_ssize_t shares,
+                    void *scratch) noexcept nogil:
     """One thread's share of the items: as many parts, or as many whole chunks, as the others have."""
     cdef Py_ssize_t total = job.items * job.parts, first = total * share // shares, last = total * (share + 1) // shares
     if job.place == CHUNKS:
@@ -124,11 +126,12 @@ cdef void give_back(char *memory) noexcept:
 
 # ---- recorded ----
 
+@cython.auto_pickle(False)
 cdef class _Scratch:
     """Owns memory that was borrowed while a plan was recorded."""
     cdef uintptr_t address
 
-    def __init__(self, address):
+    def __cinit__(self, address):
         self.address = address
 
     def __dealloc__(self):
@@ -173,13 +176,14 @@ def own(array):
 
 
 def called_each_time(function, arguments):
-    """True if this thread records a plan, which will then call ``function(*arguments)`` at the beginning of its runs."""
+    """True if this thread records a plan, which will call ``function(*arguments)`` at the beginning of its runs."""
     if recording is NULL:
         return False
     (<Plan> recording).current.calls.append((function, arguments))
     return True
 
 
+@cython.auto_pickle(False)
 cdef class Buffer:
     """Memory that recorded jobs use: where it was while they were recorded, and where the plan puts it."""
     cdef readonly Py_ssize_t start, size, place
@@ -188,7 +192,7 @@ cdef class Buffer:
     cdef readonly Py_ssize_t first, last  # phases, counted through all programs of the plan
     cdef Py_ssize_t first_step, last_step, step
 
-    def __init__(self, start, size, array=None):
+    def __cinit__(self, start, size, array=None):
         self.start, self.size, self.array = start, size, array
         self.first, self.last, self.step = -1, -1, -1
 
@@ -200,6 +204,7 @@ cdef class Buffer:
         self.last, self.last_step = phase, step
 
 
+@cython.auto_pickle(False)
 cdef class Program:
     """One recorded pass, forward or backward."""
     cdef Step *steps
@@ -208,7 +213,7 @@ cdef class Program:
     cdef double work
     cdef list calls  # Python functions with their arguments, before the steps
 
-    def __init__(self):
+    def __cinit__(self):
         self.calls = []
 
     def __dealloc__(self):
@@ -294,6 +299,7 @@ cdef void describe(Phase *phase, const Step *step, Py_ssize_t i) noexcept:
         phase.finest = max(phase.finest, step.job.chunks)
 
 
+@cython.auto_pickle(False)
 cdef class Plan:
     """The passes over one batch: recorded one by one, laid out once, then run by number.
 
@@ -307,7 +313,7 @@ cdef class Plan:
     cdef char *memory[MOST_THREADS]
     cdef int provided
 
-    def __init__(self):
+    def __cinit__(self):
         self.buffers, self.programs, self.lasting, self.outside = [], [], [], []
 
     def __dealloc__(self):
@@ -404,7 +410,7 @@ cdef class Plan:
         return 0
 
     cdef Py_ssize_t lay_out_threads(self, Program program, Py_ssize_t phase) except -1:
-        """The memory of a thread for one program: private arrays, then the scratch of CHUNKS jobs.  Returns its size."""
+        """A thread's memory for one program: private arrays, then the scratch of CHUNKS jobs.  Returns its size."""
         cdef Phase *p
         cdef Step *step
         cdef Buffer buffer
@@ -419,8 +425,8 @@ cdef class Plan:
                 mine = [b for b in used if b.first == b.last and (<Buffer> b).step > 0 and not b.pinned]
                 for buffer in mine:
                     buffer.private = True
-                size = place_all([(lines((<Buffer> b).step * p.block), (<Buffer> b).first_step, (<Buffer> b).last_step, b)
-                                  for b in mine])
+                size = place_all([(lines((<Buffer> b).step * p.block), (<Buffer> b).first_step,
+                                   (<Buffer> b).last_step, b) for b in mine])
             for s in range(p.first, p.last):
                 step = &program.steps[s]
                 if step.job.place == CHUNKS:

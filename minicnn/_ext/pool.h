@@ -1,11 +1,12 @@
 /* pool.h: rows of pooling windows (`Windows` in leaves.h), a vector of channels at a time.
  *
- * The taps of a window are taken in the order of their numbers; best, winner and sums stay in registers.  From VL channels
- * on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the pixels that follow:
- * what it writes there is overwritten, since pixels are written in the order of their addresses.  Only where an image
- * ends (`edge`) are such vectors cut off.
+ * The taps of a window are taken in the order of their numbers; best, winner and sums stay in registers.  From VL
+ * channels on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the pixels that
+ * follow: what it writes there is overwritten, since pixels are written in the order of their addresses.  Only where an
+ * image ends (`edge`) are such vectors cut off.
  *
- * TWO, BYTES, PART are constants wherever these functions are inlined: a 2x2 window, winners in bytes, cut-off vectors.
+ * MAX, TWO, NV, BYTES, PART are constants wherever these functions are inlined: maximum or average, a 2x2 window,
+ * vectors taken at a time (large windows would else be walked through once for each), winners in bytes, cut-off vectors.
  */
 #ifdef SINGLE
 typedef int32_t NAME(lane);
@@ -23,7 +24,9 @@ UNALIGNED(int32_t, NAME(taps_32))
 #define CONVERT(v, type) __builtin_convertvector(v, type)
 /* The new value is better: larger, or the first NaN. */
 #define BETTER(x, best) (~((x) <= (best)) & ((best) == (best)))
+#ifndef SELECT
 #define SELECT(type, mask, yes, no) ((type)(((LANES)(yes) & (mask)) | ((LANES)(no) & ~(mask))))
+#endif
 #else
 typedef NAME(lane) NAME(lanes);
 typedef uint8_t NAME(taps_8);
@@ -69,9 +72,18 @@ TARGET INLINE void NAME(store_taps)(const int BYTES, const int PART, void *winne
     if (PART) memcpy(to, some, (size_t)(BYTES ? n : 4 * n));
 }
 
-/* for each vector of channels: j is its first one */
-#define VECTORS for (idx j = 0, end = c > VL ? c - VL : 0;; j = j + VL < end ? j + VL : end)
-#define LAST_VECTOR if (j == end) break
+/* for every nv vectors of channels: j is the first one */
+#define VECTORS(nv) for (idx j = 0, end = c > (nv)*VL ? c - (nv)*VL : 0;; j = j + (nv)*VL < end ? j + (nv)*VL : end)
+#define LAST_VECTORS if (j == end) break
+#ifdef HALF_WIDTH
+#define LEAVE_NARROW(c, leaf, ...)                                                                                    \
+    if ((c) <= VL / 2) {                                                                                              \
+        JOIN(leaf, JOIN(_, JOIN(TYPE, _avx2)))(__VA_ARGS__);                                                          \
+        return;                                                                                                       \
+    }
+#else
+#define LEAVE_NARROW(c, leaf, ...)
+#endif
 
 /* ---- forward ---- */
 
@@ -83,28 +95,38 @@ TARGET INLINE void NAME(fetch)(const Windows v, const REAL *x, idx q)
     for (idx byte = 0; byte < v.ahead / v.count * (idx)sizeof(REAL); byte += 64) PREFETCH(first + byte);
 }
 
-TARGET INLINE void NAME(max_row)(const int TWO, const int BYTES, const int PART, const Windows v, const REAL *x,
-                                 REAL *y, void *winner)
+TARGET INLINE void NAME(max_row)(const int TWO, const int NV, const int BYTES, const int PART, const Windows v,
+                                 const REAL *x, REAL *y, void *winner)
 {
     const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
     const MASK mask = MASK_OF(c);
     for (idx q = 0; q < v.count; q++) {
         NAME(fetch)(v, x, q);
-        VECTORS {
-            VEC best = NAME(load_some)(PART, x + q * v.step + j, mask);
-            LANES won = LANES_OF(v.tap);
+        VECTORS(NV) {
+            VEC best[4];
+            LANES won[4];
+            const REAL *from = x + q * v.step + j;
+            UNROLL(4) for (int i = 0; i < NV; i++) {
+                best[i] = NAME(load_some)(PART, from + i * VL, mask);
+                won[i] = LANES_OF(v.tap);
+            }
             for (idx a = 0; a < kh; a++) {
                 for (idx b = 0; b < kw; b++) {
                     if (a == 0 && b == 0) continue;
-                    const VEC next = NAME(load_some)(PART, x + q * v.step + a * v.row + b * c + j, mask);
-                    const LANES better = BETTER(next, best);
-                    best = SELECT(VEC, better, next, best);
-                    won = SELECT(LANES, better, LANES_OF(v.tap + a * v.tap_row + b), won);
+                    const LANES tap = LANES_OF(v.tap + a * v.tap_row + b);
+                    UNROLL(4) for (int i = 0; i < NV; i++) {
+                        const VEC next = NAME(load_some)(PART, from + a * v.row + b * c + i * VL, mask);
+                        const LANES better = BETTER(next, best[i]);
+                        best[i] = SELECT(VEC, better, next, best[i]);
+                        won[i] = SELECT(LANES, better, tap, won[i]);
+                    }
                 }
             }
-            NAME(store_some)(PART, y + q * c + j, mask, best);
-            NAME(store_taps)(BYTES, PART, winner, q * c + j, c, won);
-            LAST_VECTOR;
+            UNROLL(4) for (int i = 0; i < NV; i++) {
+                NAME(store_some)(PART, y + q * c + j + i * VL, mask, best[i]);
+                NAME(store_taps)(BYTES, PART, winner, q * c + j + i * VL, c, won[i]);
+            }
+            LAST_VECTORS;
         }
     }
 }
@@ -112,42 +134,51 @@ TARGET INLINE void NAME(max_row)(const int TWO, const int BYTES, const int PART,
 /* y = the maxima of a row of windows of x, winner = the numbers of their taps; the first of equals, the first NaN */
 LEAF NAME(max_windows)(const Windows *v, const REAL *x, REAL *y, void *winner)
 {
+    LEAVE_NARROW(v->c, max_windows, v, x, y, winner)
     const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
-    if (!v->bytes) part ? NAME(max_row)(0, 0, 1, *v, x, y, winner) : NAME(max_row)(0, 0, 0, *v, x, y, winner);
-    else if (part) NAME(max_row)(0, 1, 1, *v, x, y, winner);
-    else if (two) NAME(max_row)(1, 1, 0, *v, x, y, winner);
-    else NAME(max_row)(0, 1, 0, *v, x, y, winner);
+    if (!v->bytes && part) NAME(max_row)(0, 1, 0, 1, *v, x, y, winner);
+    else if (!v->bytes) NAME(max_row)(0, 1, 0, 0, *v, x, y, winner);
+    else if (part) NAME(max_row)(0, 1, 1, 1, *v, x, y, winner);
+    else if (two) NAME(max_row)(1, 1, 1, 0, *v, x, y, winner);
+    else if (v->c >= 4 * VL) NAME(max_row)(0, 4, 1, 0, *v, x, y, winner);
+    else NAME(max_row)(0, 1, 1, 0, *v, x, y, winner);
 }
 
-TARGET INLINE void NAME(average_row)(const int TWO, const int PART, const Windows v, REAL share, const REAL *x,
-                                     REAL *y)
+TARGET INLINE void NAME(average_row)(const int TWO, const int NV, const int PART, const Windows v, REAL share,
+                                     const REAL *x, REAL *y)
 {
     const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
     const MASK mask = MASK_OF(c);
-    for (idx q = 0; q < v.count; q++, y += c) {
+    for (idx q = 0; q < v.count; q++) {
         NAME(fetch)(v, x, q);
-        VECTORS {
-            VEC total = SPLAT(0);
+        VECTORS(NV) {
+            VEC total[4], sum[4];
+            const REAL *from = x + q * v.step + j;
+            UNROLL(4) for (int i = 0; i < NV; i++) total[i] = SPLAT(0);
             for (idx a = 0; a < kh; a++) {
-                VEC sum = SPLAT(0);
+                UNROLL(4) for (int i = 0; i < NV; i++) sum[i] = SPLAT(0);
                 for (idx b = 0; b < kw; b++)
-                    sum += NAME(load_some)(PART, x + q * v.step + a * v.row + b * c + j, mask);
-                total += sum;
+                    UNROLL(4) for (int i = 0; i < NV; i++)
+                        sum[i] += NAME(load_some)(PART, from + a * v.row + b * c + i * VL, mask);
+                UNROLL(4) for (int i = 0; i < NV; i++) total[i] += sum[i];
             }
-            NAME(store_some)(PART, y + j, mask, total * SPLAT(share));
-            LAST_VECTOR;
+            UNROLL(4) for (int i = 0; i < NV; i++)
+                NAME(store_some)(PART, y + q * c + j + i * VL, mask, total[i] * SPLAT(share));
+            LAST_VECTORS;
         }
     }
 }
 
-/* y = share * the sums of a row of windows of x, each row of a window for itself: one long sum in float would lose up to
- * a per cent */
+/* y = share * the sums of a row of windows of x, each row of a window for itself: one long sum in float would lose up
+ * to a per cent */
 LEAF NAME(average_windows)(const Windows *v, REAL share, const REAL *x, REAL *y)
 {
+    LEAVE_NARROW(v->c, average_windows, v, share, x, y)
     const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
-    if (part) NAME(average_row)(0, 1, *v, share, x, y);
-    else if (two) NAME(average_row)(1, 0, *v, share, x, y);
-    else NAME(average_row)(0, 0, *v, share, x, y);
+    if (part) NAME(average_row)(0, 1, 1, *v, share, x, y);
+    else if (two) NAME(average_row)(1, 1, 0, *v, share, x, y);
+    else if (v->c >= 4 * VL) NAME(average_row)(0, 4, 0, *v, share, x, y);
+    else NAME(average_row)(0, 1, 0, *v, share, x, y);
 }
 
 /* ---- backward where every pixel lies in one window: each is written once ---- */
@@ -159,7 +190,7 @@ TARGET INLINE void NAME(spread_row)(const int MAX, const int TWO, const int BYTE
     const MASK mask = MASK_OF(c);
     for (idx a = 0; a < kh; a++) {
         for (idx q = 0; q < v.count; q++) {
-            VECTORS {
+            VECTORS(1) {
                 const VEC g = NAME(load_some)(PART, dy + q * c + j, mask);
                 LANES won = LANES_OF(0);
                 if (MAX) won = NAME(load_taps)(BYTES, PART, winner, q * c + j, c);
@@ -169,7 +200,7 @@ TARGET INLINE void NAME(spread_row)(const int MAX, const int TWO, const int BYTE
                     if (MAX) part = SELECT(VEC, won == LANES_OF(v.tap + a * v.tap_row + b), g, SPLAT(0));
                     NAME(store_some)(PART, to + b * c, mask, part);
                 }
-                LAST_VECTOR;
+                LAST_VECTORS;
             }
         }
     }
@@ -178,6 +209,7 @@ TARGET INLINE void NAME(spread_row)(const int MAX, const int TWO, const int BYTE
 /* dx = dy at the winner of each window, 0 at its other pixels */
 LEAF NAME(max_spread)(const Windows *v, const REAL *dy, const void *winner, REAL *dx)
 {
+    LEAVE_NARROW(v->c, max_spread, v, dy, winner, dx)
     const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
     if (!v->bytes && part) NAME(spread_row)(1, 0, 0, 1, *v, 0, dy, winner, dx);
     else if (!v->bytes) NAME(spread_row)(1, 0, 0, 0, *v, 0, dy, winner, dx);
@@ -189,13 +221,14 @@ LEAF NAME(max_spread)(const Windows *v, const REAL *dy, const void *winner, REAL
 /* dx = share * dy at every pixel of each window */
 LEAF NAME(average_spread)(const Windows *v, REAL share, const REAL *dy, REAL *dx)
 {
+    LEAVE_NARROW(v->c, average_spread, v, share, dy, dx)
     const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
     if (part) NAME(spread_row)(0, 0, 1, 1, *v, share, dy, NULL, dx);
     else if (two) NAME(spread_row)(0, 1, 1, 0, *v, share, dy, NULL, dx);
     else NAME(spread_row)(0, 0, 1, 0, *v, share, dy, NULL, dx);
 }
 
-/* ---- backward where windows overlap, are cut off, or leave gaps: each pixel gathers from the windows it lies in ---- */
+/* ---- backward where windows overlap, are cut off or leave gaps: a pixel gathers from the windows it lies in ---- */
 
 /* 1 / the number of pixels of window (r, q) that lie in the image */
 TARGET INLINE REAL NAME(share)(const Geometry g, idx r, idx q)
@@ -216,7 +249,7 @@ TARGET INLINE void NAME(gather_row)(const int MAX, const int BYTES, const int PA
     for (idx x = g.left; x < g.left + g.w; x++, dx += c) {
         while (q1 < g.ow && q1 * g.sw <= x) q1++;
         while (q0 < q1 && q0 * g.sw + g.kw <= x) q0++;
-        VECTORS {
+        VECTORS(1) {
             VEC sum = SPLAT(0);
             for (idx r = r0; r < r1; r++) {
                 for (idx q = q0; q < q1; q++) {
@@ -230,7 +263,7 @@ TARGET INLINE void NAME(gather_row)(const int MAX, const int BYTES, const int PA
                 }
             }
             NAME(store_some)(PART, dx + j, mask, sum);
-            LAST_VECTOR;
+            LAST_VECTORS;
         }
     }
 }
@@ -238,6 +271,7 @@ TARGET INLINE void NAME(gather_row)(const int MAX, const int BYTES, const int PA
 /* One row of dx: the sum of dy of all windows that the pixel won.  `edge` as in Windows. */
 LEAF NAME(max_gather)(const Geometry *g, idx row, int edge, const REAL *dy, const void *winner, REAL *dx)
 {
+    LEAVE_NARROW(g->c, max_gather, g, row, edge, dy, winner, dx)
     const int part = edge && g->c < VL;
     if (g->bytes && part) NAME(gather_row)(1, 1, 1, *g, row, dy, winner, dx);
     else if (g->bytes) NAME(gather_row)(1, 1, 0, *g, row, dy, winner, dx);
@@ -248,12 +282,14 @@ LEAF NAME(max_gather)(const Geometry *g, idx row, int edge, const REAL *dy, cons
 /* One row of dx: the sum of dy / (pixels of the window) of all windows that the pixel lies in. */
 LEAF NAME(average_gather)(const Geometry *g, idx row, int edge, const REAL *dy, REAL *dx)
 {
+    LEAVE_NARROW(g->c, average_gather, g, row, edge, dy, dx)
     if (edge && g->c < VL) NAME(gather_row)(0, 1, 1, *g, row, dy, NULL, dx);
     else NAME(gather_row)(0, 1, 0, *g, row, dy, NULL, dx);
 }
 
 #undef VECTORS
-#undef LAST_VECTOR
+#undef LAST_VECTORS
+#undef LEAVE_NARROW
 #undef LANES
 #undef LANES_OF
 #undef CONVERT

@@ -178,6 +178,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #define MASK_OF(n) _mm256_loadu_si256((const __m256i *)(FIRST_LANES + 8 - ((n) < 8 ? (n) : 8)))
 #define LOAD_PART(p, mask) ((VEC)_mm256_maskload_ps(p, mask))
 #define STORE_PART(p, mask, v) _mm256_maskstore_ps(p, mask, (__m256)(v))
+#define SELECT(type, mask, yes, no) ((type)_mm256_blendv_epi8((__m256i)(no), (__m256i)(yes), (__m256i)(mask)))
 #define LOAD_BYTES(p) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
 #define STORE_BYTES(p, lanes) store_bytes_32_avx2(p, (__m256i)(lanes))
 #include "leaf.h"
@@ -192,6 +193,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #define MASK_OF(n) _mm256_loadu_si256((const __m256i *)(FIRST_LANES + 8 - ((n) < 4 ? 2 * (n) : 8)))
 #define LOAD_PART(p, mask) ((VEC)_mm256_maskload_pd(p, mask))
 #define STORE_PART(p, mask, v) _mm256_maskstore_pd(p, mask, (__m256d)(v))
+#define SELECT(type, mask, yes, no) ((type)_mm256_blendv_epi8((__m256i)(no), (__m256i)(yes), (__m256i)(mask)))
 #define LOAD_BYTES(p) _mm256_cvtepu8_epi64(four_bytes_avx2(p))
 #define STORE_BYTES(p, lanes) store_bytes_64_avx2(p, (__m256i)(lanes))
 #include "leaf.h"
@@ -294,11 +296,11 @@ DECLARE_VECTOR
 /* ---- the tables ---- */
 #define TABLE_OF(T, S)                                                                                                \
     {                                                                                                                 \
-        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
+        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, overlap_add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
             activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_row_##T##_##S,                \
             softmax_grad_##T##_##S,                                                                               \
             max_windows_##T##_##S, average_windows_##T##_##S, max_spread_##T##_##S, average_spread_##T##_##S,     \
-            max_gather_##T##_##S, average_gather_##T##_##S, add_scaled_##T##_##S, column_sums_##T##_##S,          \
+            max_gather_##T##_##S, average_gather_##T##_##S, column_sums_##T##_##S,          \
             column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
             transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
             from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S          \

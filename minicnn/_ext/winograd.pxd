@@ -2,7 +2,17 @@
 """Winograd's convolution: kernels for the jobs of conv.pyx.  g.m says how large its tiles are; float32 alone."""
 from minicnn._ext.conv cimport Conv
 
+cdef enum Algorithm:
+    EXACT  # direct convolution
+    AUTO   # what is fastest: direct, or Winograd's tiles of 2 x 2 or 4 x 4
+    F2     # those tiles, wherever they can be used
+    F4
 
+cdef enum Pass:
+    FORWARD, BACKWARD_INPUT, BACKWARD_PARAMS
+
+# What m is to be in float32, 0 for direct convolution: a function of the shapes of one image.
+cdef int tile_size(const Conv *g, Pass which, int algorithm) noexcept nogil
 # Rows of tiles, counted through all images: y = activation(convolution of x + bias), the kernel taken from `derived`.
 cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil
 cdef Py_ssize_t forward_scratch(const Conv *g) noexcept nogil
