@@ -355,6 +355,27 @@ def test_a_recording_that_fails_leaves_nothing_behind(layer, error):
     assert_same_bits(mc.Sequential([layers.Flatten()]).predict(X), X.reshape(40, -1))
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_prediction_while_another_plan_is_recorded(training, monkeypatch):
+    """As a signal handler may make it, at any line of a layer."""
+    model, twin, other, found = model_of(0), model_of(0), model_of(1), []
+    want = model_of(1).predict(X)
+    check_input = layers.Dense.check_input
+
+    def interrupted(layer, x):
+        if layer in model.layers:
+            found.append(other.predict(X))
+        return check_input(layer, x)
+
+    monkeypatch.setattr(layers.Dense, "check_input", interrupted)
+    run = (lambda one: one.train_on_batch(X, LABELS)["loss"]) if training else (lambda one: one.predict(X).tobytes())
+    assert run(model) == run(twin)
+    assert model.fingerprint() == twin.fingerprint()
+    assert len(found) > 0
+    for outputs in found:
+        assert_same_bits(outputs, want)
+
+
 # ---- memory ----
 
 

@@ -326,17 +326,16 @@ cdef class Plan:
         """Calls the function; the jobs that this thread submits in it are written down, not run.
 
         Returns the number of the program that they are.  One native call, so that an interrupt cannot leave the thread
-        recording.
+        recording.  A signal handler that predicts may come in between and record a plan of its own.
         """
         global recording
-        if recording is not NULL:
-            raise RuntimeError("Plan.record: this thread records a plan already")
+        cdef void *interrupted = recording
         self.current = Program()
         recording = <void *> self
         try:
             function()
         finally:
-            recording = NULL
+            recording = interrupted
         self.current.make_phases()
         self.programs.append(self.current)
         return len(self.programs) - 1
