@@ -26,7 +26,7 @@ cdef extern from "threads.h" nogil:
 
 INSTRUCTION_SETS = ("base", "avx2", "avx512")
 
-DEFAULT_GRAIN = 50_000.0
+DEFAULT_GRAIN = 20_000.0
 
 cdef double the_grain = DEFAULT_GRAIN  # nanoseconds of work that each thread must get
 cdef const Leaves *the_leaves
