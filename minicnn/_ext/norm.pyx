@@ -242,15 +242,18 @@ def forward_training(const real[:, :, ::1] x not None, const real[::1] gamma not
     cdef char *partials = borrow(2 * s.blocks * s.c * sizeof(double), False)
     cdef char *factors = NULL
     cdef Array none = vector(NULL), images = Array(<char *> &x[0, 0, 0], step)
-    cdef Sums sums = Sums(x=images, dy=none, mean=none, partials=vector(partials), shape=s)
+    cdef Sums sums
+    sums.x, sums.dy, sums.mean, sums.partials, sums.shape = images, none, none, vector(partials), s
     cdef Merge g
     cdef Apply last
     try:
         factors = borrow(3 * s.width * sizeof(real), False)
-        g = Merge(partials=vector(partials), factors=vector(factors), gamma=vector(&gamma[0]), beta=vector(&beta[0]),
-                  mean=vector(&mean[0]), inverse_std=vector(&inverse_std[0]), first=vector(&moving_mean[0]),
-                  second=vector(&moving_variance[0]), shape=s, epsilon=epsilon, momentum=momentum)
-        last = Apply(x=images, dy=none, factors=vector(factors), y=Array(<char *> &y[0, 0, 0], step), shape=s)
+        g.partials, g.factors, g.gamma = vector(partials), vector(factors), vector(&gamma[0])
+        g.beta, g.mean, g.inverse_std = vector(&beta[0]), vector(&mean[0]), vector(&inverse_std[0])
+        g.first, g.second, g.shape, g.epsilon = vector(&moving_mean[0]), vector(&moving_variance[0]), s, epsilon
+        g.momentum = momentum
+        last.x, last.dy, last.factors, last.y = images, none, vector(factors), Array(<char *> &y[0, 0, 0], step)
+        last.shape = s
         sum_up(<Kernel> block_moments[real], &sums, sizeof(real))
         merge(<Kernel> forward_factors[real], WHOLE, &g)
         apply(<Kernel> normalize_images[real], &last)
@@ -270,11 +273,13 @@ def forward(const real[:, :, ::1] x not None, const real[::1] gamma not None, co
     cdef Py_ssize_t step = s.rows * s.c * sizeof(real)
     cdef char *factors = borrow(3 * s.width * sizeof(real), False)
     cdef Array none = vector(NULL)
-    cdef Merge g = Merge(
-        partials=none, factors=vector(factors), gamma=vector(&gamma[0]), beta=vector(&beta[0]), mean=none,
-        inverse_std=none, first=vector(&mean[0]), second=vector(&variance[0]), shape=s, epsilon=epsilon, momentum=0)
-    cdef Apply last = Apply(x=Array(<char *> &x[0, 0, 0], step), dy=none, factors=vector(factors),
-                            y=Array(<char *> &y[0, 0, 0], step), shape=s)
+    cdef Merge g
+    g.partials, g.factors, g.gamma, g.beta = none, vector(factors), vector(&gamma[0]), vector(&beta[0])
+    g.mean, g.inverse_std, g.first, g.second, g.shape = none, none, vector(&mean[0]), vector(&variance[0]), s
+    g.epsilon, g.momentum = epsilon, 0
+    cdef Apply last
+    last.x, last.dy, last.factors = Array(<char *> &x[0, 0, 0], step), none, vector(factors)
+    last.y, last.shape = Array(<char *> &y[0, 0, 0], step), s
     try:
         merge(<Kernel> eval_factors[real], BEFORE, &g)
         apply(<Kernel> normalize_images[real], &last)
@@ -300,15 +305,18 @@ def backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None
     cdef char *partials = borrow(2 * s.blocks * s.c * sizeof(double), False)
     cdef char *factors = NULL
     cdef Array images = Array(<char *> &x[0, 0, 0], step), gradients = Array(<char *> &dy[0, 0, 0], step)
-    cdef Sums sums = Sums(x=images, dy=gradients, mean=vector(&mean[0]), partials=vector(partials), shape=s)
+    cdef Sums sums
+    sums.x, sums.dy, sums.mean, sums.partials = images, gradients, vector(&mean[0]), vector(partials)
+    sums.shape = s
     cdef Merge g
     cdef Apply last
     try:
         factors = borrow(4 * s.width * sizeof(real), False)
-        g = Merge(partials=vector(partials), factors=vector(factors), gamma=vector(&gamma[0]), beta=vector(NULL),
-                  mean=vector(&mean[0]), inverse_std=vector(&inverse_std[0]), first=vector(&dgamma[0]),
-                  second=vector(&dbeta[0]), shape=s, epsilon=0, momentum=0)
-        last = Apply(x=images, dy=gradients, factors=vector(factors), y=Array(<char *> &dx[0, 0, 0], step), shape=s)
+        g.partials, g.factors, g.gamma = vector(partials), vector(factors), vector(&gamma[0])
+        g.beta, g.mean, g.inverse_std = vector(NULL), vector(&mean[0]), vector(&inverse_std[0])
+        g.first, g.second, g.shape, g.epsilon, g.momentum = vector(&dgamma[0]), vector(&dbeta[0]), s, 0, 0
+        last.x, last.dy, last.factors = images, gradients, vector(factors)
+        last.y, last.shape = Array(<char *> &dx[0, 0, 0], step), s
         sum_up(<Kernel> block_products[real], &sums, sizeof(real))
         merge(<Kernel> backward_factors[real], WHOLE, &g)
         apply(<Kernel> gradient_images[real], &last)
