@@ -534,18 +534,10 @@ cdef class Plan:
             first = last
 
     cdef void call(self, const Step *step, Py_ssize_t first, Py_ssize_t last, int thread) noexcept nogil:
-        """Images `first` to `last` - 1; a private array is addressed as if it held the images from 0 on."""
-        cdef char args[MOST_ARGUMENTS]
-        cdef Array *arrays = <Array *> args
-        cdef Py_ssize_t a
-        cdef const char *given = step.args
-        if step.has_private:
-            memcpy(args, step.args, step.size)
-            for a in range(step.job.arrays):
-                if step.kind[a] == PRIVATE:
-                    arrays[a].data = self.memory[thread] + step.place[a] - first * arrays[a].step
-            given = args
-        step.job.kernel(given, first * step.job.parts, last * step.job.parts, self.scratch_of(step, thread))
+        """Images `first` to `last` - 1, which are a block of this thread."""
+        cdef char room[MOST_ARGUMENTS]
+        step.job.kernel(arguments(step, room, self.memory[thread], first), first * step.job.parts,
+                        last * step.job.parts, self.scratch_of(step, thread))
 
     cdef char *scratch_of(self, const Step *step, int thread) noexcept nogil:
         if step.job.place == CHUNKS:
@@ -554,14 +546,21 @@ cdef class Plan:
 
     cdef void run_shared(self, const Step *step, int thread, int threads) noexcept nogil:
         """This thread's share of a job on which all threads work; private arrays are those of the first thread."""
-        cdef char args[MOST_ARGUMENTS]
-        cdef Array *arrays = <Array *> args
-        cdef Py_ssize_t a
-        cdef const char *given = step.args
-        if step.has_private:
-            memcpy(args, step.args, step.size)
-            for a in range(step.job.arrays):
-                if step.kind[a] == PRIVATE:
-                    arrays[a].data = self.memory[0] + step.place[a]
-            given = args
-        run_share(&step.job, given, thread, threads, self.scratch_of(step, thread))
+        cdef char room[MOST_ARGUMENTS]
+        run_share(&step.job, arguments(step, room, self.memory[0], 0), thread, threads, self.scratch_of(step, thread))
+
+
+cdef const char *arguments(const Step *step, char *room, char *memory, Py_ssize_t first) noexcept nogil:
+    """The step's arguments, its private arrays in a thread's memory: where there are any, a copy in `room`.
+
+    A private array holds a block of images, from `first` on, and is addressed as if it held all from 0 on.
+    """
+    cdef Array *arrays = <Array *> room
+    cdef Py_ssize_t a
+    if not step.has_private:
+        return step.args
+    memcpy(room, step.args, step.size)
+    for a in range(step.job.arrays):
+        if step.kind[a] == PRIVATE:
+            arrays[a].data = memory + step.place[a] - first * arrays[a].step
+    return room
