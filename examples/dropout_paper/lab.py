@@ -1,0 +1,178 @@
+"""What the experiments share: data, networks, training many times, means with standard errors.
+
+An experiment is a file with
+
+- ``TITLE``, ``PAPER`` (what the paper found, and where), ``FULL`` and ``QUICK`` (sizes), ``here(size)`` (what we run);
+- ``specs(size)``: the arguments of all its trainings but the seed, as a list of dicts;
+- ``train(seed, **spec)``: one training, a dict of what was measured; it can run in any process, and is kept in a file;
+- ``report(results, size)``: a ``report.Report`` made from the results of all of them.
+
+Two ways of counting meet here.  The paper's p is the probability that a unit is *kept*; the argument of minicnn's
+layers is the ``rate`` that is dropped, 1 - p.  In this folder ``keep`` is the paper's p.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import statistics
+import time
+
+import numpy as np
+
+import minicnn as mc
+from minicnn import layers
+
+BATCH_SIZE = 100
+MOMENTUM = 0.9
+LEARNING_RATE = 0.1  # of the first step; it falls to 0 along a cosine.  Chosen by settings.py
+KEEP_INPUT = 0.8  # the paper's p of the inputs, wherever it drops inputs
+VALIDATION = {"mnist": 10_000, "digits": 297}  # the last samples of the training part
+
+
+# ---- data ----
+
+
+@functools.cache
+def data(name):
+    """{"train", "validation", "test": (x, y)} of "mnist" or "digits"; x float32 (n, pixels) in [0, 1]."""
+    (x, y), test = getattr(mc.datasets, name).load_data()
+    kept = len(x) - VALIDATION[name]
+    parts = {"train": (x[:kept], y[:kept]), "validation": (x[kept:], y[kept:]), "test": test}
+    largest = 255 if x.dtype == np.uint8 else 1
+    return {part: (a.reshape(len(a), -1).astype(np.float32) / largest, b) for part, (a, b) in parts.items()}
+
+
+def sample(name, n, seed):
+    """``n`` samples of the training part, others for every seed: error bars then hold the luck of the draw as well."""
+    x, y = data(name)["train"]
+    chosen = np.random.default_rng(seed).permutation(len(x))[:n]
+    return x[chosen], y[chosen]
+
+
+# ---- networks ----
+
+
+def network(widths, seed, keep=1.0, keep_input=1.0, classes=10, **dense):
+    """Dense layers of ReLUs, of which every unit is kept with probability ``keep``, and a softmax.
+
+    ``dense``: further arguments of the hidden layers (regularisers, constraints).
+    """
+    chain = [layers.Dropout(1 - keep_input)] if keep_input < 1 else []
+    for width in widths:
+        chain += [layers.Dense(width, activation="relu", **dense), layers.Dropout(1 - keep)]
+    return mc.Sequential([*chain, layers.Dense(classes, activation="softmax")], seed=seed)
+
+
+def fit(model, x, y, epochs, learning_rate=LEARNING_RATE, loss="sparse_categorical_crossentropy", **arguments):
+    """Trains with momentum and a learning rate that falls along a cosine; returns the history."""
+    steps = epochs * -(-len(x) // BATCH_SIZE)
+    rate = mc.optimizers.CosineDecay(learning_rate, steps)
+    model.compile(mc.optimizers.SGD(rate, MOMENTUM), loss)
+    return model.fit(x, y, BATCH_SIZE, epochs, verbose=0, **arguments).history
+
+
+def error(model, x, y):
+    """The share of wrong answers in percent, nothing dropped."""
+    return 100 * float((model.predict(x).argmax(1) != y).mean())
+
+
+# ---- many trainings ----
+
+
+def run(experiment, size, seeds, jobs=1, folder=None, say=print):
+    """The results of all trainings of an experiment, each {**spec, "seed", "cpu seconds", ...what it measured}.
+
+    With a ``folder`` each is written there as it ends, and what is there is not run again.
+    """
+    tasks = [{**spec, "seed": seed} for spec in experiment.specs(size) for seed in range(seeds)]
+    left = [task for task in tasks if folder is None or not _file(folder, experiment, task).exists()]
+    if folder is not None:
+        say(f"{experiment.TITLE}: {len(tasks)} trainings, {len(left)} of them to do")
+    done = {}
+    for number, (key, result) in enumerate(_unordered(experiment.train, left, jobs), 1):
+        done[key] = result
+        if folder is not None:
+            _keep(_file(folder, experiment, json.loads(key)), result)
+            say(f"{number} of {len(left)}: {key}, {result['cpu seconds']:.1f} s")
+    return [{**task, **(done.get(_key(task)) or _kept(folder, experiment, task))} for task in tasks]
+
+
+def _unordered(train, tasks, jobs):
+    if jobs == 1:
+        yield from (_timed(train, task) for task in tasks)
+        return
+    try:
+        import joblib
+    except ImportError:
+        raise ImportError('more than one job needs joblib: pip install "minicnn[tune]"') from None
+    parallel = joblib.Parallel(jobs, return_as="generator_unordered", pre_dispatch=jobs)
+    yield from parallel(joblib.delayed(_timed)(train, task) for task in tasks)
+
+
+def _timed(train, task):
+    """(key, result) of one training on one thread; what another program takes of the CPU is not in its seconds."""
+    mc.set_num_threads(1)
+    begin = time.process_time()
+    result = train(**task)
+    return _key(task), {**result, "cpu seconds": round(time.process_time() - begin, 2)}
+
+
+def _key(task):
+    return json.dumps(task)
+
+
+def _file(folder, experiment, task):
+    """The file of a training: another one as soon as anything in its arguments changes."""
+    name = experiment.train.__module__.rpartition(".")[2]
+    return folder / f"{name}-{hashlib.sha256(_key(task).encode()).hexdigest()[:16]}.json"
+
+
+def _keep(file, result):
+    file.parent.mkdir(exist_ok=True)
+    half = file.with_suffix(".half")
+    half.write_text(json.dumps(result))
+    os.replace(half, file)
+
+
+def _kept(folder, experiment, task):
+    return json.loads(_file(folder, experiment, task).read_text())
+
+
+# ---- numbers ----
+
+
+class Mean:
+    """The mean of one number per seed, with its standard error s / sqrt(n)."""
+
+    def __init__(self, values):
+        self.values = list(values)
+        self.mean = statistics.fmean(self.values)
+        self.se = statistics.stdev(self.values) / len(self.values) ** 0.5 if len(self.values) > 1 else float("nan")
+
+    def __sub__(self, other):
+        """The mean difference, seed by seed: both had the same samples and, as far as that goes, initial values."""
+        return Mean(a - b for a, b in zip(self.values, other.values, strict=True))
+
+    def __truediv__(self, other):
+        return Mean(a / b for a, b in zip(self.values, other.values, strict=True))
+
+    def __str__(self):
+        return f"{self:.2f}"
+
+    def __format__(self, digits):
+        return f"{self.mean:{digits}} ± {self.se:{digits}}"
+
+
+def means(results, *keys):
+    """{value of the key (or tuple of values): {measure: Mean over the seeds}}, in the order of the results."""
+    groups = {}
+    for result in results:
+        key = tuple(result[name] for name in keys)
+        groups.setdefault(key if len(keys) > 1 else key[0], []).append(result)
+    numbers = {key: _numbers(group[0]) for key, group in groups.items()}
+    return {key: {name: Mean(r[name] for r in group) for name in numbers[key]} for key, group in groups.items()}
+
+
+def _numbers(result):
+    return [name for name, value in result.items() if isinstance(value, int | float) and name != "seed"]

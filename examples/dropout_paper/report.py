@@ -1,0 +1,147 @@
+"""From numbers to Markdown: tables, pictures, and checks that say whether a finding of the paper holds."""
+
+import datetime
+import os
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+import minicnn as mc
+
+FOLDER = Path(__file__).parent
+HEAD = """# Results
+
+Written by `python -m examples.dropout_paper --write`; do not edit by hand. p is the paper's probability of *keeping* a
+unit, rate = 1 - p the argument of `layers.Dropout`. Figures are means over seeds ± standard errors of the mean; every
+seed has its own initial values, masks, order and, where fewer than all are used, training images. "Holds", "does not
+hold" and "not decided" are computed from the figures: a difference counts if it is larger than three standard errors
+of itself, taken seed by seed.
+
+"""
+CLEAR = 3  # standard errors; with five seeds 2.8 would be the 95 % of Student's t
+
+
+class Check(NamedTuple):
+    """One statement of the paper, what became of it here, and the figures behind that.
+
+    ``outcome``: True, False or None for not decided; ``why`` is said where it does not hold.
+    """
+
+    claim: str
+    outcome: bool | None
+    figures: str
+    why: str = ""
+
+    def __str__(self):
+        word = {True: "Holds", False: "Does not hold", None: "Not decided"}[self.outcome]
+        return f"- **{word}:** {self.claim} ({self.figures}).{f' {self.why}' if self.why and not self.outcome else ''}"
+
+
+class Report(NamedTuple):
+    """What an experiment makes of its results: ``pictures`` maps a file name to a function that draws the figure."""
+
+    tables: list
+    checks: list
+    pictures: dict
+
+
+def sign(difference):
+    """1 or -1 where a ``lab.Mean`` is clearly above or below 0, else 0 (also for a single seed)."""
+    if difference.mean == 0 or not abs(difference.mean) > CLEAR * difference.se:
+        return 0
+    return 1 if difference.mean > 0 else -1
+
+
+def lower(claim, a, b, unit="", why="", digits=".2f"):
+    """The check that ``a`` is lower than ``b``."""
+    outcome = {-1: True, 0: None, 1: False}[sign(a - b)]
+    return Check(claim, outcome, f"{a:{digits}}{unit} against {b:{digits}}{unit}", why)
+
+
+def table(head, rows):
+    """A Markdown table, its columns aligned."""
+    lines = [[str(cell) for cell in line] for line in (head, *rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
+
+
+def section(name, experiment, size, results, report, seeds, jobs, pictures=True):
+    """The text of one experiment."""
+    cost = sum(result["cpu seconds"] for result in results)
+    shown = [f"![{experiment.TITLE}]({file})" for file in report.pictures] if pictures else []
+    command = f"python -m examples.dropout_paper {name} --seeds {seeds}"
+    return "\n\n".join([
+        f"## {experiment.TITLE}",
+        f"**The paper.** {experiment.PAPER}",
+        f"**Here.** {experiment.here(size)} {seeds} seeds.",
+        *report.tables,
+        *shown,
+        "\n".join(map(str, report.checks)),
+        f"`{command}`: {len(results)} trainings, {cost:.0f} CPU seconds, on {machine(jobs)}.",
+    ])  # fmt: skip
+
+
+def machine(jobs):
+    found = mc.versions()
+    return (
+        f"{cpu()}, {os.cpu_count()} CPUs, {found['instruction set']}, {jobs} processes of one thread; "
+        f"minicnn {found['minicnn']}, Python {found['python']}, NumPy {found['numpy']}; {datetime.date.today()}"
+    )
+
+
+def cpu():
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+# ---- the file ----
+
+
+def put(names, name, text, file=FOLDER / "RESULTS.md"):
+    """Replaces or adds the section ``name``; sections stand in the order of ``names``."""
+    sections = {**read(file), name: text.strip() + "\n"}
+    body = "\n".join(f"<!-- {one} -->\n{sections[one]}" for one in names if one in sections)
+    file.write_text(HEAD + body)
+
+
+def read(file):
+    """{name: text} of the sections that the file has."""
+    text = file.read_text() if file.exists() else ""
+    parts = [part.partition(" -->\n") for part in text.split("\n<!-- ")[1:]]
+    return {name: content.strip() + "\n" for name, _, content in parts}
+
+
+# ---- pictures ----
+
+COLOURS = ("#1f4e79", "#c55a11", "#548235", "#7f6000")
+
+
+def figure(width=7.0, height=3.2, columns=1):
+    """(figure, its axes); matplotlib is imported here and needs no screen."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('pictures need matplotlib: pip install "minicnn[plot]"') from None
+    made = Figure(figsize=(width, height), layout="constrained")
+    axes = made.subplots(1, columns, squeeze=False)[0]
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+    return made, axes
+
+
+def curve(axes, x, values, label, number=0, style="-o"):
+    """A line through ``lab.Mean``s with their standard errors as bars."""
+    y, bars = [value.mean for value in values], [value.se for value in values]
+    axes.errorbar(x, y, bars, fmt=style, color=COLOURS[number], label=label, capsize=3, markersize=4, linewidth=1.4)
+
+
+def save(drawn, path):
+    """Writes an SVG or a small PNG, with the same bytes for the same picture."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "minicnn"}):
+        drawn.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
