@@ -26,7 +26,8 @@ def specs(size):
 def train(seed, data, samples, epochs, units, keep):
     x, _ = lab.sample(data, samples, seed)
     x_test, _ = lab.data(data)["test"]
-    chain = [layers.Dense(units, activation="relu"), layers.Dropout(1 - keep), layers.Dense(x.shape[1])]
+    encoder = layers.Dense(units, activation="relu", kernel_initializer=_small)
+    chain = [encoder, layers.Dropout(1 - keep), layers.Dense(x.shape[1])]
     model = mc.Sequential(chain, seed=seed)
     steps = epochs * -(-len(x) // lab.BATCH_SIZE)
     model.compile(mc.optimizers.Adam(mc.optimizers.CosineDecay(0.001, steps)), "mean_squared_error")
@@ -35,8 +36,14 @@ def train(seed, data, samples, epochs, units, keep):
     return {**_activations(hidden), **_features(model, hidden, x_test, seed)}
 
 
+def _small(shape, rng):
+    """Initial values that cannot be seen behind what was learned, also where a pixel is never ink."""
+    return 0.01 * rng.standard_normal(shape)
+
+
 def _activations(hidden):
     """How much of the hidden layer is on, (N, units): in mean, unit by unit, and as a histogram of all."""
+    hidden = hidden[:, hidden.any(0)]  # some ReLUs die in training: they never come on, and say nothing
     counts, _ = np.histogram(np.minimum(hidden, BINS[-1]), BINS)
     return {
         "mean activation": float(hidden.mean()),
@@ -50,9 +57,10 @@ def _features(model, hidden, x, seed):
     """What the weights of a hidden unit look like, and how much the output depends on single units."""
     kernel = model.layers[0].params["kernel"].T  # (units, pixels)
     side = round(kernel.shape[1] ** 0.5)
-    images = kernel.reshape(-1, side, side)
+    images = kernel[hidden.any(0)].reshape(-1, side, side)
     removed = hidden * (np.random.default_rng(seed).permutation(hidden.shape[1]) >= hidden.shape[1] // 10)
     return {
+        "units alive": len(images),
         "error": _squared_error(model, hidden, x),
         "error without a tenth": _squared_error(model, removed.astype(np.float32), x),
         "smoothness": float(np.mean([_smoothness(image) for image in images])),

@@ -25,7 +25,8 @@ from minicnn import layers
 
 BATCH_SIZE = 100
 MOMENTUM = 0.9
-LEARNING_RATE = 0.1  # of the first step; it falls to 0 along a cosine.  Chosen by settings.py
+LOSS = "sparse_categorical_crossentropy"
+LEARNING_RATE = 0.1  # of the first step, times the probability of keeping a unit: see settings.py
 KEEP_INPUT = 0.8  # the paper's p of the inputs, wherever it drops inputs
 VALIDATION = {"mnist": 10_000, "digits": 297}  # the last samples of the training part
 
@@ -64,12 +65,11 @@ def network(widths, seed, keep=1.0, keep_input=1.0, classes=10, **dense):
     return mc.Sequential([*chain, layers.Dense(classes, activation="softmax")], seed=seed)
 
 
-def fit(model, x, y, epochs, learning_rate=LEARNING_RATE, loss="sparse_categorical_crossentropy", **arguments):
-    """Trains with momentum and a learning rate that falls along a cosine; returns the history."""
+def fit(model, x, y, epochs, learning_rate):
+    """Trains with momentum and a learning rate that falls to 0 along a cosine."""
     steps = epochs * -(-len(x) // BATCH_SIZE)
-    rate = mc.optimizers.CosineDecay(learning_rate, steps)
-    model.compile(mc.optimizers.SGD(rate, MOMENTUM), loss)
-    return model.fit(x, y, BATCH_SIZE, epochs, verbose=0, **arguments).history
+    model.compile(mc.optimizers.SGD(mc.optimizers.CosineDecay(learning_rate, steps), MOMENTUM), LOSS)
+    model.fit(x, y, BATCH_SIZE, epochs, verbose=0)
 
 
 def error(model, x, y):
@@ -158,9 +158,10 @@ class Mean:
         return Mean(a / b for a, b in zip(self.values, other.values, strict=True))
 
     def __str__(self):
-        return f"{self:.2f}"
+        return format(self, ".2f")
 
     def __format__(self, digits):
+        digits = digits or ".2f"
         return f"{self.mean:{digits}} ± {self.se:{digits}}"
 
 

@@ -1,13 +1,14 @@
 """The effect of the rate: test and training error over the probability of keeping a unit."""
 
-from examples.dropout_paper import lab, report
+from examples.dropout_paper import lab
+from examples.dropout_paper.report import Check, Report, curve, figure, lower, table
 
 TITLE = "1. The rate"
 PAPER = """Section 7.3, figure 9: (a) with n units in every hidden layer, the test error is flat for 0.4 <= p <= 0.8 and
 rises towards both ends; for small p the training error is high too, the net underfits. (b) With p n held fixed, so that
 nets with small p have more units, small p does much less harm; p near 0.6 is best, and 0.5 is close to it."""
 KEEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-FULL = {"data": "mnist", "samples": 10_000, "epochs": 30, "units": 512, "expected": 128, "keeps": KEEPS}
+FULL = {"data": "mnist", "samples": 5_000, "epochs": 40, "units": 512, "expected": 128, "keeps": KEEPS}
 QUICK = {"data": "digits", "samples": 400, "epochs": 3, "units": 64, "expected": 16, "keeps": (0.1, 0.5, 1.0)}
 
 
@@ -28,5 +29,55 @@ def specs(size):
 def train(seed, data, samples, epochs, kind, keep, units):
     x, y = lab.sample(data, samples, seed)
     model = lab.network([units, units], seed, keep)
-    lab.fit(model, x, y, epochs)
+    lab.fit(model, x, y, epochs, lab.LEARNING_RATE * keep)
     return {"test": lab.error(model, *lab.data(data)["test"]), "train": lab.error(model, x, y)}
+
+
+def report(results, size):
+    found = lab.means(results, "kind", "keep")
+    kinds = {kind: {p: found[kind, p] for p in size["keeps"]} for kind in ("n fixed", "p n fixed")}
+    return Report([_table(kinds, size)], _checks(kinds), {"rate.svg": lambda: _draw(kinds)})
+
+
+def _table(kinds, size):
+    head = ["p (kept)", "rate (dropped)", "n fixed: test error %", "training error %", "units with p n fixed",
+            "p n fixed: test error %", "training error %"]  # fmt: skip
+    rows = []
+    for p in size["keeps"]:
+        fixed, scaled = kinds["n fixed"][p], kinds["p n fixed"][p]
+        units = round(size["expected"] / p)
+        rows.append([p, round(1 - p, 2), fixed["test"], fixed["train"], units, scaled["test"], scaled["train"]])
+    return table(head, rows)
+
+
+def _checks(kinds):
+    fixed, scaled = ({p: numbers["test"] for p, numbers in kinds[kind].items()} for kind in kinds)
+    low = min(fixed)
+    best = {name: min((p for p in of if p < 1), key=lambda p: of[p].mean) for name, of in (("a", fixed), ("b", scaled))}
+    middle = [value.mean for p, value in fixed.items() if 0.4 <= p <= 0.8]
+    flat = (max(middle) - min(middle)) < 0.5 * (fixed[1.0].mean - min(middle))
+    return [
+        lower(f"(a) dropout helps: p = {best['a']} has a lower test error than p = 1", fixed[best["a"]], fixed[1.0], " %"),
+        lower(f"(a) small p underfits: the test error at p = {low} is above that of p = 1", fixed[1.0], fixed[low], " %"),
+        Check(f"(a) and so is the training error at p = {low}: more than 1 % is wrong",
+              kinds["n fixed"][low]["train"].mean > 1, f"{kinds['n fixed'][low]['train']} %"),
+        Check("(a) the curve is flat for 0.4 <= p <= 0.8: it varies there by less than half of what dropout gains",
+              flat, f"from {min(middle):.2f} % to {max(middle):.2f} %; p = 1: {fixed[1.0]} %"),
+        lower(f"(b) with p n fixed, small p does less harm: the test error at p = {low} is below that of (a)",
+              scaled[low], fixed[low], " %"),
+        Check("(b) the best p is between 0.5 and 0.7", 0.5 <= best["b"] <= 0.7,
+              f"best p = {best['b']}: {scaled[best['b']]} %"),
+    ]  # fmt: skip
+
+
+def _draw(kinds):
+    made, axes = figure(9, 3.4, columns=2)
+    titles = ("(a) n fixed", "(b) p n fixed")
+    for one, (kind, found), title in zip(axes, kinds.items(), titles, strict=True):
+        for number, part in enumerate(("test", "train")):
+            curve(one, list(found), [numbers[part] for numbers in found.values()], f"{part} error", number)
+        one.set(title=title, xlabel="p, the probability of keeping a unit", ylabel="wrong, %", yscale="symlog")
+        one.legend(frameon=False)
+        above = one.secondary_xaxis("top", functions=(lambda p: 1 - p, lambda rate: 1 - rate))
+        above.set_xlabel("rate of layers.Dropout = 1 - p")
+    return made

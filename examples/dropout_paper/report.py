@@ -85,7 +85,7 @@ def section(name, experiment, size, results, report, seeds, jobs, pictures=True)
 def machine(jobs):
     found = mc.versions()
     return (
-        f"{cpu()}, {os.cpu_count()} CPUs, {found['instruction set']}, {jobs} processes of one thread; "
+        f"{cpu()}, {os.cpu_count()} CPUs, {found['instruction set']}, {jobs} process{'es' * (jobs > 1)} of one thread; "
         f"minicnn {found['minicnn']}, Python {found['python']}, NumPy {found['numpy']}; {datetime.date.today()}"
     )
 

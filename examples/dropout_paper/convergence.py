@@ -1,0 +1,133 @@
+"""What dropout costs: epochs and seconds until a loss or an error is reached, with and without."""
+
+import time
+
+import minicnn as mc
+from examples.dropout_paper import lab
+from examples.dropout_paper.report import Check, Report, curve, figure, lower, table
+
+TITLE = "7. What dropout costs"
+PAPER = """Section 10: a dropout net typically takes 2 to 3 times longer to train than a standard net of the same
+architecture, because the updates are noisy: every training case trains another thinned net."""
+FULL = {"data": "mnist", "samples": 20_000, "epochs": 25, "units": 512, "keeps": (1.0, 0.8, 0.5)}
+QUICK = {"data": "digits", "samples": 600, "epochs": 4, "units": 32, "keeps": (1.0, 0.5)}
+GOALS = (("train loss", 0.1), ("train loss", 0.03), ("train loss", 0.01), ("validation loss", 0.15),
+         ("validation loss", 0.1), ("validation error", 4.0), ("validation error", 3.0))  # fmt: skip
+
+
+def here(size):
+    return (
+        f"784-{size['units']}-{size['units']}-10, {size['samples']:,} training images, {size['epochs']} epochs at a "
+        f"constant learning rate of {lab.LEARNING_RATE / 5} for all, no dropout at the inputs. Losses are those of the "
+        "whole net, nothing dropped, after every epoch; the time is that of the training steps alone, in CPU seconds of "
+        "one thread. A figure in brackets counts the seeds that got there."
+    )
+
+
+def specs(size):
+    common = {name: size[name] for name in ("data", "samples", "epochs", "units")}
+    return [{**common, "keep": keep} for keep in size["keeps"]]
+
+
+class Watch(mc.callbacks.Callback):
+    """The curves of one training, and the seconds that its steps took."""
+
+    def __init__(self, **parts):
+        self.parts, self.seconds, self.curves = parts, 0.0, {}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin = time.process_time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds += time.process_time() - self.begin
+        for part, (x, y) in self.parts.items():
+            loss, accuracy = self.model.evaluate(x, y, batch_size=500)
+            self.curves.setdefault(f"{part} loss", []).append(round(loss, 5))
+            self.curves.setdefault(f"{part} error", []).append(round(100 * (1 - accuracy), 3))
+
+
+def train(seed, data, samples, epochs, units, keep):
+    x, y = lab.sample(data, samples, seed)
+    watch = Watch(train=(x, y), validation=lab.data(data)["validation"])
+    model = lab.network([units, units], seed, keep)
+    model.compile(mc.optimizers.SGD(lab.LEARNING_RATE / 5, lab.MOMENTUM), lab.LOSS, ["accuracy"])
+    model.fit(x, y, lab.BATCH_SIZE, epochs, verbose=0, callbacks=[watch])
+    lowest = {f"lowest {name}": min(watch.curves[name]) for name in ("validation loss", "validation error")}
+    return {"curves": watch.curves, "seconds an epoch": watch.seconds / epochs, **lowest}
+
+
+def reached(curve, goal):
+    """The number of the first epoch, from 1, that ends at or below the goal; None if none does."""
+    return next((number for number, value in enumerate(curve, 1) if value <= goal), None)
+
+
+def report(results, size):
+    found = lab.means(results, "keep")
+    curves = {keep: [r["curves"] for r in results if r["keep"] == keep] for keep in found}
+    epochs = {goal: {keep: _epochs(curves[keep], *goal) for keep in found} for goal in GOALS}
+    tables = [_table_of_epochs(found, epochs), _table_of_costs(found)]
+    return Report(tables, _checks(found, epochs), {"convergence.svg": lambda: _draw(curves)})
+
+
+def _epochs(curves, name, goal):
+    """The first epochs that reach the goal, of the seeds that do."""
+    return [number for curve in curves if (number := reached(curve[name], goal))]
+
+
+def _table_of_epochs(found, epochs):
+    head = ["epochs until", *(f"p = {keep} (rate {1 - keep:.1f})" for keep in found)]
+    rows = []
+    for (name, goal), of in epochs.items():
+        unit = " %" if "error" in name else ""
+        rows.append(
+            [f"{name} {goal}{unit}", *(_first(of[keep], len(found[keep]["cpu seconds"].values)) for keep in found)]
+        )
+    return table(head, rows)
+
+
+def _first(epochs, seeds):
+    if not epochs:
+        return "not reached"
+    return f"{lab.Mean(epochs):.1f}" + (f" ({len(epochs)})" if len(epochs) < seeds else "")
+
+
+def _table_of_costs(found):
+    head = ["", *(f"p = {keep} (rate {1 - keep:.1f})" for keep in found)]
+    names = {"seconds an epoch": ".3f", "lowest validation loss": ".4f", "lowest validation error": ".2f"}
+    rows = [[name + " %" * ("error" in name), *(f"{of[name]:{digits}}" for of in found.values())]
+            for name, digits in names.items()]  # fmt: skip
+    return table(head, rows)
+
+
+def _checks(found, epochs):
+    checks = []
+    for goal in (("train loss", 0.01), ("validation error", 3.0)):
+        without, with_ = epochs[goal][1.0], epochs[goal][0.5]
+        if len(without) == len(with_) == len(found[0.5]["seconds an epoch"].values):
+            factor = lab.Mean(with_) / lab.Mean(without)
+            checks.append(Check(f"until {goal[0]} {goal[1]} a net with p = 0.5 takes 2 to 3 times as many epochs",
+                                2 <= factor.mean <= 3, f"{factor:.2f} times as many", FACTORS[goal]))  # fmt: skip
+    return [
+        *checks,
+        lower("dropout pays for it: the lowest validation loss is lower with p = 0.5",
+              found[0.5]["lowest validation loss"], found[1.0]["lowest validation loss"], digits=".4f"),
+        Check("an epoch itself costs less than a tenth more with dropout",
+              (found[0.5]["seconds an epoch"] / found[1.0]["seconds an epoch"]).mean < 1.1,
+              f"{found[0.5]['seconds an epoch'] / found[1.0]['seconds an epoch']:.2f} times the time"),
+    ]  # fmt: skip
+
+
+FACTORS = {goal: "" for goal in GOALS}
+
+
+def _draw(curves):
+    made, axes = figure(9, 3.4, columns=2)
+    for one, name in zip(axes, ("train loss", "validation loss"), strict=True):
+        for number, (keep, of) in enumerate(curves.items()):
+            epochs = range(1, len(of[0][name]) + 1)
+            values = [lab.Mean(curve[name][epoch - 1] for curve in of) for epoch in epochs]
+            label = "no dropout" if keep == 1 else f"p = {keep} (rate {1 - keep:.1f})"
+            curve(one, epochs, values, label, number, "-")
+        one.set(title=name, xlabel="epoch", yscale="log")
+        one.legend(frameon=False)
+    return made

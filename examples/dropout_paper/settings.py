@@ -1,0 +1,62 @@
+"""How the learning rate was chosen: on the validation part, which nothing else in this folder trains on."""
+
+from examples.dropout_paper import lab
+from examples.dropout_paper.report import Check, Report, curve, figure, table
+
+TITLE = "0. The learning rate of all the others"
+PAPER = """Appendix A.2: a dropout net wants its own learning rate; with the paper's momentum and max-norm it is larger
+than that of a standard net."""
+FULL = {"data": "mnist", "samples": 5_000, "epochs": 20, "units": 512, "keeps": (0.1, 0.2, 0.5, 1.0),
+        "rates": (0.01, 0.02, 0.05, 0.1, 0.2)}  # fmt: skip
+QUICK = {"data": "digits", "samples": 200, "epochs": 2, "units": 32, "keeps": (0.5, 1.0), "rates": (0.05, 0.1)}
+
+
+def here(size):
+    return (
+        f"784-{size['units']}-{size['units']}-10, momentum {lab.MOMENTUM}, batches of {lab.BATCH_SIZE}, "
+        f"{size['samples']:,} training images, {size['epochs']} epochs; the error is that on the last 10,000 images of "
+        f"the training part. All other experiments take the learning rate {lab.LEARNING_RATE} p, which falls to 0 "
+        "along a cosine. (minicnn divides what it keeps by p in training, the paper multiplies by p in testing: one and "
+        "the same learning rate means another step.)"
+    )
+
+
+def specs(size):
+    common = {name: size[name] for name in ("data", "samples", "epochs", "units")}
+    return [{**common, "keep": keep, "learning_rate": rate} for keep in size["keeps"] for rate in size["rates"]]
+
+
+def train(seed, data, samples, epochs, units, keep, learning_rate):
+    x, y = lab.sample(data, samples, seed)
+    model = lab.network([units, units], seed, keep)
+    lab.fit(model, x, y, epochs, learning_rate)
+    return {"validation": lab.error(model, *lab.data(data)["validation"])}
+
+
+def report(results, size):
+    found = lab.means(results, "keep", "learning_rate")
+    head = ["p (kept)", *(f"learning rate {rate}: validation error %" for rate in size["rates"])]
+    rows = [[keep, *(found[keep, rate]["validation"] for rate in size["rates"])] for keep in size["keeps"]]
+    return Report([table(head, rows)], _checks(found, size), {"settings.svg": lambda: _draw(found, size)})
+
+
+def _checks(found, size):
+    checks = []
+    for keep in size["keeps"]:
+        best = min(size["rates"], key=lambda rate: found[keep, rate]["validation"].mean)
+        rule = min(size["rates"], key=lambda rate: abs(rate - lab.LEARNING_RATE * keep))
+        value, lowest = (found[keep, rate]["validation"] for rate in (rule, best))
+        checks.append(Check(f"p = {keep}: the rule's {rule} is within a tenth of the best of these errors",
+                            value.mean <= 1.1 * lowest.mean, f"{value} % against {lowest} % at {best}"))  # fmt: skip
+    return checks
+
+
+def _draw(found, size):
+    made, (axes,) = figure()
+    for number, keep in enumerate(size["keeps"]):
+        curve(axes, size["rates"], [found[keep, rate]["validation"] for rate in size["rates"]], f"p = {keep}", number)
+    axes.set(xscale="log", yscale="log", xlabel="learning rate of the first step", ylabel="validation error, %")
+    axes.set_xticks(size["rates"], map(str, size["rates"]))
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    return made

@@ -1,0 +1,81 @@
+"""The effect of the size of the training set, with and without dropout."""
+
+from examples.dropout_paper import lab
+from examples.dropout_paper.report import Check, Report, curve, figure, lower, sign, table
+
+TITLE = "2. The size of the training set"
+PAPER = """Section 7.4, figure 10: with very few images (100, 500) dropout gives no improvement, the net can fit them in
+spite of the noise; as the set grows the gain grows, up to a point, and then declines."""
+# Images and epochs: the fewer images, the more epochs, though not so many that every size gets equally many steps.
+FULL = {"data": "mnist", "units": 512, "epochs": {100: 800, 500: 300, 1_000: 200, 5_000: 60, 10_000: 40, 50_000: 12}}
+QUICK = {"data": "digits", "units": 32, "epochs": {100: 20, 900: 5}}
+
+
+def here(size):
+    epochs = ", ".join(f"{n:,} for {images:,}" for images, n in size["epochs"].items())
+    return (
+        f"784-{size['units']}-{size['units']}-10 instead of 784-1024-1024-2048-10; dropout as in the paper, p = 0.5 in "
+        f"hidden layers and {lab.KEEP_INPUT} at the inputs. Epochs for so many images: {epochs}."
+    )
+
+
+def specs(size):
+    return [{"data": size["data"], "units": size["units"], "samples": samples, "epochs": epochs, "keep": keep}
+            for samples, epochs in size["epochs"].items() for keep in (1.0, 0.5)]  # fmt: skip
+
+
+def train(seed, data, units, samples, epochs, keep):
+    x, y = lab.sample(data, samples, seed)
+    model = lab.network([units, units], seed, keep, lab.KEEP_INPUT if keep < 1 else 1.0)
+    lab.fit(model, x, y, epochs, lab.LEARNING_RATE * keep)
+    return {"test": lab.error(model, *lab.data(data)["test"]), "train": lab.error(model, x, y)}
+
+
+def report(results, size):
+    found = lab.means(results, "samples", "keep")
+    pairs = {n: (found[n, 1.0]["test"], found[n, 0.5]["test"]) for n in size["epochs"]}
+    gains = {n: without - with_ for n, (without, with_) in pairs.items()}
+    shares = {n: (without - with_) / without for n, (without, with_) in pairs.items()}
+    head = ["training images", "test error % without", "with dropout", "gain, points", "gain, % of the errors",
+            "training error % without", "with"]  # fmt: skip
+    rows = [[f"{n:,}", *pairs[n], gains[n], percent(shares[n]), found[n, 1.0]["train"], found[n, 0.5]["train"]]
+            for n in pairs]  # fmt: skip
+    return Report([table(head, rows)], _checks(pairs, gains, shares), {"size.svg": lambda: _draw(pairs, shares)})
+
+
+def percent(share):
+    return f"{100 * share.mean:.0f} ± {100 * share.se:.0f}"
+
+
+def _checks(pairs, gains, shares):
+    sizes = list(pairs)
+    best = max(sizes, key=lambda n: shares[n].mean)
+    checks = [
+        Check(f"with {n} images dropout gives no improvement", sign(gains[n]) <= 0, f"gain {gains[n]} points", NO_HARM)
+        for n in sizes if n <= 500
+    ]  # fmt: skip
+    return [
+        *checks,
+        *(lower(f"with {n:,} images dropout helps", *reversed(pairs[n]), " %") for n in sizes if n > 500),
+        lower(f"the gain, as a share of the errors, is larger with {best:,} images than with {sizes[0]:,}",
+              shares[sizes[0]], shares[best]),
+        lower(f"and it has declined again with {sizes[-1]:,}", shares[sizes[-1]], shares[best]),
+    ]  # fmt: skip
+
+
+NO_HARM = ""
+
+
+def _draw(pairs, shares):
+    made, (errors, gain) = figure(9, 3.4, columns=2)
+    for number, name in enumerate(("without dropout", "with dropout")):
+        curve(errors, list(pairs), [pair[number] for pair in pairs.values()], name, number)
+    errors.set(title="test error", xscale="log", yscale="log", xlabel="training images", ylabel="wrong, %")
+    errors.set_yticks([2, 3, 5, 10, 20], ["2", "3", "5", "10", "20"])
+    errors.minorticks_off()
+    errors.legend(frameon=False)
+    curve(gain, list(shares), list(shares.values()), "", 2)
+    gain.axhline(0, color="black", linewidth=0.8)
+    gain.set(title="share of the errors that dropout removes", xscale="log", xlabel="training images")
+    gain.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    return made
