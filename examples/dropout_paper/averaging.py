@@ -17,7 +17,7 @@ ENOUGH = 50
 
 def here(size):
     return (
-        f"784-{size['units']}-{size['units']}-10, p = 0.5 in hidden layers and {lab.KEEP_INPUT} at the inputs, "
+        f"{lab.chain(size)}, p = 0.5 in hidden layers and {lab.KEEP_INPUT} at the inputs, "
         f"{size['samples']:,} training images, {size['epochs']} epochs. {size['draws']} thinned nets for each trained net; "
         "k of them are averaged, in as many separate groups as there are. The standard deviation is that over the groups, "
         "the standard error that over the trained nets."

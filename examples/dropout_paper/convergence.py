@@ -17,7 +17,7 @@ GOALS = (("train loss", 0.1), ("train loss", 0.03), ("train loss", 0.01), ("vali
 
 def here(size):
     return (
-        f"784-{size['units']}-{size['units']}-10, {size['samples']:,} training images, {size['epochs']} epochs at a "
+        f"{lab.chain(size)}, {size['samples']:,} training images, {size['epochs']} epochs at a "
         f"constant learning rate of {lab.LEARNING_RATE / 5} for all, no dropout at the inputs. Losses are those of the "
         "whole net, nothing dropped, after every epoch; the time is that of the training steps alone, in CPU seconds of "
         "one thread. A figure in brackets counts the seeds that got there."

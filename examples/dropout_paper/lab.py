@@ -29,6 +29,7 @@ LOSS = "sparse_categorical_crossentropy"
 LEARNING_RATE = 0.1  # of the first step, times the probability of keeping a unit: see settings.py
 KEEP_INPUT = 0.8  # the paper's p of the inputs, wherever it drops inputs
 VALIDATION = {"mnist": 10_000, "digits": 297}  # the last samples of the training part
+PIXELS = {"mnist": 784, "digits": 64}
 
 
 # ---- data ----
@@ -63,6 +64,11 @@ def network(widths, seed, keep=1.0, keep_input=1.0, classes=10, **dense):
     for width in widths:
         chain += [layers.Dense(width, activation="relu", **dense), layers.Dropout(1 - keep)]
     return mc.Sequential([*chain, layers.Dense(classes, activation="softmax")], seed=seed)
+
+
+def chain(size):
+    """784-512-512-10, say."""
+    return f"{PIXELS[size['data']]}-{size['units']}-{size['units']}-10"
 
 
 def fit(model, x, y, epochs, learning_rate):

@@ -90,6 +90,10 @@ def machine(jobs):
     )
 
 
+def several(jobs):
+    return f"{jobs} process{'es' if jobs > 1 else ''}"
+
+
 def cpu():
     try:
         with open("/proc/cpuinfo") as file:

@@ -14,7 +14,7 @@ QUICK = {"data": "digits", "units": 32, "epochs": {100: 20, 900: 5}}
 def here(size):
     epochs = ", ".join(f"{n:,} for {images:,}" for images, n in size["epochs"].items())
     return (
-        f"784-{size['units']}-{size['units']}-10 instead of 784-1024-1024-2048-10; dropout as in the paper, p = 0.5 in "
+        f"{lab.chain(size)} instead of 784-1024-1024-2048-10; dropout as in the paper, p = 0.5 in "
         f"hidden layers and {lab.KEEP_INPUT} at the inputs. Epochs for so many images: {epochs}."
     )
 
