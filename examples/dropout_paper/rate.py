@@ -8,7 +8,7 @@ PAPER = """Section 7.3, figure 9: (a) with n units in every hidden layer, the te
 rises towards both ends; for small p the training error is high too, the net underfits. (b) With p n held fixed, so that
 nets with small p have more units, small p does much less harm; p near 0.6 is best, and 0.5 is close to it."""
 KEEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-FULL = {"data": "mnist", "samples": 5_000, "epochs": 40, "units": 512, "expected": 128, "keeps": KEEPS}
+FULL = {"data": "mnist", "samples": 5_000, "epochs": 30, "units": 512, "expected": 128, "keeps": KEEPS}
 QUICK = {"data": "digits", "samples": 400, "epochs": 3, "units": 64, "expected": 16, "keeps": (0.1, 0.5, 1.0)}
 
 
