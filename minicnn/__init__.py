@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 try:
-    from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers
+    from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers, schedules
     from minicnn._ext.runtime import get_num_threads, set_num_threads
     from minicnn.layer import Layer
     from minicnn.model import Sequential
@@ -42,6 +42,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "saving",
+    "schedules",
     "set_num_threads",
     "show_versions",
     "testing",
