@@ -63,15 +63,16 @@ class Prediction:
         self.how = _check_how("Prediction", how, kind)
         self.samples = _checked_samples(samples, kind)
         self.members = len(self.samples)
+        rows = np.asarray(self.samples, np.float64)
         with np.errstate(invalid="ignore", over="ignore"):  # infinities among the outputs: NaN is the answer
-            self.mean = _mean(self.samples)
-            self.std = np.sqrt(_mean((p - self.mean) ** 2 for p in self.samples))
+            self.mean = _mean(rows)
+            self.std = np.sqrt(_mean((rows - self.mean) ** 2))
         self._votes = self._predictive_entropy = self._mutual_information = None
         if kind in ("classes", "binary"):
-            self._votes = sum(_votes(self._over_classes(p)) for p in self.samples)
+            p = self._over_classes(rows)
+            self._votes = _votes(p).sum(0)
             self._predictive_entropy = _entropy(self._over_classes(self.mean))
-            expected = _mean(_entropy(self._over_classes(p)) for p in self.samples)
-            self._mutual_information = np.maximum(self._predictive_entropy - expected, 0.0)
+            self._mutual_information = np.maximum(self._predictive_entropy - _mean(_entropy(p)), 0.0)
 
     @classmethod
     def _of(cls, blocks, empty, kind, how, keep):
@@ -88,9 +89,11 @@ class Prediction:
         return whole
 
     def _over_classes(self, p):
-        """Probabilities over all classes, (N, ..., K) float64."""
-        p = np.asarray(p, np.float64)
-        return p if self.kind == "classes" else np.stack([1 - p.reshape(len(p)), p.reshape(len(p))], -1)
+        """Probabilities (..., N, *out) as (..., N, K)."""
+        if self.kind == "classes":
+            return p
+        yes = p[..., 0] if self.mean.ndim == 2 else p
+        return np.stack([1 - yes, yes], -1)
 
     def _of_classes(self, name):
         value = getattr(self, f"_{name}")
@@ -148,22 +151,22 @@ def _checked_samples(samples, kind):
     return samples
 
 
-# ---- the reduction: member by member, so that no bit depends on how the samples were cut into batches ----
+# ---- the reduction ----
 
 
 def _mean(rows):
-    """The mean of arrays, float64: exact where they are all equal, since only differences from the first are summed."""
-    count, origin, total = 0, 0.0, 0.0
-    for count, row in enumerate(rows, 1):
-        row = np.asarray(row, np.float64)
-        if count == 1:
-            origin = np.where(np.isfinite(row), row, 0)
-        total = total + (row - origin)
-    return origin + total / count
+    """The mean over the first axis, one row after the other: no bit depends on the other axes.
+
+    The mean of equal numbers is that number, since rounding may not carry it out of their range.
+    """
+    total = np.zeros(rows.shape[1:])
+    for row in rows:
+        total += row
+    return np.clip(total / len(rows), rows.min(0), rows.max(0)) + 0.0  # + 0.0: of 0 and -0 min may take either
 
 
 def _votes(p):
-    """One for the largest of (..., K), none where there is a NaN."""
+    """One for the largest of (..., K), the first of equal ones; none where there is a NaN."""
     chosen = np.arange(p.shape[-1]) == p.argmax(-1)[..., None]
     return (chosen & ~np.isnan(p).any(-1)[..., None]).astype(np.int64)
 

@@ -366,6 +366,7 @@ class Sequential(Parameters):
         """Outputs (..., *output_shape) as probabilities: new ones where they are logits, otherwise themselves."""
         if not self.outputs_are_logits:
             return outputs
+        outputs = np.ascontiguousarray(outputs)
         probabilities = np.empty_like(outputs)
         link = layers.Activation("sigmoid" if self._gives_yes_or_no else "softmax")
         link._function.forward(outputs, probabilities)
