@@ -89,5 +89,6 @@ def check(model, x):
             y = np.where(keep, y * np.float32(1 / (1 - layer.rate)), 0)
         else:
             y = layer.forward(y)
+    y = np.exp(y) / np.exp(y).sum(axis=1, keepdims=True)  # predict_mc gives probabilities
     found = model.predict_mc(x, SAMPLES, return_samples=True).samples[-1]
     assert relative_error(found, y) < 1e-5

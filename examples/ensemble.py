@@ -1,4 +1,5 @@
-"""Many networks, one answer: one network and five of them, and whether the doubtful answers are the wrong ones."""
+"""Many networks, one answer: one network, its thinned networks (Monte-Carlo dropout), five networks; and whether the
+doubtful answers are the wrong ones."""
 
 import argparse
 
@@ -45,12 +46,17 @@ def main():
 
     alone = [model.predict(x_test).argmax(1) == y_test for model in ensemble.members]
     print(f"one network        {percent(alone[0])}   (all five: {', '.join(percent(a).strip() for a in alone)})")
+    thinned = ensemble.members[0].predict_mc(x_test, n_samples=50)  # dropout stays on: 50 networks in one
+    thinned_right = thinned.classes == y_test
+    print(f"one, 50 x thinned  {percent(thinned_right)}")
     mean = ensemble.predict(x_test)
     right = mean.classes == y_test
     print(f"five, by mean      {percent(right)}")
     print(f"five, by vote      {percent(ensemble.predict(x_test, how='vote').classes == y_test)}")
 
-    print("right by the mutual information of the five, which is what they disagree about:")
+    print("right by the mutual information of the 50 thinned networks, which is what they disagree about:")
+    by_doubt(thinned.mutual_information, thinned_right)
+    print("right by the mutual information of the five:")
     by_doubt(mean.mutual_information, right)
 
 

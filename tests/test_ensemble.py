@@ -741,3 +741,50 @@ def test_predict_mc_without_dropout_warns():
     assert not prediction.mutual_information.any()
     assert_same_bits(prediction.mean, model.predict(X).astype(np.float64))
     model.predict_mc(X[:0])
+
+
+# ---- Monte-Carlo dropout: the samples that the model draws ----
+
+
+def test_predict_mc_is_repeatable():
+    """A sample is a function of (model, seed, t, place in x), whatever the batches, the threads and the neighbours."""
+    model = compiled()
+    right = model.predict_mc(X, 12, seed=3, return_samples=True)
+    assert (right.std > 0).all()
+    assert (model.predict_mc(X, 12, seed=4).mean != right.mean).all()
+    assert len(np.unique(right.samples[:, 0, 0])) > 6  # two masks may differ where ReLU gives 0 anyway
+    others = X.copy()
+    others[6:] += 1
+    for threads in (1, 2, 3):
+        use_threads(threads)
+        for batch_size in (None, 1, 5):
+            again = model.predict_mc(X, 12, seed=3, batch_size=batch_size, return_samples=True)
+            assert_same_bits(again.samples, right.samples)
+            assert_same_bits(again.mean, right.mean)
+            fewer = model.predict_mc(others, 7, seed=3, batch_size=batch_size, return_samples=True)
+            assert_same_bits(fewer.samples[:, :6], right.samples[:7, :6])
+    twice = model.predict_mc(np.concatenate([X, X]), 12, seed=3, return_samples=True).samples
+    assert_same_bits(twice[:, :12], right.samples)
+    assert (twice[:, 12:] != twice[:, :12]).any(axis=(1, 2)).all()  # the same image in another place: other masks
+    assert_same_bits(model.predict_mc(X, 12).mean, model.predict_mc(X, 12).mean)
+
+
+def test_predict_mc_changes_nothing():
+    model = compiled()
+    model.fit(X, LABELS, **SETTINGS)
+    state = whole_state(model)
+    for mode in (False, True):
+        model.train(mode)
+        model.predict_mc(X, 5)
+        assert model.training is mode
+        assert whole_state(model) == state
+
+
+def test_the_mean_of_thinned_networks_is_near_the_scaled_one():
+    """Behind a dropout there is a linear layer only: then the mean over all masks is the scaled network, exactly."""
+    model = mc.Sequential([layers.Flatten(), layers.Dropout(0.8), layers.Dense(3)], seed=2)
+    model.compile("sgd", "mse")
+    found, scaled = model.predict_mc(X, 4000), model.predict(X)
+    error = np.abs(found.mean - scaled) / (found.std / np.sqrt(4000))
+    assert error.max() < 4.5  # of 36 numbers
+    assert (found.std > 0.1).all()
