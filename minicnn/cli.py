@@ -184,7 +184,15 @@ class Run:
         _note(f"dropout {rate:g}" + (f", going on after epoch {done}" if done else ""))
         try:
             keeper = _Keeper(self, checkpoint, history, "history.json" if saved_as else None)
-            model.fit(x, y, settings["batch_size"], settings["epochs"], callbacks=[keeper], initial_epoch=done)
+            model.fit(
+                x,
+                y,
+                settings["batch_size"],
+                settings["epochs"],
+                callbacks=[keeper],
+                initial_epoch=done,
+                clean_train_metrics=True,  # beside "loss" of training with dropout on, what the network has learned
+            )
         except KeyboardInterrupt:
             if saved_as:
                 model.save(self.path(saved_as))

@@ -105,7 +105,11 @@ def test_train_alone_trains_on_the_digits_and_writes_model_and_history():
     assert set(os.listdir("minicnn-run")) == files
     with open("minicnn-run/history.json") as file:
         history = json.load(file)
-    assert {name: len(values) for name, values in history.items()} == {"loss": 1, "accuracy": 1}
+    lengths = {"loss": 1, "accuracy": 1, "clean_loss": 1, "clean_accuracy": 1}
+    assert {name: len(values) for name, values in history.items()} == lengths
+    assert history["clean_loss"] < history["loss"]  # nothing dropped, and the weights of the end of the epoch
+    assert "train mode: loss" in done.stderr
+    assert "eval mode: clean_loss" in done.stderr
     model = Sequential.load("minicnn-run/model.npz")
     assert any(isinstance(layer, layers.Dropout) and layer.rate == 0.5 for layer in model.layers)
     _, test = datasets.digits.load_data()
