@@ -23,7 +23,7 @@ except ImportError as error:
     ) from None
 
 if TYPE_CHECKING:
-    from minicnn import saving, testing
+    from minicnn import plot, saving, testing, tune
     from minicnn.saving import ModelFileError
 
 __version__ = "0.1.0"
@@ -41,10 +41,12 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "plot",
     "saving",
     "set_num_threads",
     "show_versions",
     "testing",
+    "tune",
 ]
 
 
@@ -54,7 +56,7 @@ def __getattr__(name):
         from minicnn.saving import ModelFileError
 
         return ModelFileError
-    if name in ("saving", "testing"):
+    if name in ("plot", "saving", "testing", "tune"):
         return importlib.import_module(f"minicnn.{name}")
     raise AttributeError(f"module 'minicnn' has no attribute {name!r}")
 

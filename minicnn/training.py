@@ -306,12 +306,17 @@ class _Hooks:
 # ---- progress ----
 
 
-def _progress(verbose, params):
+def verbosity(where, verbose):
+    """The argument ``verbose`` as 0, 1 or 2; "auto" depends on what stderr is."""
     if verbose not in ("auto", 0, 1, 2):  # True is 1, False is 0
-        raise ValueError(_check.message("Sequential.fit", "verbose must be 'auto', 0, 1 or 2", verbose))
+        raise ValueError(_check.message(where, "verbose must be 'auto', 0, 1 or 2", verbose))
     if verbose == "auto":
         verbose = 0 if sys.stderr is None else 1 if sys.stderr.isatty() else 2
-    return (_Silent, _Bar, _Lines)[int(verbose)](params)
+    return int(verbose)
+
+
+def _progress(verbose, params):
+    return (_Silent, _Bar, _Lines)[verbosity("Sequential.fit", verbose)](params)
 
 
 class _Silent(contextlib.AbstractContextManager):

@@ -31,6 +31,10 @@ MAY_IMPORT = {
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check"},
+    "jobs": BASE,
+    "plot": {"_check"},
+    "tune": {"_check", "datasets", "jobs", "model", "plot", "training"},
+    "tasks": {"datasets", "layers", "model", "optimizers"},
     "model": BASE | {"layer", "layers", "losses", "metrics", "optimizers", "parameters", "plan", "saving", "training"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
@@ -103,7 +107,9 @@ def test_only_numpy_is_imported_early(path):
 
 
 def test_importing_minicnn_imports_nothing_optional():
-    code = "import sys, minicnn; print({'tqdm', 'PIL', 'matplotlib', 'argparse', 'sklearn'} & set(sys.modules))"
+    code = (
+        "import sys, minicnn; print({'tqdm', 'PIL', 'matplotlib', 'joblib', 'argparse', 'sklearn'} & set(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 
