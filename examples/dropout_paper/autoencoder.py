@@ -13,10 +13,8 @@ SHOWN = 64  # features in the picture
 
 
 def here(size):
-    return (
-        f"{size['units']} ReLUs between the pixels and a linear layer that gives them back, squared error, Adam, "
-        f"{size['samples']:,} training images, {size['epochs']} epochs; p = 0.5 on the hidden layer, or no dropout."
-    )
+    return f"""{size["units"]} ReLUs between the pixels and a linear layer that gives them back, squared error, Adam,
+{size["samples"]:,} training images, {size["epochs"]} epochs; p = 0.5 on the hidden layer, or no dropout."""
 
 
 def specs(size):

@@ -3,12 +3,12 @@
 import numpy as np
 
 from examples.dropout_paper import lab
-from examples.dropout_paper.report import Check, Report, curve, figure, lower, table
+from examples.dropout_paper.report import COLOURS, Check, Report, curve, figure, lower, table
 
 TITLE = "3. Monte-Carlo averaging against weight scaling"
-PAPER = """Section 7.5, figure 11: the exact way to test a dropout net is to average the outputs of k thinned nets, drawn
-as in training. With about k = 50 that is as good as the one net with scaled weights, and beyond it slightly better, well
-within one standard deviation."""
+PAPER = """Section 7.5, figure 11: the exact way to test a dropout net is to average the outputs of k thinned nets,
+drawn as in training. With about k = 50 that is as good as the one net with scaled weights, and beyond it slightly
+better, well within one standard deviation."""
 FULL = {"data": "mnist", "units": 512, "samples": 5_000, "epochs": 40, "draws": 200,
         "counts": (1, 2, 5, 10, 20, 50, 100)}  # fmt: skip
 QUICK = {"data": "digits", "units": 32, "samples": 600, "epochs": 5, "draws": 20, "counts": (1, 2, 5, 10)}
@@ -16,12 +16,10 @@ ENOUGH = 50
 
 
 def here(size):
-    return (
-        f"{lab.chain(size)}, p = 0.5 in hidden layers and {lab.KEEP_INPUT} at the inputs, "
-        f"{size['samples']:,} training images, {size['epochs']} epochs. {size['draws']} thinned nets for each trained net; "
-        "k of them are averaged, in as many separate groups as there are. The standard deviation is that over the groups, "
-        "the standard error that over the trained nets."
-    )
+    return f"""{lab.chain(size)}, p = 0.5 in hidden layers and {lab.KEEP_INPUT} at the inputs, {size["samples"]:,}
+training images, {size["epochs"]} epochs. `predict_mc` draws {size["draws"]} thinned nets of each trained net; k of them
+are averaged, in as many separate groups as there are. The standard deviation is that over the groups, the standard
+error that over the trained nets."""
 
 
 def specs(size):
@@ -33,7 +31,7 @@ def train(seed, data, units, samples, epochs, draws, counts):
     x_test, y_test = lab.data(data)["test"]
     model = lab.network([units, units], seed, 0.5, lab.KEEP_INPUT)
     lab.fit(model, x, y, epochs, lab.LEARNING_RATE * 0.5)
-    thinned = _samples(model, x_test, draws)
+    thinned = model.predict_mc(x_test, draws, seed, return_samples=True).samples  # (draws, N, classes)
     found = {"scaled error": lab.error(model, x_test, y_test), "scaled loss": _loss(model.predict(x_test), y_test)}
     for k in counts:
         groups = [thinned[i : i + k].mean(0) for i in range(0, draws - k + 1, k)]
@@ -41,11 +39,6 @@ def train(seed, data, units, samples, epochs, draws, counts):
         found |= {f"error {k}": float(np.mean(errors)), f"deviation {k}": float(np.std(errors, ddof=1)),
                   f"loss {k}": float(np.mean([_loss(group, y_test) for group in groups]))}  # fmt: skip
     return found
-
-
-def _samples(model, x, draws):
-    """(draws, N, classes): the outputs of so many thinned nets."""
-    return np.stack([model.forward(x, training=True) for _ in range(draws)])
 
 
 def _loss(probabilities, y):
@@ -88,8 +81,8 @@ def _draw(found, size):
     for axes, name in ((errors, "error"), (losses, "loss")):
         curve(axes, counts, [found[f"{name} {k}"] for k in counts], "mean of k thinned nets")
         scaled = found[f"scaled {name}"]
-        axes.axhline(scaled.mean, color="#c55a11", label="weight scaling")
-        axes.axhspan(scaled.mean - scaled.se, scaled.mean + scaled.se, color="#c55a11", alpha=0.2, linewidth=0)
+        axes.axhline(scaled.mean, color=COLOURS[1], label="weight scaling")
+        axes.axhspan(scaled.mean - scaled.se, scaled.mean + scaled.se, color=COLOURS[1], alpha=0.2, linewidth=0)
         axes.set(title=f"test {name}", xscale="log", xlabel="k", ylabel="wrong, %" if name == "error" else "")
         axes.set_xticks(counts, map(str, counts))
         axes.minorticks_off()

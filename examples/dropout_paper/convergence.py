@@ -9,19 +9,17 @@ from examples.dropout_paper.report import Check, Report, curve, figure, lower, t
 TITLE = "7. What dropout costs"
 PAPER = """Section 10: a dropout net typically takes 2 to 3 times longer to train than a standard net of the same
 architecture, because the updates are noisy: every training case trains another thinned net."""
-FULL = {"data": "mnist", "samples": 20_000, "epochs": 25, "units": 512, "keeps": (1.0, 0.8, 0.5)}
+FULL = {"data": "mnist", "samples": 10_000, "epochs": 30, "units": 512, "keeps": (1.0, 0.8, 0.5)}
 QUICK = {"data": "digits", "samples": 600, "epochs": 4, "units": 32, "keeps": (1.0, 0.5)}
-GOALS = (("train loss", 0.1), ("train loss", 0.03), ("train loss", 0.01), ("validation loss", 0.15),
-         ("validation loss", 0.1), ("validation error", 4.0), ("validation error", 3.0))  # fmt: skip
+GOALS = (("train loss", 0.1), ("train loss", 0.03), ("train loss", 0.01), ("validation loss", 0.2),
+         ("validation loss", 0.15), ("validation error", 5.0), ("validation error", 4.0))  # fmt: skip
 
 
 def here(size):
-    return (
-        f"{lab.chain(size)}, {size['samples']:,} training images, {size['epochs']} epochs at a "
-        f"constant learning rate of {lab.LEARNING_RATE / 5} for all, no dropout at the inputs. Losses are those of the "
-        "whole net, nothing dropped, after every epoch; the time is that of the training steps alone, in CPU seconds of "
-        "one thread. A figure in brackets counts the seeds that got there."
-    )
+    return f"""{lab.chain(size)}, {size["samples"]:,} training images, {size["epochs"]} epochs at a constant learning
+rate of {lab.LEARNING_RATE / 5} for all, no dropout at the inputs. Losses are those of the whole net, nothing dropped,
+after every epoch; the time is that of the training steps alone, in CPU seconds of one thread. A figure in brackets
+counts the seeds that got there."""
 
 
 def specs(size):
@@ -101,7 +99,7 @@ def _table_of_costs(found):
 
 def _checks(found, epochs):
     checks = []
-    for goal in (("train loss", 0.01), ("validation error", 3.0)):
+    for goal in (("train loss", 0.01), ("validation error", 4.0)):
         without, with_ = epochs[goal][1.0], epochs[goal][0.5]
         if len(without) == len(with_) == len(found[0.5]["seconds an epoch"].values):
             factor = lab.Mean(with_) / lab.Mean(without)
@@ -117,7 +115,7 @@ def _checks(found, epochs):
     ]  # fmt: skip
 
 
-FACTORS = {goal: "" for goal in GOALS}
+FACTORS = dict.fromkeys(GOALS, "")
 
 
 def _draw(curves):

@@ -17,7 +17,7 @@ spots in different parts of the image."""
 def report(results, size):
     found = lab.means(results, "keep")
     head = ["p (kept)", "rate (dropped)", "squared error, thousandths", "with a tenth of the units removed",
-            "times as much", "correlation of neighbouring weights", "share of the best 1/16 of the image %"]  # fmt: skip
+            "times as much", "correlation of neighbouring weights", "in the best 1/16 of the image %"]  # fmt: skip
     rows = []
     for keep, of in found.items():
         rows.append([keep, 1 - keep, of["error"], of["error without a tenth"], f"{_factor(of):.1f}",

@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 import minicnn as mc
-from minicnn import layers
+from minicnn import jobs, layers
 
 BATCH_SIZE = 100
 MOMENTUM = 0.9
@@ -86,42 +86,34 @@ def error(model, x, y):
 # ---- many trainings ----
 
 
-def run(experiment, size, seeds, jobs=1, folder=None, say=print):
+def run(experiment, size, seeds, n_jobs=1, folder=None, say=print):
     """The results of all trainings of an experiment, each {**spec, "seed", "cpu seconds", ...what it measured}.
 
     With a ``folder`` each is written there as it ends, and what is there is not run again.
     """
     tasks = [{**spec, "seed": seed} for spec in experiment.specs(size) for seed in range(seeds)]
-    left = [task for task in tasks if folder is None or not _file(folder, experiment, task).exists()]
-    if folder is not None:
-        say(f"{experiment.TITLE}: {len(tasks)} trainings, {len(left)} of them to do")
+    files = [folder and _file(folder, experiment, task) for task in tasks]
+    left = [task for task, file in zip(tasks, files, strict=True) if file is None or not file.exists()]
     done = {}
-    for number, (key, result) in enumerate(_unordered(experiment.train, left, jobs), 1):
-        done[key] = result
+
+    def keep(pair):
+        task, result = pair
+        done[_key(task)] = result
         if folder is not None:
-            _keep(_file(folder, experiment, json.loads(key)), result)
-            say(f"{number} of {len(left)}: {key}, {result['cpu seconds']:.1f} s")
-    return [{**task, **(done.get(_key(task)) or _kept(folder, experiment, task))} for task in tasks]
+            _keep(_file(folder, experiment, task), result)
+            say(f"{experiment.TITLE}: {len(done)} of {len(left)}, {result['cpu seconds']:.1f} s: {_key(task)}")
 
-
-def _unordered(train, tasks, jobs):
-    if jobs == 1:
-        yield from (_timed(train, task) for task in tasks)
-        return
-    try:
-        import joblib
-    except ImportError:
-        raise ImportError('more than one job needs joblib: pip install "minicnn[tune]"') from None
-    parallel = joblib.Parallel(jobs, return_as="generator_unordered", pre_dispatch=jobs)
-    yield from parallel(joblib.delayed(_timed)(train, task) for task in tasks)
+    jobs.run_all("dropout_paper", functools.partial(_timed, experiment.train), left, n_jobs, {}, keep)
+    return [{**task, **(done.get(_key(task)) or json.loads(file.read_text()))}
+            for task, file in zip(tasks, files, strict=True)]  # fmt: skip
 
 
 def _timed(train, task):
-    """(key, result) of one training on one thread; what another program takes of the CPU is not in its seconds."""
+    """(task, result) of one training on one thread; what another program takes of the CPU is not in its seconds."""
     mc.set_num_threads(1)
     begin = time.process_time()
     result = train(**task)
-    return _key(task), {**result, "cpu seconds": round(time.process_time() - begin, 2)}
+    return task, {**result, "cpu seconds": round(time.process_time() - begin, 2)}
 
 
 def _key(task):
@@ -139,10 +131,6 @@ def _keep(file, result):
     half = file.with_suffix(".half")
     half.write_text(json.dumps(result))
     os.replace(half, file)
-
-
-def _kept(folder, experiment, task):
-    return json.loads(_file(folder, experiment, task).read_text())
 
 
 # ---- numbers ----

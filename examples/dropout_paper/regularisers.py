@@ -24,14 +24,12 @@ PAPERS = {"L2": 1.62, "max-norm": 1.35, "dropout + L2": 1.25, "dropout + max-nor
 
 
 def here(size):
-    validation = f"{lab.VALIDATION[size['data']]:,}"
-    return (
-        f"{lab.chain(size)}, {size['samples']:,} training images instead of 60,000, {size['epochs']} epochs; the "
-        f"regulariser is on the hidden layers; dropout is p = 0.5 there and {lab.KEEP_INPUT} at the inputs. Every setting "
-        f"of the grid below was trained with every seed; of each method the one with the lowest mean error on {validation} "
-        "images of the training part that nothing was trained on was chosen, and only that one is tested. L1 and L2 are "
-        "the factors of the penalty, max-norm is the largest norm of a unit's incoming weights."
-    )
+    return f"""{lab.chain(size)}, {size["samples"]:,} training images instead of 60,000, {size["epochs"]} epochs; the
+regulariser is on the hidden layers; dropout is p = 0.5 there and {lab.KEEP_INPUT} at the inputs. Every setting of the
+grid below was trained with every seed; of each method the one with the lowest mean error on the validation images
+({lab.VALIDATION[size["data"]]:,} of the training part, never trained on) was chosen, and only that one is tested. L1 and
+L2 are the factors of the penalty, max-norm is the largest norm of a unit's incoming weights, and the learning rate is
+that of all experiments unless a multiple of it is named."""
 
 
 def specs(size):
@@ -107,7 +105,9 @@ def _draw(tested):
     made, (axes,) = figure(7, 3.2)
     for number, (method, error) in enumerate(tested.items()):
         axes.barh(number, error.mean, xerr=error.se, color=COLOURS["dropout" in method], capsize=3)
-        axes.annotate(f"{error.mean:.2f}", (error.mean + error.se, number), (6, 0), textcoords="offset points", va="center")
+        axes.annotate(
+            f"{error.mean:.2f}", (error.mean + error.se, number), (6, 0), textcoords="offset points", va="center"
+        )
     axes.set_yticks(range(len(tested)), list(tested))
     axes.invert_yaxis()
     axes.set(xlabel="test error, %")

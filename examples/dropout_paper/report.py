@@ -121,7 +121,7 @@ def read(file):
 
 # ---- pictures ----
 
-COLOURS = ("#1f4e79", "#c55a11", "#548235", "#7f6000")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499")  # told apart by the colour-blind as well
 
 
 def figure(width=7.0, height=3.2, columns=1):

@@ -5,21 +5,19 @@ from examples.dropout_paper.report import Check, Report, curve, figure, table
 
 TITLE = "0. The learning rate of all the others"
 PAPER = """Appendix A.2: dropout makes gradients noisy, so that they tend to cancel one another; a dropout net should
-have 10 to 100 times the learning rate of a standard net, or a momentum of 0.95 to 0.99, and max-norm to hold its weights
-down."""
+have 10 to 100 times the learning rate of a standard net, or a momentum of 0.95 to 0.99, and max-norm to hold its
+weights down."""
 FULL = {"data": "mnist", "samples": 3_000, "epochs": 20, "units": 512, "keeps": (0.1, 0.5, 1.0),
         "rates": (0.01, 0.02, 0.05, 0.1, 0.2)}  # fmt: skip
 QUICK = {"data": "digits", "samples": 200, "epochs": 2, "units": 32, "keeps": (0.5, 1.0), "rates": (0.05, 0.1)}
 
 
 def here(size):
-    return (
-        f"{lab.chain(size)}, momentum {lab.MOMENTUM}, batches of {lab.BATCH_SIZE}, {size['samples']:,} training images, "
-        f"{size['epochs']} epochs, no max-norm; the error is that on the last {lab.VALIDATION[size['data']]:,} images of "
-        f"the training part. All other experiments take the learning rate {lab.LEARNING_RATE} p, which falls to 0 "
-        "along a cosine. (minicnn divides by p in training, where the paper multiplies by p in testing. A step with the "
-        "learning rate r there is one with p² r here.)"
-    )
+    return f"""{lab.chain(size)}, momentum {lab.MOMENTUM}, batches of {lab.BATCH_SIZE}, {size["samples"]:,} training
+images, {size["epochs"]} epochs, no max-norm; the error is that on the last {lab.VALIDATION[size["data"]]:,} images of
+the training part. All other experiments take the learning rate {lab.LEARNING_RATE} p, which falls to 0 along a cosine.
+(minicnn divides by p in training, where the paper multiplies by p in testing: a step with the learning rate r there is
+one with p² r here.)"""
 
 
 def specs(size):

@@ -7,16 +7,14 @@ TITLE = "2. The size of the training set"
 PAPER = """Section 7.4, figure 10: with very few images (100, 500) dropout gives no improvement, the net can fit them in
 spite of the noise; as the set grows the gain grows, up to a point, and then declines."""
 # Images and epochs: the fewer images, the more epochs, though not so many that every size gets equally many steps.
-FULL = {"data": "mnist", "units": 512, "epochs": {100: 800, 500: 300, 1_000: 200, 5_000: 60, 10_000: 40, 50_000: 12}}
+FULL = {"data": "mnist", "units": 512, "epochs": {100: 400, 500: 200, 1_000: 120, 5_000: 40, 10_000: 30, 50_000: 10}}
 QUICK = {"data": "digits", "units": 32, "epochs": {100: 20, 900: 5}}
 
 
 def here(size):
     epochs = ", ".join(f"{n:,} for {images:,}" for images, n in size["epochs"].items())
-    return (
-        f"{lab.chain(size)} instead of 784-1024-1024-2048-10; dropout as in the paper, p = 0.5 in "
-        f"hidden layers and {lab.KEEP_INPUT} at the inputs. Epochs for so many images: {epochs}."
-    )
+    return f"""{lab.chain(size)} instead of 784-1024-1024-2048-10; dropout as in the paper, p = 0.5 in hidden layers and
+{lab.KEEP_INPUT} at the inputs. Epochs for so many images: {epochs}."""
 
 
 def specs(size):
