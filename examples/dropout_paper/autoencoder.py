@@ -7,7 +7,7 @@ from examples.dropout_paper import lab
 from minicnn import layers
 
 FULL = {"data": "mnist", "samples": 20_000, "epochs": 30, "units": 256}
-QUICK = {"data": "digits", "samples": 600, "epochs": 4, "units": 32}
+QUICK = {"data": "digits", "samples": 600, "epochs": 200, "units": 32}
 BINS = np.linspace(0, 5, 51)  # of the histogram of activations; what is higher counts into the last
 SHOWN = 64  # features in the picture
 

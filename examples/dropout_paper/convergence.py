@@ -4,15 +4,17 @@ import time
 
 import minicnn as mc
 from examples.dropout_paper import lab
-from examples.dropout_paper.report import Check, Report, curve, figure, lower, table
+from examples.dropout_paper.report import Check, Report, band, figure, lower, table
 
 TITLE = "7. What dropout costs"
 PAPER = """Section 10: a dropout net typically takes 2 to 3 times longer to train than a standard net of the same
 architecture, because the updates are noisy: every training case trains another thinned net."""
-FULL = {"data": "mnist", "samples": 10_000, "epochs": 30, "units": 512, "keeps": (1.0, 0.8, 0.5)}
-QUICK = {"data": "digits", "samples": 600, "epochs": 4, "units": 32, "keeps": (1.0, 0.5)}
+FULL = {"data": "mnist", "samples": 10_000, "epochs": 40, "units": 256, "keeps": (1.0, 0.8, 0.5)}
+QUICK = {"data": "digits", "samples": 600, "epochs": 60, "units": 128, "keeps": (1.0, 0.5)}
 GOALS = (("train loss", 0.1), ("train loss", 0.03), ("train loss", 0.01), ("validation loss", 0.2),
          ("validation loss", 0.15), ("validation error", 5.0), ("validation error", 4.0))  # fmt: skip
+
+COMPARED = (("train loss", 0.01), ("validation error", 4.0))  # the goals at which the paper's 2 to 3 times is checked
 
 
 def here(size):
@@ -99,7 +101,7 @@ def _table_of_costs(found):
 
 def _checks(found, epochs):
     checks = []
-    for goal in (("train loss", 0.01), ("validation error", 4.0)):
+    for goal in COMPARED:
         without, with_ = epochs[goal][1.0], epochs[goal][0.5]
         if len(without) == len(with_) == len(found[0.5]["seconds an epoch"].values):
             factor = lab.Mean(with_) / lab.Mean(without)
@@ -125,7 +127,7 @@ def _draw(curves):
             epochs = range(1, len(of[0][name]) + 1)
             values = [lab.Mean(curve[name][epoch - 1] for curve in of) for epoch in epochs]
             label = "no dropout" if keep == 1 else f"p = {keep} (rate {1 - keep:.1f})"
-            curve(one, epochs, values, label, number, "-")
+            band(one, epochs, values, label, number)
         one.set(title=name, xlabel="epoch", yscale="log")
         one.legend(frameon=False)
     return made

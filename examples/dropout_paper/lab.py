@@ -156,7 +156,7 @@ class Mean:
 
     def __format__(self, digits):
         digits = digits or ".2f"
-        return f"{self.mean:{digits}} ± {self.se:{digits}}"
+        return f"{self.mean:{digits}}" + (f" ± {self.se:{digits}}" if len(self.values) > 1 else "")
 
 
 def means(results, *keys):

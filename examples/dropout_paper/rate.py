@@ -1,21 +1,21 @@
 """The effect of the rate: test and training error over the probability of keeping a unit."""
 
 from examples.dropout_paper import lab
-from examples.dropout_paper.report import Check, Report, curve, figure, lower, table
+from examples.dropout_paper.report import Check, Report, curve, figure, lower, sign, table
 
 TITLE = "1. The rate"
 PAPER = """Section 7.3, figure 9: (a) with n units in every hidden layer, the test error is flat for 0.4 <= p <= 0.8 and
 rises towards both ends; for small p the training error is high too, the net underfits. (b) With p n held fixed, so that
 nets with small p have more units, small p does much less harm; p near 0.6 is best, and 0.5 is close to it."""
 KEEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-FULL = {"data": "mnist", "samples": 5_000, "epochs": 30, "units": 512, "expected": 128, "keeps": KEEPS}
-QUICK = {"data": "digits", "samples": 400, "epochs": 3, "units": 64, "expected": 16, "keeps": (0.1, 0.5, 1.0)}
+FULL = {"data": "mnist", "samples": 5_000, "epochs": 30, "units": 512, "expected": 64, "keeps": KEEPS}
+QUICK = {"data": "digits", "samples": 600, "epochs": 100, "units": 128, "expected": 16, "keeps": (0.1, 0.5, 1.0)}
 
 
 def here(size):
-    return f"""Two hidden layers of ReLUs instead of three of 2048, no dropout at the inputs, {size["samples"]:,} training
-images instead of 60,000, {size["epochs"]} epochs; (a) n = {size["units"]}, (b) p n = {size["expected"]} instead of 256
-and 512."""
+    return f"""Two hidden layers of ReLUs instead of three of 2048, no dropout at the inputs, {size["samples"]:,}
+training images instead of 60,000, {size["epochs"]} epochs; (a) n = {size["units"]}, (b) p n = {size["expected"]}
+instead of 256 and 512."""
 
 
 def specs(size):
@@ -65,9 +65,14 @@ def _checks(kinds):
               flat, f"from {min(middle):.2f} % to {max(middle):.2f} %; p = 1: {fixed[1.0]} %"),
         lower(f"(b) with p n fixed, small p does less harm: the test error at p = {low} is below that of (a)",
               scaled[low], fixed[low], " %"),
-        Check("(b) the best p is between 0.5 and 0.7", 0.5 <= best["b"] <= 0.7,
-              f"best p = {best['b']}: {scaled[best['b']]} %"),
+        Check("(b) the best p is between 0.5 and 0.7", _near(scaled, best["b"]),
+              f"best p = {best['b']}: {scaled[best['b']]} %; p = 0.5: {scaled[0.5]} %"),
     ]  # fmt: skip
+
+
+def _near(errors, best):
+    """Whether ``best`` is near 0.6; not decided where it is not, but not clearly better than 0.5 either."""
+    return True if 0.5 <= best <= 0.7 else None if sign(errors[best] - errors[0.5]) == 0 else False
 
 
 def _draw(kinds):

@@ -137,10 +137,17 @@ def figure(width=7.0, height=3.2, columns=1):
     return made, axes
 
 
-def curve(axes, x, values, label, number=0, style="-o"):
+def curve(axes, x, values, label, number=0):
     """A line through ``lab.Mean``s with their standard errors as bars."""
     y, bars = [value.mean for value in values], [value.se for value in values]
-    axes.errorbar(x, y, bars, fmt=style, color=COLOURS[number], label=label, capsize=3, markersize=4, linewidth=1.4)
+    axes.errorbar(x, y, bars, fmt="-o", color=COLOURS[number], label=label, capsize=3, markersize=4, linewidth=1.4)
+
+
+def band(axes, x, values, label, number=0):
+    """The same for many points: the standard errors as a band around the line."""
+    low, high = [value.mean - value.se for value in values], [value.mean + value.se for value in values]
+    axes.plot(x, [value.mean for value in values], color=COLOURS[number], label=label, linewidth=1.4)
+    axes.fill_between(x, low, high, color=COLOURS[number], alpha=0.25, linewidth=0)
 
 
 def save(drawn, path):
