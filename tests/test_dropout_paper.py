@@ -308,7 +308,7 @@ def test_the_strength_is_chosen_without_the_test_part():
     size = module("regularisers").QUICK
 
     def results(spec):
-        best = spec["strength"] == size["grid"][spec["method"]][0][-1] and spec["factor"] == 1
+        best = spec["strength"] == size["strengths"][spec["method"]][-1] and spec["factor"] == 1
         return made_up(spec, validation=1 if best else 2, test=9 if best else 3)
 
     found = [result for spec in module("regularisers").specs(size) for result in results(spec)]

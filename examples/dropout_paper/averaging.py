@@ -9,6 +9,7 @@ TITLE = "3. Monte-Carlo averaging against weight scaling"
 PAPER = """Section 7.5, figure 11: the exact way to test a dropout net is to average the outputs of k thinned nets,
 drawn as in training. With about k = 50 that is as good as the one net with scaled weights, and beyond it slightly
 better, well within one standard deviation."""
+BEYOND = ""
 FULL = {"data": "mnist", "units": 256, "samples": 5_000, "epochs": 40, "draws": 200,
         "counts": (1, 2, 5, 10, 20, 50, 100)}  # fmt: skip
 QUICK = {"data": "digits", "units": 128, "samples": 600, "epochs": 100, "draws": 50, "counts": (1, 2, 5, 10, 25)}
@@ -70,9 +71,6 @@ def _checks(found, size):
         Check("and that difference is smaller than one standard deviation", abs(later.mean) < deviation,
               f"{later:.3f} points, standard deviation {deviation:.3f}"),
     ]  # fmt: skip
-
-
-BEYOND = ""
 
 
 def _draw(found, size):

@@ -15,6 +15,7 @@ GOALS = (("train loss", 0.1), ("train loss", 0.03), ("train loss", 0.01), ("vali
          ("validation loss", 0.15), ("validation error", 5.0), ("validation error", 4.0))  # fmt: skip
 
 COMPARED = (("train loss", 0.01), ("validation error", 4.0))  # the goals at which the paper's 2 to 3 times is checked
+FACTORS = dict.fromkeys(COMPARED, "")
 
 
 def here(size):
@@ -115,9 +116,6 @@ def _checks(found, epochs):
               (found[0.5]["seconds an epoch"] / found[1.0]["seconds an epoch"]).mean < 1.1,
               f"{found[0.5]['seconds an epoch'] / found[1.0]['seconds an epoch']:.2f} times the time"),
     ]  # fmt: skip
-
-
-FACTORS = dict.fromkeys(GOALS, "")
 
 
 def _draw(curves):

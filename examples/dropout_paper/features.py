@@ -12,6 +12,10 @@ TITLE = "5. Features"
 PAPER = """Section 7.1, figure 7: both autoencoders reconstruct test images about equally well, but without dropout a
 single hidden unit does not seem to detect anything, units have co-adapted; with dropout units detect edges, strokes and
 spots in different parts of the image."""
+EQUAL = """At p = 0.5 half of the units are away in every step, and about half of the 256 have died (they are never on,
+see section 4): what is left is too small a net to reconstruct well."""
+ALIKE = """Without dropout neighbouring weights go together too, over two or three pixels, as far as a stroke is wide.
+What tells both apart, in the picture and in the last column, is where the weights are: everywhere, or in one stroke."""
 
 
 def report(results, size):
@@ -30,14 +34,11 @@ def report(results, size):
         lower("units depend less on one another: removing a tenth of them multiplies the error by less with dropout",
               _factor(with_), _factor(without), digits=".1f"),
         lower("features are strokes, not noise: neighbouring weights are more alike with dropout",
-              without["smoothness"], with_["smoothness"]),
+              without["smoothness"], with_["smoothness"], why=ALIKE),
         lower("and each looks at a smaller part of the image: more of its squared weights lie in its best window",
               without["concentration"], with_["concentration"], " %"),
     ]  # fmt: skip
     return Report([table(head, rows)], checks, {"features.png": lambda: _draw(results)})
-
-
-EQUAL = ""
 
 
 def _factor(of):

@@ -15,7 +15,7 @@ Written by `python -m examples.dropout_paper --write`; do not edit by hand. p is
 unit, rate = 1 - p the argument of `layers.Dropout`. Figures are means over seeds ± standard errors of the mean; every
 seed has its own initial values, masks, order and, where fewer than all are used, training images. "Holds", "does not
 hold" and "not decided" are computed from the figures: a difference counts if it is larger than three standard errors
-of itself, taken seed by seed.
+of itself, taken seed by seed. CPU seconds are those of a shared machine: compare them within one table only.
 
 """
 CLEAR = 3  # standard errors; with five seeds 2.8 would be the 95 % of Student's t
@@ -24,7 +24,7 @@ CLEAR = 3  # standard errors; with five seeds 2.8 would be the 95 % of Student's
 class Check(NamedTuple):
     """One statement of the paper, what became of it here, and the figures behind that.
 
-    ``outcome``: True, False or None for not decided; ``why`` is said where it does not hold.
+    ``outcome``: True, False or None for not decided; ``why`` is said where it is not True.
     """
 
     claim: str
@@ -34,7 +34,10 @@ class Check(NamedTuple):
 
     def __str__(self):
         word = {True: "Holds", False: "Does not hold", None: "Not decided"}[self.outcome]
-        return f"- **{word}:** {self.claim} ({self.figures}).{f' {self.why}' if self.why and not self.outcome else ''}"
+        return f"- **{word}:** {self.claim} ({self.figures}).{self._why()}"
+
+    def _why(self):
+        return "" if self.outcome or not self.why else f" {' '.join(self.why.split())}"
 
 
 class Report(NamedTuple):
@@ -70,14 +73,18 @@ def section(name, experiment, size, results, report, seeds, jobs, pictures=True)
     """The text of one experiment."""
     cost = sum(result["cpu seconds"] for result in results)
     shown = [f"![{experiment.TITLE}]({file})" for file in report.pictures] if pictures else []
-    command = f"python -m examples.dropout_paper {name} --seeds {seeds}"
+    quick = size is experiment.QUICK
+    checks = [
+        check._replace(why="") if quick else check for check in report.checks
+    ]  # reasons are those of the full runs
+    command = f"python -m examples.dropout_paper {name} --seeds {seeds}{' --quick' * quick}"
     return "\n\n".join([
         f"## {experiment.TITLE}",
         f"**The paper.** {experiment.PAPER}",
         f"**Here.** {experiment.here(size)} {seeds} seeds.",
         *report.tables,
         *shown,
-        "\n".join(map(str, report.checks)),
+        "\n".join(map(str, checks)),
         f"`{command}`: {len(results)} trainings, {cost:.0f} CPU seconds, on {machine(jobs)}.",
     ])  # fmt: skip
 

@@ -6,6 +6,7 @@ from examples.dropout_paper.report import Check, Report, curve, figure, lower, s
 TITLE = "2. The size of the training set"
 PAPER = """Section 7.4, figure 10: with very few images (100, 500) dropout gives no improvement, the net can fit them in
 spite of the noise; as the set grows the gain grows, up to a point, and then declines."""
+FEW = ""
 # Images and epochs: the fewer images, the more epochs, though not so many that every size gets equally many steps.
 FULL = {"data": "mnist", "units": 512, "epochs": {100: 300, 500: 150, 1_000: 100, 5_000: 30, 10_000: 20, 50_000: 8}}
 QUICK = {"data": "digits", "units": 128, "epochs": {100: 300, 300: 200, 1_000: 100}}
@@ -59,9 +60,6 @@ def _checks(pairs, gains, shares):
               sizes[0], best, shares),
         _turn(f"and it has declined again with {sizes[-1]:,}", sizes[-1], best, shares),
     ]  # fmt: skip
-
-
-FEW = ""
 
 
 def _none(gain):

@@ -10,6 +10,7 @@ TITLE = "4. Sparsity"
 PAPER = """Section 7.2, figure 8: as a side effect the activations of hidden units become sparse. Without dropout units
 have a mean activation of about 2.0 and the histogram of all activations has a huge mode away from zero; with dropout
 the mean activation is about 0.7, and the histogram has a sharp peak at zero."""
+MODE = ""
 
 
 def report(results, size):
@@ -30,9 +31,6 @@ def report(results, size):
     return Report([table(head, rows)], checks, {"sparsity.svg": lambda: _draw(results, bins)})
 
 
-MODE = ""
-
-
 def _histogram(results, keep):
     """The shares of the bins, over all seeds."""
     return [
@@ -50,6 +48,6 @@ def _draw(results, bins):
         means.hist(units, BINS, alpha=0.6, color=COLOURS[number], label=label)
         all_.bar(middles, shares, width, alpha=0.6, color=COLOURS[number], label=label)
     means.set(title="mean activation of a unit", xlabel="mean over the test images", ylabel="units, all seeds")
-    all_.set(title="all activations", xlabel="activation", ylabel="share", yscale="log")
+    all_.set(title="all activations", xlabel="activation", ylabel="share", yscale="log", ylim=(1e-4, 1))
     means.legend(frameon=False)
     return made
