@@ -74,9 +74,7 @@ def section(name, experiment, size, results, report, seeds, jobs, pictures=True)
     cost = sum(result["cpu seconds"] for result in results)
     shown = [f"![{experiment.TITLE}]({file})" for file in report.pictures] if pictures else []
     quick = size is experiment.QUICK
-    checks = [
-        check._replace(why="") if quick else check for check in report.checks
-    ]  # reasons are those of the full runs
+    checks = [check._replace(why="") if quick else check for check in report.checks]  # they explain the full runs
     command = f"python -m examples.dropout_paper {name} --seeds {seeds}{' --quick' * quick}"
     return "\n\n".join([
         f"## {experiment.TITLE}",

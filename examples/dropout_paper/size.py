@@ -9,7 +9,7 @@ spite of the noise; as the set grows the gain grows, up to a point, and then dec
 FEW = ""
 # Images and epochs: the fewer images, the more epochs, though not so many that every size gets equally many steps.
 FULL = {"data": "mnist", "units": 512, "epochs": {100: 300, 500: 150, 1_000: 100, 5_000: 30, 10_000: 20, 50_000: 8}}
-QUICK = {"data": "digits", "units": 128, "epochs": {100: 300, 300: 200, 1_000: 100}}
+QUICK = {"data": "digits", "units": 128, "epochs": {100: 200, 300: 100, 1_000: 50}}
 
 
 def here(size):
