@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "model": BASE
     | {"ensemble", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters", "plan"}
     | {"saving", "training"},
-    "ensemble": BASE | {"losses", "model", "training"},
+    "ensemble": BASE | {"jobs", "losses", "model", "training"},
     "jobs": BASE,
     "plot": {"_check"},
     "tune": {"_check", "datasets", "jobs", "model", "plot", "training"},
