@@ -8,7 +8,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 try:
-    from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers
+    from minicnn import (
+        callbacks,
+        constraints,
+        datasets,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        optimizers,
+        regularizers,
+    )
     from minicnn._ext.runtime import get_num_threads, set_num_threads
     from minicnn.layer import Layer
     from minicnn.model import Sequential
@@ -34,6 +44,7 @@ __all__ = [
     "ModelFileError",
     "Sequential",
     "callbacks",
+    "constraints",
     "datasets",
     "get_num_threads",
     "initializers",
@@ -41,6 +52,7 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "regularizers",
     "saving",
     "set_num_threads",
     "show_versions",

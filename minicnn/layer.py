@@ -5,13 +5,15 @@ shape (``examples/own_layer.py``).  Shapes here have the batch axis N first; ``i
 without it.
 """
 
+import contextlib
 import inspect
+import threading
 from typing import Any
 
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext import plan
+from minicnn._ext import penalty, plan
 
 
 class Layer:
@@ -211,3 +213,31 @@ def each_time(function, *arguments):
     """
     if not plan.called_each_time(function, arguments):
         function(*arguments)
+
+
+# ---- what outputs add to the loss (regularizers.py) ----
+
+_collecting = threading.local()  # several threads may evaluate at once: no layer can keep what it found
+
+
+@contextlib.contextmanager
+def collect_penalties():
+    """A list that grows with every ``penalize`` of this thread within the block."""
+    before = getattr(_collecting, "found", None)
+    found = _collecting.found = []
+    try:
+        yield found
+    finally:
+        _collecting.found = before
+
+
+def penalize(samples):
+    """Tells whoever runs this forward what each sample adds to the loss: float64, (N,)."""
+    found = getattr(_collecting, "found", None)
+    if found is not None:
+        found.append(samples)
+
+
+def mean_penalty(found, n):
+    """What was collected of a forward over n samples, as it counts in the loss: the mean over the samples."""
+    return sum(map(penalty.total, found)) / n if found and n else 0.0

@@ -13,19 +13,23 @@ learning rate, all optimisers share these arguments:
   ``clipnorm`` clips every variable by itself.  A norm that is not finite is a FloatingPointError that names the
   parameter, and nothing is changed.  Without ``clipnorm`` no norm is computed, and bad gradients pass unseen.
 
+Gradients hold those of penalties (regularizers.py), which are thus clipped too; weight decay is apart from both.
+
 Wrong kinds of arguments are TypeErrors, values out of range ValueErrors; NaN and infinity are out of every range.
 """
 
 import bisect
-import inspect
 import math
 import numbers
 import weakref
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, constraints
 from minicnn._ext import optim as kernels
+from minicnn.configured import Configured
+from minicnn.configured import from_config as _from_config
+from minicnn.configured import to_config as _to_config
 
 __all__ = [
     "SGD",
@@ -42,26 +46,10 @@ __all__ = [
 ]
 
 
-class _Configured:
-    """Something that its constructor's arguments describe; each is an attribute of the same name."""
-
-    def __new__(cls, *args, **kwargs):
-        _check.keywords(cls.__name__, cls.__init__, kwargs)
-        return super().__new__(cls)
-
-    def get_config(self):
-        """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is the same anew."""
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name != "self"}
-
-    def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_config().items())})"
-
-
 # ---- schedules ----
 
 
-class Schedule(_Configured):
+class Schedule(Configured):
     """A function from the number of steps done to the learning rate of the next one; the first step has number 0.
 
     A schedule of one's own is a subclass with ``__call__(step) -> rate``; a model file cannot hold it.
@@ -136,7 +124,7 @@ _SCHEDULES = {schedule.__name__: schedule for schedule in (ExponentialDecay, Cos
 # ---- optimisers ----
 
 
-class Optimizer(_Configured):
+class Optimizer(Configured):
     """What every optimiser has; see the head of this file for the arguments that all share.
 
     Attributes: ``learning_rate``, the rate of the next step (assigning a number or a schedule replaces what was there);
@@ -157,6 +145,7 @@ class Optimizer(_Configured):
         self._layout = None  # what the slots belong to: dtype, length, (name, offset, size) of every segment
         self._bound = None  # parameters, gradients, segments, pieces, squares
         self._before_step = None  # a weak reference: the model holds the optimizer
+        self._constrained, self._rules = [], (None, None)
 
     @property
     def learning_rate(self):
@@ -168,7 +157,7 @@ class Optimizer(_Configured):
     @learning_rate.setter
     def learning_rate(self, rate):
         if isinstance(rate, dict):
-            rate = _from_config("learning_rate", rate, _SCHEDULES, lambda cls, config: cls(**config))
+            rate = _from_config("learning_rate", rate, _SCHEDULES)
         if not isinstance(rate, Schedule):
             if not isinstance(rate, numbers.Real):
                 required = "learning_rate must be a number >= 0 or a schedule"
@@ -187,15 +176,16 @@ class Optimizer(_Configured):
             raise TypeError(_check.message(where, "var_names must be a list of strings", _check.kind(var_names)))
         self._excluded = sorted({*self._excluded, *var_names})
         if self._bound is not None:
-            self.bind(*self._bound[:3], self._before_step and self._before_step())
+            self.bind(*self._bound[:3], self._before_step and self._before_step(), self._constrained)
 
-    def bind(self, parameters, gradients, segments, before_step=None):
+    def bind(self, parameters, gradients, segments, before_step=None, constrained=()):
         """Ties the optimiser to a model's flat vectors (float32 or float64, contiguous, equal lengths).
 
         ``segments``: a tuple (name, offset, size, trainable, decayed) for every parameter; the rest of the vectors and
         what is not trainable are never touched.  Slots and iterations are kept if they belong to vectors of this
         layout, and begin at zero otherwise.  ``before_step``: a method of an object; every step calls it first, while
-        the object lives.
+        the object lives.  ``constrained``: (name, constraint, offset, shape) of what constraints.py is to change after
+        every update, in the same native call.
         """
         where = f"{type(self).__name__}.bind"
         for name, vector in (("parameters", parameters), ("gradients", gradients)):
@@ -211,6 +201,8 @@ class Optimizer(_Configured):
             self._iterations = np.zeros(1, np.int64)
             self._layout = layout
         pieces = self._pieces(where, parameters.size, segments)
+        self._rules = constraints.rules(constrained)
+        self._constrained = list(constrained)
         self._bound = parameters, gradients, list(segments), pieces, np.empty(len(pieces))
         self._before_step = before_step and weakref.WeakMethod(before_step)
 
@@ -236,7 +228,7 @@ class Optimizer(_Configured):
         before_step = self._before_step and self._before_step()
         if before_step is not None:
             before_step()
-        common = self.weight_decay or 0.0, self.clipnorm or 0.0
+        common = self.weight_decay or 0.0, self.clipnorm or 0.0, *self._rules
         bad = self._kernel(parameters, gradients, (pieces, squares, self._iterations, self.learning_rate), common)
         if bad >= 0:
             required = f"the gradient of {segments[pieces[bad, 3]][0]!r} must have a finite norm to be clipped"
@@ -280,7 +272,7 @@ class Optimizer(_Configured):
         """The constructor's arguments, ready for JSON, and what is excluded from weight decay, if anything is."""
         config = super().get_config()
         if isinstance(self._rate, Schedule):
-            config["learning_rate"] = {"name": type(self._rate).__name__, "config": self._rate.get_config()}
+            config["learning_rate"] = _to_config(self._rate)
         if self._excluded:
             config["excluded_from_weight_decay"] = list(self._excluded)
         return config
@@ -295,7 +287,7 @@ class Optimizer(_Configured):
         return optimizer
 
     def __getstate__(self):
-        return {**self.__dict__, "_bound": None, "_before_step": None}
+        return {**self.__dict__, "_bound": None, "_before_step": None, "_constrained": [], "_rules": (None, None)}
 
 
 class SGD(Optimizer):
@@ -375,15 +367,9 @@ def to_config(optimizer):
     known = _CLASSES.get(type(optimizer).__name__) is type(optimizer)
     if not known or (isinstance(rate, Schedule) and _SCHEDULES.get(type(rate).__name__) is not type(rate)):
         return None
-    return {"name": type(optimizer).__name__, "config": optimizer.get_config()}
+    return _to_config(optimizer)
 
 
 def from_config(config):
     """The Optimizer that ``to_config`` wrote; ValueError or TypeError for anything else."""
     return _from_config("optimizers.from_config", config, _CLASSES, lambda cls, arguments: cls.from_config(arguments))
-
-
-def _from_config(where, config, classes, make):
-    if not isinstance(config, dict) or set(config) != {"name", "config"} or not isinstance(config["config"], dict):
-        raise ValueError(_check.message(where, 'a dictionary with "name" and "config" is required', config))
-    return make(classes[_check.choice(where, "the name", config["name"], tuple(classes))], config["config"])

@@ -21,16 +21,19 @@ MAY_IMPORT = {
     "initializers": {"_check"},
     "layer": {"_check", "_ext"},
     "plan": BASE | {"layer", "layers"},
-    "layers": BASE | {"initializers", "layer", "layers"},
+    "layers": BASE | {"constraints", "initializers", "layer", "layers", "regularizers"},
     "losses": BASE,
     "metrics": BASE | {"losses"},
-    "optimizers": BASE,
+    "configured": {"_check"},
+    "regularizers": BASE | {"configured"},
+    "constraints": BASE | {"configured"},
+    "optimizers": BASE | {"configured", "constraints"},
     "datasets": BASE | {"datasets"},
     "testing": {"_check", "layer"},
     "callbacks": {"_check"},
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
-    "parameters": {"_check"},
+    "parameters": {"_check", "regularizers"},
     "model": BASE | {"layer", "layers", "losses", "metrics", "optimizers", "parameters", "plan", "saving", "training"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
