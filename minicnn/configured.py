@@ -16,10 +16,13 @@ class Configured:
         _check.keywords(cls.__name__, cls.__init__, kwargs)
         return super().__new__(cls)
 
+    def __init__(self):  # object's would take any argument
+        pass
+
     def get_config(self):
         """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is the same anew."""
         names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name not in ("self", "args", "kwargs")}
+        return {name: getattr(self, name) for name in names if name != "self"}
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_config().items())})"

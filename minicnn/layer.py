@@ -5,9 +5,7 @@ shape (``examples/own_layer.py``).  Shapes here have the batch axis N first; ``i
 without it.
 """
 
-import contextlib
 import inspect
-import threading
 from typing import Any
 
 import numpy as np
@@ -217,25 +215,14 @@ def each_time(function, *arguments):
 
 # ---- what outputs add to the loss (regularizers.py) ----
 
-_collecting = threading.local()  # several threads may evaluate at once: no layer can keep what it found
-
-
-@contextlib.contextmanager
-def collect_penalties():
-    """A list that grows with every ``penalize`` of this thread within the block."""
-    before = getattr(_collecting, "found", None)
-    found = _collecting.found = []
-    try:
-        yield found
-    finally:
-        _collecting.found = before
+# ``with collect_penalties() as found``: a list of what this thread's forwards give to ``penalize`` within the block.
+# Several threads may evaluate at once, so a layer cannot keep it.
+collect_penalties = plan.Collector
 
 
 def penalize(samples):
     """Tells whoever runs this forward what each sample adds to the loss: float64, (N,)."""
-    found = getattr(_collecting, "found", None)
-    if found is not None:
-        found.append(samples)
+    plan.collect(samples)
 
 
 def mean_penalty(found, n):
