@@ -23,7 +23,8 @@ class Constraint(configured.Configured):
     Constraints of one's own are not possible: they would have to run inside the optimiser's native call.
     """
 
-    _kind, _limit, axis = -1, 0.0, None
+    _kind, _limit = -1, 0.0
+    axis: int | tuple[int, ...] | None = None
 
     def __call__(self, w):
         w = np.array(_check.numeric_array(type(self).__name__, "w", w), order="C")
@@ -60,7 +61,7 @@ class MaxNorm(_OfNorm):
 class NonNeg(Constraint):
     """w = max(w, 0); a NaN stays a NaN."""
 
-    _kind = kernels.NON_NEG
+    _kind, axis = kernels.NON_NEG, ()  # a norm over no axis: every weight is by itself
 
 
 class UnitNorm(_OfNorm):
@@ -127,11 +128,11 @@ def _axes_of_norm(where, constraint, ndim):
 
 
 def _five_axes(shape, of_norm):
-    """Neighbours of one sort merged: [outside the norm, in it, outside, in it, outside]."""
-    lengths, place = [1] * 5, 0
-    for axis, length in enumerate(shape):
-        place += (axis in of_norm) != place % 2
-        if place == 5:
+    """Neighbours of one sort merged, from the last on: [outside the norm, in it, outside, in it, outside]."""
+    lengths, place = [1] * 5, 4
+    for axis in reversed(range(len(shape))):
+        place -= (axis in of_norm) != place % 2
+        if place < 0:
             raise ValueError(_check.message("constraints", "axis must be simpler for so many axes", tuple(shape)))
-        lengths[place] *= length
+        lengths[place] *= shape[axis]
     return lengths

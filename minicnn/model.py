@@ -218,7 +218,7 @@ class Sequential(Parameters):
             with self._exclusive("forward", again=True):
                 return self._training_forward(x)
         if not len(x):
-            return self._forward(self._cast(x), False)
+            return self._forward_without_plan(x, False)
         with self._evaluation(len(x)) as plan:
             plan.take(x)
             outputs = plan.forward().copy()
@@ -227,7 +227,7 @@ class Sequential(Parameters):
 
     def _training_forward(self, x):
         if not len(x) or not can_be_recorded(self):
-            return self._forward(self._cast(x), True)
+            return self._forward_without_plan(x, True)
         plan = self._plan_by_hand(len(x))
         plan.take(x)
         outputs = plan.forward().copy()
@@ -235,12 +235,15 @@ class Sequential(Parameters):
         self._pending, self._latest.penalty = plan, (len(x), plan.activity_penalty())
         return outputs
 
-    def _forward(self, x, training):
-        n = len(x)
+    def _forward_without_plan(self, x, training):
         with collect_penalties() as found:
-            for layer in self.layers:
-                x = layer.forward(x, training=training)
-        self._latest.penalty = n, mean_penalty(found, n)
+            outputs = self._forward(self._cast(x), training)
+        self._latest.penalty = len(x), mean_penalty(found, len(x))
+        return outputs
+
+    def _forward(self, x, training):
+        for layer in self.layers:
+            x = layer.forward(x, training=training)
         return x
 
     __call__ = forward

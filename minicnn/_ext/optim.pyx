@@ -16,6 +16,7 @@ the last axis are taken together, RUN at a time.  Both are None where there are 
 from cython.parallel cimport prange
 from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 from minicnn._ext.runtime cimport (adam_update, add_squares, chosen_leaves, real, scale_each, sgd_update, sum_squares,
                                    team, use_leaves)
@@ -27,7 +28,7 @@ MAX_NORM, NON_NEG, UNIT_NORM = IS_MAX_NORM, IS_NON_NEG, IS_UNIT_NORM
 
 cdef enum:
     IS_MAX_NORM, IS_NON_NEG, IS_UNIT_NORM  # kinds of constraints
-    RUN = 128
+    RUN = 64
 
 ctypedef struct Step:
     double rate, momentum, decay, clip
@@ -158,20 +159,24 @@ cdef void constrain_units(real *w, int kind, double limit, const int64_t *axes, 
     """A run of units; ``item`` counts them along the first, the third and the last of the five axes."""
     cdef Py_ssize_t runs = (axes[4] + RUN - 1) // RUN, start = item % runs * RUN, c = item // runs % axes[2]
     cdef Py_ssize_t n = min(<Py_ssize_t> RUN, axes[4] - start), a = item // (runs * axes[2]), b, d
-    cdef double numbers[RUN]
-    for b in range(n):
-        numbers[b] = 0
-    if kind != IS_NON_NEG:
-        for b in range(axes[1]):
+    cdef double numbers[RUN]  # the sum of squares of each unit, then what it is multiplied by
+    if kind == IS_NON_NEG:  # no axis is one of a norm
+        drop_negative(w + place(axes, a, 0, c, 0) + start, n)
+        return
+    memset(numbers, 0, sizeof(numbers))
+    for b in range(axes[1]):
+        if axes[4] == 1:
+            numbers[0] += sum_squares(w + place(axes, a, b, c, 0), axes[3])
+        else:
             for d in range(axes[3]):
                 add_squares(w + place(axes, a, b, c, d) + start, numbers, n)
-        for b in range(n):
-            numbers[b] = factor(kind, limit, sqrt(numbers[b]))
+    for b in range(n):
+        numbers[b] = factor(kind, limit, sqrt(numbers[b]))
     for b in range(axes[1]):
-        for d in range(axes[3]):
-            if kind == IS_NON_NEG:
-                drop_negative(w + place(axes, a, b, c, d) + start, n)
-            else:
+        if axes[4] == 1:
+            scale(w + place(axes, a, b, c, 0), numbers[0], axes[3])
+        else:
+            for d in range(axes[3]):
                 scale_each(w + place(axes, a, b, c, d) + start, numbers, n)
 
 
@@ -184,6 +189,12 @@ cdef inline double factor(int kind, double limit, double norm) noexcept nogil:
     if kind == IS_UNIT_NORM:
         return 1 / (norm + limit)
     return limit / norm if norm > limit else 1
+
+
+cdef inline void scale(real *w, double by, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        w[i] = <real> (w[i] * by)
 
 
 cdef inline void drop_negative(real *w, Py_ssize_t n) noexcept nogil:
