@@ -64,6 +64,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*overlap_add)(const REAL *x, REAL *y, idx rows, idx step, idx n);                                           \
     void (*affine)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                    \
     void (*mask_scale)(const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n);                  \
+    void (*times)(const REAL *x, const float *factor, REAL *y, idx n);                                                \
     void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
     void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
     void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
@@ -101,6 +102,7 @@ typedef struct {
     const char *name;
     void (*keep_bits)(uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,
                       uint32_t stream);
+    void (*gaussian)(float *factor, idx first, idx count, float sigma, uint64_t key, uint32_t step, uint32_t stream);
     int (*multiply_adds)(idx n, float x, float y, float *lanes);
     void (*winograd_in)(int kind, int m, float *const *pixels, float *v, idx step, idx channels);
     void (*winograd_out)(int kind, int m, const float *v, idx step, const float *bias, int relu, float *const *pixels,
@@ -136,6 +138,9 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
     LEAVES->keep_bits(keep, first, count, threshold, key, step, stream)
+#define times(x, factor, y, n) FOR(y, times)(x, factor, y, n)
+#define gaussian(factor, first, count, sigma, key, step, stream)                                                      \
+    LEAVES->gaussian(factor, first, count, sigma, key, step, stream)
 #define winograd_in(kind, m, pixels, v, step, channels) LEAVES->winograd_in(kind, m, pixels, v, step, channels)
 #define winograd_out(kind, m, v, step, bias, relu, pixels, channels)                                                  \
     LEAVES->winograd_out(kind, m, v, step, bias, relu, pixels, channels)

@@ -42,6 +42,9 @@ cdef extern from "leaves.h" nogil:
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
                    uint32_t step, uint32_t stream)
     void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
+    void times(const void *x, const float *factor, void *y, Py_ssize_t n)
+    void gaussian(float *factor, Py_ssize_t first, Py_ssize_t count, float sigma, uint64_t key, uint32_t step,
+                  uint32_t stream)
     void winograd_in(int kind, int m, float *const *pixels, float *v, Py_ssize_t step, Py_ssize_t channels)
     void winograd_out(int kind, int m, const float *v, Py_ssize_t step, const float *bias, bint relu,
                       float *const *pixels, Py_ssize_t channels)

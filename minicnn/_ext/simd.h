@@ -296,19 +296,19 @@ DECLARE_VECTOR
 /* ---- the tables ---- */
 #define TABLE_OF(T, S)                                                                                                \
     {                                                                                                                 \
-        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, overlap_add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
-            activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_row_##T##_##S,                \
-            softmax_grad_##T##_##S,                                                                               \
-            max_windows_##T##_##S, average_windows_##T##_##S, max_spread_##T##_##S, average_spread_##T##_##S,     \
-            max_gather_##T##_##S, average_gather_##T##_##S, column_sums_##T##_##S,          \
-            column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
-            transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
-            from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S          \
+        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, overlap_add_##T##_##S, affine_##T##_##S,              \
+            mask_scale_##T##_##S, times_##T##_##S, activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S,    \
+            softmax_row_##T##_##S, softmax_grad_##T##_##S, max_windows_##T##_##S, average_windows_##T##_##S,          \
+            max_spread_##T##_##S, average_spread_##T##_##S, max_gather_##T##_##S, average_gather_##T##_##S,           \
+            column_sums_##T##_##S, column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S,          \
+            normalize_grad_##T##_##S, transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S,                  \
+            from_i64_##T##_##S, from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S,         \
+            adam_##T##_##S                                                                                            \
     }
 #define LEAVES_FOR(S)                                                                                                 \
     {                                                                                                                 \
-        #S, keep_bits_##S, multiply_adds_f32_##S, winograd_in_f32_##S, winograd_out_f32_##S, TABLE_OF(f32, S),        \
-            TABLE_OF(f64, S)                                                                                          \
+        #S, keep_bits_##S, gaussian_##S, multiply_adds_f32_##S, winograd_in_f32_##S, winograd_out_f32_##S,            \
+            TABLE_OF(f32, S), TABLE_OF(f64, S)                                                                        \
     }
 static const Leaves LEAVES_BASE = LEAVES_FOR(base);
 #ifdef MINICNN_X86
