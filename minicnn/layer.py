@@ -92,6 +92,13 @@ class Layer:
         """``forward``."""
         return self.forward(x, training=training)
 
+    def sample(self, x, lot):
+        """One Monte-Carlo sample of y: ``forward`` of evaluation, but with the noise of training where there is any.
+
+        Keeps nothing and changes nothing.  ``lot``: what the noise is a function of (``layers/noise.py``).
+        """
+        return self.forward(x, training=False)
+
     def backward(self, dy):
         """dL/dx for dL/dy, both with the shapes of ``forward``; overwrites ``grads``."""
         raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")

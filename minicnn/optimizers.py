@@ -1,4 +1,4 @@
-"""Optimisers: how the gradients change the parameters, step by step; and schedules of the learning rate.
+"""Optimisers: how the gradients change the parameters, step by step.
 
 An optimiser is bound to the model's flat vectors once (the model does that), and ``step()`` is then one call of one
 kernel: parameters, slots (what the optimiser remembers for every parameter) and the count of steps change together or
@@ -16,16 +16,15 @@ learning rate, all optimisers share these arguments:
 Wrong kinds of arguments are TypeErrors, values out of range ValueErrors; NaN and infinity are out of every range.
 """
 
-import bisect
-import inspect
-import math
 import numbers
 import weakref
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, configured, schedules
 from minicnn._ext import optim as kernels
+from minicnn.configured import Configured
+from minicnn.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay, PolynomialDecay, Schedule
 
 __all__ = [
     "SGD",
@@ -35,6 +34,7 @@ __all__ = [
     "ExponentialDecay",
     "Optimizer",
     "PiecewiseConstantDecay",
+    "PolynomialDecay",
     "Schedule",
     "from_config",
     "get",
@@ -42,101 +42,10 @@ __all__ = [
 ]
 
 
-class _Configured:
-    """Something that its constructor's arguments describe; each is an attribute of the same name."""
-
-    def __new__(cls, *args, **kwargs):
-        _check.keywords(cls.__name__, cls.__init__, kwargs)
-        return super().__new__(cls)
-
-    def get_config(self):
-        """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is the same anew."""
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name != "self"}
-
-    def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_config().items())})"
-
-
-# ---- schedules ----
-
-
-class Schedule(_Configured):
-    """A function from the number of steps done to the learning rate of the next one; the first step has number 0.
-
-    A schedule of one's own is a subclass with ``__call__(step) -> rate``; a model file cannot hold it.
-    """
-
-    def __call__(self, step):
-        raise NotImplementedError(f"{type(self).__name__} has no __call__(step)")
-
-
-class ExponentialDecay(Schedule):
-    """rate = initial_learning_rate * decay_rate ^ (step / decay_steps), as in Keras.
-
-    ``initial_learning_rate`` >= 0, ``decay_steps`` >= 1 steps, ``decay_rate`` > 0.  With ``staircase`` the exponent is
-    cut to a whole number.
-    """
-
-    def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False):
-        where = "ExponentialDecay"
-        self.initial_learning_rate = _check.number(where, "initial_learning_rate", initial_learning_rate, 0)
-        self.decay_steps = _check.integer(where, "decay_steps", decay_steps, 1)
-        self.decay_rate = _check.number(where, "decay_rate", decay_rate, 0, open_low=True)
-        self.staircase = _check.boolean(where, "staircase", staircase)
-
-    def __call__(self, step):
-        exponent = step // self.decay_steps if self.staircase else step / self.decay_steps
-        return self.initial_learning_rate * self.decay_rate**exponent
-
-
-class CosineDecay(Schedule):
-    """rate = initial_learning_rate ((1 - alpha) (1 + cos(pi step / decay_steps)) / 2 + alpha), constant afterwards.
-
-    From Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts.  ``initial_learning_rate`` >= 0,
-    ``decay_steps`` >= 1 steps, ``alpha`` in [0, 1]: the share of the rate that is left at the end.
-    """
-
-    def __init__(self, initial_learning_rate, decay_steps, alpha=0.0):
-        self.initial_learning_rate = _check.number("CosineDecay", "initial_learning_rate", initial_learning_rate, 0)
-        self.decay_steps = _check.integer("CosineDecay", "decay_steps", decay_steps, 1)
-        self.alpha = _check.number("CosineDecay", "alpha", alpha, 0, 1)
-
-    def __call__(self, step):
-        progress = min(step, self.decay_steps) / self.decay_steps
-        return self.initial_learning_rate * ((1 - self.alpha) * (1 + math.cos(math.pi * progress)) / 2 + self.alpha)
-
-
-class PiecewiseConstantDecay(Schedule):
-    """rate = values[i] while boundaries[i - 1] < step <= boundaries[i], as in Keras.
-
-    ``boundaries``: steps >= 0, growing; ``values``: rates >= 0, one more than boundaries.
-    """
-
-    def __init__(self, boundaries, values):
-        where = "PiecewiseConstantDecay"
-        for name, value in (("boundaries", boundaries), ("values", values)):
-            if not isinstance(value, list | tuple):
-                raise TypeError(_check.message(where, f"{name} must be a list of numbers", _check.kind(value)))
-        self.boundaries = [_check.integer(where, "a boundary", boundary, 0) for boundary in boundaries]
-        self.values = [_check.number(where, "a value", value, 0) for value in values]
-        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
-            raise ValueError(_check.message(where, "boundaries must grow", self.boundaries))
-        if len(self.values) != len(self.boundaries) + 1:
-            required = f"values must have one more entry than the {len(self.boundaries)} boundaries"
-            raise ValueError(_check.message(where, required, self.values))
-
-    def __call__(self, step):
-        return self.values[bisect.bisect_left(self.boundaries, step)]
-
-
-_SCHEDULES = {schedule.__name__: schedule for schedule in (ExponentialDecay, CosineDecay, PiecewiseConstantDecay)}
-
-
 # ---- optimisers ----
 
 
-class Optimizer(_Configured):
+class Optimizer(Configured):
     """What every optimiser has; see the head of this file for the arguments that all share.
 
     Attributes: ``learning_rate``, the rate of the next step (assigning a number or a schedule replaces what was there);
@@ -168,7 +77,7 @@ class Optimizer(_Configured):
     @learning_rate.setter
     def learning_rate(self, rate):
         if isinstance(rate, dict):
-            rate = _from_config("learning_rate", rate, _SCHEDULES, lambda cls, config: cls(**config))
+            rate = schedules.from_config("learning_rate", rate)
         if not isinstance(rate, Schedule):
             if not isinstance(rate, numbers.Real):
                 required = "learning_rate must be a number >= 0 or a schedule"
@@ -280,7 +189,7 @@ class Optimizer(_Configured):
         """The constructor's arguments, ready for JSON, and what is excluded from weight decay, if anything is."""
         config = super().get_config()
         if isinstance(self._rate, Schedule):
-            config["learning_rate"] = {"name": type(self._rate).__name__, "config": self._rate.get_config()}
+            config["learning_rate"] = schedules.to_config(self._rate)
         if self._excluded:
             config["excluded_from_weight_decay"] = list(self._excluded)
         return config
@@ -373,17 +282,13 @@ def to_config(optimizer):
     """{"name", "config"} for JSON; None if the optimiser or its schedule is of one's own, which no file can hold."""
     rate = optimizer._rate
     known = _CLASSES.get(type(optimizer).__name__) is type(optimizer)
-    if not known or (isinstance(rate, Schedule) and _SCHEDULES.get(type(rate).__name__) is not type(rate)):
+    if not known or (isinstance(rate, Schedule) and not schedules.is_known(rate)):
         return None
     return {"name": type(optimizer).__name__, "config": optimizer.get_config()}
 
 
 def from_config(config):
     """The Optimizer that ``to_config`` wrote; ValueError or TypeError for anything else."""
-    return _from_config("optimizers.from_config", config, _CLASSES, lambda cls, arguments: cls.from_config(arguments))
-
-
-def _from_config(where, config, classes, make):
-    if not isinstance(config, dict) or set(config) != {"name", "config"} or not isinstance(config["config"], dict):
-        raise ValueError(_check.message(where, 'a dictionary with "name" and "config" is required', config))
-    return make(classes[_check.choice(where, "the name", config["name"], tuple(classes))], config["config"])
+    return configured.from_config(
+        "optimizers.from_config", config, _CLASSES, lambda cls, arguments: cls.from_config(arguments)
+    )

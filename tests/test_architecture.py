@@ -19,12 +19,14 @@ MAY_IMPORT = {
     "_check": set(),
     "_ext": {"_ext"},
     "initializers": {"_check"},
+    "configured": {"_check"},
+    "schedules": {"_check", "configured"},
     "layer": {"_check", "_ext"},
     "plan": BASE | {"layer", "layers"},
-    "layers": BASE | {"initializers", "layer", "layers"},
+    "layers": BASE | {"initializers", "layer", "layers", "schedules"},
     "losses": BASE,
     "metrics": BASE | {"losses"},
-    "optimizers": BASE,
+    "optimizers": BASE | {"configured", "schedules"},
     "datasets": BASE | {"datasets"},
     "testing": {"_check", "layer"},
     "callbacks": {"_check"},
@@ -154,8 +156,8 @@ def test_leaves_know_no_threads_no_allocation_no_python(name):
 # ---- same stem on every floor ----
 
 
-# affine is what conv and dense share, input computes nothing.
-COMPUTING = [path for path in sorted(PACKAGE.glob("layers/[a-z]*.py")) if path.stem not in ("affine", "input")]
+# affine and noise are what several layers share, input computes nothing.
+COMPUTING = [path for path in sorted(PACKAGE.glob("layers/[a-z]*.py")) if path.stem not in ("affine", "noise", "input")]
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from running import at_every_thread_count, build, dtypes, inputs, layouts, normal, run
 
 import minicnn
-from minicnn import layers
+from minicnn import layers, schedules
 from minicnn._ext import dropout as kernel
 from minicnn._ext import runtime
-from minicnn.layers import Dropout
+from minicnn.layers import Dropout, SpatialDropout2D
 from minicnn.testing import GradientError, gradcheck
 
 RATES = [0.1, 0.8]
@@ -213,6 +213,224 @@ def test_classical_evaluation_scales():
     for rate in RATES:
         y = dropout(rate, mode="classical").forward(ONES)
         assert (y == np.float32(1 - rate)).all()
+
+
+# ---- decisions that elements share ----
+
+SHAPE = (5, 7, 18)
+NOISE_SHAPES = [
+    (None, 1, 1, None), (None, 1, 1, 18), (None, 5, 1, 1), (None, 1, 7, 1), (None, 5, 7, 1), (None, 1, 7, 18),
+    (None, 5, 1, 18), (1, None, None, None), (1, 1, 1, None), (1, 5, 1, 1), (None, 1, 1, 1), (1, 1, 1, 1),
+    (None, None, None, None),
+]  # fmt: skip
+
+
+def drawn_shape(noise_shape, shape):
+    return tuple(1 if wish == 1 else axis for wish, axis in zip(noise_shape, shape, strict=True))
+
+
+@pytest.mark.parametrize("noise_shape", NOISE_SHAPES, ids=str)
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("mode", ["inverted", "classical"])
+def test_shared_decisions_against_the_reference(noise_shape, rate, mode):
+    """As many decisions are drawn as the noise shape has elements, in its order, and broadcast, as NumPy would."""
+    layer = dropout(rate, SHAPE, noise_shape=noise_shape, mode=mode)
+    x, dy = inputs(layer, 4, "float32")
+    for step in range(2):
+        keep = reference.dropout_mask(SEED, NUMBER, step, drawn_shape(noise_shape, x.shape), rate)
+        keep = np.broadcast_to(keep, x.shape)
+        got = run(layer, x, dy)
+        assert_same_bits(layer.last_mask, keep)
+        assert_close(got["y"], reference.dropout(x, keep, rate, mode), 1e-6)
+        assert_close(got["dx"], reference.dropout_grad(x, keep, rate, dy, mode), 1e-6)
+        assert (got["y"][~keep] == 0).all()
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=5), st.integers(1, 4), st.booleans())
+def test_shared_decisions_of_any_shape(axes, n, by_the_batch):
+    shape = tuple(length for length, _ in axes)
+    noise_shape = (1 if by_the_batch else None, *(1 if shared else None for _, shared in axes))
+    if math.prod(shape) > 20_000:
+        return
+    layer = dropout(0.5, shape, noise_shape=noise_shape)
+    x = np.ones((n, *shape), np.float32)
+    keep = reference.dropout_mask(SEED, NUMBER, 0, drawn_shape(noise_shape, x.shape), 0.5)
+    assert_same_bits(layer.forward(x, training=True) != 0, np.broadcast_to(keep, x.shape).copy())
+
+
+@pytest.mark.parametrize("noise_shape", [(None, 1, 1, None), (1, None, None, None)])
+def test_shared_decisions_at_any_thread_count(noise_shape):
+    def make():
+        return dropout(0.3, SHAPE, noise_shape=noise_shape)
+
+    x, dy = inputs(make(), 9, "float32")
+    one, *others = at_every_thread_count(make, x, dy)
+    for other in others:
+        for name in one:
+            assert_same_bits(one[name], other[name])
+
+
+def test_spatial_dropout_drops_whole_channels():
+    layer = SpatialDropout2D(0.4)
+    layer.stream = SEED, NUMBER
+    layer = build(layer, (6, 5, 64))
+    y = layer.forward(np.ones((50, 6, 5, 64)), training=True)
+    assert (y == y[:, :1, :1]).all()
+    kept = (y[:, 0, 0] != 0).mean()
+    assert abs(kept - 0.6) < 5 * math.sqrt(0.4 * 0.6 / (50 * 64))
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.6)}
+    same = dropout(0.4, (6, 5, 64), noise_shape=(None, 1, 1, None))
+    assert_same_bits(same.forward(np.ones((50, 6, 5, 64)), training=True), y)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_shared_decisions_select(value):
+    layer = dropout(0.5, (3, 3, 8), noise_shape=(None, 1, 1, None))
+    y = layer.forward(np.full((20, 3, 3, 8), value), training=True)
+    assert (y[~layer.last_mask] == 0).all()
+    assert not np.isfinite(y[layer.last_mask]).any()
+
+
+@pytest.mark.parametrize(("noise_shape", "error", "message"), [
+    (3, TypeError, r"noise_shape must have None or a whole number >= 1 for every axis of x.*; got 3 \(int\)"),
+    ((), ValueError, "noise_shape must have None or a whole number .*; got \\(\\)"),
+    ((None, 0), ValueError, "an entry of noise_shape must be a whole number >= 1; got 0"),
+    ((None, 1.5), TypeError, r"an entry of noise_shape must be a whole number >= 1; got 1.5 \(float\)"),
+    ((4, None), ValueError, r"noise_shape\[0\], of the batch, must be None or 1; got \(4, None\)"),
+])  # fmt: skip
+def test_wrong_noise_shapes(noise_shape, error, message):
+    with pytest.raises(error, match=f"^Dropout: {message}"):
+        Dropout(0.5, noise_shape=noise_shape)
+
+
+@pytest.mark.parametrize(("noise_shape", "message"), [
+    ((None, 1), r"noise_shape must have 3 entries, the batch first, for x of shape \(N, 4, 6\); got \(None, 1\)"),
+    ((None, 2, 6), r"noise_shape must have None, 1 or 4 for an axis of length 4; got \(None, 2, 6\)"),
+])  # fmt: skip
+def test_noise_shapes_that_do_not_fit(noise_shape, message):
+    with pytest.raises(ValueError, match=f"^Dropout: {message}"):
+        build(Dropout(0.5, noise_shape=noise_shape), (4, 6))
+
+
+# ---- a rate that follows a schedule ----
+
+RISING = schedules.PolynomialDecay(0.0, 4, 1.0)  # 0, 0.25, 0.5, 0.75, 1, 1, ...
+
+
+@pytest.mark.parametrize("mode", ["inverted", "classical"])
+def test_the_rate_follows_its_schedule(mode):
+    layer = dropout(RISING, mode=mode)
+    assert layer.current_rate == 0
+    for step, rate in enumerate([0, 0.25, 0.5, 0.75, 1, 1]):
+        y = layer.forward(ONES, training=True)
+        assert layer.current_rate == rate
+        if 0 < rate < 1:
+            assert_same_bits(layer.last_mask, reference.dropout_mask(SEED, NUMBER, step, ONES.shape, rate))
+        factor = 1 / (1 - rate) if mode == "inverted" and rate < 1 else 1
+        assert_same_bits(y, np.where(layer.last_mask, np.float32(factor), np.float32(0)))
+        assert_same_bits(layer.backward(ONES), y)
+        share = 1 - rate if mode == "classical" else 1
+        assert (layer.forward(ONES) == np.float32(share)).all()
+    assert not y.any()
+
+
+@pytest.mark.parametrize("mode", ["inverted", "classical"])
+def test_a_schedule_within_a_recorded_plan(mode):
+    """The plan is recorded at the first rate and has to follow the later ones."""
+
+    def model():
+        chain = [layers.Dense(40), layers.Dropout(RISING, mode=mode), layers.Dense(3)]
+        made = minicnn.Sequential(chain, seed=2)
+        made.compile("sgd", "sparse_categorical_crossentropy")
+        made.build((8,))
+        return made
+
+    x, y = normal((60, 8)), np.arange(60) % 3
+    planned, by_hand = model(), model()
+    planned.fit(x, y, batch_size=10, epochs=1, shuffle=False, verbose=0)
+    for start in range(0, 60, 10):
+        outputs = x[start : start + 10]
+        for layer in by_hand.layers:
+            outputs = layer.forward(outputs, training=True)
+        _, gradient = by_hand.loss(outputs, y[start : start + 10])
+        for layer in reversed(by_hand.layers):
+            gradient = layer.backward(gradient)
+        by_hand.optimizer.step()
+    assert planned.layers[1].current_rate == 1
+    assert planned.fingerprint() == by_hand.fingerprint()
+    assert_same_bits(planned.predict(x), by_hand.layers[2].forward(by_hand.layers[1].forward(
+        by_hand.layers[0].forward(x))))  # fmt: skip
+
+
+def test_a_schedule_is_saved(tmp_path):
+    model = minicnn.Sequential([layers.Dense(4), layers.Dropout(RISING), layers.Dense(2)])
+    model.build((3,))
+    model.save(tmp_path / "model.npz")
+    rate = minicnn.Sequential.load(tmp_path / "model.npz").layers[1].rate
+    assert isinstance(rate, schedules.PolynomialDecay)
+    assert [rate(step) for step in range(5)] == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_a_schedule_of_ones_own():
+    class Own(schedules.Schedule):
+        def __call__(self, step):
+            return 0.5 if step < 2 else 2
+
+    layer = dropout(Own())
+    layer.forward(ONES, training=True)
+    layer.forward(ONES, training=True)
+    with pytest.raises(ValueError, match=r"^Dropout: Own: the rate of step 2 must be a number in \[0, 1\]; got 2$"):
+        layer.forward(ONES, training=True)
+    model = minicnn.Sequential([layers.Dense(4), layers.Dropout(Own()), layers.Dense(2)])
+    model.build((3,))
+    with pytest.raises(TypeError):
+        model.save(os.devnull)
+
+
+def test_a_rate_that_is_set_later_is_checked():
+    layer = dropout(0.3)
+    layer.rate = 0.8
+    assert_same_bits(layer.forward(ONES, training=True) != 0, reference.dropout_mask(SEED, NUMBER, 0, ONES.shape, 0.8))
+    with pytest.raises(ValueError, match=r"^Dropout: rate must be a number in \[0, 1\]; got 1.5$"):
+        layer.rate = 1.5
+    assert layer.rate == 0.8
+
+
+# ---- the worked example of the source texts ----
+
+
+@pytest.mark.parametrize(("mode", "training", "evaluation"), [("inverted", 100, 100), ("classical", 70, 70)])
+def test_a_hundred_inputs_at_rate_0_3(mode, training, evaluation):
+    """100 inputs of 1, rate 0.3: 70 are kept on average; a sum of 70, or of 70 / 0.7 = 100; and so in evaluation."""
+    layer = dropout(0.3, (100,), mode=mode, dtype="float64")
+    n = 20_000
+    y = layer.forward(np.ones((n, 100)), training=True)
+    kept = layer.last_mask.sum(axis=1)
+    deviation = math.sqrt(100 * 0.3 * 0.7)
+    assert abs(kept.mean() - 70) < 5 * deviation / math.sqrt(n)
+    assert abs(kept.std() - deviation) < 5 * deviation / math.sqrt(2 * n)
+    scale = 1 / 0.7 if mode == "inverted" else 1
+    assert np.allclose(y.sum(axis=1), kept * scale, rtol=1e-12)
+    assert abs(y.sum(axis=1).mean() - training) < 5 * scale * deviation / math.sqrt(n)
+    assert layer.forward(np.ones((1, 100))).sum() == pytest.approx(evaluation, abs=1e-10)
+
+
+@pytest.mark.parametrize("make", [
+    lambda mode: Dropout(0.3, mode=mode),
+    lambda mode: SpatialDropout2D(0.3, mode=mode),
+    lambda mode: Dropout(0.8, noise_shape=(None, None, 1, 1), mode=mode),
+])  # fmt: skip
+def test_both_modes_agree_in_expectation(make):
+    """Within a mode, training has on average what evaluation gives; and both modes drop the same elements."""
+    x = normal((1, 4, 4, 3)) + 3
+    masks = []
+    for mode in ("inverted", "classical"):
+        layer = build(make(mode), (4, 4, 3))
+        y, n = layer.forward(np.repeat(x, 40_000, axis=0), training=True), 40_000
+        masks.append(layer.last_mask)
+        error = y.std(axis=0) / math.sqrt(n)
+        assert (np.abs(y.mean(axis=0) - layer.forward(x)[0]) < 5 * error + 1e-5 * np.abs(x[0])).all()
+    assert_same_bits(*masks)
 
 
 # ---- the ends of the range ----
@@ -447,7 +665,7 @@ def test_wrong_rates(rate, error):
     ({"seed": -1}, ValueError, r"seed must be a whole number in \[0, 18446744073709551615\]; got -1"),
     ({"seed": 2**64}, ValueError, r"seed must be a whole number in .*; got 18446744073709551616"),
     ({"seed": 1.5}, TypeError, r"seed must be a whole number .*; got 1.5 \(float\)"),
-    ({"noise_shape": (1,)}, TypeError, "the keywords are rate, mode, seed, dtype; got `noise_shape`"),
+    ({"nois_shape": (1,)}, TypeError, "the keywords are rate, .*; got `nois_shape`. Did you mean `noise_shape`"),
 ])  # fmt: skip
 def test_wrong_keywords(keywords, error, message):
     with pytest.raises(error, match=f"^Dropout: {message}"):

@@ -33,7 +33,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
          "groups": 2, "activation": "relu", "use_bias": True, "kernel_initializer": "he_normal"}, IMAGE,
     ),
     "Dense": ({"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform"}, (9,)),
-    "Dropout": ({"rate": 0.4, "mode": "classical", "seed": 3}, (5, 3)),
+    "Dropout": ({"rate": 0.4, "mode": "classical", "seed": 3, "noise_shape": (None, 1, None)}, (5, 3)),
     "Flatten": ({}, IMAGE),
     "GlobalAveragePooling2D": ({}, IMAGE),
     "GlobalMaxPooling2D": ({}, IMAGE),
@@ -44,6 +44,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Reshape": ({"target_shape": (3, -1)}, (4, 6)),
     "Sigmoid": ({}, (5, 3)),
     "Softmax": ({}, (5, 3)),
+    "SpatialDropout2D": ({"rate": 0.4, "mode": "classical", "seed": 3}, IMAGE),
     "Tanh": ({}, (5, 3)),
     "ZeroPadding2D": ({"padding": ((1, 2), (0, 3))}, IMAGE),
 }  # fmt: skip

@@ -4,14 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Real = TypeVar("_Real", np.float32, np.float64)
+_Sharing = tuple[bool, tuple[tuple[int, bool], ...]] | None
 
-def words(size: int) -> int: ...
+def words(size: int, sharing: _Sharing = None) -> int: ...
 def forward(
     x: NDArray[_Real],
     keep: NDArray[np.uint32],
     y: NDArray[_Real],
     draw: NDArray[np.uint64],
     scale: NDArray[np.float64],
+    sharing: _Sharing = None,
 ) -> None: ...
 def backward(
     dy: NDArray[_Real],
@@ -19,6 +21,7 @@ def backward(
     dx: NDArray[_Real],
     draw: NDArray[np.uint64],
     scale: NDArray[np.float64],
+    sharing: _Sharing = None,
 ) -> None: ...
 def mask(keep: NDArray[np.uint32], draw: NDArray[np.uint64]) -> None: ...
-def scale(x: NDArray[_Real], factor: float, y: NDArray[_Real]) -> None: ...
+def scale(x: NDArray[_Real], factor: NDArray[np.float64], y: NDArray[_Real]) -> None: ...

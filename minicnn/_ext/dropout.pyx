@@ -6,6 +6,9 @@ so a backward that forgets the mask or the scale cannot be written.  The mask ta
 groups of 128 from the counter-based generator (philox.h): a bit depends on seed, stream, step and the element's index
 in the batch alone.  Samples are the items, in parts of at most 4,096 elements, whose mask is still in the first-level
 cache when it is applied; a group at the border of two parts is drawn for both.
+
+Where elements share a decision (whole channels, say), as many bits as there are decisions are drawn, and each is spread
+over the elements that share it (spread.h); then a sample is one part, and the rest is the same.
 """
 from cython.parallel cimport prange
 from libc.stdint cimport uint32_t, uint64_t
@@ -20,23 +23,42 @@ cdef enum:
     GROUP = 128        # mask bits that are drawn together (philox.h)
     PART = 4096        # elements of a part, at most
     NONE_KEPT = 65536  # the threshold of rate 1: above every number of 16 bits
+    DRAW = 6           # numbers that a mask is a function of: threshold, seed, step, stream, first, period
+
+
+cdef extern from "spread.h" nogil:
+    enum:
+        MOST_AXES
+    ctypedef struct Sharing:
+        Py_ssize_t axes
+        Py_ssize_t *size
+        int *shared
+        int by_the_batch
+        Py_ssize_t decisions
+    Py_ssize_t spread(const Sharing *sharing, Py_ssize_t axis, const uint32_t *drawn, Py_ssize_t *decision,
+                      uint32_t *keep, Py_ssize_t place)
 
 
 cdef struct Dropout:
     Array x            # (n, size): input, or in backward the gradient of the output
     Array y            # (n, size)
     Array keep         # (n, parts * words): the mask, bit by bit
-    Array draw         # threshold, seed, step, stream: read when the kernel runs
+    Array draw         # DRAW numbers, read when the kernel runs
     Array scale        # one number
     Py_ssize_t size    # of a sample
     Py_ssize_t parts   # of a sample
     bint drawing       # forward
-    double factor      # of scale_samples
+    Sharing sharing
+
+
+cdef Py_ssize_t words_for(Py_ssize_t size) noexcept nogil:
+    """Of the groups that `size` elements may touch, wherever they begin."""
+    return ((size + GROUP - 2) // GROUP + 1) * (GROUP // 32)
 
 
 cdef Py_ssize_t part_words(Py_ssize_t size) noexcept nogil:
-    """Words of the mask of one part: the groups that `size` elements may touch, wherever they begin."""
-    return ((min(size, <Py_ssize_t> PART) + GROUP - 2) // GROUP + 1) * (GROUP // 32)
+    """Words of the mask of one part."""
+    return words_for(min(size, <Py_ssize_t> PART))
 
 
 cdef Py_ssize_t part_count(Py_ssize_t size) noexcept nogil:
@@ -46,45 +68,100 @@ cdef Py_ssize_t part_count(Py_ssize_t size) noexcept nogil:
 cdef void mask_and_scale(const Dropout *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t part, sample, start, size, element
     cdef const uint64_t *draw = <const uint64_t *> g.draw.data
-    cdef uint32_t threshold = <uint32_t> draw[0]
+    cdef uint64_t threshold = draw[0]
     cdef real scale = <real> (<const double *> g.scale.data)[0]
     cdef const real *x
     cdef real *y
     cdef uint32_t *keep
     for part in range(first, last):
         sample, start = part // g.parts, part % g.parts * PART
-        size = min(<Py_ssize_t> PART, g.size - start)
+        size = g.size if g.sharing.axes else min(<Py_ssize_t> PART, g.size - start)
         x = <const real *> (g.x.data + sample * g.x.step) + start
         y = <real *> (g.y.data + sample * g.y.step) + start
         keep = <uint32_t *> (g.keep.data + sample * g.keep.step) + part % g.parts * part_words(g.size)
-        element = sample * g.size + start
+        element = <Py_ssize_t> index_of(draw, sample, g.size) + start
         if threshold == 0:
             memcpy(y, x, size * sizeof(real))
         elif threshold == NONE_KEPT:
             memset(y, 0, size * sizeof(real))
+        elif g.sharing.axes:
+            if g.drawing:
+                draw_shared(&g.sharing, draw, sample, <uint32_t *> scratch, keep)
+            mask_scale(x, keep, 0, scale, y, size)
         else:
             if g.drawing:
-                keep_bits(keep, element // GROUP, (element + size - 1) // GROUP - element // GROUP + 1, threshold,
-                          draw[1], <uint32_t> draw[2], <uint32_t> draw[3])
+                draw_bits(keep, element, size, draw, sample)
             mask_scale(x, keep, element % GROUP, scale, y, size)
 
 
+cdef inline uint64_t index_of(const uint64_t *draw, Py_ssize_t sample, Py_ssize_t size) noexcept nogil:
+    """The index of a sample's first decision, of `size` each.  After a period the samples begin again, a step later."""
+    return (draw[4] + <uint64_t> sample % draw[5]) * <uint64_t> size
+
+
+cdef inline void draw_bits(uint32_t *keep, Py_ssize_t element, Py_ssize_t size, const uint64_t *draw,
+                           Py_ssize_t sample) noexcept nogil:
+    """The groups that hold the decisions element .. element + size - 1; the first is bit element % GROUP."""
+    keep_bits(keep, element // GROUP, (element + size - 1) // GROUP - element // GROUP + 1, <uint32_t> draw[0],
+              draw[1], <uint32_t> (draw[2] + <uint64_t> sample // draw[5]), <uint32_t> draw[3])
+
+
+# ---- decisions that elements share ----
+
+cdef void draw_shared(const Sharing *sharing, const uint64_t *draw, Py_ssize_t sample, uint32_t *drawn,
+                      uint32_t *keep) noexcept nogil:
+    """Draws a sample's decisions and spreads them over its elements, from bit 0 of ``keep`` on."""
+    cdef uint64_t first = index_of(draw, 0 if sharing.by_the_batch else sample, sharing.decisions)
+    cdef Py_ssize_t decision = <Py_ssize_t> (first % GROUP)
+    if sharing.by_the_batch:
+        first = decision = 0
+    draw_bits(drawn, <Py_ssize_t> first, sharing.decisions, draw, sample)
+    spread(sharing, 0, drawn, &decision, keep, 0)
+
+
+cdef int understand(object sharing, Py_ssize_t size, Sharing *found) except -1:
+    """Takes ``sharing`` as ``forward`` describes it; neighbours of one kind are joined."""
+    cdef Py_ssize_t elements = 1
+    memset(found, 0, sizeof(Sharing))
+    if sharing is None:
+        return 0
+    found.by_the_batch, axes = sharing
+    found.decisions = 1
+    for length, shared in axes:
+        elements *= length
+        found.decisions *= 1 if shared else length
+        if found.axes and found.shared[found.axes - 1] == <bint> shared:
+            found.size[found.axes - 1] *= length
+            continue
+        require(found.axes < MOST_AXES, "a mask may change between shared and own axes 16 times at most")
+        found.size[found.axes], found.shared[found.axes] = length, shared
+        found.axes += 1
+    require(elements == size, "the axes must be those of a sample")
+    return 0
+
+
+# ---- the entries ----
+
 cdef int run(const real[:, ::1] x, uint32_t[:, ::1] keep, real[:, ::1] y, const uint64_t[::1] draw,
-             const double[::1] scale, bint drawing) except -1:
+             const double[::1] scale, object sharing, bint drawing) except -1:
     cdef Py_ssize_t n = x.shape[0], size = x.shape[1], b
     cdef Dropout g
     cdef Job job
     cdef int threads
     require(y.shape[0] == n and y.shape[1] == size, "the output must have the shape (N, D) of the input")
-    require(keep.shape[0] == n and keep.shape[1] == words(size), "keep must be (N, words(D))")
-    require(draw.shape[0] == 4 and scale.shape[0] == 1, "draw must have 4 numbers and scale 1")
+    require(keep.shape[0] == n and keep.shape[1] == words(size, sharing), "keep must be (N, words(D))")
+    require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
     if n * size == 0:
         return 0
     g.x, g.y = Array(<char *> &x[0, 0], size * sizeof(real)), Array(<char *> &y[0, 0], size * sizeof(real))
     g.keep = Array(<char *> &keep[0, 0], keep.shape[1] * sizeof(uint32_t))
     g.draw, g.scale = Array(<char *> &draw[0], 0), Array(<char *> &scale[0], 0)
-    g.size, g.parts, g.drawing = size, part_count(size), drawing
+    understand(sharing, size, &g.sharing)
+    g.size, g.parts, g.drawing = size, 1 if g.sharing.axes else part_count(size), drawing
     job = Job(<Kernel> mask_and_scale[real], IMAGES, 5, n, g.parts, 0, 0, n * size / (2.0 if drawing else 4.0))
+    if g.sharing.axes:
+        job.scratch, job.work = words_for(g.sharing.decisions) * sizeof(uint32_t), n * size / 4.0
+        return submit(&job, &g, sizeof(g))
     if not recorded(&job, &g, sizeof(g)):
         threads = team(n * g.parts, job.work)
         for b in prange(threads, nogil=True, num_threads=threads, schedule="static"):
@@ -92,58 +169,65 @@ cdef int run(const real[:, ::1] x, uint32_t[:, ::1] keep, real[:, ::1] y, const 
     return 0
 
 
-def words(Py_ssize_t size):
+def words(Py_ssize_t size, sharing=None):
     """Words of 32 bits that the mask of one sample takes, of ``size`` elements."""
-    return part_count(size) * part_words(size)
+    return part_count(size) * part_words(size) if sharing is None else size // 32 + 1
 
 
 def forward(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[:, ::1] y not None,
-            const uint64_t[::1] draw not None, const double[::1] scale not None):
+            const uint64_t[::1] draw not None, const double[::1] scale not None, sharing=None):
     """Draws the mask into ``keep`` (N, words(D)) and applies it to x (N, D): y = x * scale where it keeps, else 0.
 
-    ``draw``: threshold, seed, step, stream.  An element is dropped with probability threshold / 65536; with 0 nothing
-    is drawn and y = x, with 65536 y = 0.
+    ``draw``: threshold, seed, step, stream, first, period.  A decision is to drop with probability threshold / 65536;
+    with 0 nothing is drawn and y = x, with 65536 y = 0.  Row s of x has the mask of sample first + s % period in step
+    ``step`` + s // period.  ``sharing``: None, every element has a decision of its own; or (whether all samples have
+    the mask of the first, ((length, whether it is shared), ... for every axis of a sample)).
     """
-    run[real](x, keep, y, draw, scale, True)
+    run[real](x, keep, y, draw, scale, sharing, True)
 
 
 def backward(const real[:, ::1] dy not None, uint32_t[:, ::1] keep not None, real[:, ::1] dx not None,
-             const uint64_t[::1] draw not None, const double[::1] scale not None):
+             const uint64_t[::1] draw not None, const double[::1] scale not None, sharing=None):
     """dx = dy * scale where ``keep`` keeps, else 0: the loop of forward, with the mask that forward drew."""
-    run[real](dy, keep, dx, draw, scale, False)
+    run[real](dy, keep, dx, draw, scale, sharing, False)
 
 
-def scale(const real[:, ::1] x not None, double factor, real[:, ::1] y not None):
-    """y = factor * x for x (N, D), 0 where the factor is: what evaluation does in the classical mode."""
+def scale(const real[:, ::1] x not None, const double[::1] factor not None, real[:, ::1] y not None):
+    """y = factor[0] * x for x (N, D), 0 where the factor is: what evaluation does in the classical mode."""
     cdef Dropout g
     cdef Job job
     require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape (N, D) of x")
+    require(factor.shape[0] == 1, "factor must have 1 number")
     if x.shape[0] * x.shape[1] == 0:
         return
     memset(&g, 0, sizeof(g))
     g.x, g.y = Array(<char *> &x[0, 0], x.shape[1] * sizeof(real)), Array(<char *> &y[0, 0], x.shape[1] * sizeof(real))
-    g.size, g.factor = x.shape[1], factor
-    job = Job(<Kernel> scale_samples[real], IMAGES, 2, x.shape[0], 1, 0, 0, x.shape[0] * x.shape[1] / 4.0)
+    g.keep, g.scale, g.size = Array(NULL, 0), Array(<char *> &factor[0], 0), x.shape[1]
+    g.draw = g.keep
+    job = Job(<Kernel> scale_samples[real], IMAGES, 5, x.shape[0], 1, 0, 0, x.shape[0] * x.shape[1] / 4.0)
     submit(&job, &g, sizeof(g))
 
 
 cdef void scale_samples(const Dropout *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i
+    cdef double factor = (<const double *> g.scale.data)[0]
     for i in range(first, last):
-        if g.factor == 0:  # 0 * inf would be NaN
+        if factor == 0:  # 0 * inf would be NaN
             memset(g.y.data + i * g.y.step, 0, g.size * sizeof(real))
+        elif factor == 1:  # 1 * -0.0 + 0 would be 0.0
+            memcpy(g.y.data + i * g.y.step, g.x.data + i * g.x.step, g.size * sizeof(real))
         else:
-            affine(<const real *> (g.x.data + i * g.x.step), <real> g.factor, <real> 0,
+            affine(<const real *> (g.x.data + i * g.x.step), <real> factor, <real> 0,
                    <real *> (g.y.data + i * g.y.step), g.size)
 
 
 def mask(uint32_t[::1] keep not None, const uint64_t[::1] draw not None):
-    """Draws the mask of len(keep) * 32 elements (whole groups), as forward does.
+    """Draws the mask of len(keep) * 32 decisions (whole groups), as forward does from sample 0 of step ``step`` on.
 
-    Element i is bit i % 32 of word i // 32.
+    Decision i is bit i % 32 of word i // 32.
     """
     cdef Py_ssize_t groups = keep.shape[0] * 32 // GROUP
-    require(draw.shape[0] == 4, "draw must have 4 numbers")
+    require(draw.shape[0] == DRAW, "draw must have 6 numbers")
     if groups:
         with nogil:
             keep_bits(&keep[0], 0, groups, <uint32_t> draw[0], draw[1], <uint32_t> draw[2], <uint32_t> draw[3])

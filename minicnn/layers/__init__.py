@@ -6,7 +6,7 @@ Read ``dropout.py`` first.  The contract that all of them keep stands in ``minic
 from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2D
 from minicnn.layers.dense import Dense
-from minicnn.layers.dropout import Dropout
+from minicnn.layers.dropout import Dropout, SpatialDropout2D
 from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
@@ -31,6 +31,7 @@ __all__ = [
     "Reshape",
     "Sigmoid",
     "Softmax",
+    "SpatialDropout2D",
     "Tanh",
     "ZeroPadding2D",
 ]

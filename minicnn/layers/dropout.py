@@ -1,20 +1,20 @@
 """Dropout: every training step sees another random thinning of the network; evaluation sees all of it.
 
-Read next: the kernel ``_ext/dropout.pyx``, then its two leaves, ``keep_bits`` in ``_ext/philox.h`` and ``mask_scale``
-in ``_ext/leaf.h``.  docs/dropout.md tells the whole way from the formula to there.
+Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/dropout.pyx``, then its two leaves, ``keep_bits`` in
+``_ext/philox.h`` and ``mask_scale`` in ``_ext/leaf.h``.  docs/dropout.md tells the whole way from the formula to there.
 """
+
+import math
 
 import numpy as np
 
 from minicnn import _check
 from minicnn._ext import dropout as kernel
-from minicnn._ext.random import TRAINING_MASK
 from minicnn.layer import Layer, each_time, empty
+from minicnn.layers.noise import DECISIONS, Noise
 
-DECISIONS = 1 << 16  # values that the random number behind one decision can take
 
-
-class Dropout(Layer, compiled=True):
+class Dropout(Noise, Layer, compiled=True):
     """Sets a fraction ``rate`` of its inputs to zero in training, and lets all pass in evaluation.
 
     ::
@@ -29,71 +29,75 @@ class Dropout(Layer, compiled=True):
     x, y: (N, ...), float32 or float64; dropped elements are exactly 0, whatever they were (NaN and inf too).
 
     - ``rate``: a number in [0, 1], the fraction that is DROPPED, as in Keras and PyTorch; the p of the 2014 paper is
-      the fraction kept.  At 0 all pass and nothing is drawn; at 1 all is zero, forward and backward.
+      the fraction kept.  At 0 all pass and nothing is drawn; at 1 all is zero, forward and backward.  Or a Schedule
+      (``schedules.py``), a function from the layer's step to the rate; ``current_rate`` says what it is now.
     - ``seed``: None takes the model's.  The mask is a function of (seed, number of the layer in the model, number of
       training forwards so far, index of the element in the batch) and of nothing else.
+    - ``noise_shape``: None, or as in Keras one entry for each axis of x, the batch first: None (or the length of the
+      axis) for decisions of their own, 1 for one decision that all elements along the axis share.  (None, 1, 1, None)
+      drops whole channels of images, (1, None) the same units in all samples.
 
     The fraction dropped is rate rounded to 1/65536 (and never all or none for 0 < rate < 1); the scale is exact, so the
     expectation of y is off by at most 8e-6 / (1 - rate) of x, or 1.6e-5 / (1 - rate) where the rounding is clamped.
 
-    Raises ValueError for a rate that is NaN or outside [0, 1], TypeError for one that is no number (a bool is none).
+    Raises ValueError for a rate that is NaN or outside [0, 1], TypeError for one that is no number (a bool is none);
+    ValueError at ``build`` if ``noise_shape`` does not fit.
 
     Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15 (2014),
     section 4 (training) and section 10 (the scaling done in training instead of at test time).
     """
 
-    def __init__(self, rate, mode="inverted", seed=None, dtype=None):
+    def __init__(self, rate, mode="inverted", seed=None, noise_shape=None, dtype=None):
         super().__init__(dtype)
-        self.rate = _check.number("Dropout", "rate", rate, 0, 1)
-        self.mode = _check.choice("Dropout", "mode", mode, ("inverted", "classical"))
-        self.seed = None if seed is None else _check.integer("Dropout", "seed", seed, 0, 2**64 - 1)
-        self.state["step"] = 0  # training forwards so far, repetitions of a frozen mask not counted
-        self._frozen = False
-        self._latest = None  # step and shape of the latest training forward
-        self._draw = np.zeros(4, np.uint64)  # what its mask is a function of: threshold, seed, step, stream
-        self._scale = np.ones(1)
+        name = type(self).__name__
+        self._set_up_noise(rate, seed)
+        self.mode = _check.choice(name, "mode", mode, ("inverted", "classical"))
+        self.noise_shape = None if noise_shape is None else _noise_shape(name, noise_shape)
+        self._kept_in_evaluation = np.array([1 - self.current_rate])  # the classical mode's factor
+
+    def build(self, input_shape, rng):
+        input_shape = super().build(input_shape, rng)
+        self._sharing = None
+        if self.noise_shape is not None:
+            self._sharing = _sharing(type(self).__name__, self.noise_shape, input_shape)
+        return input_shape
 
     def forward(self, x, training=False):
         x = self.check_input(x)
         if not training:
             return self._evaluate(x)
         each_time(self._begin_step, x.shape)
-        y, mask = empty(x.shape, x.dtype), empty((len(x), kernel.words(x[:1].size)), np.uint32)
-        kernel.forward(_samples(x), mask, _samples(y), self._draw, self._scale)
+        y, mask = self._drop(x, self._lot)
         self.keep(len(x), mask)
         return y
 
-    def _evaluate(self, x):
-        if self.mode == "inverted" or self.rate == 0:
-            return self.own(x)
-        y = empty(x.shape, x.dtype)
-        kernel.scale(_samples(x), 1 - self.rate, _samples(y))
-        return y
+    def _drop(self, x, lot):
+        y, mask = empty(x.shape, x.dtype), empty((len(x), kernel.words(x[:1].size, self._sharing)), np.uint32)
+        kernel.forward(_samples(x), mask, _samples(y), *lot, self._sharing)
+        return y, mask
 
     def backward(self, dy):
         dy, (mask,) = self.check_gradient(dy)
         dx = empty(dy.shape, dy.dtype)
-        kernel.backward(_samples(dy), mask, _samples(dx), self._draw, self._scale)
+        kernel.backward(_samples(dy), mask, _samples(dx), *self._lot, self._sharing)
         return dx
 
-    def _begin_step(self, shape):
-        """Settles what the mask and the scale of this training forward are; a frozen step repeats the latest."""
-        interrupted = self._latest is None or self._latest[0] >= self.state["step"]  # a step that was taken back
-        if interrupted or not self._frozen:
-            self.state["step"] += 1
-        step = self.state["step"] - 1
-        self._latest = step, shape
-        threshold = round(self.rate * DECISIONS)
-        if 0 < self.rate < 1:
-            threshold = min(max(threshold, 1), DECISIONS - 1)
-        seed, number = self.stream
-        self._draw[:] = (
-            threshold,
-            seed if self.seed is None else self.seed,
-            step & 0xFFFFFFFF,
-            number * 16 + TRAINING_MASK,
-        )
-        self._scale[0] = 1 / (1 - self.rate) if self.mode == "inverted" and self.rate < 1 else 1.0
+    def _evaluate(self, x):
+        if self.mode == "inverted":
+            return self.own(x)
+        each_time(self._settle_evaluation)
+        y = empty(x.shape, x.dtype)
+        kernel.scale(_samples(x), self._kept_in_evaluation, _samples(y))
+        return y
+
+    def _settle_evaluation(self):
+        self._kept_in_evaluation[0] = 1 - self.current_rate
+
+    def sample(self, x, lot):
+        return self._drop(self.check_input(x), lot)[0]
+
+    def _factor(self, rate):
+        return 1 / (1 - rate) if self.mode == "inverted" and rate < 1 else 1.0
 
     @property
     def last_mask(self):
@@ -101,30 +105,70 @@ class Dropout(Layer, compiled=True):
 
         Made again from its counter at every call.  RuntimeError before the first training forward.
         """
-        if self._latest is None:
-            raise RuntimeError("Dropout.last_mask: needs forward(x, training=True) before it")
-        _, shape = self._latest
-        size, threshold = int(np.prod(shape)), int(self._draw[0])
+        shape, threshold = self._require_latest(), int(self._draw[0])
         if threshold in (0, DECISIONS):
             return np.full(shape, threshold == 0)
-        mask = np.empty(-(-size // 128) * 4, np.uint32)  # whole groups
-        kernel.mask(mask, self._draw)
-        return (
-            np.unpackbits(mask.astype("<u4").view(np.uint8), count=size, bitorder="little").astype(bool).reshape(shape)
-        )
+        drawn = shape
+        if self.noise_shape is not None:
+            drawn = tuple(1 if wish == 1 else axis for wish, axis in zip(self.noise_shape, shape, strict=True))
+        size = math.prod(drawn)
+        words = np.empty(-(-size // 128) * 4, np.uint32)  # whole groups
+        kernel.mask(words, self._draw)
+        bits = np.unpackbits(words.astype("<u4").view(np.uint8), count=size, bitorder="little")
+        return np.broadcast_to(bits.astype(bool).reshape(drawn), shape).copy()
 
-    def freeze_mask(self):
-        """Holds the step still: every training forward from now on draws the mask of the latest one again.
 
-        (For x of the same shape.  Where none came before, the next one draws the mask that stays.)
-        """
-        self._frozen = True
+class SpatialDropout2D(Dropout, compiled=True):
+    """Dropout of whole channels: all pixels of a channel are kept or dropped together.
 
-    def unfreeze_mask(self):
-        """Lets every training forward draw a new mask again."""
-        self._frozen = False
+    ::
+
+        training, forward:    y[n, i, j, c]  = x[n, i, j, c]  * keep[n, c] * scale      keep ~ Bernoulli(1 - rate)
+        training, backward:   dx[n, i, j, c] = dy[n, i, j, c] * keep[n, c] * scale      scale = 1 / (1 - rate)
+        evaluation:           y  = x
+
+    x, y: (N, H, W, C).  In a feature map a single pixel's neighbours carry nearly the same value: dropping pixels hides
+    little, dropping channels hides a feature.  It is ``Dropout`` with ``noise_shape=(None, 1, 1, None)``, whose
+    arguments, modes and errors it has.
+
+    Source: Tompson et al., "Efficient Object Localization Using Convolutional Networks", CVPR 2015, section 3.2.
+    """
+
+    input_ndim = 3
+
+    def __init__(self, rate, mode="inverted", seed=None, dtype=None):
+        super().__init__(rate, mode, seed, (None, 1, 1, None), dtype)
 
 
 def _samples(x):
     """(N, ...) as (N, D)."""
     return x.reshape(len(x), x[:1].size)
+
+
+def _noise_shape(where, noise_shape):
+    required = "noise_shape must have None or a whole number >= 1 for every axis of x, the batch first"
+    if not isinstance(noise_shape, list | tuple):
+        raise TypeError(_check.message(where, required, _check.kind(noise_shape)))
+    if not noise_shape:
+        raise ValueError(_check.message(where, required, noise_shape))
+    entries = [None if axis is None else _check.integer(where, "an entry of noise_shape", axis, 1)
+               for axis in noise_shape]  # fmt: skip
+    if entries[0] not in (None, 1):
+        raise ValueError(_check.message(where, "noise_shape[0], of the batch, must be None or 1", noise_shape))
+    return tuple(entries)
+
+
+def _sharing(where, noise_shape, sample_shape):
+    """What the kernel calls ``sharing``."""
+    if len(noise_shape) != len(sample_shape) + 1:
+        required = f"noise_shape must have {len(sample_shape) + 1} entries, the batch first, for x of shape"
+        shape = ", ".join(["N", *map(str, sample_shape)])
+        raise ValueError(_check.message(where, f"{required} ({shape})", noise_shape))
+    for wish, axis in zip(noise_shape[1:], sample_shape, strict=True):
+        if wish not in (None, 1, axis):
+            required = f"noise_shape must have None, 1 or {axis} for an axis of length {axis}"
+            raise ValueError(_check.message(where, required, noise_shape))
+    axes = [(axis, wish == 1 and axis > 1) for wish, axis in zip(noise_shape[1:], sample_shape, strict=True)]
+    if noise_shape[0] is None and not any(shared for _, shared in axes):
+        return None
+    return noise_shape[0] == 1, tuple(axes) or ((1, False),)

@@ -1,0 +1,64 @@
+/* spread.h: a mask in which elements share decisions (whole channels, whole rows): few bits are drawn, and each is
+ * spread over the elements that share it.  Whole words are copied, what is there is doubled: no loop over elements. */
+#ifndef MINICNN_SPREAD_H
+#define MINICNN_SPREAD_H
+#include <stddef.h>
+#include <stdint.h>
+
+#define MOST_AXES 16
+
+/* The axes of a sample.  Along a shared one all elements have one decision; no two neighbours are of one kind. */
+typedef struct {
+    ptrdiff_t axes; /* 0: every element has a decision of its own */
+    ptrdiff_t size[MOST_AXES];
+    int shared[MOST_AXES];
+    int by_the_batch;    /* every sample has the mask of the first */
+    ptrdiff_t decisions; /* of a sample */
+} Sharing;
+
+/* Copies `bits` bits from one place to another, up to a word at a time; what lies around them stays. */
+static void copy_bits(uint32_t *to, ptrdiff_t place, const uint32_t *from, ptrdiff_t start, ptrdiff_t bits)
+{
+    while (bits > 0) {
+        const ptrdiff_t room = 32 - place % 32, take = bits < room ? bits : room;
+        const uint32_t at = (uint32_t)(place % 32), shift = (uint32_t)(start % 32);
+        const uint32_t mask = 0xFFFFFFFFu >> (32 - take) << at;
+        uint32_t word = from[start / 32] >> shift;
+        if (shift + take > 32) word |= from[start / 32 + 1] << (32 - shift);
+        to[place / 32] = (to[place / 32] & ~mask) | (word << at & mask);
+        place += take;
+        start += take;
+        bits -= take;
+    }
+}
+
+/* Repeats the bits at `place` behind themselves. */
+static void repeat_bits(uint32_t *words, ptrdiff_t place, ptrdiff_t bits, ptrdiff_t times)
+{
+    for (ptrdiff_t done = bits, all = bits * times; done < all;) {
+        const ptrdiff_t more = done < all - done ? done : all - done;
+        copy_bits(words, place + done, words, place, more);
+        done += more;
+    }
+}
+
+/* Writes the mask along the axes from `axis` on to `keep`, from bit `place` on, and returns how many bits that are;
+ * takes the decisions from `drawn`, in order, from bit `*decision` on. */
+static ptrdiff_t spread(const Sharing *s, ptrdiff_t axis, const uint32_t *drawn, ptrdiff_t *decision, uint32_t *keep,
+                        ptrdiff_t place)
+{
+    ptrdiff_t bits = 0;
+    if (axis == s->axes || (axis == s->axes - 1 && !s->shared[axis])) {
+        bits = axis == s->axes ? 1 : s->size[axis];
+        copy_bits(keep, place, drawn, *decision, bits);
+        *decision += bits;
+    } else if (s->shared[axis]) {
+        const ptrdiff_t once = spread(s, axis + 1, drawn, decision, keep, place);
+        repeat_bits(keep, place, once, s->size[axis]);
+        bits = once * s->size[axis];
+    } else {
+        for (ptrdiff_t i = 0; i < s->size[axis]; i++) bits += spread(s, axis + 1, drawn, decision, keep, place + bits);
+    }
+    return bits;
+}
+#endif

@@ -1,0 +1,116 @@
+"""Schedules: a number that changes from step to step: a learning rate, or the rate of a dropout layer.
+
+(Keras's names, which speak of learning rates; a dropout layer takes the same classes for its ``rate``.)
+"""
+
+import bisect
+import math
+
+from minicnn import _check, configured
+from minicnn.configured import Configured
+
+
+class Schedule(Configured):
+    """A function from the number of steps done to the rate of the next one; the first step has number 0.
+
+    A schedule of one's own is a subclass with ``__call__(step) -> rate``; a model file cannot hold it.
+    """
+
+    def __call__(self, step):
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(step)")
+
+
+class ExponentialDecay(Schedule):
+    """rate = initial_learning_rate * decay_rate ^ (step / decay_steps), as in Keras.
+
+    ``initial_learning_rate`` >= 0, ``decay_steps`` >= 1 steps, ``decay_rate`` > 0.  With ``staircase`` the exponent is
+    cut to a whole number.
+    """
+
+    def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False):
+        where = "ExponentialDecay"
+        self.initial_learning_rate = _check.number(where, "initial_learning_rate", initial_learning_rate, 0)
+        self.decay_steps = _check.integer(where, "decay_steps", decay_steps, 1)
+        self.decay_rate = _check.number(where, "decay_rate", decay_rate, 0, open_low=True)
+        self.staircase = _check.boolean(where, "staircase", staircase)
+
+    def __call__(self, step):
+        exponent = step // self.decay_steps if self.staircase else step / self.decay_steps
+        return self.initial_learning_rate * self.decay_rate**exponent
+
+
+class CosineDecay(Schedule):
+    """rate = initial_learning_rate ((1 - alpha) (1 + cos(pi step / decay_steps)) / 2 + alpha), constant afterwards.
+
+    From Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts.  ``initial_learning_rate`` >= 0,
+    ``decay_steps`` >= 1 steps, ``alpha`` in [0, 1]: the share of the rate that is left at the end.
+    """
+
+    def __init__(self, initial_learning_rate, decay_steps, alpha=0.0):
+        self.initial_learning_rate = _check.number("CosineDecay", "initial_learning_rate", initial_learning_rate, 0)
+        self.decay_steps = _check.integer("CosineDecay", "decay_steps", decay_steps, 1)
+        self.alpha = _check.number("CosineDecay", "alpha", alpha, 0, 1)
+
+    def __call__(self, step):
+        progress = min(step, self.decay_steps) / self.decay_steps
+        return self.initial_learning_rate * ((1 - self.alpha) * (1 + math.cos(math.pi * progress)) / 2 + self.alpha)
+
+
+class PolynomialDecay(Schedule):
+    """rate = (initial - end) (1 - step / decay_steps) ^ power + end, constant afterwards, as in Keras.
+
+    With ``power`` 1 a straight line from ``initial_learning_rate`` >= 0 to ``end_learning_rate`` >= 0, up or down, over
+    ``decay_steps`` >= 1 steps; ``power`` > 0.
+    """
+
+    def __init__(self, initial_learning_rate, decay_steps, end_learning_rate=0.0001, power=1.0):
+        where = "PolynomialDecay"
+        self.initial_learning_rate = _check.number(where, "initial_learning_rate", initial_learning_rate, 0)
+        self.decay_steps = _check.integer(where, "decay_steps", decay_steps, 1)
+        self.end_learning_rate = _check.number(where, "end_learning_rate", end_learning_rate, 0)
+        self.power = _check.number(where, "power", power, 0, open_low=True)
+
+    def __call__(self, step):
+        left = (1 - min(step, self.decay_steps) / self.decay_steps) ** self.power
+        return (self.initial_learning_rate - self.end_learning_rate) * left + self.end_learning_rate
+
+
+class PiecewiseConstantDecay(Schedule):
+    """rate = values[i] while boundaries[i - 1] < step <= boundaries[i], as in Keras.
+
+    ``boundaries``: steps >= 0, growing; ``values``: rates >= 0, one more than boundaries.
+    """
+
+    def __init__(self, boundaries, values):
+        where = "PiecewiseConstantDecay"
+        for name, value in (("boundaries", boundaries), ("values", values)):
+            if not isinstance(value, list | tuple):
+                raise TypeError(_check.message(where, f"{name} must be a list of numbers", _check.kind(value)))
+        self.boundaries = [_check.integer(where, "a boundary", boundary, 0) for boundary in boundaries]
+        self.values = [_check.number(where, "a value", value, 0) for value in values]
+        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
+            raise ValueError(_check.message(where, "boundaries must grow", self.boundaries))
+        if len(self.values) != len(self.boundaries) + 1:
+            required = f"values must have one more entry than the {len(self.boundaries)} boundaries"
+            raise ValueError(_check.message(where, required, self.values))
+
+    def __call__(self, step):
+        return self.values[bisect.bisect_left(self.boundaries, step)]
+
+
+_CLASSES = {cls.__name__: cls for cls in (ExponentialDecay, CosineDecay, PiecewiseConstantDecay, PolynomialDecay)}
+
+
+def is_known(schedule):
+    """True unless the schedule is of one's own, which no file can hold."""
+    return _CLASSES.get(type(schedule).__name__) is type(schedule)
+
+
+def to_config(schedule):
+    """{"name", "config"} for JSON."""
+    return {"name": type(schedule).__name__, "config": schedule.get_config()}
+
+
+def from_config(where, config):
+    """The Schedule that ``to_config`` wrote; ValueError or TypeError, beginning with ``where``, for anything else."""
+    return configured.from_config(where, config, _CLASSES, lambda cls, arguments: cls(**arguments))
