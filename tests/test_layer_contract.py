@@ -35,6 +35,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Dense": ({"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform"}, (9,)),
     "Dropout": ({"rate": 0.4, "mode": "classical", "seed": 3, "noise_shape": (None, 1, None)}, (5, 3)),
     "Flatten": ({}, IMAGE),
+    "GaussianDropout": ({"rate": 0.4, "seed": 3}, (5, 3)),
     "GlobalAveragePooling2D": ({}, IMAGE),
     "GlobalMaxPooling2D": ({}, IMAGE),
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),

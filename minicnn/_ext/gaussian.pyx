@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The kernel of GaussianDropout: y = x * (1 + sigma * z) with normal z, made again wherever it is needed.
 
-Design: one kernel serves forward (x -> y) and backward (dy -> dx).  The noise takes no memory: it is a function of seed,
-stream, step and the element's index (gaussian.h), drawn a block of 1,024 elements at a time, which is used while it is
-in the first-level cache; what the block is for is fetched from memory meanwhile.  Samples are the items, in parts of at
-most 16,384 elements.  Short samples that follow each other share a block.
+Design: one kernel serves forward (x -> y) and backward (dy -> dx).  The noise takes no memory: it is a function of
+seed, stream, step and the element's index (gaussian.h).  It is drawn for a block of 1,024 elements at a time and used
+while it is in the first-level cache; what the block is for is fetched from memory meanwhile.  Samples are the items, in
+parts of at most 16,384 elements.  Short samples that follow each other share a block.
 """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset

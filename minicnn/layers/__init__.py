@@ -7,6 +7,7 @@ from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Si
 from minicnn.layers.conv import Conv2D
 from minicnn.layers.dense import Dense
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
+from minicnn.layers.gaussian import GaussianDropout
 from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
@@ -22,6 +23,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "GaussianDropout",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling2D",
     "LeakyReLU",
