@@ -15,7 +15,7 @@ does within a model. *Layer*: a call by hand, whose result is a new array, as th
 column is the share of the plain loop y = scale * x, which draws no random numbers.
 """
 RATE = 0.25
-DRAW = np.array([RATE * 65536, 7, 0, 0], np.uint64)  # threshold, seed, step, stream
+DRAW = np.array([RATE * 65536, 7, 0, 0, 0, 2**62], np.uint64)  # threshold, seed, step, stream, first, period
 SCALE = np.array([1 / (1 - RATE)])
 # Samples and their sizes: within the caches of a core, within those of the chip, in memory.
 SIZES = {"64 Ki": (16, 1 << 12), "1.25 Mi": (128, 10 << 10), "32 Mi": (128, 1 << 18)}

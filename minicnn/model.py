@@ -6,10 +6,11 @@ The loop of ``fit`` stands in training.py, files in saving.py; what the layers d
 import contextlib
 import copy
 import threading
+import warnings
 
 import numpy as np
 
-from minicnn import _check, layers, losses, optimizers
+from minicnn import _check, layers, losses, montecarlo, optimizers
 from minicnn import training as loop
 from minicnn._ext import activation as activation_kernel
 from minicnn._ext.runtime import Exclusive
@@ -19,12 +20,18 @@ from minicnn.metrics import get as get_metric
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace, can_be_recorded
 
+ACTIVATIONS = (
+    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
+    *(layers.Sigmoid, layers.Softmax, layers.Tanh),
+)
+
 # Locks, and what is made anew from the layers.
 NOT_COPIED = {
     "_lock",
     "_building",
     "_views",
     "_idle",
+    "_idle_samplers",
     "_pending",
     "_training_workspace",
     "_workspace_by_hand",
@@ -116,6 +123,7 @@ class Sequential(Parameters):
                 raise ValueError("Sequential.build: the model must have at least one layer; got none")
             self._require_own_optimizer("build", self.optimizer)
             output_shape = self._build_layers(shape, rng)
+            self._warn_of_noise_at_the_end()
             self._bind()
             self.input_shape, self.output_shape = shape, output_shape  # last: now others may use it
 
@@ -146,6 +154,20 @@ class Sequential(Parameters):
                 raise type(error)(f"Sequential.build: layer {number}: {error}") from error
             raise
         return shape
+
+    def _warn_of_noise_at_the_end(self):
+        """Dropout on the outputs hides answers instead of units: nobody stands behind it to be made independent."""
+        number = len(self.layers) - 1
+        while number > 0 and type(self.layers[number]) in ACTIVATIONS:
+            number -= 1
+        noise = self.layers[number]
+        if isinstance(noise, layers.Dropout) and noise.rate != 0:
+            name = type(noise).__name__
+            warnings.warn(
+                f"Sequential: layer {number}, {name}, is the last one but for activations: in training it puts noise "
+                "on the model's outputs. Dropout belongs before a layer with parameters",
+                stacklevel=2,
+            )
 
     def _require_own_optimizer(self, method, optimizer):
         """An optimiser steps where it is bound: with two models it would leave the first one as it is, in silence."""
@@ -216,7 +238,7 @@ class Sequential(Parameters):
     # ---- plans (plan.py) ----
 
     def _forget_plans(self):
-        self._training_workspace, self._idle = Workspace(training=True), []
+        self._training_workspace, self._idle, self._idle_samplers = Workspace(training=True), [], []
         self._workspace_by_hand = Workspace(training=True, by_hand=True)
         self._pending = None  # the plan whose forward ran in a training loop of one's own
 
@@ -349,6 +371,8 @@ class Sequential(Parameters):
                 plan.take(part)
                 outputs[start : start + step] = plan.forward()
         return outputs
+
+    _monte_carlo = montecarlo.samples  # a method, too: what ``predict_mc`` makes its result of
 
     def predict_proba(self, x, batch_size=None):
         """``predict`` as probabilities: through softmax (sigmoid for a single output) where the model gives logits."""

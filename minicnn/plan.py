@@ -26,8 +26,8 @@ MOST_PLANS = 8  # batch sizes whose plans are kept
 class Workspace:
     """The plans of a model, one for each batch size, and the memory that they share: one of them runs at a time."""
 
-    def __init__(self, training, by_hand=False):
-        self.training, self.by_hand, self.plans = training, by_hand, {}
+    def __init__(self, training, by_hand=False, **part):
+        self.training, self.by_hand, self.part, self.plans = training, by_hand, part, {}
         self.memory = np.empty(0, np.uint8)
 
     def plan(self, model, n):
@@ -37,7 +37,7 @@ class Workspace:
             self.plans.pop(n, None)
             while len(self.plans) >= MOST_PLANS:
                 self.plans.pop(next(iter(self.plans)))
-            plan = self.plans[n] = Plan(model, n, self.training, self.by_hand)
+            plan = self.plans[n] = Plan(model, n, self.training, self.by_hand, **self.part)
         plan.bind(self.at_least(plan.size))
         return plan
 
@@ -58,31 +58,41 @@ class Plan:
 
     ``by_hand``: for a loop of one's own, in which the gradient of the input may be asked for, and somebody may go on
     layer by layer: each recorded layer keeps what its own ``backward`` needs.
+
+    ``layers``: a part of the model's, without ``training``.  ``lots``: a Lot for each of them; then ``forward`` makes
+    the Monte-Carlo sample that the lots describe at the time.
     """
 
-    def __init__(self, model, n, training, by_hand=False):
-        self._layers, self._all = model.layers, np.arange(n)
+    def __init__(self, model, n, training, by_hand=False, layers=None, lots=None):
+        self._layers, self._all = model.layers if layers is None else layers, np.arange(n)
         self._picked, self.losses = {}, np.empty(n)
         self._states, self._numbers = [], []  # (state, name, copy of an array or None); what is no array
-        self._watched = [layer for layer in model.layers if _may_be_recorded(layer)]
+        self._watched = [layer for layer in self._layers if _may_be_recorded(layer)]
         self._marks = self._marks_now()
         self._recorded = native.Plan()
         for array in model._arrays_in_place():
             self._recorded.use(array)
-        groups = itertools.groupby(range(len(model.layers)), key=lambda i: _may_be_recorded(model.layers[i]))
+        for lot in (lots or {}).values():
+            for array in lot:
+                self._recorded.use(array)
+        groups = itertools.groupby(range(len(self._layers)), key=lambda i: _may_be_recorded(self._layers[i]))
         self._kept = {}  # of each layer, where it is wanted: while recorded, then where it is
-        before = [layer._kept for layer in model.layers]
+        before = [layer._kept for layer in self._layers]
+
+        def call(layer, x):
+            return layer.sample(x, lots[layer]) if lots else layer.forward(x, training=training)
+
         try:
             self._sections = [
-                (_Recorded if compiled else _InPython)(self._recorded, model.layers, [*numbers], n, training)
+                (_Recorded if compiled else _InPython)(self._recorded, self._layers, [*numbers], n, call)
                 for compiled, numbers in groups
             ]
             if by_hand:
-                self._kept = {layer: layer._kept for layer in model.layers if _may_be_recorded(layer)}
+                self._kept = {layer: layer._kept for layer in self._layers if _may_be_recorded(layer)}
             for input_gradient in [False, True] if by_hand else [False] if training else []:
                 self._record_backward(model._backward_calls(input_gradient), input_gradient)
         finally:
-            for layer, kept in zip(model.layers, before, strict=True) if training else ():
+            for layer, kept in zip(self._layers, before, strict=True) if training else ():
                 layer._kept = kept  # what a forward by hand kept; what the recorded one kept is the plan's
         for section in self._sections:
             section.pin()
@@ -232,17 +242,17 @@ class _Place:
 class _Recorded:
     """Compiled layers that follow each other: a program for each direction."""
 
-    def __init__(self, recorded, layers, numbers, n, training):
+    def __init__(self, recorded, layers, numbers, n, call):
         self.layers, self.numbers, self.recorded = layers, numbers, recorded
         self.ends = {}  # the arrays at both ends: while recorded, then (place, dtype, shape) of each
-        self.run_forward = recorded.record(lambda: self.record_forward(n, training))
+        self.run_forward = recorded.record(lambda: self.record_forward(n, call))
         self.run_backward = {}
 
-    def record_forward(self, n, training):
+    def record_forward(self, n, call):
         first, self.outputs = self.layers[self.numbers[0]], {}
         self.ends["x"] = x = empty((n, *first.input_shape), first.dtype)
         for number in self.numbers:
-            x = self.outputs[number] = self.layers[number].forward(x, training=training)
+            x = self.outputs[number] = call(self.layers[number], x)
         self.ends["y"] = x
 
     def record_backward(self, calls, input_gradient):
@@ -315,8 +325,8 @@ def _activation_can_wait(layer, pool):
 class _InPython:
     """Layers that run as they are, on arrays of their own: a layer may keep what it is given."""
 
-    def __init__(self, recorded, layers, numbers, n, training):
-        self.layers, self.training = [layers[number] for number in numbers], training
+    def __init__(self, recorded, layers, numbers, n, call):
+        self.layers, self.call = [layers[number] for number in numbers], call
         self.numbers, self.calls = numbers, {}
         self.x = np.empty((n, *self.layers[0].input_shape), self.layers[0].dtype)
         self.dy = np.empty((n, *self.layers[-1].output_shape), self.layers[-1].dtype)
@@ -336,7 +346,7 @@ class _InPython:
     def forward(self, x):
         x = x.copy()
         for layer in self.layers:
-            x = layer.forward(x, training=self.training)
+            x = self.call(layer, x)
             self.require_shape(layer, "forward", x, layer.output_shape, "the shape that build declared")
         return x
 

@@ -292,14 +292,16 @@ def philox(counter, key):
     return tuple(c)
 
 
-def dropout_mask(seed, number, step, shape, rate):
+def dropout_mask(seed, number, step, shape, rate, purpose=0):
     """True = kept, for layer ``number`` of a model with ``seed`` in training forward ``step``; 0 < rate < 1.
+
+    ``purpose``: 0 for training; 1 for Monte-Carlo sample ``step`` of the whole data.
 
     Element e of the batch, in group s = e // 128 with e % 128 = 32 w + 2 l + h, is decided by half h (0 the low one) of
     word w of the block with counter (16 s + l in two words, step, stream): kept if those 16 bits are >= the threshold.
     """
     threshold = min(max(round(rate * 65536), 1), 65535)
-    stream, key = number * 16, (seed & 0xFFFFFFFF, seed >> 32)
+    stream, key = number * 16 + purpose, (seed & 0xFFFFFFFF, seed >> 32)
     keep = np.zeros(math.prod(shape), bool)
     for first in range(0, len(keep), 128):
         for lane in range(16):

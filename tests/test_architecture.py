@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "schedules": {"_check", "configured"},
     "layer": {"_check", "_ext"},
     "plan": BASE | {"layer", "layers"},
+    "montecarlo": {"_check", "layer", "layers", "plan"},
     "layers": BASE | {"initializers", "layer", "layers", "schedules"},
     "losses": BASE,
     "metrics": BASE | {"losses"},
@@ -33,7 +34,8 @@ MAY_IMPORT = {
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check"},
-    "model": BASE | {"layer", "layers", "losses", "metrics", "optimizers", "parameters", "plan", "saving", "training"},
+    "model": BASE
+    | {"layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters", "plan", "saving", "training"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 

@@ -62,6 +62,7 @@ def test_seed_chooses_the_initial_values():
     assert len(fingerprints) == 3
 
 
+@pytest.mark.filterwarnings("ignore:Sequential. layer 1, Dropout, is the last")
 def test_masks_are_a_function_of_the_seed_and_the_place():
     def masks(seed, layer_seed=None):
         model = mc.Sequential([layers.Dropout(0.5, seed=layer_seed), layers.Dropout(0.5)], seed=seed)
@@ -664,3 +665,25 @@ def test_probabilities_of_samples_without_an_axis():
     model = mc.Sequential([layers.Dense(1), layers.Reshape(())])
     probabilities = model.predict_proba(np.zeros((4, 2)))
     assert probabilities.tolist() == [0.5] * 4
+
+
+# ---- dropout at the end ----
+
+
+@pytest.mark.parametrize("chain", [
+    [layers.Dense(3), layers.Dropout(0.5)],
+    [layers.Dense(3), layers.Dropout(0.5), layers.Softmax()],
+    [layers.Dropout(0.5)],
+])  # fmt: skip
+def test_dropout_as_the_last_layer_warns(chain):
+    number = next(i for i, layer in enumerate(chain) if isinstance(layer, layers.Dropout))
+    with pytest.warns(UserWarning, match=f"^Sequential: layer {number}, Dropout, is the last one but for activations"):
+        mc.Sequential(copy.deepcopy(chain)).build((4,))
+
+
+@pytest.mark.parametrize("chain", [
+    [layers.Dropout(0.5), layers.Dense(3), layers.Softmax()],
+    [layers.Dense(3), layers.Dropout(0.5), layers.BatchNormalization()],
+])  # fmt: skip
+def test_dropout_before_other_layers_does_not_warn(chain):
+    mc.Sequential(copy.deepcopy(chain)).build((4,))

@@ -124,6 +124,7 @@ def test_the_size_of_a_batch_changes_nothing():
             model.predict(x, batch_size=size)
 
 
+@pytest.mark.filterwarnings("ignore:Sequential. layer 0, Dropout, is the last")
 @pytest.mark.parametrize("make", [
     lambda: mc.Sequential([layers.Dropout(0.5)]), lambda: mc.Sequential([layers.Flatten()]),
     lambda: mc.Sequential([layers.Dropout(0.0), layers.Flatten(), layers.Reshape((-1,))]),

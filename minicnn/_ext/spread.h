@@ -4,6 +4,7 @@
 #define MINICNN_SPREAD_H
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define MOST_AXES 16
 
@@ -16,18 +17,42 @@ typedef struct {
     ptrdiff_t decisions; /* of a sample */
 } Sharing;
 
+/* Puts the `bits` lowest bits of `word`, at most up to the end of a word of `to`, at `place`. */
+static inline void put_bits(uint32_t *to, ptrdiff_t place, uint32_t word, ptrdiff_t bits)
+{
+    const uint32_t at = (uint32_t)(place % 32), mask = 0xFFFFFFFFu >> (32 - bits) << at;
+    to[place / 32] = (to[place / 32] & ~mask) | (word << at & mask);
+}
+
 /* Copies `bits` bits from one place to another, up to a word at a time; what lies around them stays. */
 static void copy_bits(uint32_t *to, ptrdiff_t place, const uint32_t *from, ptrdiff_t start, ptrdiff_t bits)
 {
+    if (place % 32 == 0 && start % 32 == 0) {
+        const ptrdiff_t words = bits / 32;
+        memcpy(to + place / 32, from + start / 32, (size_t)words * 4);
+        place += words * 32;
+        start += words * 32;
+        bits -= words * 32;
+    }
     while (bits > 0) {
         const ptrdiff_t room = 32 - place % 32, take = bits < room ? bits : room;
-        const uint32_t at = (uint32_t)(place % 32), shift = (uint32_t)(start % 32);
-        const uint32_t mask = 0xFFFFFFFFu >> (32 - take) << at;
+        const uint32_t shift = (uint32_t)(start % 32);
         uint32_t word = from[start / 32] >> shift;
         if (shift + take > 32) word |= from[start / 32 + 1] << (32 - shift);
-        to[place / 32] = (to[place / 32] & ~mask) | (word << at & mask);
+        put_bits(to, place, word, take);
         place += take;
         start += take;
+        bits -= take;
+    }
+}
+
+/* Gives `bits` bits the value of one. */
+static void fill_bits(uint32_t *to, ptrdiff_t place, int value, ptrdiff_t bits)
+{
+    while (bits > 0) {
+        const ptrdiff_t room = 32 - place % 32, take = bits < room ? bits : room;
+        put_bits(to, place, value ? 0xFFFFFFFFu : 0, take);
+        place += take;
         bits -= take;
     }
 }
@@ -48,8 +73,12 @@ static ptrdiff_t spread(const Sharing *s, ptrdiff_t axis, const uint32_t *drawn,
                         ptrdiff_t place)
 {
     ptrdiff_t bits = 0;
-    if (axis == s->axes || (axis == s->axes - 1 && !s->shared[axis])) {
-        bits = axis == s->axes ? 1 : s->size[axis];
+    if (axis == s->axes - 1 && s->shared[axis]) {
+        bits = s->size[axis];
+        fill_bits(keep, place, drawn[*decision / 32] >> *decision % 32 & 1, bits);
+        *decision += 1;
+    } else if (axis == s->axes - 1) {
+        bits = s->size[axis];
         copy_bits(keep, place, drawn, *decision, bits);
         *decision += bits;
     } else if (s->shared[axis]) {
