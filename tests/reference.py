@@ -278,6 +278,22 @@ def dropout_grad(x, keep, rate, dy, mode="inverted"):
     return dropout(dy, keep, rate, mode)
 
 
+def dropconnect(x, kernel, keep, rate, bias=None, mode="inverted"):
+    """y[n,m] = bias[m] + scale sum_d x[n,d] kernel[d,m] over the weights that keep[n,d,m] keeps."""
+    kept = np.zeros(keep.shape)
+    kept[keep] = (x.astype(np.float64)[:, :, None] * kernel.astype(np.float64))[keep]
+    y = kept.sum(1) * (1 / (1 - rate) if mode == "inverted" else 1.0)
+    return y if bias is None else y + bias
+
+
+def dropconnect_grad(x, kernel, keep, rate, dy, mode="inverted"):
+    """(dx, dkernel, dbias)."""
+    x, kernel, dy = (array.astype(np.float64) for array in (x, kernel, dy))
+    scaled = dy * (1 / (1 - rate) if mode == "inverted" else 1.0)
+    dx = np.einsum("nm,dm,ndm->nd", scaled, kernel, keep)
+    return dx, np.einsum("nd,nm,ndm->dm", x, scaled, keep), dy.sum(0)
+
+
 def philox(counter, key):
     """Philox4x32-10: four random words for a counter of four 32-bit words and a key of two (Salmon et al., SC11, 2011).
 

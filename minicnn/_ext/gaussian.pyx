@@ -10,32 +10,31 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
+from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, index_of, step_of
 from minicnn._ext.runtime cimport chosen_leaves, fetch_ahead, gaussian, real, require, times, use_leaves
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    GROUP = 128        # elements whose noise is drawn together (gaussian.h)
-    BLOCK = 8          # groups of a block
-    PART = 16384       # elements of a part, at most
-    NONE_PASS = 65536  # the threshold of rate 1
+    BLOCK = 8     # groups of a block
+    PART = 16384  # elements of a part, at most
 
 
 cdef struct Noise:
     Array x            # (n, size): input, or in backward the gradient of the output
     Array y            # (n, size)
-    Array draw         # threshold, seed, step, stream, first, period: read when the kernel runs
+    Array draw         # DRAW numbers, read when the kernel runs
     Array sigma        # one number
     Py_ssize_t size    # of a sample
     Py_ssize_t parts   # of a sample
 
 
 cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    """The factors that were drawn last are those of the groups `block` to `end` - 1 in the step of a `lot`."""
-    cdef Py_ssize_t part, start, size, n, group, most, block = 0, end = 0
+    """The factors that were drawn last are those of the groups `block` to `end` - 1 in a `step`."""
+    cdef Py_ssize_t part, sample, start, size, n, group, most, block = 0, end = 0
     cdef const uint64_t *draw = <const uint64_t *> g.draw.data
     cdef float sigma = <float> (<const double *> g.sigma.data)[0]
-    cdef uint64_t sample, lot = 0
+    cdef uint32_t step = 0
     cdef float *factor = <float *> scratch
     cdef const real *x
     cdef real *y
@@ -47,12 +46,12 @@ cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real
         if draw[0] == 0:
             memcpy(y, x, size * sizeof(real))
             continue
-        if draw[0] == NONE_PASS:
+        if draw[0] == ALWAYS:
             memset(y, 0, size * sizeof(real))
             continue
-        if sample // draw[5] != lot:
-            lot, end = sample // draw[5], 0
-        start += (draw[4] + sample % draw[5]) * g.size
+        if step_of(draw, sample) != step:
+            step, end = step_of(draw, sample), 0
+        start += <Py_ssize_t> index_of(draw, sample, g.size)
         most = start + (last - part) * min(<Py_ssize_t> PART, g.size)  # the last element of this call, at most
         while size:
             group = start // GROUP
@@ -61,7 +60,7 @@ cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real
                 n = min(size, end * GROUP - start)
                 fetch_ahead(x, n * sizeof(real))
                 fetch_ahead(y, n * sizeof(real))
-                gaussian(factor, block, end - block, sigma, draw[1], <uint32_t> (draw[2] + lot), <uint32_t> draw[3])
+                gaussian(factor, block, end - block, sigma, draw[1], step, <uint32_t> draw[3])
             n = min(size, end * GROUP - start)
             times(x, factor + start - block * GROUP, y, n)
             x, y, start, size = x + n, y + n, start + n, size - n
@@ -79,7 +78,7 @@ def multiply(const real[:, ::1] x not None, real[:, ::1] y not None, const uint6
     cdef Noise g
     cdef Job job
     require(y.shape[0] == n and y.shape[1] == size, "y must have the shape (N, D) of x")
-    require(draw.shape[0] == 6 and draw[5] > 0 and sigma.shape[0] == 1, "draw must have 6 numbers and sigma 1")
+    require(draw.shape[0] == DRAW and draw[5] > 0 and sigma.shape[0] == 1, "draw must have 6 numbers and sigma 1")
     if n * size == 0:
         return
     g.x, g.y = Array(<char *> &x[0, 0], size * sizeof(real)), Array(<char *> &y[0, 0], size * sizeof(real))
@@ -91,7 +90,7 @@ def multiply(const real[:, ::1] x not None, real[:, ::1] y not None, const uint6
 
 def factors(float[::1] factor not None, const uint64_t[::1] draw not None, double sigma):
     """1 + sigma * z for len(factor) elements (whole groups of 128), as ``multiply`` draws it."""
-    require(draw.shape[0] == 6, "draw must have 6 numbers")
+    require(draw.shape[0] == DRAW, "draw must have 6 numbers")
     if factor.shape[0] >= GROUP:
         with nogil:
             gaussian(&factor[0], 0, factor.shape[0] // GROUP, <float> sigma, draw[1], <uint32_t> draw[2],

@@ -189,3 +189,5 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 #undef MASK_OF
 #undef LOAD_PART
 #undef STORE_PART
+#undef MASK_FROM
+#undef FMA_KEPT

@@ -85,6 +85,9 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
                            const REAL *c, REAL *dx, idx count, idx n);                                                \
     void (*transpose)(const REAL *x, idx x_row, idx rows, idx columns, REAL *y, idx y_row);                           \
     void (*row_product)(const REAL *x, idx d, const REAL *w, idx w_row, REAL *y, idx n);                              \
+    void (*kept_product)(const REAL *x, idx rows, const REAL *w, const uint32_t *keep, idx offset, REAL *y, idx n);   \
+    void (*kept_gradients)(const REAL *x, idx rows, const REAL *w, const REAL *dy, const uint32_t *keep, idx offset,  \
+                           REAL *dw, REAL *dx, idx n);                                                                \
     int (*from_u8)(const uint8_t *x, REAL *y, idx n);                                                                 \
     int (*from_i64)(const int64_t *x, REAL *y, idx n);                                                                \
     int (*from_f32)(const float *x, REAL *y, idx n);                                                                  \
@@ -164,6 +167,9 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define normalize_grad(x, dy, mean, a, b, c, dx, count, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, count, n)
 #define transpose(x, x_row, rows, columns, y, y_row) FOR(y, transpose)(x, x_row, rows, columns, y, y_row)
 #define row_product(x, d, w, w_row, y, n) FOR(y, row_product)(x, d, w, w_row, y, n)
+#define kept_product(x, rows, w, keep, offset, y, n) FOR(y, kept_product)(x, rows, w, keep, offset, y, n)
+#define kept_gradients(x, rows, w, dy, keep, offset, dw, dx, n)                                                       \
+    FOR(dw, kept_gradients)(x, rows, w, dy, keep, offset, dw, dx, n)
 #define from_u8(x, y, n) FOR(y, from_u8)(x, y, n)
 #define from_i64(x, y, n) FOR(y, from_i64)(x, y, n)
 #define from_f32(x, y, n) FOR(y, from_f32)(x, y, n)

@@ -71,6 +71,10 @@ cdef extern from "leaves.h" nogil:
     # y[c, r] = x[r, c]: elements from one row to the next, then rows and columns of x
     void transpose(const void *x, Py_ssize_t x_row, Py_ssize_t rows, Py_ssize_t columns, void *y, Py_ssize_t y_row)
     void row_product(const void *x, Py_ssize_t d, const void *w, Py_ssize_t w_row, void *y, Py_ssize_t n)
+    void kept_product(const void *x, Py_ssize_t rows, const void *w, const uint32_t *keep, Py_ssize_t offset, void *y,
+                      Py_ssize_t n)
+    void kept_gradients(const void *x, Py_ssize_t rows, const void *w, const void *dy, const uint32_t *keep,
+                        Py_ssize_t offset, void *dw, void *dx, Py_ssize_t n)
     bint from_u8(const uint8_t *x, void *y, Py_ssize_t n)
     bint from_i64(const int64_t *x, void *y, Py_ssize_t n)
     bint from_f32(const float *x, void *y, Py_ssize_t n)
