@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 try:
-    from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers
+    from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers, schedules
     from minicnn._ext.runtime import get_num_threads, set_num_threads
     from minicnn.layer import Layer
     from minicnn.model import Sequential
@@ -23,38 +23,46 @@ except ImportError as error:
     ) from None
 
 if TYPE_CHECKING:
-    from minicnn import saving, testing
+    from minicnn import ensemble, plot, saving, testing, tune
+    from minicnn.ensemble import Ensemble, Prediction
     from minicnn.saving import ModelFileError
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Ensemble",
     "History",
     "Layer",
     "ModelFileError",
+    "Prediction",
     "Sequential",
     "callbacks",
     "datasets",
+    "ensemble",
     "get_num_threads",
     "initializers",
     "layers",
     "losses",
     "metrics",
     "optimizers",
+    "plot",
     "saving",
+    "schedules",
     "set_num_threads",
     "show_versions",
     "testing",
+    "tune",
 ]
+
+
+LAZY = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "ensemble"}  # classes and their modules
 
 
 def __getattr__(name):
     """Modules that many programs never use are imported when they are first asked for: import time matters."""
-    if name == "ModelFileError":
-        from minicnn.saving import ModelFileError
-
-        return ModelFileError
-    if name in ("saving", "testing"):
+    if name in LAZY:
+        return getattr(importlib.import_module(f"minicnn.{LAZY[name]}"), name)
+    if name in ("ensemble", "plot", "saving", "testing", "tune"):
         return importlib.import_module(f"minicnn.{name}")
     raise AttributeError(f"module 'minicnn' has no attribute {name!r}")
 

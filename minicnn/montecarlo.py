@@ -55,9 +55,10 @@ class Sampler:
 def samples(model, x, n_samples, seed, batch_size):
     """Yields (slice of x, outputs (n_samples, n, *output_shape)) for one batch after the other."""
     model._reclaim()
+    step = ROWS if batch_size is None else batch_size
     with _lent(model) as sampler:
-        for start in range(0, len(x), batch_size):
-            batch = x[start : start + batch_size]
+        for start in range(0, len(x), step):
+            batch = x[start : start + step]
             yield slice(start, start + len(batch)), sampler.samples(model, batch, start, n_samples, seed)
 
 
