@@ -84,6 +84,12 @@ LEAF NAME(mask_scale)(const REAL *RESTRICT x, const uint32_t *RESTRICT keep, idx
     for (uint32_t b = 0; i < n; i++, b++) y[i] = *keep >> b & 1 ? x[i] * scale : 0;
 }
 
+/* y = x * factor; the factors are float for either type */
+LEAF NAME(times)(const REAL *RESTRICT x, const float *RESTRICT factor, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] = x[i] * (REAL)factor[i];
+}
+
 #include "activation.h"
 #include "norm.h"
 #include "pool.h"
@@ -194,6 +200,7 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 }
 
 #ifdef SINGLE
+#include "gaussian.h"
 #include "winograd.h"
 #endif
 
@@ -214,3 +221,5 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 #undef MASK_OF
 #undef LOAD_PART
 #undef STORE_PART
+#undef MASK_FROM
+#undef FMA_KEPT
