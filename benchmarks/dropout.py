@@ -1,4 +1,9 @@
-"""Dropout forward and backward beside NumPy, PyTorch and the plain loop y = scale * x, in and out of the caches."""
+"""The dropout family beside NumPy, PyTorch and the plain loop y = scale * x, in and out of the caches.
+
+DropConnect, which makes a decision for every product of a dense layer, has a table of its own.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import reference
@@ -6,13 +11,18 @@ import reference
 from benchmarks import rivals
 from benchmarks.machine import percent, relative_error, side_by_side, table
 from minicnn import get_num_threads, layers
-from minicnn._ext import dropout, reshape
+from minicnn._ext import dropconnect, dropout, gaussian, reshape
 
 TITLE = "Dropout"
 TEXT = """\
 Rate 0.25, float32; billions of elements a second. *Kernel*: the result goes into an array that is there already, as it
 does within a model. *Layer*: a call by hand, whose result is a new array, as those of NumPy and PyTorch are. The last
-column is the share of the plain loop y = scale * x, which draws no random numbers.
+column is the share of the plain loop y = scale * x, which draws no random numbers. GaussianDropout's kernel serves
+backward too, which makes the noise again.
+"""
+CONNECT_TEXT = """\
+DropConnect, rate 0.5, float32; billions of decisions a second, of N D M in each pass. The last column is the share of
+drawing the bits alone.
 """
 RATE = 0.25
 DRAW = np.array([RATE * 65536, 7, 0, 0, 0, 2**62], np.uint64)  # threshold, seed, step, stream, first, period
@@ -20,6 +30,8 @@ SCALE = np.array([1 / (1 - RATE)])
 # Samples and their sizes: within the caches of a core, within those of the chip, in memory.
 SIZES = {"64 Ki": (16, 1 << 12), "1.25 Mi": (128, 10 << 10), "32 Mi": (128, 1 << 18)}
 LOOP = "y = scale * x"
+CONNECTED = {"64, 784 -> 128": (64, 784, 128), "64, 1024 -> 512": (64, 1024, 512), "256, 200 -> 30": (256, 200, 30)}
+BITS = "drawing alone"
 
 
 def run(quick=False, plots=None):
@@ -29,7 +41,18 @@ def run(quick=False, plots=None):
         for name, (seconds, spread) in measured.items():
             share = measured[LOOP].median / seconds
             rows.append([label, name, f"{np.prod(shape) / seconds / 1e9:.2f}", percent(spread), f"{share:.2f}"])
-    return TEXT + "\n" + table(["elements", "what", "10^9 / s", "spread", "of the loop"], rows)
+    elementwise = table(["elements", "what", "10^9 / s", "spread", "of the loop"], rows)
+    return f"{TEXT}\n{elementwise}\n{CONNECT_TEXT}\n{connected(quick)}"
+
+
+def connected(quick):
+    rows = []
+    for label, shape in list(CONNECTED.items())[: 1 if quick else None]:
+        measured = side_by_side(connected_cases(*shape), quick)
+        for name, (seconds, spread) in measured.items():
+            share = measured[BITS].median / seconds
+            rows.append([label, name, f"{np.prod(shape) / seconds / 1e9:.2f}", percent(spread), f"{share:.2f}"])
+    return table(["N, D -> M", "what", "10^9 / s", "spread", "of drawing"], rows)
 
 
 def kernel(x):
@@ -66,6 +89,12 @@ def cases(n, d):
     backward()
     assert error() == 0
 
+    noise = np.empty(x.size // 128 * 128, np.float32)
+    gaussian.multiply(x, y, DRAW, SCALE)
+    gaussian.factors(noise, DRAW, SCALE[0])
+    assert relative_error(noise[:1024], reference.gaussian_factors(7, 0, 0, (1024,), SCALE[0])) < 1e-5
+    assert (y.ravel()[: len(noise)] == x.ravel()[: len(noise)] * noise).all()
+
     def both():
         layer.forward(x, training=True)
         layer.backward(x)
@@ -76,8 +105,12 @@ def cases(n, d):
         "minicnn's kernel, backward": backward,
         "minicnn's layer, forward": lambda: layer.forward(x, training=True),
         "minicnn's layer, forward and backward": both,
+        "minicnn's kernel, Gaussian": lambda: gaussian.multiply(x, y, DRAW, SCALE),
         "NumPy forward, rng.random and np.where": lambda: np.where(
             rng.random(x.shape, np.float32) >= RATE, x * np.float32(SCALE[0]), 0
+        ),
+        "NumPy Gaussian, rng.standard_normal": lambda: (
+            x * (1 + np.float32(SCALE[0]) * rng.standard_normal(x.shape, np.float32))
         ),
         **(in_torch(x) if rivals.have("torch") else {}),
     }
@@ -93,7 +126,42 @@ def in_torch(x):
     return {
         "PyTorch forward": lambda: torch.nn.functional.dropout(constant, RATE, training=True),
         "PyTorch backward": lambda: torch.autograd.grad(kept, images, dy, retain_graph=True),
+        "PyTorch Gaussian, randn": lambda: constant * (1 + SCALE[0] * torch.randn(constant.shape)),
     }
+
+
+def connected_cases(n, d, m):
+    rng = np.random.default_rng(0)
+    x, w, dy = (rng.standard_normal(shape, np.float32) for shape in ((n, d), (d, m), (n, m)))
+    y, dw, dx, words = np.empty_like(dy), np.empty_like(w), np.empty_like(x), np.empty(n * d * m // 32, np.uint32)
+    draw, two = np.array([1 << 15, 7, 0, 0, 0, 2**62], np.uint64), np.array([2.0])
+    dropout.mask(words, draw)
+    keep = np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").astype(bool).reshape(n, d, m)
+    assert (keep.reshape(-1)[:1024] == reference.dropout_mask(7, 0, 0, (1024,), 0.5)).all()
+    dropconnect.forward(x, w, None, y, draw, two)
+    assert relative_error(y, 2 * np.einsum("nd,dm,ndm->nm", x, w, keep)) < 1e-5
+    dropconnect.backward(x, w, dy, dw, None, dx, draw, two)
+    assert relative_error(dx, 2 * np.einsum("nm,dm,ndm->nd", dy, w, keep)) < 1e-5
+    assert relative_error(dw, 2 * np.einsum("nd,nm,ndm->dm", x, dy, keep)) < 1e-5
+    parts, pool = np.array_split(words, get_num_threads()), ThreadPoolExecutor(get_num_threads())
+    return {
+        BITS: lambda: list(pool.map(lambda part: dropout.mask(part, draw), parts)),
+        "minicnn's kernel, forward": lambda: dropconnect.forward(x, w, None, y, draw, two),
+        "minicnn's kernel, backward": lambda: dropconnect.backward(x, w, dy, dw, None, dx, draw, two),
+        "NumPy forward, rng.random and einsum": lambda: np.einsum(
+            "nd,ndm->nm", x, w * (rng.random((n, d, m), np.float32) >= 0.5), optimize=True
+        ),
+        **(connected_in_torch(x, w) if rivals.have("torch") else {}),
+    }
+
+
+def connected_in_torch(x, w):
+    import torch
+
+    torch.set_num_threads(get_num_threads())
+    rows, weights = torch.from_numpy(x)[:, None], torch.from_numpy(w)
+    shape = len(x), *w.shape
+    return {"PyTorch forward": lambda: torch.bmm(rows, weights * (torch.rand(shape) >= 0.5))}
 
 
 def check(layer, x):

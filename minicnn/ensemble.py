@@ -12,8 +12,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, training
-from minicnn._ext.runtime import get_num_threads, set_num_threads
+from minicnn import _check, jobs, training
 from minicnn.losses import BinaryCrossentropy
 from minicnn.model import Sequential
 
@@ -289,8 +288,8 @@ class Ensemble:
         if _check.boolean(where, "bootstrap", bootstrap) and arguments.get("validation_split"):
             required = "bootstrap needs validation_data in the place of validation_split"
             raise ValueError(_check.message(where, required, arguments["validation_split"]))
-        jobs = _jobs(n_jobs, len(self.members))
-        if jobs > 1 and arguments.get("callbacks"):
+        processes, _ = jobs.processes(where, n_jobs, len(self.members))
+        if processes > 1 and arguments.get("callbacks"):
             raise ValueError(_check.message(where, "callbacks need n_jobs=1", n_jobs))
         for number, member in enumerate(self.members):
             if member.optimizer is None:
@@ -305,7 +304,7 @@ class Ensemble:
             rng = np.random.default_rng([self.seed, number])
             drawn = rng.integers(0, len(x), len(x)) if bootstrap else None
             tasks.append((number, member, x, y, drawn, arguments))
-        return [_fit(*task) for task in tasks] if jobs == 1 else _fit_in_processes(jobs, tasks)
+        return [_fit(*task) for task in tasks] if processes == 1 else _fit_in_processes(n_jobs, tasks)
 
     def _warn_of_twins(self):
         seen = {}
@@ -415,43 +414,22 @@ def _fit(number, member, x, y, drawn, arguments):
         return member.fit(x, y, **arguments)
 
 
-def _jobs(n_jobs, members):
-    """How many processes."""
-    if _check.integer("Ensemble.fit", "n_jobs", n_jobs, -1) == 0:
-        raise ValueError(_check.message("Ensemble.fit", "n_jobs must be a whole number >= 1, or -1", n_jobs))
-    if n_jobs == 1:
-        return 1
-    try:
-        import joblib
-    except ImportError as error:
-        raise ImportError('training in several processes needs joblib: pip install "minicnn[tune]"') from error
-    return min(joblib.effective_n_jobs(n_jobs), members)
-
-
-def _fit_in_processes(jobs, tasks):
-    import joblib
-
-    threads = max(1, get_num_threads() // jobs)
+def _fit_in_processes(n_jobs, tasks):
     with contextlib.ExitStack() as stack:
         for number, member, *_ in tasks:
             with _naming("Ensemble.fit", number):
                 stack.enter_context(member._exclusive("fit"))
-        stack.enter_context(joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=threads))
-        trained = joblib.Parallel()(joblib.delayed(_fit_copy)(threads, *task) for task in tasks)
-        for (_, member, *_), copied in zip(tasks, trained, strict=True):
-            _become(member, copied)
+        trained = dict(jobs.run_all("Ensemble.fit", _fit_copy, tasks, n_jobs))
+        for number, member, *_ in tasks:
+            _become(member, trained[number])
     return [member.history for _, member, *_ in tasks]
 
 
-def _fit_copy(threads, number, member, x, y, drawn, arguments):
+def _fit_copy(task):
     """In the other process: trains the copy that arrived there and sends it back."""
-    before = get_num_threads()
-    set_num_threads(threads)
-    try:
-        _fit(number, member, x, y, drawn, {"verbose": 0, **arguments})
-    finally:
-        set_num_threads(before)  # the process may be used again
-    return member
+    number, member, x, y, drawn, arguments = task
+    _fit(number, member, x, y, drawn, {"verbose": 0, **arguments})
+    return number, member
 
 
 def _become(member, trained):

@@ -13,7 +13,7 @@ from minicnn import _check
 from minicnn._ext.runtime import get_num_threads, set_num_threads
 
 
-def run_all(where, function, tasks, n_jobs, sent, done):
+def run_all(where, function, tasks, n_jobs, sent=None, done=None):
     """[function(task) for each of the tasks], in the order in which they end; each result is given to ``done`` as well.
 
     - ``n_jobs``: processes, -1 for one on every CPU (joblib's rules).
@@ -22,9 +22,9 @@ def run_all(where, function, tasks, n_jobs, sent, done):
     If ``function`` or ``done`` raises, or on Ctrl-C, all processes are ended.  ImportError without joblib, TypeError
     for what cannot be sent, ValueError for n_jobs 0.
     """
-    jobs, joblib = _processes(where, n_jobs, len(tasks))
+    jobs, joblib = processes(where, n_jobs, len(tasks))
     if jobs > 1:
-        _require_picklable(where, sent, joblib)
+        _require_picklable(where, sent or {}, joblib)
         function = functools.partial(_with_threads, max(1, get_num_threads() // jobs), function)
     found, results = [], map(function, tasks)
     try:
@@ -34,7 +34,8 @@ def run_all(where, function, tasks, n_jobs, sent, done):
                 results = parallel(joblib.delayed(function)(task) for task in tasks)
         for result in results:
             found.append(result)
-            done(result)
+            if done is not None:
+                done(result)
     except BaseException as error:
         if hasattr(results, "throw"):  # joblib's generator ends the processes, and without a warning if it is told why
             results.throw(error)
@@ -42,7 +43,7 @@ def run_all(where, function, tasks, n_jobs, sent, done):
     return found
 
 
-def _processes(where, n_jobs, most):
+def processes(where, n_jobs, most):
     """How many processes, and joblib where it is more than one."""
     if _check.integer(where, "n_jobs", n_jobs) == 0:
         raise ValueError(_check.message(where, "n_jobs must be a whole number other than 0", n_jobs))

@@ -34,6 +34,8 @@ CHAINS = (
         lambda: layers.Flatten(),
         lambda: layers.Dense(37),
         lambda: layers.ReLU(),
+        lambda: layers.GaussianDropout(0.3),
+        lambda: layers.DropConnect(33, 0.3, activation="elu"),
         lambda: layers.Dense(30, activation="tanh"),
         lambda: layers.Reshape((5, 6, 1)),
         lambda: layers.Dropout(0.1, noise_shape=(None, None, 1, 1)),

@@ -278,6 +278,22 @@ def dropout_grad(x, keep, rate, dy, mode="inverted"):
     return dropout(dy, keep, rate, mode)
 
 
+def dropconnect(x, kernel, keep, rate, bias=None, mode="inverted"):
+    """y[n,m] = bias[m] + scale sum_d x[n,d] kernel[d,m] over the weights that keep[n,d,m] keeps."""
+    kept = np.zeros(keep.shape)
+    kept[keep] = (x.astype(np.float64)[:, :, None] * kernel.astype(np.float64))[keep]
+    y = kept.sum(1) * (1 / (1 - rate) if mode == "inverted" else 1.0)
+    return y if bias is None else y + bias
+
+
+def dropconnect_grad(x, kernel, keep, rate, dy, mode="inverted"):
+    """(dx, dkernel, dbias)."""
+    x, kernel, dy = (array.astype(np.float64) for array in (x, kernel, dy))
+    scaled = dy * (1 / (1 - rate) if mode == "inverted" else 1.0)
+    dx = np.einsum("nm,dm,ndm->nd", scaled, kernel, keep)
+    return dx, np.einsum("nd,nm,ndm->dm", x, scaled, keep), dy.sum(0)
+
+
 def philox(counter, key):
     """Philox4x32-10: four random words for a counter of four 32-bit words and a key of two (Salmon et al., SC11, 2011).
 
@@ -313,6 +329,70 @@ def dropout_mask(seed, number, step, shape, rate, purpose=0):
                     if e < len(keep):
                         keep[e] = (words[w] >> 16 * half & 0xFFFF) >= threshold
     return keep.reshape(shape)
+
+
+def gaussian_factors(seed, number, step, shape, sigma):
+    """1 + sigma z, z normal (Box and Muller 1958), for layer ``number`` of a model with ``seed`` in a training forward.
+
+    Element e of the batch, in group s = e // 128 with e % 128 = 32 w + 16 h + l, gets the cosine (h = 0) or the sine
+    (h = 1) of word w of the block with counter (16 s + l in two words, step, stream): the word's low half k gives the
+    radius sqrt(-2 log((k + 1/2) / 65536)), the next 14 bits j the angle (j + 1/2) / 16384 of a quarter turn, bit 31 the
+    sign of the cosine and bit 30 that of the sine.
+    """
+    stream, key = number * 16, (seed & 0xFFFFFFFF, seed >> 32)
+    factors = np.zeros(math.prod(shape))
+    for first in range(0, len(factors), 128):
+        for lane in range(16):
+            block = first // 8 + lane
+            words = philox((block & 0xFFFFFFFF, block >> 32, step, stream), key)
+            for w in range(4):
+                radius = math.sqrt(-2 * math.log(((words[w] & 0xFFFF) + 0.5) / 65536))
+                angle = ((words[w] >> 16 & 0x3FFF) + 0.5) / 16384 * math.pi / 2
+                for half, value in enumerate((math.cos(angle), math.sin(angle))):
+                    e, sign = first + 32 * w + 16 * half + lane, -1 if words[w] >> (31 - half) & 1 else 1
+                    if e < len(factors):
+                        factors[e] = 1 + sigma * radius * sign * value
+    return factors.reshape(shape)
+
+
+# ---- regularisers and constraints ----
+
+
+def penalty(w, l1=0.0, l2=0.0):
+    """l1 sum |w| + l2 sum w^2."""
+    w = w.astype(np.float64)
+    return l1 * np.abs(w).sum() + l2 * (w * w).sum()
+
+
+def penalty_grad(w, l1=0.0, l2=0.0):
+    return l1 * np.sign(w.astype(np.float64)) + 2 * l2 * w
+
+
+def activity_penalty(y, l1=0.0, l2=0.0):
+    """The mean over the samples of the penalty of one sample's output."""
+    return np.mean([penalty(one, l1, l2) for one in y])
+
+
+def activity_penalty_grad(y, l1=0.0, l2=0.0):
+    return penalty_grad(y, l1, l2) / len(y)
+
+
+def _norms(w, axes):
+    return np.sqrt((w.astype(np.float64) ** 2).sum(axes, keepdims=True))
+
+
+def max_norm(w, max_value, axes):
+    """w with its norms over ``axes`` cut to max_value."""
+    norms = _norms(w, axes)
+    return w * np.where(norms > max_value, max_value / np.where(norms > 0, norms, 1), 1)
+
+
+def unit_norm(w, axes):
+    return w / (_norms(w, axes) + 1e-7)
+
+
+def non_neg(w):
+    return np.where(w < 0, 0, w)
 
 
 # ---- losses: (value, gradient at the outputs), value = (1/N) sum_n w_n l_n ----

@@ -3,7 +3,6 @@
 import copy
 import functools
 import math
-import os
 import pickle
 import sys
 import tracemalloc
@@ -479,16 +478,13 @@ def test_processes_share_the_threads_and_are_silent(monkeypatch, capfd):
     def threads(y, outputs):
         return mc.get_num_threads()
 
-    def of_others(y, outputs):
-        return int(os.environ["OMP_NUM_THREADS"])
-
     monkeypatch.setenv("MINICNN_NUM_THREADS", "5")  # what the new processes inherit
     use_threads(6)
     members = [mc.Sequential([layers.Flatten(), Halve(), layers.Dense(4)], seed=seed) for seed in range(2)]
     for member in members:
-        member.compile("sgd", "sparse_categorical_crossentropy", [threads, of_others])
+        member.compile("sgd", "sparse_categorical_crossentropy", [threads])
     found = mc.Ensemble(members).fit(X, LABELS, n_jobs=2)
-    assert [(one.history["threads"], one.history["of_others"]) for one in found] == [([3], [3])] * 2
+    assert [one.history["threads"] for one in found] == [[3], [3]]
     assert mc.get_num_threads() == 6
     assert capfd.readouterr() == ("", "")
 
@@ -499,8 +495,7 @@ def test_bad_arguments_before_anything_is_trained():
     before = [whole_state(model) for model in ensemble.members]
     for arguments, error, message in (
         ({"epoch": 3}, TypeError, "Ensemble.fit: the keywords are"),
-        ({"n_jobs": 0}, ValueError, "n_jobs must be a whole number >= 1, or -1; got 0"),
-        ({"n_jobs": -2}, ValueError, "n_jobs must be"),
+        ({"n_jobs": 0}, ValueError, "n_jobs must be a whole number other than 0; got 0"),
         ({"n_jobs": 1.5}, TypeError, "n_jobs must be"),
         ({"bootstrap": 1}, TypeError, "bootstrap must be True or False"),
         ({"bootstrap": True, "validation_split": 0.5}, ValueError, "bootstrap needs validation_data"),

@@ -15,15 +15,13 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, recorded, submit
+from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
 from minicnn._ext.runtime cimport affine, chosen_leaves, keep_bits, mask_scale, real, require, team, use_leaves
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    GROUP = 128        # mask bits that are drawn together (philox.h)
-    PART = 4096        # elements of a part, at most
-    NONE_KEPT = 65536  # the threshold of rate 1: above every number of 16 bits
-    DRAW = 6           # numbers that a mask is a function of: threshold, seed, step, stream, first, period
+    PART = 4096  # elements of a part, at most
 
 
 cdef extern from "spread.h" nogil:
@@ -49,11 +47,6 @@ cdef struct Dropout:
     Py_ssize_t parts   # of a sample
     bint drawing       # forward
     Sharing sharing
-
-
-cdef Py_ssize_t words_for(Py_ssize_t size) noexcept nogil:
-    """Of the groups that `size` elements may touch, wherever they begin."""
-    return ((size + GROUP - 2) // GROUP + 1) * (GROUP // 32)
 
 
 cdef Py_ssize_t part_words(Py_ssize_t size) noexcept nogil:
@@ -82,7 +75,7 @@ cdef void mask_and_scale(const Dropout *g, Py_ssize_t first, Py_ssize_t last, re
         element = <Py_ssize_t> index_of(draw, sample, g.size) + start
         if threshold == 0:
             memcpy(y, x, size * sizeof(real))
-        elif threshold == NONE_KEPT:
+        elif threshold == ALWAYS:
             memset(y, 0, size * sizeof(real))
         elif g.sharing.axes:
             if g.drawing:
@@ -92,18 +85,6 @@ cdef void mask_and_scale(const Dropout *g, Py_ssize_t first, Py_ssize_t last, re
             if g.drawing:
                 draw_bits(keep, element, size, draw, sample)
             mask_scale(x, keep, element % GROUP, scale, y, size)
-
-
-cdef inline uint64_t index_of(const uint64_t *draw, Py_ssize_t sample, Py_ssize_t size) noexcept nogil:
-    """The index of a sample's first decision, of `size` each.  After a period the samples begin again, a step later."""
-    return (draw[4] + <uint64_t> sample % draw[5]) * <uint64_t> size
-
-
-cdef inline void draw_bits(uint32_t *keep, Py_ssize_t element, Py_ssize_t size, const uint64_t *draw,
-                           Py_ssize_t sample) noexcept nogil:
-    """The groups that hold the decisions element .. element + size - 1; the first is bit element % GROUP."""
-    keep_bits(keep, element // GROUP, (element + size - 1) // GROUP - element // GROUP + 1, <uint32_t> draw[0],
-              draw[1], <uint32_t> (draw[2] + <uint64_t> sample // draw[5]), <uint32_t> draw[3])
 
 
 # ---- decisions that elements share ----

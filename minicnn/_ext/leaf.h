@@ -84,6 +84,12 @@ LEAF NAME(mask_scale)(const REAL *RESTRICT x, const uint32_t *RESTRICT keep, idx
     for (uint32_t b = 0; i < n; i++, b++) y[i] = *keep >> b & 1 ? x[i] * scale : 0;
 }
 
+/* y = x * factor; the factors are float for either type */
+LEAF NAME(times)(const REAL *RESTRICT x, const float *RESTRICT factor, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] = x[i] * (REAL)factor[i];
+}
+
 #include "activation.h"
 #include "norm.h"
 #include "pool.h"
@@ -106,6 +112,38 @@ CAST_FROM(int64_t, from_i64, 0)
 CAST_FROM(float, from_f32, 1)
 CAST_FROM(double, from_f64, 1)
 #undef CAST_FROM
+
+/* ---- penalties and constraints ---- */
+
+/* sum |x| in double, in 16 lanes that are added in order */
+TARGET NOINLINE static double NAME(sum_absolute)(const REAL *x, idx n)
+{
+    double lanes[16] = {0}, sum = 0;
+    idx i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++) lanes[l] += fabs((double)x[i + l]);
+    for (int l = 0; i < n; i++, l++) lanes[l] += fabs((double)x[i]);
+    for (int l = 0; l < 16; l++) sum += lanes[l];
+    return sum;
+}
+
+/* y += a sign(x) + b x, where sign(0) = 0 */
+LEAF NAME(add_slope)(const REAL *RESTRICT x, REAL a, REAL b, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] += FMA(b, x[i], x[i] > 0 ? a : x[i] < 0 ? -a : 0);
+}
+
+/* sums += x^2 in double, element by element */
+LEAF NAME(add_squares)(const REAL *RESTRICT x, double *RESTRICT sums, idx n)
+{
+    LOOP sums[i] += (double)x[i] * x[i];
+}
+
+/* x *= factors, in double */
+LEAF NAME(scale_each)(REAL *RESTRICT x, const double *RESTRICT factors, idx n)
+{
+    LOOP x[i] = (REAL)(x[i] * factors[i]);
+}
 
 /* ---- optimisers ---- */
 
@@ -162,6 +200,7 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 }
 
 #ifdef SINGLE
+#include "gaussian.h"
 #include "winograd.h"
 #endif
 
@@ -182,3 +221,5 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 #undef MASK_OF
 #undef LOAD_PART
 #undef STORE_PART
+#undef MASK_FROM
+#undef FMA_KEPT

@@ -64,6 +64,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*overlap_add)(const REAL *x, REAL *y, idx rows, idx step, idx n);                                           \
     void (*affine)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                    \
     void (*mask_scale)(const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n);                  \
+    void (*times)(const REAL *x, const float *factor, REAL *y, idx n);                                                \
     void (*activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n);                                            \
     void (*activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n);                      \
     void (*softmax)(const REAL *x, REAL *y, idx rows, idx n);                                                         \
@@ -84,10 +85,17 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
                            const REAL *c, REAL *dx, idx count, idx n);                                                \
     void (*transpose)(const REAL *x, idx x_row, idx rows, idx columns, REAL *y, idx y_row);                           \
     void (*row_product)(const REAL *x, idx d, const REAL *w, idx w_row, REAL *y, idx n);                              \
+    void (*kept_product)(const REAL *x, idx rows, const REAL *w, const uint32_t *keep, idx offset, REAL *y, idx n);   \
+    void (*kept_gradients)(const REAL *x, idx rows, const REAL *w, const REAL *dy, const uint32_t *keep, idx offset,  \
+                           REAL *dw, REAL *dx, idx n);                                                                \
     int (*from_u8)(const uint8_t *x, REAL *y, idx n);                                                                 \
     int (*from_i64)(const int64_t *x, REAL *y, idx n);                                                                \
     int (*from_f32)(const float *x, REAL *y, idx n);                                                                  \
     int (*from_f64)(const double *x, REAL *y, idx n);                                                                 \
+    double (*sum_absolute)(const REAL *x, idx n);                                                                     \
+    void (*add_slope)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                 \
+    void (*add_squares)(const REAL *x, double *sums, idx n);                                                          \
+    void (*scale_each)(REAL *x, const double *factors, idx n);                                                        \
     double (*sum_squares)(const REAL *x, idx n);                                                                      \
     void (*sgd)(REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,           \
                 REAL clip);                                                                                           \
@@ -101,6 +109,7 @@ typedef struct {
     const char *name;
     void (*keep_bits)(uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,
                       uint32_t stream);
+    void (*gaussian)(float *factor, idx first, idx count, float sigma, uint64_t key, uint32_t step, uint32_t stream);
     int (*multiply_adds)(idx n, float x, float y, float *lanes);
     void (*winograd_in)(int kind, int m, float *const *pixels, float *v, idx step, idx channels);
     void (*winograd_out)(int kind, int m, const float *v, idx step, const float *bias, int relu, float *const *pixels,
@@ -136,6 +145,9 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
     LEAVES->keep_bits(keep, first, count, threshold, key, step, stream)
+#define times(x, factor, y, n) FOR(y, times)(x, factor, y, n)
+#define gaussian(factor, first, count, sigma, key, step, stream)                                                      \
+    LEAVES->gaussian(factor, first, count, sigma, key, step, stream)
 #define winograd_in(kind, m, pixels, v, step, channels) LEAVES->winograd_in(kind, m, pixels, v, step, channels)
 #define winograd_out(kind, m, v, step, bias, relu, pixels, channels)                                                  \
     LEAVES->winograd_out(kind, m, v, step, bias, relu, pixels, channels)
@@ -159,10 +171,17 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define normalize_grad(x, dy, mean, a, b, c, dx, count, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, count, n)
 #define transpose(x, x_row, rows, columns, y, y_row) FOR(y, transpose)(x, x_row, rows, columns, y, y_row)
 #define row_product(x, d, w, w_row, y, n) FOR(y, row_product)(x, d, w, w_row, y, n)
+#define kept_product(x, rows, w, keep, offset, y, n) FOR(y, kept_product)(x, rows, w, keep, offset, y, n)
+#define kept_gradients(x, rows, w, dy, keep, offset, dw, dx, n)                                                       \
+    FOR(dw, kept_gradients)(x, rows, w, dy, keep, offset, dw, dx, n)
 #define from_u8(x, y, n) FOR(y, from_u8)(x, y, n)
 #define from_i64(x, y, n) FOR(y, from_i64)(x, y, n)
 #define from_f32(x, y, n) FOR(y, from_f32)(x, y, n)
 #define from_f64(x, y, n) FOR(y, from_f64)(x, y, n)
+#define sum_absolute(x, n) FOR(x, sum_absolute)(x, n)
+#define add_slope(x, a, b, y, n) FOR(y, add_slope)(x, a, b, y, n)
+#define add_squares(x, sums, n) FOR(x, add_squares)(x, sums, n)
+#define scale_each(x, factors, n) FOR(x, scale_each)(x, factors, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
 #define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
     FOR(w, sgd)(w, v, g, n, rate, momentum, nesterov, decay, clip)

@@ -56,24 +56,49 @@ TARGET INLINE void ISA(philox_)(uint64_t block, uint32_t step, uint32_t stream, 
         }
     UNROLL(4) for (int w = 0; w < 4; w++) words[w] = U32JOIN(c[0][w], c[1][w]);
 }
+
+TARGET INLINE void ISA(round_keys_)(uint64_t key, uint64_t (*keys)[2])
+{
+    for (uint32_t round = 0; round < 10; round++) {
+        keys[round][0] = (uint32_t)key + round * PHILOX_W0;
+        keys[round][1] = (uint32_t)(key >> 32) + round * PHILOX_W1;
+    }
+}
 #endif
+
+/* words[w][l] is word w of block `block` + l, for 16 blocks that begin at a multiple of 16. */
+TARGET INLINE void ISA(philox_16_)(uint64_t block, uint64_t key, uint32_t step, uint32_t stream, uint32_t words[4][16])
+{
+#ifdef U64VEC
+    uint64_t keys[10][2];
+    ISA(round_keys_)(key, keys);
+    UNROLL(2) for (int v = 0; v < 16; v += 2 * U64LANES) {
+        U64VEC some[4];
+        ISA(philox_)(block + (uint64_t)v, step, stream, (const uint64_t (*)[2])keys, some);
+        UNROLL(4) for (int w = 0; w < 4; w++) memcpy(words[w] + v, &some[w], sizeof(U64VEC));
+    }
+#else
+    for (uint32_t lane = 0; lane < 16; lane++) {
+        uint32_t c[4] = {(uint32_t)block + lane, (uint32_t)(block >> 32), step, stream};
+        philox(c, key);
+        for (int w = 0; w < 4; w++) words[w][lane] = c[w];
+    }
+#endif
+}
 
 TARGET static void ISA(keep_bits_)(uint32_t *keep, ptrdiff_t first, ptrdiff_t count, uint32_t threshold, uint64_t key,
                                    uint32_t step, uint32_t stream)
 {
 #ifdef U64VEC
     uint64_t keys[10][2];
-    for (uint32_t round = 0; round < 10; round++) {
-        keys[round][0] = (uint32_t)key + round * PHILOX_W0;
-        keys[round][1] = (uint32_t)(key >> 32) + round * PHILOX_W1;
-    }
+    ISA(round_keys_)(key, keys);
 #endif
     for (ptrdiff_t s = 0; s < count; s++, keep += 4) {
         const uint64_t block = (uint64_t)(first + s) * 16;
 #ifdef U64VEC
         U64VEC words[16 / (2 * U64LANES)][4];
         UNROLL(2) for (int v = 0; v < 16 / (2 * U64LANES); v++)
-            ISA(philox_)(block + (uint64_t)v * 2 * U64LANES, step, stream, keys, words[v]);
+            ISA(philox_)(block + (uint64_t)v * 2 * U64LANES, step, stream, (const uint64_t (*)[2])keys, words[v]);
         UNROLL(4) for (int w = 0; w < 4; w++) keep[w] = U16_AT_LEAST(words, w, threshold);
 #else
         uint32_t kept[4] = {0, 0, 0, 0};

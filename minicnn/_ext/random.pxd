@@ -6,5 +6,34 @@ times 16 plus the purpose, so that no two users of one seed ever share a counter
 """
 from libc.stdint cimport uint32_t, uint64_t
 
+from minicnn._ext.runtime cimport keep_bits
+
 cdef extern from "philox.h" nogil:
     void philox(uint32_t *counter, uint64_t key)
+
+cdef enum:
+    GROUP = 128      # decisions that are drawn together (philox.h)
+    ALWAYS = 65536   # the threshold of rate 1: above every number of 16 bits
+    DRAW = 6         # numbers that noise is a function of: threshold, seed, step, stream, first, period
+
+
+# What layers/noise.py calls a lot.  After a period the samples of a batch begin again, a step later.
+cdef inline uint64_t index_of(const uint64_t *draw, Py_ssize_t sample, Py_ssize_t size) noexcept nogil:
+    """The index of a sample's first decision, of `size` each."""
+    return (draw[4] + <uint64_t> sample % draw[5]) * <uint64_t> size
+
+
+cdef inline uint32_t step_of(const uint64_t *draw, Py_ssize_t sample) noexcept nogil:
+    return <uint32_t> (draw[2] + <uint64_t> sample // draw[5])
+
+
+cdef inline void draw_bits(uint32_t *keep, Py_ssize_t element, Py_ssize_t size, const uint64_t *draw,
+                           Py_ssize_t sample) noexcept nogil:
+    """The groups that hold the decisions element .. element + size - 1; the first is bit element % GROUP."""
+    keep_bits(keep, element // GROUP, (element + size - 1) // GROUP - element // GROUP + 1, <uint32_t> draw[0],
+              draw[1], step_of(draw, sample), <uint32_t> draw[3])
+
+
+cdef inline Py_ssize_t words_for(Py_ssize_t size) noexcept nogil:
+    """Of the groups that `size` decisions may touch, wherever they begin."""
+    return ((size + GROUP - 2) // GROUP + 1) * (GROUP // 32)

@@ -42,6 +42,9 @@ cdef extern from "leaves.h" nogil:
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
                    uint32_t step, uint32_t stream)
     void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
+    void times(const void *x, const float *factor, void *y, Py_ssize_t n)
+    void gaussian(float *factor, Py_ssize_t first, Py_ssize_t count, float sigma, uint64_t key, uint32_t step,
+                  uint32_t stream)
     void winograd_in(int kind, int m, float *const *pixels, float *v, Py_ssize_t step, Py_ssize_t channels)
     void winograd_out(int kind, int m, const float *v, Py_ssize_t step, const float *bias, bint relu,
                       float *const *pixels, Py_ssize_t channels)
@@ -68,11 +71,19 @@ cdef extern from "leaves.h" nogil:
     # y[c, r] = x[r, c]: elements from one row to the next, then rows and columns of x
     void transpose(const void *x, Py_ssize_t x_row, Py_ssize_t rows, Py_ssize_t columns, void *y, Py_ssize_t y_row)
     void row_product(const void *x, Py_ssize_t d, const void *w, Py_ssize_t w_row, void *y, Py_ssize_t n)
+    void kept_product(const void *x, Py_ssize_t rows, const void *w, const uint32_t *keep, Py_ssize_t offset, void *y,
+                      Py_ssize_t n)
+    void kept_gradients(const void *x, Py_ssize_t rows, const void *w, const void *dy, const uint32_t *keep,
+                        Py_ssize_t offset, void *dw, void *dx, Py_ssize_t n)
     bint from_u8(const uint8_t *x, void *y, Py_ssize_t n)
     bint from_i64(const int64_t *x, void *y, Py_ssize_t n)
     bint from_f32(const float *x, void *y, Py_ssize_t n)
     bint from_f64(const double *x, void *y, Py_ssize_t n)
     void fetch_ahead(const void *p, Py_ssize_t bytes)
+    double sum_absolute(const void *x, Py_ssize_t n)
+    void add_slope(const void *x, double a, double b, void *y, Py_ssize_t n)
+    void add_squares(const void *x, double *sums, Py_ssize_t n)
+    void scale_each(void *x, const double *factors, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
     void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
                     double decay, double clip)

@@ -148,6 +148,17 @@ TARGET INLINE void store_bytes_64_avx2(void *p, __m256i lanes)
     const int four = _mm_cvtsi128_si32(_mm_packus_epi16(halves, halves));
     memcpy(p, &four, 4);
 }
+/* All ones in the lanes whose bit is set. */
+TARGET INLINE __m256i lanes_of_32_avx2(uint32_t bits)
+{
+    const __m256i places = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)bits), places), places);
+}
+TARGET INLINE __m256i lanes_of_64_avx2(uint32_t bits)
+{
+    const __m256i places = _mm256_setr_epi64x(1, 2, 4, 8);
+    return _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x((long long)bits), places), places);
+}
 TARGET INLINE __m128i four_bytes_avx2(const void *p)
 {
     int four;
@@ -179,6 +190,8 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #define LOAD_PART(p, mask) ((VEC)_mm256_maskload_ps(p, mask))
 #define STORE_PART(p, mask, v) _mm256_maskstore_ps(p, mask, (__m256)(v))
 #define SELECT(type, mask, yes, no) ((type)_mm256_blendv_epi8((__m256i)(no), (__m256i)(yes), (__m256i)(mask)))
+#define MASK_FROM(bits) lanes_of_32_avx2(bits)
+#define FMA_KEPT(mask, a, b, c) SELECT(VEC, mask, FMA_VEC(a, b, c), c)
 #define LOAD_BYTES(p) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p)))
 #define STORE_BYTES(p, lanes) store_bytes_32_avx2(p, (__m256i)(lanes))
 #include "leaf.h"
@@ -194,6 +207,8 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #define LOAD_PART(p, mask) ((VEC)_mm256_maskload_pd(p, mask))
 #define STORE_PART(p, mask, v) _mm256_maskstore_pd(p, mask, (__m256d)(v))
 #define SELECT(type, mask, yes, no) ((type)_mm256_blendv_epi8((__m256i)(no), (__m256i)(yes), (__m256i)(mask)))
+#define MASK_FROM(bits) lanes_of_64_avx2(bits)
+#define FMA_KEPT(mask, a, b, c) SELECT(VEC, mask, FMA_VEC(a, b, c), c)
 #define LOAD_BYTES(p) _mm256_cvtepu8_epi64(four_bytes_avx2(p))
 #define STORE_BYTES(p, lanes) store_bytes_64_avx2(p, (__m256i)(lanes))
 #include "leaf.h"
@@ -268,6 +283,8 @@ DECLARE_VECTOR
 #define MASK_OF(n) ((__mmask16)((n) < 16 ? (1u << (n)) - 1 : 0xFFFFu))
 #define LOAD_PART(p, mask) ((VEC)_mm512_maskz_loadu_ps(mask, p))
 #define STORE_PART(p, mask, v) _mm512_mask_storeu_ps(p, mask, (__m512)(v))
+#define MASK_FROM(bits) ((__mmask16)(bits))
+#define FMA_KEPT(mask, a, b, c) ((VEC)_mm512_mask3_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c), mask))
 #define LOAD_BYTES(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p)))
 #define STORE_BYTES(p, lanes) _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8((__m512i)(lanes)))
 #include "leaf.h"
@@ -283,6 +300,8 @@ DECLARE_VECTOR
 #define MASK_OF(n) ((__mmask8)((n) < 8 ? (1u << (n)) - 1 : 0xFFu))
 #define LOAD_PART(p, mask) ((VEC)_mm512_maskz_loadu_pd(mask, p))
 #define STORE_PART(p, mask, v) _mm512_mask_storeu_pd(p, mask, (__m512d)(v))
+#define MASK_FROM(bits) ((__mmask8)(bits))
+#define FMA_KEPT(mask, a, b, c) ((VEC)_mm512_mask3_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c), mask))
 #define LOAD_BYTES(p) _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(p)))
 #define STORE_BYTES(p, lanes) _mm_storel_epi64((__m128i *)(p), _mm512_cvtepi64_epi8((__m512i)(lanes)))
 #include "leaf.h"
@@ -296,19 +315,20 @@ DECLARE_VECTOR
 /* ---- the tables ---- */
 #define TABLE_OF(T, S)                                                                                                \
     {                                                                                                                 \
-        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, overlap_add_##T##_##S, affine_##T##_##S, mask_scale_##T##_##S,          \
-            activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S, softmax_row_##T##_##S,                \
-            softmax_grad_##T##_##S,                                                                               \
-            max_windows_##T##_##S, average_windows_##T##_##S, max_spread_##T##_##S, average_spread_##T##_##S,     \
-            max_gather_##T##_##S, average_gather_##T##_##S, column_sums_##T##_##S,          \
-            column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S, normalize_grad_##T##_##S,   \
-            transpose_##T##_##S, row_product_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                    \
-            from_f32_##T##_##S, from_f64_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S          \
+        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, overlap_add_##T##_##S, affine_##T##_##S,              \
+            mask_scale_##T##_##S, times_##T##_##S, activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S,    \
+            softmax_row_##T##_##S, softmax_grad_##T##_##S, max_windows_##T##_##S, average_windows_##T##_##S,          \
+            max_spread_##T##_##S, average_spread_##T##_##S, max_gather_##T##_##S, average_gather_##T##_##S,           \
+            column_sums_##T##_##S, column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S,          \
+            normalize_grad_##T##_##S, transpose_##T##_##S, row_product_##T##_##S, kept_product_##T##_##S,             \
+            kept_gradients_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S, from_f32_##T##_##S, from_f64_##T##_##S,  \
+            sum_absolute_##T##_##S, add_slope_##T##_##S, add_squares_##T##_##S, scale_each_##T##_##S,                 \
+            sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                      \
     }
 #define LEAVES_FOR(S)                                                                                                 \
     {                                                                                                                 \
-        #S, keep_bits_##S, multiply_adds_f32_##S, winograd_in_f32_##S, winograd_out_f32_##S, TABLE_OF(f32, S),        \
-            TABLE_OF(f64, S)                                                                                          \
+        #S, keep_bits_##S, gaussian_##S, multiply_adds_f32_##S, winograd_in_f32_##S, winograd_out_f32_##S,            \
+            TABLE_OF(f32, S), TABLE_OF(f64, S)                                                                        \
     }
 static const Leaves LEAVES_BASE = LEAVES_FOR(base);
 #ifdef MINICNN_X86

@@ -6,7 +6,9 @@ Read ``dropout.py`` first.  The contract that all of them keep stands in ``minic
 from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2D
 from minicnn.layers.dense import Dense
+from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
+from minicnn.layers.gaussian import GaussianDropout
 from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
@@ -20,8 +22,10 @@ __all__ = [
     "BatchNormalization",
     "Conv2D",
     "Dense",
+    "DropConnect",
     "Dropout",
     "Flatten",
+    "GaussianDropout",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling2D",
     "LeakyReLU",

@@ -21,7 +21,8 @@ class Dense(Affine, Layer, compiled=True):
 
     - ``units``: M >= 1.  ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
     - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
-    - ``kernel_regularizer``, ``kernel_constraint``: None.
+    - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
+      ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
 
     ValueError for arguments out of range, TypeError for arguments of the wrong kind.
     """
@@ -34,30 +35,46 @@ class Dense(Affine, Layer, compiled=True):
         kernel_initializer="glorot_uniform",
         kernel_regularizer=None,
         kernel_constraint=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        bias_constraint=None,
         dtype=None,
     ):
         super().__init__(dtype)
-        self.units = _check.integer("Dense", "units", units, 1)
-        self._set_up(activation, use_bias, kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.units = _check.integer(type(self).__name__, "units", units, 1)
+        self._set_up(
+            activation,
+            use_bias,
+            kernel_initializer,
+            kernel_regularizer,
+            kernel_constraint,
+            bias_regularizer,
+            activity_regularizer,
+            bias_constraint,
+        )
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
         if not input_shape:
-            raise ValueError(_check.message("Dense", "one sample must have at least one axis", input_shape))
+            raise ValueError(_check.message(type(self).__name__, "one sample must have at least one axis", input_shape))
         self._add_kernel_and_bias((input_shape[-1], self.units), rng)
         self.output_shape = (*input_shape[:-1], self.units)
         return self.output_shape
 
     def forward(self, x, training=False):
         x = self.check_input(x)
+        y, saved = self._activate(self._linear(x, training), training)
+        if training:
+            self.keep(len(x), x, *saved)
+        return y
+
+    def _linear(self, x, training):
+        """z, with what of the activation is fused."""
         z = empty((len(x), *self.output_shape), self.dtype)
         w, bias, function = self.params["kernel"], self.params.get("bias"), self._function
         rows = _rows(x, w.shape[0]), _rows(z, w.shape[1])
         kernel.forward(rows[0], w, bias, rows[1], function.fused(training), function.slope)
-        y, saved = self._activate(z, training)
-        if training:
-            self.keep(len(x), x, saved)
-        return y
+        return z
 
     def _linear_gradient(self, x, dz, input_gradient):
         w = self.params["kernel"]

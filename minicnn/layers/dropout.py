@@ -4,14 +4,12 @@ Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/dropout.pyx``, t
 ``_ext/philox.h`` and ``mask_scale`` in ``_ext/leaf.h``.  docs/dropout.md tells the whole way from the formula to there.
 """
 
-import math
-
 import numpy as np
 
 from minicnn import _check
 from minicnn._ext import dropout as kernel
 from minicnn.layer import Layer, each_time, empty
-from minicnn.layers.noise import DECISIONS, Noise
+from minicnn.layers.noise import Noise, decisions
 
 
 class Dropout(Noise, Layer, compiled=True):
@@ -105,17 +103,10 @@ class Dropout(Noise, Layer, compiled=True):
 
         Made again from its counter at every call.  RuntimeError before the first training forward.
         """
-        shape, threshold = self._require_latest(), int(self._draw[0])
-        if threshold in (0, DECISIONS):
-            return np.full(shape, threshold == 0)
-        drawn = shape
+        drawn = shape = self._require_latest()
         if self.noise_shape is not None:
             drawn = tuple(1 if wish == 1 else axis for wish, axis in zip(self.noise_shape, shape, strict=True))
-        size = math.prod(drawn)
-        words = np.empty(-(-size // 128) * 4, np.uint32)  # whole groups
-        kernel.mask(words, self._draw)
-        bits = np.unpackbits(words.astype("<u4").view(np.uint8), count=size, bitorder="little")
-        return np.broadcast_to(bits.astype(bool).reshape(drawn), shape).copy()
+        return np.broadcast_to(decisions(self._draw, drawn), shape).copy()
 
 
 class SpatialDropout2D(Dropout, compiled=True):

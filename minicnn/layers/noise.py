@@ -1,10 +1,12 @@
 """What the dropout family has in common: a rate, and random numbers that are a function of their place."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from minicnn import _check, schedules
+from minicnn._ext import dropout
 from minicnn._ext.random import MC_MASK, TRAINING_MASK
 
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
@@ -25,6 +27,17 @@ class Lot(NamedTuple):
 
 def new_lot():
     return Lot(np.array([0, 0, 0, 0, 0, 1], np.uint64), np.ones(1))
+
+
+def decisions(draw, shape):
+    """The first decisions of a step, as many as an array of that shape has elements: True = kept."""
+    threshold, size = int(draw[0]), math.prod(shape)
+    if threshold in (0, DECISIONS):
+        return np.full(shape, threshold == 0)
+    words = np.empty(-(-size // 128) * 4, np.uint32)  # whole groups
+    dropout.mask(words, draw)
+    bits = np.unpackbits(words.astype("<u4").view(np.uint8), count=size, bitorder="little")
+    return bits.astype(bool).reshape(shape)
 
 
 class Noise:

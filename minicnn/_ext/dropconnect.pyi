@@ -1,0 +1,27 @@
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Real = TypeVar("_Real", np.float32, np.float64)
+
+def forward(
+    x: NDArray[_Real],
+    w: NDArray[_Real],
+    bias: NDArray[_Real] | None,
+    y: NDArray[_Real],
+    draw: NDArray[np.uint64],
+    scale: NDArray[np.float64],
+    activation: int = 0,
+    slope: float = 0.0,
+) -> None: ...
+def backward(
+    x: NDArray[_Real],
+    w: NDArray[_Real],
+    dy: NDArray[_Real],
+    dw: NDArray[_Real],
+    dbias: NDArray[_Real] | None,
+    dx: NDArray[_Real] | None,
+    draw: NDArray[np.uint64],
+    scale: NDArray[np.float64],
+) -> None: ...

@@ -1,0 +1,211 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels of DropConnect: Dense with a mask over the weights, another one for every sample.
+
+Design: N D M decisions are made for a batch, and drawing them is most of the work: so no bit is drawn twice within a
+pass, and none is stored from forward to backward, which makes them again.  Both passes go through blocks of rows of W,
+4,096 weights or so, whose bits are used while they are in the first-level cache.
+
+Items: forward, a sample, every output one sum in the order of D; backward, a block of rows of W, where dW is one sum in
+the order of the samples and dx one over M in fixed lanes (matrix.h).  So the bits do not depend on the threads.
+"""
+from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, memset
+
+from minicnn._ext.plan cimport WHOLE, Array, Job, Kernel, submit
+from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
+from minicnn._ext.runtime cimport (LINEAR, activate, affine, chosen_leaves, column_sums, kept_gradients, kept_product,
+                                   real, require, use_leaves)
+
+use_leaves(chosen_leaves())
+
+cdef enum:
+    BLOCK = 4096  # weights of a block of rows, at most, if a row is not longer
+    LINE = 64
+    PAGE = 4096
+
+
+cdef struct Forward:
+    Array x                    # (n, d)
+    Array w                    # (d, m)
+    Array bias                 # (m,)
+    Array y                    # (n, m)
+    Array draw                 # DRAW numbers, read when the kernel runs
+    Array scale                # one number
+    Py_ssize_t n, d, m         # samples, inputs, outputs
+    int activation
+    double slope
+
+
+cdef struct Backward:
+    Array x                    # (n, d)
+    Array w                    # (d, m)
+    Array dy                   # (n, m)
+    Array dw                   # (d, m)
+    Array dbias                # (m,)
+    Array dx                   # (n, d)
+    Array draw                 # DRAW numbers
+    Array scale                # one number
+    Py_ssize_t n, d, m
+
+
+cdef Py_ssize_t rows_of_block(Py_ssize_t d, Py_ssize_t m) noexcept nogil:
+    return min(d, max(<Py_ssize_t> 1, BLOCK // m))
+
+
+cdef Py_ssize_t lines(Py_ssize_t size) noexcept nogil:
+    """`size` bytes, rounded up to whole lines of the cache."""
+    return (size + LINE - 1) // LINE * LINE
+
+
+cdef Py_ssize_t bits_size(Py_ssize_t d, Py_ssize_t m) noexcept nogil:
+    """Bytes for the bits of a block, and a word behind them, which the leaves read too."""
+    return lines((words_for(rows_of_block(d, m) * m) + 1) * sizeof(uint32_t))
+
+
+cdef Py_ssize_t draw_block(uint32_t *keep, const uint64_t *draw, Py_ssize_t sample, Py_ssize_t row, Py_ssize_t rows,
+                           Py_ssize_t d, Py_ssize_t m) noexcept nogil:
+    """Draws the bits of some rows of W for a sample; returns the place of the first."""
+    cdef Py_ssize_t element = <Py_ssize_t> index_of(draw, sample, d * m) + row * m
+    if draw[0]:
+        draw_bits(keep, element, rows * m, draw, sample)
+    else:
+        memset(keep, 0xFF, words_for(rows * m) * sizeof(uint32_t))
+    return element % GROUP
+
+
+cdef Array rows_at(const real *data, Py_ssize_t width) noexcept:
+    """An array of rows of `width` values."""
+    return Array(<char *> data, width * sizeof(real))
+
+
+cdef Array fixed(const void *data) noexcept:
+    return Array(<char *> data, 0)
+
+
+# ---- forward ----
+
+cdef void forward_samples(const Forward *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    """All samples go through a block of rows of W before the next: W is read from memory once."""
+    cdef Py_ssize_t block, row, rows = rows_of_block(g.d, g.m), blocks = (g.d + rows - 1) // rows, sample, offset
+    cdef const uint64_t *draw = <const uint64_t *> g.draw.data
+    cdef uint32_t *keep = <uint32_t *> scratch
+    cdef const real *x = <const real *> g.x.data
+    cdef real *y = <real *> g.y.data
+    memset(y + first * g.m, 0, (last - first) * g.m * sizeof(real))
+    for block in range(blocks if draw[0] != ALWAYS else 0):
+        row = block * rows
+        for sample in range(first, last):
+            offset = draw_block(keep, draw, sample, row, min(rows, g.d - row), g.d, g.m)
+            kept_product(x + sample * g.d + row, min(rows, g.d - row), <const real *> g.w.data + row * g.m, keep,
+                         offset, y + sample * g.m, g.m)
+    for sample in range(first, last):
+        finish(g, y + sample * g.m)
+
+
+cdef void finish(const Forward *g, real *y) noexcept nogil:
+    """y = activation(scale y + bias)"""
+    cdef Py_ssize_t j
+    cdef real scale = <real> (<const double *> g.scale.data)[0]
+    cdef const real *bias = <const real *> g.bias.data
+    for j in range(g.m):
+        y[j] = scale * y[j] + (bias[j] if bias is not NULL else <real> 0)
+    if g.activation != LINEAR:
+        activate(g.activation, <real> g.slope, y, y, g.m)
+
+
+def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[::1] bias,
+            real[:, ::1] y not None, const uint64_t[::1] draw not None, const double[::1] scale not None,
+            int activation=LINEAR, double slope=0.0):
+    """y = activation(scale (x (w * keep)) + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M).
+
+    ``keep`` is drawn for every sample: decision d * M + m of D * M.  ``draw``: threshold, seed, step, stream, first,
+    period, as in dropout.pyx; with threshold 0 nothing is drawn and all is kept, with 65536 y = activation(bias).
+    """
+    cdef Forward g
+    cdef Job job
+    g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
+    require(w.shape[0] == g.d and y.shape[0] == g.n and y.shape[1] == g.m, "w must be (D, M) and y (N, M)")
+    require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
+    require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
+    g.x, g.w, g.y = rows_at(&x[0, 0], g.d), fixed(&w[0, 0]), rows_at(<const real *> &y[0, 0], g.m)
+    g.bias = fixed(NULL if bias is None else &bias[0])
+    g.draw, g.scale = fixed(&draw[0]), fixed(&scale[0])
+    g.activation, g.slope = activation, slope
+    job = Job(<Kernel> forward_samples[real], WHOLE, 6, g.n, 1, 0, bits_size(g.d, g.m), <double> g.n * g.d * g.m / 3)
+    submit(&job, &g, sizeof(g))
+
+
+# ---- backward ----
+
+cdef inline Py_ssize_t wide(Py_ssize_t m) noexcept nogil:
+    """A row of dW in scratch memory: whole vectors, so that none is stored in part."""
+    return (m + 15) // 16 * 16
+
+
+cdef void backward_blocks(const Backward *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t block, row, rows = rows_of_block(g.d, g.m)
+    if first == 0 and g.dbias.data is not NULL:
+        memset(g.dbias.data, 0, g.m * sizeof(real))
+        column_sums(<const real *> g.dy.data, <real *> g.dbias.data, g.n, g.m)
+    for block in range(first, last):
+        row = block * rows
+        gradients(g, row, min(rows, g.d - row), <char *> scratch, <real *> g.dw.data)
+
+
+cdef void gradients(const Backward *g, Py_ssize_t row, Py_ssize_t rows, char *scratch, real *dw) noexcept nogil:
+    """dw and dx of some rows of W: both are sums over scale * dy."""
+    cdef Py_ssize_t sample, r, offset
+    cdef const uint64_t *draw = <const uint64_t *> g.draw.data
+    cdef real scale = <real> (<const double *> g.scale.data)[0]
+    cdef const real *w = <const real *> g.w.data + row * g.m
+    cdef uint32_t *keep = <uint32_t *> scratch
+    cdef real *dy = <real *> (scratch + bits_size(g.d, g.m))
+    cdef real *dx = dy + wide(g.m)
+    cdef real *sums = <real *> away_from(w, scratch + bits_size(g.d, g.m) + lines((wide(g.m) + rows) * sizeof(real)))
+    memset(dy, 0, wide(g.m) * sizeof(real))
+    memset(dx, 0, rows * sizeof(real))
+    memset(sums, 0, rows * wide(g.m) * sizeof(real))
+    for sample in range(g.n):
+        if draw[0] != ALWAYS:
+            affine(<const real *> g.dy.data + sample * g.m, scale, <real> 0, dy, g.m)
+            offset = draw_block(keep, draw, sample, row, rows, g.d, g.m)
+            kept_gradients(<const real *> g.x.data + sample * g.d + row, rows, w, dy, keep, offset, sums, dx, g.m)
+        if g.dx.data is not NULL:
+            memcpy(<real *> g.dx.data + sample * g.d + row, dx, rows * sizeof(real))
+    for r in range(rows):
+        memcpy(dw + (row + r) * g.m, sums + r * wide(g.m), g.m * sizeof(real))
+
+
+cdef inline char *away_from(const void *w, char *memory) noexcept nogil:
+    """An address within the next page that is not near w's place in its page: a processor takes a read for one of what
+    was just written where the lower 12 bits of the addresses are the same, and waits."""
+    cdef uintptr_t wanted = <uintptr_t> w + 17 * LINE - <uintptr_t> memory
+    return memory + wanted % PAGE // LINE * LINE
+
+
+def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[:, ::1] dy not None,
+             real[:, ::1] dw not None, real[::1] dbias, real[:, ::1] dx, const uint64_t[::1] draw not None,
+             const double[::1] scale not None):
+    """Overwrites dw (D, M), dbias ((M,) or None) and dx ((N, D) or None: not wanted) for dy (N, M).
+
+    ``draw`` and ``scale`` are those of ``forward``, whose mask is made again.
+    """
+    cdef Backward g
+    cdef Job job
+    cdef Py_ssize_t rows, size
+    g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
+    require(w.shape[0] == g.d and dw.shape[0] == g.d and dw.shape[1] == g.m, "w and dw must be (D, M)")
+    require(dy.shape[0] == g.n and dy.shape[1] == g.m, "dy must be (N, M)")
+    require(dx is None or (dx.shape[0] == g.n and dx.shape[1] == g.d), "dx must be (N, D)")
+    require(dbias is None or dbias.shape[0] == g.m, "dbias must have one value for each output")
+    require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
+    g.x, g.dy = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m)
+    g.w, g.dw = fixed(&w[0, 0]), fixed(&dw[0, 0])
+    g.dx = rows_at(<const real *> NULL if dx is None else <const real *> &dx[0, 0], g.d)
+    g.dbias = fixed(NULL if dbias is None else &dbias[0])
+    g.draw, g.scale = fixed(&draw[0]), fixed(&scale[0])
+    rows = rows_of_block(g.d, g.m)
+    size = bits_size(g.d, g.m) + lines((wide(g.m) + rows) * sizeof(real)) + PAGE + rows * wide(g.m) * sizeof(real)
+    job = Job(<Kernel> backward_blocks[real], WHOLE, 8, (g.d + rows - 1) // rows, 1, 0, size,
+              <double> g.n * g.d * g.m / 2.5)
+    submit(&job, &g, sizeof(g))

@@ -1,0 +1,97 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The kernel of GaussianDropout: y = x * (1 + sigma * z) with normal z, made again wherever it is needed.
+
+Design: one kernel serves forward (x -> y) and backward (dy -> dx).  The noise takes no memory: it is a function of
+seed, stream, step and the element's index (gaussian.h).  It is drawn for a block of 1,024 elements at a time and used
+while it is in the first-level cache; what the block is for is fetched from memory meanwhile.  Samples are the items, in
+parts of at most 16,384 elements.  Short samples that follow each other share a block.
+"""
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
+from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, index_of, step_of
+from minicnn._ext.runtime cimport chosen_leaves, fetch_ahead, gaussian, real, require, times, use_leaves
+
+use_leaves(chosen_leaves())
+
+cdef enum:
+    BLOCK = 8     # groups of a block
+    PART = 16384  # elements of a part, at most
+
+
+cdef struct Noise:
+    Array x            # (n, size): input, or in backward the gradient of the output
+    Array y            # (n, size)
+    Array draw         # DRAW numbers, read when the kernel runs
+    Array sigma        # one number
+    Py_ssize_t size    # of a sample
+    Py_ssize_t parts   # of a sample
+
+
+cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    """The factors that were drawn last are those of the groups `block` to `end` - 1 in a `step`."""
+    cdef Py_ssize_t part, sample, start, size, n, group, most, block = 0, end = 0
+    cdef const uint64_t *draw = <const uint64_t *> g.draw.data
+    cdef float sigma = <float> (<const double *> g.sigma.data)[0]
+    cdef uint32_t step = 0
+    cdef float *factor = <float *> scratch
+    cdef const real *x
+    cdef real *y
+    for part in range(first, last):
+        sample, start = part // g.parts, part % g.parts * PART
+        size = min(<Py_ssize_t> PART, g.size - start)
+        x = <const real *> (g.x.data + sample * g.x.step) + start
+        y = <real *> (g.y.data + sample * g.y.step) + start
+        if draw[0] == 0:
+            memcpy(y, x, size * sizeof(real))
+            continue
+        if draw[0] == ALWAYS:
+            memset(y, 0, size * sizeof(real))
+            continue
+        if step_of(draw, sample) != step:
+            step, end = step_of(draw, sample), 0
+        start += <Py_ssize_t> index_of(draw, sample, g.size)
+        most = start + (last - part) * min(<Py_ssize_t> PART, g.size)  # the last element of this call, at most
+        while size:
+            group = start // GROUP
+            if group >= end:
+                block, end = group, min(group + BLOCK, (most + GROUP - 1) // GROUP)
+                n = min(size, end * GROUP - start)
+                fetch_ahead(x, n * sizeof(real))
+                fetch_ahead(y, n * sizeof(real))
+                gaussian(factor, block, end - block, sigma, draw[1], step, <uint32_t> draw[3])
+            n = min(size, end * GROUP - start)
+            times(x, factor + start - block * GROUP, y, n)
+            x, y, start, size = x + n, y + n, start + n, size - n
+
+
+def multiply(const real[:, ::1] x not None, real[:, ::1] y not None, const uint64_t[::1] draw not None,
+             const double[::1] sigma not None):
+    """y = x * (1 + sigma * z) for x (N, D); forward and, on gradients, backward.
+
+    ``draw``: threshold, seed, step, stream, first, period.  A threshold of 0 means y = x and one of 65536 y = 0, and
+    nothing is drawn; otherwise its value does not matter.  Row s of x has the noise of sample first + s % period in
+    step ``step`` + s // period.
+    """
+    cdef Py_ssize_t n = x.shape[0], size = x.shape[1], parts = (size + PART - 1) // PART
+    cdef Noise g
+    cdef Job job
+    require(y.shape[0] == n and y.shape[1] == size, "y must have the shape (N, D) of x")
+    require(draw.shape[0] == DRAW and draw[5] > 0 and sigma.shape[0] == 1, "draw must have 6 numbers and sigma 1")
+    if n * size == 0:
+        return
+    g.x, g.y = Array(<char *> &x[0, 0], size * sizeof(real)), Array(<char *> &y[0, 0], size * sizeof(real))
+    g.draw, g.sigma = Array(<char *> &draw[0], 0), Array(<char *> &sigma[0], 0)
+    g.size, g.parts = size, parts
+    job = Job(<Kernel> multiply_parts[real], IMAGES, 4, n, parts, 0, BLOCK * GROUP * sizeof(float), n * size / 1.5)
+    submit(&job, &g, sizeof(g))
+
+
+def factors(float[::1] factor not None, const uint64_t[::1] draw not None, double sigma):
+    """1 + sigma * z for len(factor) elements (whole groups of 128), as ``multiply`` draws it."""
+    require(draw.shape[0] == DRAW, "draw must have 6 numbers")
+    if factor.shape[0] >= GROUP:
+        with nogil:
+            gaussian(&factor[0], 0, factor.shape[0] // GROUP, <float> sigma, draw[1], <uint32_t> draw[2],
+                     <uint32_t> draw[3])
