@@ -12,13 +12,13 @@ STRENGTHS = {
     "nothing": (0,),
     "L2": (1e-5, 1e-4, 1e-3),
     "L1": (1e-6, 1e-5, 1e-4),
-    "max-norm": (1, 2, 3),
+    "max-norm": (1, 1.5, 2),
     "dropout": (0,),
     "dropout + L2": (1e-6, 1e-5, 1e-4),
-    "dropout + max-norm": (1, 2, 3),
+    "dropout + max-norm": (1, 1.5, 2),
 }
 FULL = {"data": "mnist", "units": 256, "samples": 5_000, "epochs": 30, "strengths": STRENGTHS, "factors": (1, 2)}
-QUICK = {"data": "digits", "units": 128, "samples": 600, "epochs": 60,
+QUICK = {"data": "digits", "units": 128, "samples": 600, "epochs": 30,
          "strengths": {method: of[:2] for method, of in STRENGTHS.items()}, "factors": (1, 2)}  # fmt: skip
 PAPERS = {"L2": 1.62, "max-norm": 1.35, "dropout + L2": 1.25, "dropout + max-norm": 1.05}
 
@@ -60,10 +60,13 @@ def report(results, size):
     found = lab.means(results, "method", "strength", "factor")
     chosen = {method: _best(found, method) for method in size["strengths"]}
     tested = {method: found[setting]["test"] for method, setting in chosen.items()}
-    head = ["method", "settings: validation error %", "chosen", "test error %", "the paper's"]
-    rows = [[method, _tried(found, method), _named(*chosen[method][1:]), tested[method], PAPERS.get(method, "")]
-            for method in size["strengths"]]  # fmt: skip
-    return Report([table(head, rows)], _checks(tested), {"regularisers.svg": lambda: _draw(tested)})
+    head = ["method", "strength", *(f"validation error %, {factor} x learning rate" for factor in size["factors"])]
+    grid = [[method, _strength(strength), *(found[method, strength, by]["validation"] for by in size["factors"])]
+            for method, of in size["strengths"].items() for strength in of]  # fmt: skip
+    rows = [[method, _strength(chosen[method][1]), chosen[method][2], tested[method], PAPERS.get(method, "")]
+            for method in tested]  # fmt: skip
+    tests = table(["method", "chosen strength", "x learning rate", "test error %", "the paper's test error %"], rows)
+    return Report([table(head, grid), tests], _checks(tested), {"regularisers.svg": lambda: _draw(tested)})
 
 
 def _best(found, method):
@@ -71,14 +74,8 @@ def _best(found, method):
     return min((key for key in found if key[0] == method), key=lambda key: found[key]["validation"].mean)
 
 
-def _tried(found, method):
-    cells = [f"{_named(*key[1:])}: {of['validation']}" for key, of in found.items() if key[0] == method]
-    return "; ".join(cells)
-
-
-def _named(strength, factor):
-    words = [f"{strength:g}"] if strength else []
-    return ", ".join(words + [f"{factor} x learning rate"] * (factor != 1)) or "as it is"
+def _strength(strength):
+    return f"{strength:g}" if strength else ""
 
 
 def _checks(tested):
