@@ -4,18 +4,20 @@ import time
 
 import minicnn as mc
 from examples.dropout_paper import lab
-from examples.dropout_paper.report import Check, Report, band, figure, lower, table
+from examples.dropout_paper.report import Check, Report, band, between, figure, lower, table
 
 TITLE = "7. What dropout costs"
 PAPER = """Section 10: a dropout net typically takes 2 to 3 times longer to train than a standard net of the same
 architecture, because the updates are noisy: every training case trains another thinned net."""
 FULL = {"data": "mnist", "samples": 10_000, "epochs": 40, "units": 256, "keeps": (1.0, 0.8, 0.5)}
 QUICK = {"data": "digits", "samples": 600, "epochs": 60, "units": 128, "keeps": (1.0, 0.5)}
+# (curve, goal); the goal None is the curve's own lowest.
 GOALS = (("train loss", 0.1), ("train loss", 0.03), ("train loss", 0.01), ("validation loss", 0.2),
-         ("validation loss", 0.15), ("validation error", 5.0), ("validation error", 4.0))  # fmt: skip
-
-COMPARED = (("train loss", 0.01), ("validation error", 4.0))  # the goals at which the paper's 2 to 3 times is checked
-FACTORS = dict.fromkeys(COMPARED, "")
+         ("validation loss", 0.15), ("validation loss", None), ("validation error", 5), ("validation error", 4)
+         )  # fmt: skip
+COMPARED = (("train loss", 0.01), ("validation loss", None), ("validation error", 4))  # is it 2 to 3 times as long?
+SAME = """To an error that both reach the dropout net is no slower, although it fits the training set more slowly: more
+of what it learns holds for other images. It needs the additional epochs for what only it reaches."""
 
 
 def here(size):
@@ -71,19 +73,20 @@ def report(results, size):
 
 
 def _epochs(curves, name, goal):
-    """The first epochs that reach the goal, of the seeds that do."""
-    return [number for curve in curves if (number := reached(curve[name], goal))]
+    """The first epochs that reach the goal, of the seeds that do; without a goal the epoch of the lowest value."""
+    goals = [min(curve[name]) if goal is None else goal for curve in curves]
+    found = [reached(curve[name], goal) for curve, goal in zip(curves, goals, strict=True)]
+    return [number for number in found if number]
+
+
+def _words(name, goal):
+    return f"own lowest {name}" if goal is None else f"{name} {goal}" + " %" * ("error" in name)
 
 
 def _table_of_epochs(found, epochs):
     head = ["epochs until", *(f"p = {keep} (rate {1 - keep:.1f})" for keep in found)]
-    rows = []
-    for (name, goal), of in epochs.items():
-        unit = " %" if "error" in name else ""
-        rows.append(
-            [f"{name} {goal}{unit}", *(_first(of[keep], len(found[keep]["cpu seconds"].values)) for keep in found)]
-        )
-    return table(head, rows)
+    seeds = len(found[1.0]["cpu seconds"].values)
+    return table(head, [[_words(*goal), *(_first(of[keep], seeds) for keep in found)] for goal, of in epochs.items()])
 
 
 def _first(epochs, seeds):
@@ -106,8 +109,8 @@ def _checks(found, epochs):
         without, with_ = epochs[goal][1.0], epochs[goal][0.5]
         if len(without) == len(with_) == len(found[0.5]["seconds an epoch"].values):
             factor = lab.Mean(with_) / lab.Mean(without)
-            checks.append(Check(f"until {goal[0]} {goal[1]} a net with p = 0.5 takes 2 to 3 times as many epochs",
-                                2 <= factor.mean <= 3, f"{factor:.2f} times as many", FACTORS[goal]))  # fmt: skip
+            claim = f"until {_words(*goal)} a net with p = 0.5 takes 2 to 3 times as many epochs"
+            checks.append(between(claim, factor, 2, 3, " times as many", SAME))
     return [
         *checks,
         lower("dropout pays for it: the lowest validation loss is lower with p = 0.5",

@@ -10,14 +10,14 @@ L2 + KL-sparsity 1.55 %, max-norm 1.35 %, dropout + L2 1.25 %, dropout + max-nor
 WHY = {}
 STRENGTHS = {
     "nothing": (0,),
-    "L2": (1e-5, 1e-4, 1e-3),
-    "L1": (1e-6, 1e-5, 1e-4),
-    "max-norm": (1, 1.5, 2),
+    "L2": (3e-4, 1e-3, 3e-3),
+    "L1": (1e-5, 3e-5, 1e-4),
+    "max-norm": (0.5, 0.7, 1),
     "dropout": (0,),
-    "dropout + L2": (1e-6, 1e-5, 1e-4),
-    "dropout + max-norm": (1, 1.5, 2),
+    "dropout + L2": (3e-5, 1e-4, 3e-4),
+    "dropout + max-norm": (0.7, 1, 1.5),
 }
-FULL = {"data": "mnist", "units": 256, "samples": 5_000, "epochs": 30, "strengths": STRENGTHS, "factors": (1, 2)}
+FULL = {"data": "mnist", "units": 512, "samples": 2_000, "epochs": 50, "strengths": STRENGTHS, "factors": (1, 2)}
 QUICK = {"data": "digits", "units": 128, "samples": 600, "epochs": 30,
          "strengths": {method: of[:2] for method, of in STRENGTHS.items()}, "factors": (1, 2)}  # fmt: skip
 PAPERS = {"L2": 1.62, "max-norm": 1.35, "dropout + L2": 1.25, "dropout + max-norm": 1.05}

@@ -61,6 +61,13 @@ def lower(claim, a, b, unit="", why="", digits=".2f"):
     return Check(claim, outcome, f"{a:{digits}}{unit} against {b:{digits}}{unit}", why)
 
 
+def between(claim, value, low, high, unit="", why=""):
+    """The check that ``value`` lies between ``low`` and ``high``; not decided if it is outside, but not clearly."""
+    outside = max(low - value.mean, value.mean - high)
+    outcome = True if outside <= 0 else False if outside > CLEAR * value.se else None
+    return Check(claim, outcome, f"{value}{unit}", why)
+
+
 def table(head, rows):
     """A Markdown table, its columns aligned."""
     lines = [[str(cell) for cell in line] for line in (head, *rows)]

@@ -8,7 +8,7 @@ PAPER = """Section 7.4, figure 10: with very few images (100, 500) dropout gives
 spite of the noise; as the set grows the gain grows, up to a point, and then declines."""
 FEW = ""
 # Images and epochs: the fewer images, the more epochs, though not so many that every size gets equally many steps.
-FULL = {"data": "mnist", "units": 512, "epochs": {100: 300, 500: 150, 1_000: 100, 5_000: 30, 10_000: 20, 50_000: 8}}
+FULL = {"data": "mnist", "units": 512, "epochs": {100: 300, 500: 150, 1_000: 100, 5_000: 30, 10_000: 40, 50_000: 16}}
 QUICK = {"data": "digits", "units": 128, "epochs": {100: 200, 300: 100, 1_000: 50}}
 
 
