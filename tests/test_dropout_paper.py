@@ -404,8 +404,14 @@ def test_sections_are_replaced_one_by_one(tmp_path):
     report, file = module("report"), tmp_path / "RESULTS.md"
     report.put(("a", "b"), "b", "## B\n\ntwo", file)
     report.put(("a", "b"), "a", "## A\n\none", file)
-    report.put(("a", "b"), "b", "## B\n\ntwenty", file)
-    assert file.read_text() == report.HEAD + "<!-- a -->\n## A\n\none\n\n<!-- b -->\n## B\n\ntwenty\n"
+    report.put(("a", "b"), "b", "## B\n\n- **Holds:** twenty", file)
+    assert file.read_text() == report.HEAD + (
+        "|   | Holds | Does not hold | Not decided |\n"
+        "| - | ----- | ------------- | ----------- |\n"
+        "| A | 0     | 0             | 0           |\n"
+        "| B | 1     | 0             | 0           |\n\n"
+        "<!-- a -->\n## A\n\none\n\n<!-- b -->\n## B\n\n- **Holds:** twenty\n"
+    )
 
 
 def test_the_results_are_whole():

@@ -81,13 +81,17 @@ def _near(errors, best):
 
 
 def _draw(kinds):
-    made, axes = figure(9, 3.4, columns=2)
-    titles = ("(a) n fixed", "(b) p n fixed")
-    for one, found, title in zip(axes, kinds.values(), titles, strict=True):
+    made, panels = figure(9, 3.4, columns=2)
+    top = 2 * max(found[1.0]["test"].mean for found in kinds.values())  # what is above it is named at the upper edge
+    for axes, found, title in zip(panels, kinds.values(), ("(a) n fixed", "(b) p n fixed"), strict=True):
         for number, part in enumerate(("test", "train")):
-            curve(one, list(found), [numbers[part] for numbers in found.values()], f"{part} error", number)
-        one.set(title=title, xlabel="p, the probability of keeping a unit", ylabel="wrong, %", yscale="symlog")
-        one.legend(frameon=False)
-        above = one.secondary_xaxis("top", functions=(lambda p: 1 - p, lambda rate: 1 - rate))
+            curve(axes, list(found), [numbers[part] for numbers in found.values()], f"{part} error", number)
+        axes.set(title=title, xlabel="p, the probability of keeping a unit", ylabel="wrong, %", ylim=(-0.03 * top, top))
+        axes.legend(frameon=False)
+        for p, numbers in found.items():
+            if numbers["test"].mean > top:
+                text = f"p = {p}: {numbers['test'].mean:.0f} % (test), {numbers['train'].mean:.0f} % (train)"
+                axes.annotate(text, (p, top), (24, -4), textcoords="offset points", va="top", fontsize=8)
+        above = axes.secondary_xaxis("top", functions=(lambda p: 1 - p, lambda rate: 1 - rate))
         above.set_xlabel("rate of layers.Dropout = 1 - p")
     return made

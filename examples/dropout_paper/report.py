@@ -1,8 +1,11 @@
 """From numbers to Markdown: tables, pictures, and checks that say whether a finding of the paper holds."""
 
 import datetime
+import io
 import os
 import platform
+import re
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,8 +88,8 @@ def section(name, experiment, size, results, report, seeds, jobs, pictures=True)
     command = f"python -m examples.dropout_paper {name} --seeds {seeds}{' --quick' * quick}"
     return "\n\n".join([
         f"## {experiment.TITLE}",
-        f"**The paper.** {experiment.PAPER}",
-        f"**Here.** {experiment.here(size)} {seeds} seeds.",
+        textwrap.fill(f"**The paper.** {experiment.PAPER}", 120, break_on_hyphens=False),
+        textwrap.fill(f"**Here.** {experiment.here(size)} {seeds} seeds.", 120, break_on_hyphens=False),
         *report.tables,
         *shown,
         "\n".join(map(str, checks)),
@@ -121,7 +124,15 @@ def put(names, name, text, file=FOLDER / "RESULTS.md"):
     """Replaces or adds the section ``name``; sections stand in the order of ``names``."""
     sections = {**read(file), name: text.strip() + "\n"}
     body = "\n".join(f"<!-- {one} -->\n{sections[one]}" for one in names if one in sections)
-    file.write_text(HEAD + body)
+    file.write_text(f"{HEAD}{summary(sections, names)}\n\n{body}")
+
+
+def summary(sections, names):
+    """A table of how many findings of each section hold."""
+    words = ("Holds", "Does not hold", "Not decided")
+    titles = {name: re.match("## (.*)", text)[1] for name, text in sections.items()}
+    return table(["", *words], [[titles[name], *(sections[name].count(f"**{word}:**") for word in words)]
+                                for name in names if name in sections])  # fmt: skip
 
 
 def read(file):
@@ -163,8 +174,15 @@ def band(axes, x, values, label, number=0):
 
 
 def save(drawn, path):
-    """Writes an SVG or a small PNG, with the same bytes for the same picture."""
+    """Writes an SVG, or a small PNG in shades of grey, with the same bytes for the same picture."""
     import matplotlib
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "minicnn"}):
-        drawn.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
+    if path.suffix == ".svg":
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "minicnn"}):
+            drawn.savefig(path, metadata={"Date": None})
+        return
+    from PIL import Image  # matplotlib needs it too
+
+    file = io.BytesIO()
+    drawn.savefig(file, dpi=80)
+    Image.open(file).convert("L").quantize(16).save(path, optimize=True)
