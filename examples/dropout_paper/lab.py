@@ -2,7 +2,8 @@
 
 An experiment is a file with
 
-- ``TITLE``, ``PAPER`` (what the paper found, and where), ``FULL`` and ``QUICK`` (sizes), ``here(size)`` (what we run);
+- ``TITLE``, ``PAPER`` (what the paper found, and where), ``FULL`` and ``QUICK`` (sizes), ``here(size)`` (what we run),
+  perhaps ``NOTE`` (what else is to be said about the full runs);
 - ``specs(size)``: the arguments of all its trainings but the seed, as a list of dicts;
 - ``train(seed, **spec)``: one training, a dict of what was measured; it can run in any process, and is kept in a file;
 - ``report(results, size)``: a ``report.Report`` made from the results of all of them.

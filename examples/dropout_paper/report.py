@@ -84,12 +84,13 @@ def section(name, experiment, size, results, report, seeds, jobs, pictures=True)
     cost = sum(result["cpu seconds"] for result in results)
     shown = [f"![{experiment.TITLE}]({file})" for file in report.pictures] if pictures else []
     quick = size is experiment.QUICK
-    checks = [check._replace(why="") if quick else check for check in report.checks]  # they explain the full runs
+    note = "" if quick else getattr(experiment, "NOTE", "")  # notes and reasons are about the full runs
+    checks = [check._replace(why="") if quick else check for check in report.checks]
     command = f"python -m examples.dropout_paper {name} --seeds {seeds}{' --quick' * quick}"
     return "\n\n".join([
         f"## {experiment.TITLE}",
         textwrap.fill(f"**The paper.** {experiment.PAPER}", 120, break_on_hyphens=False),
-        textwrap.fill(f"**Here.** {experiment.here(size)} {seeds} seeds.", 120, break_on_hyphens=False),
+        textwrap.fill(f"**Here.** {experiment.here(size)} {seeds} seeds. {note}".strip(), 120, break_on_hyphens=False),
         *report.tables,
         *shown,
         "\n".join(map(str, checks)),
