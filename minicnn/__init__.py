@@ -23,18 +23,22 @@ except ImportError as error:
     ) from None
 
 if TYPE_CHECKING:
-    from minicnn import saving, testing
+    from minicnn import ensemble, saving, testing
+    from minicnn.ensemble import Ensemble, Prediction
     from minicnn.saving import ModelFileError
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Ensemble",
     "History",
     "Layer",
     "ModelFileError",
+    "Prediction",
     "Sequential",
     "callbacks",
     "datasets",
+    "ensemble",
     "get_num_threads",
     "initializers",
     "layers",
@@ -48,13 +52,14 @@ __all__ = [
 ]
 
 
+LAZY = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "ensemble"}  # classes and their modules
+
+
 def __getattr__(name):
     """Modules that many programs never use are imported when they are first asked for: import time matters."""
-    if name == "ModelFileError":
-        from minicnn.saving import ModelFileError
-
-        return ModelFileError
-    if name in ("saving", "testing"):
+    if name in LAZY:
+        return getattr(importlib.import_module(f"minicnn.{LAZY[name]}"), name)
+    if name in ("ensemble", "saving", "testing"):
         return importlib.import_module(f"minicnn.{name}")
     raise AttributeError(f"module 'minicnn' has no attribute {name!r}")
 

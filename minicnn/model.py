@@ -375,12 +375,53 @@ class Sequential(Parameters):
     _monte_carlo = montecarlo.samples  # a method, too: what ``predict_mc`` makes its result of
 
     def predict_proba(self, x, batch_size=None):
-        """``predict`` as probabilities: through softmax (sigmoid for a single output) where the model gives logits."""
-        outputs = self.predict(x, batch_size)
-        if self.outputs_are_logits:
-            single = self.output_shape in ((), (1,))
-            layers.Activation("sigmoid" if single else "softmax")._function.forward(outputs, outputs)
-        return outputs
+        """``predict`` as probabilities: where the model gives logits through softmax, or through sigmoid if it has a
+        single output or was compiled with the binary cross-entropy."""
+        return self._probabilities(self.predict(x, batch_size))
+
+    @property
+    def _gives_yes_or_no(self):
+        """True if every output is a yes or no by itself; False if they are classes, of which one is right."""
+        if not self.outputs_are_logits:
+            return self._ends_in("sigmoid")
+        return self.output_shape in ((), (1,)) or isinstance(self.loss_function, losses.BinaryCrossentropy)
+
+    def _probabilities(self, outputs):
+        """Outputs (..., *output_shape) as probabilities: new ones where they are logits, otherwise themselves."""
+        if not self.outputs_are_logits:
+            return outputs
+        outputs = np.ascontiguousarray(outputs)
+        probabilities = np.empty_like(outputs)
+        link = layers.Activation("sigmoid" if self._gives_yes_or_no else "softmax")
+        link._function.forward(outputs, probabilities)
+        return probabilities
+
+    def predict_mc(self, x, n_samples=50, seed=None, batch_size=None, return_samples=False):
+        """Monte-Carlo dropout: the ``Prediction`` of ``n_samples`` thinned networks, each with masks of its own.
+
+        With T = n_samples and p_t(x) the output for x while dropout drops, mask t,
+
+            mean = (1/T) sum_t p_t(x),    std = sqrt((1/T) sum_t (p_t(x) - mean)^2),
+
+        and more (``minicnn.ensemble.Prediction``).  Nothing else is as in training: moving statistics are used, not
+        changed, and the model's mode and counts of steps stay what they are.
+
+        - ``n_samples``: T >= 1.  ``seed``: of the masks, 0 <= seed < 2^64; None takes the model's.
+        - ``batch_size``: samples of x at a time; None chooses.
+        - ``return_samples``: whether the T outputs are kept: ``samples`` (T, N, *output_shape).
+
+        A mask is a function of (seed, layer, t, index of the sample in x, index of the element): the same x and seed
+        give the same bits, whatever batch size and threads.  Outputs are probabilities where the model ends in softmax
+        or sigmoid, and are made so where it was compiled with a cross-entropy.  Warns if all samples are equal, as they
+        are without dropout.
+
+        Source: Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016, equation 6 for the mean; their
+        variance of a regression has the noise of the data, 1/tau, besides std^2.  For averaging thinned networks as
+        such: Srivastava et al., JMLR 15 (2014), section 7.5.
+        """
+        from minicnn import ensemble  # here: many programs never use it, and it imports this module
+
+        return ensemble.predict_mc(self, x, n_samples, seed, batch_size, return_samples)
 
     def outputs(self, x):
         """The output of every layer for a batch x, in eval mode, as a list."""

@@ -35,7 +35,11 @@ MAY_IMPORT = {
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check"},
     "model": BASE
-    | {"layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters", "plan", "saving", "training"},
+    | {
+        *("ensemble", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters", "plan"),
+        *("saving", "training"),
+    },
+    "ensemble": BASE | {"losses", "model", "training"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 
@@ -107,7 +111,9 @@ def test_only_numpy_is_imported_early(path):
 
 
 def test_importing_minicnn_imports_nothing_optional():
-    code = "import sys, minicnn; print({'tqdm', 'PIL', 'matplotlib', 'argparse', 'sklearn'} & set(sys.modules))"
+    code = (
+        "import sys, minicnn; print({'tqdm', 'PIL', 'matplotlib', 'argparse', 'sklearn', 'joblib'} & set(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 
