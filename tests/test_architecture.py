@@ -40,6 +40,7 @@ MAY_IMPORT = {
         *("saving", "training"),
     },
     "ensemble": BASE | {"losses", "model", "training"},
+    "thinning": {"_check", "layer", "losses", "metrics"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 
