@@ -19,8 +19,9 @@ class Callback:
     """Base class: override the hooks that you need.
 
     ``self.model`` and ``self.params`` (epochs, batch_size, steps) are set before the first hook.  ``logs`` holds the
-    loss and the metrics, at the end of an epoch with val_... as well; what a hook adds to it at the end of an epoch is
-    seen by the callbacks after it.  Setting ``self.model.stop_training = True`` ends training after the epoch.
+    loss and the metrics, at the end of an epoch with clean_... and val_... as well, where ``fit`` computes them; what a
+    hook adds to it at the end of an epoch is seen by the callbacks after it.  Setting ``self.model.stop_training =
+    True`` ends training after the epoch.
     """
 
     model = None
@@ -78,7 +79,8 @@ class _Monitor(Callback):
 
     def _improved(self, logs):
         if self.monitor not in (logs or {}):
-            required = f"the logs must have {self.monitor!r} (val_... needs validation data)"
+            needs = "val_... needs validation data, clean_... clean_train_metrics=True"
+            required = f"the logs must have {self.monitor!r} ({needs})"
             raise ValueError(_check.message(type(self).__name__, required, sorted(logs or {})))
         better = self._beats(logs[self.monitor], self.best)
         if better:

@@ -1,4 +1,4 @@
-"""The command line: ``minicnn train | evaluate | predict | summary | info``, also as ``python -m minicnn``.
+"""The command line: ``minicnn train | tune | evaluate | predict | summary | info``, also as ``python -m minicnn``.
 
 Results go to stdout, progress and errors to stderr.  Exit status: 0 done, 1 failed (one line says why), 2 wrong usage,
 130 after Ctrl-C, when what has been trained is saved.
@@ -6,81 +6,22 @@ Results go to stdout, progress and errors to stderr.  Exit status: 0 done, 1 fai
 
 import argparse
 import contextlib
+import functools
+import io
 import json
 import math
 import os
 import sys
 import time
-from typing import Any, NamedTuple
 
 import numpy as np
 
 import minicnn
-from minicnn import datasets, layers, optimizers, saving
+from minicnn import datasets, layers, saving, tasks
 from minicnn.callbacks import Callback
+from minicnn.tasks import TASKS
 
-# ---- what ``train`` trains: the architectures, and the settings where no option says otherwise ----
-
-
-def digits_cnn(dropout):
-    """For 8 x 8 grey values in [0, 1]; ``dropout`` is the rate before the last layer, half of it after the pooling."""
-    return [
-        layers.Conv2D(16, 3, padding="same", activation="relu"),
-        layers.MaxPooling2D(2),
-        layers.Dropout(dropout / 2),
-        layers.Conv2D(32, 3, padding="same", activation="relu"),
-        layers.Flatten(),
-        layers.Dense(128, activation="relu"),
-        layers.Dropout(dropout),
-        layers.Dense(10, activation="softmax"),
-    ]
-
-
-def mnist_cnn(dropout):
-    """For 28 x 28 grey values 0 to 255; ``dropout`` as in ``digits_cnn``."""
-    return [
-        layers.Rescaling(1 / 255),
-        layers.Conv2D(32, 3, activation="relu"),
-        layers.MaxPooling2D(2),
-        layers.Conv2D(64, 3, activation="relu"),
-        layers.MaxPooling2D(2),
-        layers.Dropout(dropout / 2),
-        layers.Flatten(),
-        layers.Dense(128, activation="relu"),
-        layers.Dropout(dropout),
-        layers.Dense(10, activation="softmax"),
-    ]
-
-
-class Task(NamedTuple):
-    """A data set with its network; ``settings`` are the options of ``train`` by name.
-
-    ``lr_decay``: by what the learning rate is multiplied from epoch to epoch.  It follows the step alone, so that a run
-    which is prolonged with --resume is the run that had been that long from the start.
-    """
-
-    network: Any
-    image: tuple
-    settings: dict
-    lr_decay: float
-
-
-TASKS = {
-    "digits": Task(
-        digits_cnn,
-        (8, 8, 1),
-        {"epochs": 30, "batch_size": 32, "lr": 0.05, "momentum": 0.9, "dropout": 0.5, "seed": 0},
-        lr_decay=0.93,
-    ),
-    "mnist": Task(
-        mnist_cnn,
-        (28, 28, 1),
-        {"epochs": 5, "batch_size": 64, "lr": 0.05, "momentum": 0.9, "dropout": 0.5, "seed": 0},
-        lr_decay=0.6,
-    ),
-}
 SETTINGS = ("data", *TASKS["digits"].settings)
-LOSS = "sparse_categorical_crossentropy"
 
 
 # ---- train ----
@@ -90,7 +31,7 @@ def train(options):
     """Trains the task's network with dropout, then the same network at rate 0, and prints both test results."""
     begin = time.perf_counter()
     run = Run(options)
-    (x, y), test = _load_data(run.settings["data"], options.data_dir)
+    (x, y), test = tasks.load_data(run.settings["data"], options.data_dir)
     model, history = run.train("", run.settings["dropout"], x, y, saved_as="model.npz")
     result = _test(model, test) | {"fingerprint": model.fingerprint()}
     without = result
@@ -175,16 +116,20 @@ class Run:
         if self.goes_on and os.path.exists(checkpoint):
             model, done, history = saving.load_checkpoint(checkpoint)
         else:
-            task = TASKS[settings["data"]]
-            model, done, history = minicnn.Sequential(task.network(rate), seed=settings["seed"]), 0, {}
-            steps = -(-len(x) // settings["batch_size"])
-            schedule = optimizers.ExponentialDecay(settings["lr"], steps, task.lr_decay)
-            model.compile(optimizers.SGD(schedule, settings["momentum"]), LOSS, ["accuracy"])
-            model.build(task.image)
+            task, done, history = TASKS[settings["data"]], 0, {}
+            model = tasks.model(task, rate, settings["seed"], settings, len(x))
         _note(f"dropout {rate:g}" + (f", going on after epoch {done}" if done else ""))
         try:
             keeper = _Keeper(self, checkpoint, history, "history.json" if saved_as else None)
-            model.fit(x, y, settings["batch_size"], settings["epochs"], callbacks=[keeper], initial_epoch=done)
+            model.fit(
+                x,
+                y,
+                settings["batch_size"],
+                settings["epochs"],
+                callbacks=[keeper],
+                initial_epoch=done,
+                clean_train_metrics=True,  # beside "loss" of training with dropout on, what the network has learned
+            )
         except KeyboardInterrupt:
             if saved_as:
                 model.save(self.path(saved_as))
@@ -210,6 +155,50 @@ class _Keeper(Callback):
             self.run.write_json(self.history_name, self.history)
 
 
+# ---- tune ----
+
+
+def tune(options):
+    """Trains the task's network at several dropout rates, by cross-validation on the training part, and prints the
+    table of what each is worth; the test part is not touched."""
+    begin = time.perf_counter()
+    folder, data = options.out or "minicnn-tune", options.data or "digits"
+    os.makedirs(folder, exist_ok=True)
+    (x, y), _ = tasks.load_data(data, options.data_dir)
+    task = TASKS[data]
+    given = {name: value for name in task.settings if (value := getattr(options, name, None)) is not None}
+    settings = task.settings | given
+    trained_on = len(x) - len(x) // options.cv  # by each run, or one less
+    build = functools.partial(tasks.model, task, settings=settings, samples=trained_on)
+    arguments = {"rates": options.rates, "repeats": options.repeats, "cv": options.cv, "n_jobs": options.jobs}
+    arguments |= {name: settings[name] for name in ("epochs", "batch_size", "seed")}
+    curve = minicnn.tune.dropout_curve(build, x, y, **arguments)
+    report = {"data": data, "lr": settings["lr"], "momentum": settings["momentum"], **curve.to_dict()}
+    files = _written(folder, report, curve)
+    seconds = round(time.perf_counter() - begin, 3)
+    if options.json:
+        _print(json.dumps({**report, "seconds": seconds, "saved": files}))
+        return
+    runs = (
+        f"{options.cv} folds, {options.cv * options.repeats} runs a rate, {settings['epochs']} epochs, {seconds:.1f} s"
+    )
+    _print(f"{data}: {len(x):,} training images, {runs}\n\n{curve}\n\nsaved: {', '.join(files)}")
+
+
+def _written(folder, report, curve):
+    """The paths of tune.json and, with matplotlib, tune.png."""
+    table, picture = os.path.join(folder, "tune.json"), os.path.join(folder, "tune.png")
+    saving.write_atomically(table, [json.dumps(report, indent=1).encode() + b"\n"])
+    image = io.BytesIO()
+    try:
+        curve.plot(image)
+    except ImportError as error:
+        _note(f"no picture: {error}")
+        return [table]
+    saving.write_atomically(picture, [image.getvalue()])
+    return [table, picture]
+
+
 # ---- the other verbs ----
 
 
@@ -218,7 +207,7 @@ def evaluate(options):
     model = saving.load_model(options.model)
     fitting = [name for name, task in TASKS.items() if task.image == model.input_shape]
     name = options.data or next(iter(fitting), "digits")
-    _, test = _load_data(name, options.data_dir)
+    _, test = tasks.load_data(name, options.data_dir)
     report = _test(model, test) | {"data": name, "samples": len(test[0]), "model": options.model}
     text = f"{name}, {len(test[0]):,} test images: loss {report['loss']:.4f}, accuracy {100 * report['accuracy']:.2f} %"
     _print(json.dumps(report) if options.json else text)
@@ -290,17 +279,9 @@ def info(options):
         minicnn.show_versions()
 
 
-def _load_data(name, folder):
-    if name == "mnist":
-        return datasets.mnist.load_data(folder)
-    if folder is not None:
-        raise ValueError("--data-dir is for --data mnist; the digits are part of minicnn")
-    return datasets.digits.load_data()
-
-
 def _test(model, test):
     """{"loss", "accuracy"} on (x, y), in eval mode."""
-    model.compile(optimizer="sgd", loss=model.loss_function or LOSS, metrics=["accuracy"])
+    model.compile(optimizer="sgd", loss=model.loss_function or tasks.LOSS, metrics=["accuracy"])
     return model.evaluate(*test, batch_size=256, return_dict=True)
 
 
@@ -321,6 +302,18 @@ def _number(kind, low, high, below=False):
     return parse
 
 
+def _rates(text):
+    """A type for argparse: "0,0.1,0.3" as a list of different numbers in [0, 1]."""
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or len(set(rates)) < len(rates) or not all(0 <= rate <= 1 for rate in rates):
+        required = "must be different numbers from 0 to 1 with commas between them, such as 0,0.1,0.3"
+        raise argparse.ArgumentTypeError(f"{required}; got {text!r}")
+    return rates
+
+
 def _parser():
     parser = argparse.ArgumentParser("minicnn", description="Train small convolutional networks with dropout on a CPU.")
     parser.add_argument("--version", action="version", version=f"minicnn {minicnn.__version__}")
@@ -338,19 +331,33 @@ def _parser():
         sub.add_argument("--threads", type=_number(int, 1, 256), help="threads to use at most; no result depends on it")
         return sub
 
+    def trains(sub):
+        sub.add_argument("--epochs", type=_number(int, 1, 10**6), help="passes over the training part")
+        sub.add_argument("--batch-size", type=_number(int, 1, 10**6), help="samples of a step")
+        sub.add_argument("--lr", type=_number(float, 0, math.inf, below=True), help="learning rate of SGD")
+        sub.add_argument("--momentum", type=_number(float, 0, 1, below=True), help="momentum of SGD")
+        sub.add_argument("--seed", type=_number(int, 0, 2**64 - 1), help="of initial values, masks and order")
+
     sub = verb(train, "train a CNN with dropout, and the same at rate 0 beside it", model=False, data=True)
-    sub.add_argument("--epochs", type=_number(int, 1, 10**6), help="passes over the training part")
-    sub.add_argument("--batch-size", type=_number(int, 1, 10**6), help="samples of a step")
-    sub.add_argument("--lr", type=_number(float, 0, math.inf, below=True), help="learning rate of SGD")
-    sub.add_argument("--momentum", type=_number(float, 0, 1, below=True), help="momentum of SGD")
+    trains(sub)
     sub.add_argument("--dropout", type=_number(float, 0, 1), help="fraction dropped before the last layer, half of it "
                      "after pooling")  # fmt: skip
-    sub.add_argument("--seed", type=_number(int, 0, 2**64 - 1), help="of initial values, masks and order")
     sub.add_argument("--out", metavar="DIR", help="folder for model and history (default: minicnn-run)")
     sub.add_argument("--resume", metavar="DIR", help="go on with the run in DIR, or begin it; settings as it was begun")
     sub.epilog = "Defaults: " + "; ".join(
         f"{name}: {', '.join(f'{key} {value}' for key, value in task.settings.items())}" for name, task in TASKS.items()
     )
+    sub = verb(tune, "choose the dropout rate by cross-validation", model=False, data=True)
+    trains(sub)
+    default = ",".join(map(str, minicnn.tune.RATES))
+    sub.add_argument("--rates", type=_rates, default=minicnn.tune.RATES, help="with commas between them, each as "
+                     f"--dropout of train (default: {default})")  # fmt: skip
+    sub.add_argument("--cv", type=_number(int, 2, 1000), default=3, metavar="K", help="folds (default: 3)")
+    sub.add_argument("--repeats", type=_number(int, 1, 1000), default=1, help="with other folds and seeds (default: 1)")
+    sub.add_argument("--jobs", type=_number(int, 1, 256), default=1, help="processes, with joblib; no result depends "
+                     "on it (default: 1)")  # fmt: skip
+    sub.add_argument("--out", metavar="DIR", help="folder for tune.json and tune.png (default: minicnn-tune)")
+    sub.epilog = "Defaults of what is left away: as for train."
     verb(evaluate, "test a saved model", data=True)
     sub = verb(predict, "classify images")
     sub.add_argument("files", nargs="+", metavar="FILE", help="PNG or JPEG: resized to the model's size, and scaled to "

@@ -46,6 +46,7 @@ def fit(
     class_weight=None,
     sample_weight=None,
     initial_epoch=0,
+    clean_train_metrics=False,
 ):
     """Trains ``model`` on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
 
@@ -58,9 +59,14 @@ def fit(
       ``validation_data``: (x, y) or (x, y, sample_weight) instead.  Their results are logged as val_loss and so on.
     - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
     - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras.
+    - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
+      samples trained on and their weights.  Training is the same bit for bit; it costs a forward pass over them.
 
-    The loss and the metrics of an epoch are means over its batches as they were trained, with dropout on: not
-    comparable with the validation's, which are computed with nothing dropped.
+    The loss and the metrics of an epoch are means over its batches as they were trained: in train mode, with dropout
+    on, each batch with the weights before its step.  Those of the validation are computed in eval mode, with nothing
+    dropped, by the weights at the end of the epoch, and often look better for that reason alone.  Comparable are
+    clean_loss and val_loss; their difference is what overfitting costs.  The progress line says of each number in
+    which mode it was computed.
 
     Raises RuntimeError before ``compile`` or when the model is being trained already; ValueError and TypeError for bad
     arguments, before anything is changed.  What only a step can show ends training there, and the step changes nothing:
@@ -69,10 +75,12 @@ def fit(
     """
     _require_compiled(model, "fit")
     batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
+    clean = _check.boolean("Sequential.fit", "clean_train_metrics", clean_train_metrics)
     initial_epoch = _check.integer("Sequential.fit", "initial_epoch", initial_epoch, 0)
     epochs = _check.integer("Sequential.fit", "epochs", epochs, 0)
     x, y, weights = _samples(model, "fit", x, y, sample_weight, class_weight)
     (x, y, weights), validation = _split(model, x, y, weights, validation_split, validation_data)
+    evaluated = {"clean_": (x, y, weights) if clean else None, "val_": validation}
     hooks = _Hooks(callbacks, {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size)})
     progress = _progress(verbose, hooks.params)
     before = model.training
@@ -88,9 +96,10 @@ def fit(
                 hooks.call("on_epoch_begin", epoch)
                 order = datasets.order(len(x), model.seed, epoch) if shuffle else np.arange(len(x))
                 logs = _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress)
-                if validation is not None:
-                    results = evaluate(model, *validation[:2], batch_size, True, *validation[2:])
-                    logs.update({f"val_{name}": value for name, value in results.items()})
+                for prefix, samples in evaluated.items():
+                    if samples is not None:
+                        results = evaluate(model, *samples[:2], batch_size, True, *samples[2:])
+                        logs.update({prefix + name: value for name, value in results.items()})
                 progress.epoch(epoch, logs)
                 try:
                     hooks.call("on_epoch_end", epoch, logs)
@@ -297,12 +306,17 @@ class _Hooks:
 # ---- progress ----
 
 
-def _progress(verbose, params):
+def verbosity(where, verbose):
+    """The argument ``verbose`` as 0, 1 or 2; "auto" depends on what stderr is."""
     if verbose not in ("auto", 0, 1, 2):  # True is 1, False is 0
-        raise ValueError(_check.message("Sequential.fit", "verbose must be 'auto', 0, 1 or 2", verbose))
+        raise ValueError(_check.message(where, "verbose must be 'auto', 0, 1 or 2", verbose))
     if verbose == "auto":
         verbose = 0 if sys.stderr is None else 1 if sys.stderr.isatty() else 2
-    return (_Silent, _Bar, _Lines)[int(verbose)](params)
+    return int(verbose)
+
+
+def _progress(verbose, params):
+    return (_Silent, _Bar, _Lines)[verbosity("Sequential.fit", verbose)](params)
 
 
 class _Silent(contextlib.AbstractContextManager):
@@ -360,4 +374,11 @@ class _Bar(_Silent):
 
 
 def _shown(logs):
-    return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+    """The numbers, with the mode in which they were computed where there are both kinds."""
+    parts = {"train mode": [], "eval mode": []}
+    for name, value in logs.items():
+        mode = "eval mode" if name.startswith(("clean_", "val_")) else "train mode"
+        parts[mode].append(f"{name} {value:.4f}")
+    if not parts["eval mode"]:
+        return "  ".join(parts["train mode"])
+    return " | ".join(f"{mode}: {'  '.join(numbers)}" for mode, numbers in parts.items())

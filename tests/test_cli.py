@@ -105,7 +105,11 @@ def test_train_alone_trains_on_the_digits_and_writes_model_and_history():
     assert set(os.listdir("minicnn-run")) == files
     with open("minicnn-run/history.json") as file:
         history = json.load(file)
-    assert {name: len(values) for name, values in history.items()} == {"loss": 1, "accuracy": 1}
+    lengths = {"loss": 1, "accuracy": 1, "clean_loss": 1, "clean_accuracy": 1}
+    assert {name: len(values) for name, values in history.items()} == lengths
+    assert history["clean_loss"] < history["loss"]  # nothing dropped, and the weights of the end of the epoch
+    assert "train mode: loss" in done.stderr
+    assert "eval mode: clean_loss" in done.stderr
     model = Sequential.load("minicnn-run/model.npz")
     assert any(isinstance(layer, layers.Dropout) and layer.rate == 0.5 for layer in model.layers)
     _, test = datasets.digits.load_data()
@@ -334,6 +338,103 @@ def test_an_unwritable_place_is_found_before_training(capsys):
 )
 def test_wrong_usage_of_train(arguments, message, capsys, tmp_path):
     assert message in usage(capsys, "train", *arguments)
+    assert os.listdir(tmp_path) == []
+
+
+# ---- tune ----
+
+TUNE = ["tune", "--rates", "0,0.5", "--epochs", "2"]
+
+
+def test_tune_prints_a_table_and_writes_it_with_a_picture(small, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(TUNE) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].startswith("digits: 200 training images, 3 folds, 3 runs a rate, 2 epochs, ")
+    assert lines[2].split() == ["rate", "train_loss", "val_loss", "gap", "train_acc", "val_acc"]
+    assert [line.split()[0] for line in lines[3:5]] == ["0", "0.5"]
+    folder = "minicnn-tune"
+    assert lines[-1] == f"saved: {os.path.join(folder, 'tune.json')}, {os.path.join(folder, 'tune.png')}"
+    assert len(err.splitlines()) == 6
+    assert sorted(os.listdir(folder)) == ["tune.json", "tune.png"]
+    with open("minicnn-tune/tune.png", "rb") as file:
+        assert file.read(4) == b"\x89PNG"
+    with open("minicnn-tune/tune.json") as file:
+        found = json.load(file)
+    assert [row["rate"] for row in found["table"]] == [0.0, 0.5]
+    assert found["lr"] == 0.05  # as train's
+
+
+def test_tune_json_and_the_options(small, capsys, monkeypatch):
+    monkeypatch.setattr(datasets.digits, "load_data", lambda: (small[0], None))  # whoever touches the test part fails
+    reports = {}
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # no pictures: they take time
+    numbers = ["--lr 0.01", "--momentum 0.5", "--batch-size 50", "--seed 1", "--epochs 1", "--threads 1"]
+    for more in ["", "--repeats 2", "--cv 2", *numbers]:
+        assert main([*TUNE, "--json", "--out", "a/b", *more.split()]) == 0
+        reports[more] = one_object(capsys.readouterr().out)
+        with open("a/b/tune.json") as file:
+            assert reports[more].items() >= json.load(file).items()
+    plain = reports[""]
+    assert plain["saved"][0] == os.path.join("a/b", "tune.json")
+    assert (plain["data"], plain["samples"], plain["cv"], plain["repeats"], plain["epochs"]) == ("digits", 200, 3, 1, 2)
+    assert plain["best_rate"] in (0.0, 0.5)
+    assert [len(report["runs"]) for report in reports.values()] == [6, 12, 4, 6, 6, 6, 6, 6, 6]
+    assert reports.pop("--threads 1")["table"] == plain["table"]
+    losses = {json.dumps([row["val_loss"] for row in report["table"]]) for report in reports.values()}
+    assert len(losses) == len(reports)
+
+
+def test_tune_in_two_processes(small, capsys, monkeypatch):
+    pytest.importorskip("joblib")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for jobs in ("1", "2"):
+        assert main([*TUNE, "--jobs", jobs, "--out", jobs]) == 0
+    with open("1/tune.json", "rb") as one, open("2/tune.json", "rb") as two:
+        assert one.read() == two.read()
+
+
+def test_tune_without_matplotlib_and_joblib(small, capsys, monkeypatch):
+    for name in ("matplotlib", "matplotlib.figure", "joblib"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main([*TUNE, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == 'minicnn: no picture: plotting needs matplotlib: pip install "minicnn[plot]"'
+    assert one_object(out)["saved"] == [os.path.join("minicnn-tune", "tune.json")]
+    assert os.listdir("minicnn-tune") == ["tune.json"]
+    assert 'pip install "minicnn[tune]"' in failed(capsys, *TUNE, "--jobs", "2")
+
+
+def test_ctrl_c_in_tune(small, capsys, monkeypatch):
+    def interrupt(*arguments):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Sequential, "evaluate", interrupt)
+    assert main(TUNE) == 130
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "")
+    assert os.listdir("minicnn-tune") == []
+
+
+def test_tune_finds_an_unwritable_place_and_folds_that_are_too_small_first(small, capsys):
+    with open("file", "w"):
+        pass
+    assert "error: file: File exists" in failed(capsys, *TUNE, "--out", "file")
+    assert "Lower cv" in failed(capsys, *TUNE, "--cv", "100")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--rates", ""], "argument --rates: must be different numbers from 0 to 1 with commas between them"),
+    (["--rates", "0,,1"], "argument --rates: must be"), (["--rates", "0,2"], "such as 0,0.1,0.3; got '0,2'"),
+    (["--rates", "nan"], "argument --rates: must be"), (["--rates", "0.1,.1"], "argument --rates: must be different"),
+    (["--rates", "half"], "argument --rates: must be"), (["--rates", "-0.1,0"], "argument --rates: "),
+    (["--cv", "1"], "argument --cv: must be at least 2"), (["--repeats", "0"], "argument --repeats"),
+    (["--jobs", "0"], "argument --jobs"), (["--epochs", "0"], "argument --epochs"),
+    (["--dropout", "0.5"], "unrecognized arguments: --dropout"), (["--resume", "d"], "unrecognized arguments"),
+])  # fmt: skip
+def test_wrong_usage_of_tune(arguments, message, capsys, tmp_path):
+    assert message in usage(capsys, "tune", *arguments)
     assert os.listdir(tmp_path) == []
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 import sys
 
 import numpy as np
@@ -279,6 +280,81 @@ def test_validation_data_that_is_refused():
         assert whole_state(model) == before
 
 
+# ---- the training samples with nothing dropped ----
+
+
+class Logs(Callback):
+    """At the end of every epoch: the logs, and what evaluate says of the samples at that time."""
+
+    def __init__(self, *samples, **more):
+        self.samples, self.more, self.seen = samples, more, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        expected = self.model.evaluate(*self.samples, return_dict=True, **self.more)
+        self.seen.append((dict(logs), {f"clean_{name}": value for name, value in expected.items()}))
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 5}, {"batch_size": 5, "validation_split": 0.3}], ids=str)
+def test_clean_metrics_are_those_of_evaluate_bit_for_bit(options):
+    model, plain = compiled(), compiled()
+    model.metrics.append(mc.metrics.TopKAccuracy(2))
+    n = 8 if "validation_split" in options else 12
+    watch = Logs(X[:n], LABELS[:n], batch_size=options.get("batch_size", 32))
+    history = model.fit(X, LABELS, **options, epochs=3, verbose=0, callbacks=[watch], clean_train_metrics=True).history
+    names = ["loss", "accuracy", "top_2_accuracy"]
+    clean = [f"clean_{name}" for name in names]
+    assert list(history) == names + clean + [f"val_{name}" for name in names if n == 8]
+    assert len(watch.seen) == 3
+    for epoch, (logs, expected) in enumerate(watch.seen):
+        assert {name: logs[name] for name in clean} == expected == {name: history[name][epoch] for name in clean}
+        assert logs["clean_loss"] != logs["loss"]
+    without = plain.fit(X, LABELS, **options, epochs=3, verbose=0).history
+    assert whole_state(model) == whole_state(plain)
+    assert without == {name: values for name, values in history.items() if name in without}
+    assert not any(name.startswith("clean_") for name in without)
+
+
+def test_clean_metrics_count_the_samples_with_their_weights():
+    model, weights = compiled(), np.linspace(0, 2, 12)
+    product = (weights * np.array([2.0, 1, 1, 0])[LABELS])[:8]
+    watch = Logs(X[:8], LABELS[:8], batch_size=5, sample_weight=product)
+    more = {"class_weight": {0: 2.0, 3: 0}, "sample_weight": weights, "validation_split": 0.3}
+    model.fit(X, LABELS, **FIT, **more, callbacks=[watch], clean_train_metrics=True)
+    for logs, expected in watch.seen:
+        assert {name: logs[name] for name in expected} == expected
+
+
+def test_clean_metrics_can_be_monitored():
+    model = compiled(optimizer=mc.optimizers.SGD(0.0))  # nothing improves
+    model.layers[2].momentum = 1.0  # nor do moving statistics
+    stop = mc.callbacks.EarlyStopping("clean_accuracy", patience=1)
+    history = model.fit(X, LABELS, epochs=9, verbose=0, callbacks=[stop], clean_train_metrics=True)
+    assert (stop.stopped_epoch, len(history.epoch)) == (1, 2)
+    with pytest.raises(ValueError, match=r"clean_\.\.\. clean_train_metrics=True\); got \['accuracy', 'loss'\]"):
+        model.fit(X, LABELS, verbose=0, callbacks=[stop])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("mode", [True, False])
+def test_clean_metrics_that_are_interrupted_leave_model_and_mode(error, mode):
+    def fail_in_eval_mode(outputs, y):
+        value, gradient = mse(outputs, y)
+        if len(seen) == 3:  # after the three steps of the epoch
+            raise error
+        seen.append(value)
+        return value, gradient
+
+    mse, seen = mc.losses.get("mse"), []
+    model, plain = compiled(None, fail_in_eval_mode).train(mode), compiled(None, "mse")
+    model.metrics, plain.metrics = [], []
+    with pytest.raises(error):
+        model.fit(X, ONE_HOT, **FIT, clean_train_metrics=True)
+    assert model.training is mode
+    assert model.history.epoch == []
+    plain.fit(X, ONE_HOT, batch_size=5, verbose=0)
+    assert whole_state(model) == whole_state(plain)
+
+
 # ---- weights of samples and classes ----
 
 
@@ -343,6 +419,7 @@ def test_weights_that_are_refused(more, error, message):
     ({"initial_epoch": None}, TypeError), ({"verbose": 3}, ValueError), ({"verbose": "loud"}, ValueError),
     ({"callbacks": [print]}, TypeError), ({"callbacks": [Callback]}, TypeError),
     ({"callbacks": Callback()}, TypeError), ({"callbacks": ["early"]}, TypeError),
+    ({"clean_train_metrics": 1}, TypeError), ({"clean_train_metrics": "yes"}, TypeError),
 ])  # fmt: skip
 def test_arguments_that_are_refused(more, error):
     model = compiled()
@@ -438,7 +515,18 @@ def test_progress_is_written_to_stderr(capsys, monkeypatch):
         assert out == ""
         lines = err.splitlines()
         assert [line[:11] for line in lines] == ["epoch  9/10", "epoch 10/10"]
-        assert all(name in lines[0] for name in (" s  loss ", "accuracy ", "val_loss ", "val_accuracy "))
+        number = r"\d+\.\d{4}"
+        modes = (
+            rf" s  train mode: loss {number}  accuracy {number} \| eval mode: val_loss {number}  val_accuracy {number}$"
+        )
+        assert re.search(modes, lines[0])
+    model.fit(X, LABELS, batch_size=5, verbose=2, clean_train_metrics=True)
+    assert "accuracy" in (line := capsys.readouterr().err)
+    assert re.search(
+        rf" s  train mode: loss {number} .* \| eval mode: clean_loss {number}  clean_accuracy {number}$", line
+    )
+    model.fit(X, LABELS, batch_size=5, verbose=2)
+    assert re.search(rf" s  loss {number}  accuracy {number}$", capsys.readouterr().err)
     model.fit(X, LABELS, batch_size=5, epochs=2, verbose=1)
     out, err = capsys.readouterr()
     assert out == ""

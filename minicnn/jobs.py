@@ -1,0 +1,93 @@
+"""Many tasks, one function: in this process or in several, which changes nothing about the results.
+
+Processes are joblib's (``pip install "minicnn[tune]"``).  They divide the threads among them; whatever the tasks
+compute is the same at any number of threads, so that it is the same at any number of processes too.
+"""
+
+import contextlib
+import functools
+import pickle
+import signal
+
+from minicnn import _check
+from minicnn._ext.runtime import get_num_threads, set_num_threads
+
+
+def run_all(where, function, tasks, n_jobs, sent, done):
+    """[function(task) for each of the tasks], in the order in which they end; each result is given to ``done`` as well.
+
+    - ``n_jobs``: processes, -1 for one on every CPU (joblib's rules).
+    - ``sent``: {name: value} of what ``function`` holds on to and may be impossible to send to a process.
+
+    If ``function`` or ``done`` raises, or on Ctrl-C, all processes are ended.  ImportError without joblib, TypeError
+    for what cannot be sent, ValueError for n_jobs 0.
+    """
+    jobs, joblib = _processes(where, n_jobs, len(tasks))
+    if jobs == 1:
+        results = map(function, tasks)
+    else:
+        _require_picklable(where, sent, joblib)
+        here = functools.partial(_with_threads, max(1, get_num_threads() // jobs), function)
+        parallel = joblib.Parallel(jobs, backend="loky", return_as="generator_unordered")
+        with _ctrl_c_later():
+            results = parallel(joblib.delayed(here)(task) for task in tasks)
+    found = []
+    try:
+        for result in results:
+            found.append(result)
+            done(result)
+    except BaseException as error:
+        if jobs > 1:
+            results.throw(error)  # where it is not joblib's own: its generator ends the processes
+        raise
+    return found
+
+
+def _processes(where, n_jobs, most):
+    """How many processes, and joblib where it is more than one."""
+    if _check.integer(where, "n_jobs", n_jobs) == 0:
+        raise ValueError(_check.message(where, "n_jobs must be a whole number other than 0", n_jobs))
+    if n_jobs == 1:
+        return 1, None
+    try:
+        import joblib
+    except ImportError as error:
+        raise ImportError('working in several processes needs joblib: pip install "minicnn[tune]"') from error
+    return min(joblib.effective_n_jobs(n_jobs), most), joblib
+
+
+def _require_picklable(where, sent, joblib):
+    for name, value in sent.items():
+        try:
+            pickle.dumps(joblib.wrap_non_picklable_objects(value))
+        except Exception as error:  # pickle's errors are of many kinds
+            required = f"{name} must be picklable where n_jobs is not 1, since every process gets a copy of it"
+            fix = f"Make within {name} what it needs, or use n_jobs=1"
+            got = _check.Shown(f"{value!r} ({type(error).__name__}: {error})")
+            raise TypeError(_check.message(where, required, got, fix)) from error
+
+
+def _with_threads(threads, function, task):
+    """``function(task)`` in a process of joblib's, which others may use after us."""
+    before = get_num_threads()
+    set_num_threads(threads)
+    try:
+        return function(task)
+    finally:
+        set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _ctrl_c_later():
+    """Puts Ctrl-C off.  Processes that are started meanwhile never get it: ending them is the business of this one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker  # here: nobody else needs it
+
+    resource_tracker.ensure_running()  # before Python 3.14 its start, which processes need, would let Ctrl-C through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

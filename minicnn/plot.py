@@ -1,0 +1,181 @@
+"""Pictures of what minicnn measures, drawn with matplotlib: ``pip install "minicnn[plot]"``.
+
+Every function returns a ``matplotlib.figure.Figure``.  None shows it, chooses a backend or touches pyplot: write it
+with ``figure.savefig(path)``, or let a notebook display it.  ``ax=None`` makes a new figure; Axes that are given are
+drawn into.
+"""
+
+import itertools
+import math
+
+from minicnn import _check
+
+TRAIN, VALIDATION, BEST, SIMPLE = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # told apart by the colour-blind as well
+
+
+# ---- the dropout rate ----
+
+
+def dropout_curve(curve, ax=None):
+    """Loss and accuracy over the dropout rate, in training and validation, with standard errors and both chosen rates.
+
+    ``curve``: a ``tune.DropoutCurve``.  ``ax``: one Axes for the loss, or two, for loss and accuracy; None makes a
+    figure with one panel for each of them that the models have.  The loss is drawn on a logarithmic axis where all of
+    it is above 0.  Accuracies that are far below the best are only marked, with their number, at the lower edge.
+    """
+    measures = ["loss", "accuracy"] if "val_accuracy" in curve.table[0] else ["loss"]
+    panels = _panels("plot.dropout_curve", ax, len(measures))
+    for panel, measure in zip(panels, measures, strict=False):
+        rows = [row for row in curve.table if not math.isnan(row[f"val_{measure}"])]
+        _means(panel, rows, measure)
+        _chosen_rates(panel, curve)
+        _label(panel, measure, "dropout rate: the fraction dropped in training", ", computed with nothing dropped")
+        if measure == "loss":
+            _logarithmic(panel, [row[f"{part}_loss"] for row in rows for part in ("train", "val")])
+        else:
+            _cut_off(panel, rows)
+    _legend(panels, own=ax is None)
+    return panels[0].figure
+
+
+def _means(panel, rows, measure):
+    """Training and validation over the rate, with standard errors, and the gap between them."""
+    factor = _percent(measure)
+    rates, drawn = [row["rate"] for row in rows], []
+    for part, label, colour, marker in (
+        ("train", "samples trained on", TRAIN, "s"),
+        ("val", "validation: samples not trained on", VALIDATION, "o"),
+    ):
+        name = f"{part}_{measure}"
+        means, errors = ([factor * row[key] for row in rows] for key in (name, f"{name}_se"))
+        if any(map(math.isnan, errors)):  # one run a rate
+            errors = None
+        else:
+            label += " ± standard error"
+        panel.errorbar(rates, means, errors, label=label, color=colour, marker=marker, capsize=3)
+        drawn.append(means)
+    panel.fill_between(rates, *drawn, color="0.9", zorder=0, label="gap: overfitting")
+
+
+def _chosen_rates(panel, curve):
+    """Vertical lines at both chosen rates; a word at those where a run failed, and so there is no mean."""
+    rates = [row["rate"] for row in curve.table]
+    if min((b - a for a, b in itertools.pairwise(rates)), default=1) > 0.04 * (rates[-1] - rates[0]):
+        panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    for row in curve.table:
+        if row["failed"]:
+            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "rotation": "vertical"}
+            panel.annotate("failed: see the table", (row["rate"], 0.02), **place)
+    best, simple = curve.best_rate, curve.one_standard_error_rate
+    together = best == simple
+    for rate, label, colour, style in (
+        (best, "best rate and one-standard-error rule" if together else "best rate", BEST, "--"),
+        (None if together else simple, "one-standard-error rule", SIMPLE, ":"),
+    ):
+        if rate is not None:
+            panel.axvline(rate, label=f"{label}: {rate:g}", color=colour, linestyle=style, linewidth=2, zorder=1)
+
+
+def _cut_off(panel, rows):
+    """Keeps one bad rate from squeezing all others into a line: the axis ends at five times the error of the best."""
+    accuracies = [100 * row["val_accuracy"] for row in rows]
+    lowest = 100 - 5 * (100 - max(accuracies, default=0))
+    if not rows or min(accuracies) >= lowest:
+        return
+    panel.set_ylim(lowest, 100 + 0.05 * (100 - lowest))
+    for row, accuracy in zip(rows, accuracies, strict=True):
+        if accuracy < lowest:
+            place = {"xytext": (0, 14), "textcoords": "offset points", "ha": "center", "color": VALIDATION}
+            arrow = {"arrowstyle": "->", "color": VALIDATION}
+            panel.annotate(f"{accuracy:.0f} %", (row["rate"], lowest), arrowprops=arrow, **place)
+
+
+# ---- one training ----
+
+
+def history(history, ax=None):
+    """Loss and metrics over the epochs: in training, with nothing dropped (clean_...), and in validation (val_...).
+
+    ``history``: what ``fit`` returns, or its dict of lists, such as a history.json holds.  ``ax``: one Axes for the
+    loss, or several, for the loss and the metrics in the order of the history; None makes a figure with one panel for
+    each of them.
+    """
+    numbers = getattr(history, "history", history)
+    if not isinstance(numbers, dict) or "loss" not in numbers:
+        required = "history must be what fit returns after one epoch at least, or its dict of lists"
+        raise ValueError(_check.message("plot.history", required, numbers))
+    names = [name for name in numbers if name in ("loss", "accuracy") or f"val_{name}" in numbers]
+    panels = _panels("plot.history", ax, len(names))
+    for panel, name in zip(panels, names, strict=False):
+        shown = []
+        for key, label, colour, style in (
+            (name, "while training: mean over the epoch, with dropout where there is any", TRAIN, ":"),
+            (f"clean_{name}", "samples trained on: after the epoch, nothing dropped", TRAIN, "-"),
+            (f"val_{name}", "validation: after the epoch, nothing dropped", VALIDATION, "-"),
+        ):
+            values = [_percent(name) * value for value in numbers.get(key, [])]
+            if values:
+                marker = "." if len(values) < 40 else ""
+                panel.plot(range(1, len(values) + 1), values, style, label=label, color=colour, marker=marker)
+            shown += values
+        _label(panel, name, "epoch")
+        panel.locator_params("x", integer=True)
+        if name == "loss":
+            _logarithmic(panel, shown)
+    _legend(panels, own=ax is None)
+    return panels[0].figure
+
+
+# ---- what all pictures need ----
+
+
+def _panels(where, ax, count):
+    """A list of Axes: those given, or ``count`` side by side in a new figure."""
+    if ax is not None:
+        panels = list(getattr(ax, "flat", ax)) if hasattr(ax, "__iter__") else [ax]
+        if not panels or not all(hasattr(panel, "errorbar") for panel in panels):
+            raise TypeError(_check.message(where, "ax must be matplotlib Axes, one or several", _check.kind(ax)))
+        return panels
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('plotting needs matplotlib: pip install "minicnn[plot]"') from error
+    figure = Figure(figsize=(5.6 * count, 5), layout="constrained")
+    return list(figure.subplots(1, count, squeeze=False).flat)
+
+
+def _percent(measure):
+    return 100 if "accuracy" in measure else 1
+
+
+def _label(panel, measure, xlabel, more=""):
+    better = ": lower is better" if "loss" in measure else ": higher is better" if "accuracy" in measure else ""
+    name = measure.replace("_", " ")
+    panel.set_title(name[:1].upper() + name[1:] + better)
+    panel.set_xlabel(xlabel)
+    panel.set_ylabel(name + (" in %" if _percent(measure) > 1 else "") + more)
+    panel.grid(axis="y", color="0.92")
+    panel.set_axisbelow(True)
+
+
+def _logarithmic(panel, values):
+    """A logarithmic axis, with plain numbers at it, where all values are above 0."""
+    if not values or not min(values) > 0:
+        return
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(panels, own):
+    """One legend below all panels of a figure of ours, one within each panel of somebody else's."""
+    if own:
+        panels[0].figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
+        )
+    else:
+        for panel in panels:
+            panel.legend()
