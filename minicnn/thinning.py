@@ -1,7 +1,8 @@
 """Networks with units missing: what they can still do, and what many of them together say.
 
 ``ablation_curve`` takes units away from a trained network; ``averaging_curve`` averages thinned networks and compares
-them with the one that ``predict`` uses.  Numbers only: ``plot.ablation`` and ``plot.mc_against_scaled`` draw them.
+them with the one that ``predict`` uses; ``sums_of_ones`` shows why something must be scaled at all.  Numbers only:
+``plot.ablation``, ``plot.mc_against_scaled`` and ``plot.scaling`` draw them.
 """
 
 import itertools
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicnn import _check, losses, metrics
+from minicnn import _check, layers, losses, metrics
 from minicnn.layer import Layer
 
-__all__ = ["AblationCurve", "AveragingCurve", "ablation_curve", "averaging_curve", "mean_and_error"]
+__all__ = ["AblationCurve", "AveragingCurve", "ablation_curve", "averaging_curve", "mean_and_error", "sums_of_ones"]
 
 FRACTIONS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 COUNTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
@@ -199,3 +200,30 @@ def averaging_curve(model, x, y, counts=COUNTS, repeats=10, seed=0):
 def _accuracy_and_log_loss(p, labels):
     chosen = p[np.arange(len(p)), labels].astype(np.float64)
     return metrics.accuracy(labels, p), -float(np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
+
+
+# ---- what scaling is for ----
+
+
+def sums_of_ones(rate=0.3, units=100, samples=10_000, seed=0):
+    """The sum of ``units`` inputs of 1 behind dropout, as {way: (sums in training (samples,), sum in evaluation)}.
+
+    ============  ==============================  ==================  ==================================================
+    way           training                        evaluation          expectation in training, in evaluation
+    ============  ==============================  ==================  ==================================================
+    "unscaled"    sum of x * keep                 sum of x            units * (1 - rate), units: they do not agree
+    "classical"   sum of x * keep                 (1 - rate) * sum    units * (1 - rate) in both
+    "inverted"    sum of x * keep / (1 - rate)    sum of x            units in both
+    ============  ==============================  ==================  ==================================================
+
+    Computed by ``layers.Dropout``, with the same masks in all of them.  0 < rate < 1; units and samples >= 1.
+    """
+    where = "sums_of_ones"
+    rate = _check.number(where, "rate", rate, 0, 1, open_low=True, open_high=True)
+    ones = np.ones([_check.integer(where, n, v, 1) for n, v in (("samples", samples), ("units", units))])
+    found = {}
+    for mode in ("classical", "inverted"):
+        layer = layers.Dropout(rate, mode, seed=seed, dtype="float64")
+        layer.build((units,), np.random.default_rng(0))
+        found[mode] = layer.forward(ones, training=True).sum(1), float(layer.forward(ones[:1])[0].sum())
+    return {"unscaled": (found["classical"][0], found["inverted"][1]), **found}
