@@ -102,8 +102,8 @@ def thinned_networks(model, x, y):
     )
 
 
-def averages(model, x, y):
-    curve = thinning.averaging_curve(model, x, y)
+def averages(model, x, y, repeats):
+    curve = thinning.averaging_curve(model, x, y, repeats=repeats)
     accuracy, loss = 100 * curve.accuracy.mean(0), curve.log_loss.mean(0)
     same = 100 * (curve.mean.argmax(1) == curve.scaled.argmax(1)).mean()
     surer = (curve.scaled.max(1) > curve.mean.max(1)).sum()
@@ -136,7 +136,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("see_dropout"), help="folder for the pictures")
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--quick", action="store_true", help="3 epochs")
+    parser.add_argument("--quick", action="store_true", help="3 epochs, and fewer draws of masks")
     parser.add_argument("--small", action="store_true", help="smaller files, of 128 colours, for a web page")
     options = parser.parse_args()
     epochs = 3 if options.quick else options.epochs
@@ -153,7 +153,7 @@ def main():
         "2_feature_maps": masks_of_feature_maps(model.outputs(x_test[:1])[0][0]),
         "3_scaling": scaling(),
         "4_thinned": thinned_networks(model, x_test, y_test),
-        "5_mc_against_scaled": averages(model, x_test, y_test),
+        "5_mc_against_scaled": averages(model, x_test, y_test, repeats=2 if options.quick else 10),
         "6_ablation": removed_units(models, x_test, y_test),
     }
     for name, (figure, text) in pictures.items():

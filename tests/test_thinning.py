@@ -133,6 +133,26 @@ def test_averaging_wants_classes_and_counts():
         thinning.averaging_curve(single, X, LABELS)
 
 
+def test_sums_of_ones():
+    found = thinning.sums_of_ones(0.2, units=50, samples=400, seed=6)
+    layer = layers.Dropout(0.2, seed=6)
+    layer.build((50,), np.random.default_rng(0))
+    layer.forward(np.ones((400, 50)), training=True)
+    kept = layer.last_mask.sum(1)
+    assert list(found) == ["unscaled", "classical", "inverted"]
+    for way, factor, evaluation in (("unscaled", 1, 50), ("classical", 1, 40), ("inverted", 1.25, 50)):
+        np.testing.assert_allclose(found[way][0], kept * factor)
+        assert found[way][1] == pytest.approx(evaluation), way
+    for wrong in ({"rate": 0}, {"rate": 1}, {"units": 0}, {"samples": 0}, {"seed": -1}):
+        with pytest.raises(ValueError, match="must be a"):
+            thinning.sums_of_ones(**wrong)
+
+
+def test_where_else_they_are():
+    assert mc.plot.ablation_curve is thinning.ablation_curve is mc.thinning.ablation_curve
+    assert mc.plot.averaging_curve is thinning.averaging_curve
+
+
 def test_mean_and_error():
     mean, error = thinning.mean_and_error([[1.0, 2], [3, 2], [5, 2]])
     np.testing.assert_allclose(mean, [3, 2])
