@@ -78,8 +78,8 @@ def ablation_curve(model, x, y, layer, fractions=FRACTIONS, repeats=10, seed=0):
 
     Changes nothing in the model.  TypeError and ValueError for bad arguments.
 
-    Source of the experiment: Morcos et al., "On the Importance of Single Directions for Generalization", ICLR 2018,
-    section 3.1 (cumulative ablation in random order; clamping to zero).
+    Source of the experiment: Morcos et al., "On the Importance of Single Directions for Generalization", ICLR 2018
+    (cumulative ablation in random order); there, too, training with dropout helps up to a point only.
     """
     where = "ablation_curve"
     x = model._inputs(where, x)
