@@ -23,22 +23,21 @@ def run_all(where, function, tasks, n_jobs, sent, done):
     for what cannot be sent, ValueError for n_jobs 0.
     """
     jobs, joblib = _processes(where, n_jobs, len(tasks))
-    if jobs == 1:
-        results = map(function, tasks)
-    else:
+    if jobs > 1:
         _require_picklable(where, sent, joblib)
-        here = functools.partial(_with_threads, max(1, get_num_threads() // jobs), function)
-        parallel = joblib.Parallel(jobs, backend="loky", return_as="generator_unordered")
-        with _ctrl_c_later():
-            results = parallel(joblib.delayed(here)(task) for task in tasks)
-    found = []
+        function = functools.partial(_with_threads, max(1, get_num_threads() // jobs), function)
+    found, results = [], map(function, tasks)
     try:
+        if jobs > 1:
+            parallel = joblib.Parallel(jobs, backend="loky", return_as="generator_unordered")
+            with _ctrl_c_later():
+                results = parallel(joblib.delayed(function)(task) for task in tasks)
         for result in results:
             found.append(result)
             done(result)
     except BaseException as error:
-        if jobs > 1:
-            results.throw(error)  # where it is not joblib's own: its generator ends the processes
+        if hasattr(results, "throw"):  # joblib's generator ends the processes, and without a warning if it is told why
+            results.throw(error)
         raise
     return found
 

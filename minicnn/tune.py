@@ -77,7 +77,7 @@ def dropout_curve(
         "batch_size": _check.integer(where, "batch_size", batch_size, 1),
         "seed": _check.integer(where, "seed", seed, 0, 2**64 - 1),
     }
-    metrics = [metric.name for metric in _built(where, build, rates[0], 0).metrics]
+    metrics = [metric.name for metric in _built(where, build, rates[0], _seed(seed, 0, 0)).metrics]
     if select == "accuracy" and "accuracy" not in metrics:
         raise ValueError(_check.message(where, "select='accuracy' needs models with the metric 'accuracy'", metrics))
     folds = [None if cv is None else stratified_folds(y, cv, _seed(seed, repeat)) for repeat in range(repeats)]
@@ -142,14 +142,14 @@ def stratified_folds(y, cv, seed=0):
 
 
 def _classes(where, y):
-    """Whole numbers (N,) that are equal for samples of one class."""
+    """Numbers (N,) that are equal for samples of one class."""
     if y.ndim < 1:
         raise ValueError(_check.message(where, "y must have a batch axis", _check.shape_of(y)))
     one_hot = y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all()
     if one_hot:
         return y.argmax(1)
-    numbers = y.size == len(y) and np.isfinite(y).all() and (y == np.floor(y)).all()
-    return y.reshape(-1).astype(np.int64) if numbers else np.zeros(len(y), np.int64)
+    whole = y.size == len(y) and np.isfinite(y).all() and (y == np.floor(y)).all()
+    return y.reshape(-1) if whole else np.zeros(len(y), np.int64)
 
 
 def _seed(seed, *place):
@@ -176,9 +176,8 @@ def _run(build, x, y, validation, settings, task):
             found = model.evaluate(*samples[:2], settings["batch_size"], True, *samples[2:])
             numbers |= {f"{part}_{name}": value for name, value in found.items()}
         if not math.isfinite(numbers["train_loss"] + numbers["val_loss"]):
-            error = (
-                f"losses that are not finite: {numbers['train_loss']} in training, {numbers['val_loss']} in validation"
-            )
+            both = f"{numbers['train_loss']} in training, {numbers['val_loss']} in validation"
+            error = f"losses that are not finite: {both}"
     except Exception as failure:  # whatever it is, it must not take the other runs along
         error = f"{type(failure).__name__}: {failure}"
     return result | numbers | {"error": error}
