@@ -128,7 +128,7 @@ def removed_units(models, x, y):
     return figure, (
         f"Accuracy with all {curve.units} units, without half of them, and without 80 %: {'; '.join(text)}. To scale "
         f"up the units that are left would change it by {np.array(differ)[:, half].max():.1f} points with half of them "
-        f"gone, and by {np.max(differ):.1f} where it does most. Training had removed {100 * RATE:.0f} %, never much more."
+        f"gone, and by {np.max(differ):.1f} where it does most. Dropout had removed {100 * RATE:.0f} % in every step."
     )
 
 

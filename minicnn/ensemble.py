@@ -63,7 +63,7 @@ class Prediction:
         self.how = _check_how("Prediction", how, kind)
         self.samples = _checked_samples(samples, kind)
         self.members = len(self.samples)
-        rows = np.asarray(self.samples, np.float64)
+        rows = _check.contiguous(self.samples, np.dtype(np.float64))
         with np.errstate(invalid="ignore", over="ignore"):  # infinities among the outputs: NaN is the answer
             self.mean = _mean(rows)
             self.std = np.sqrt(_mean((rows - self.mean) ** 2))
@@ -102,12 +102,24 @@ class Prediction:
             raise AttributeError(f"{required}; got {KINDS[self.kind]}")
         return value
 
-    votes = property(lambda self: self._of_classes("votes"))
-    predictive_entropy = property(lambda self: self._of_classes("predictive_entropy"))
-    mutual_information = property(lambda self: self._of_classes("mutual_information"))
+    @property
+    def votes(self):
+        """How many members vote for each class: (N, K) int64."""
+        return self._of_classes("votes")
+
+    @property
+    def predictive_entropy(self):
+        """The entropy of the mean in nats: (N,), all uncertainty there is."""
+        return self._of_classes("predictive_entropy")
+
+    @property
+    def mutual_information(self):
+        """The part of the entropy that is disagreement among the members, in nats: (N,)."""
+        return self._of_classes("mutual_information")
 
     @property
     def classes(self):
+        """The class of each sample by ``how``: (N,) int64, -1 where there is none."""
         votes = self.votes
         if self.how == "vote":
             return np.where(votes.any(-1), votes.argmax(-1), -1)
@@ -443,11 +455,11 @@ def _fit_copy(threads, number, member, x, y, drawn, arguments):
 
 
 def _become(member, trained):
-    """Makes ``member`` what its copy has become; it, its layers and its optimiser stay the same objects."""
+    """Makes ``member`` what its copy has become; it, its layers, optimiser and parameters stay the same objects."""
     for mine, its in zip(member.layers, trained.layers, strict=True):
         vars(mine).update(vars(its))
     vars(member.optimizer).update(vars(trained.optimizer))
     member.history, member.stop_training = trained.history, trained.stop_training
     member._forget_plans()  # they point to arrays that the layers had before
-    member._flatten()
+    member._reclaim()  # the new values go where the parameters have always been
     member._bind()

@@ -3,6 +3,7 @@
 import copy
 import functools
 import math
+import os
 import pickle
 import sys
 import tracemalloc
@@ -119,6 +120,14 @@ def test_members_that_agree_have_no_spread_at_all(members, dtype):
     assert_same_bits(prediction.mean, p[0].astype(np.float64))
 
 
+def test_mutual_information_is_never_negative():
+    p = probabilities(1, 200, 10, dtype="float64")
+    samples = p * (1 + 1e-15 * np.random.default_rng(0).standard_normal((5, 200, 10)))
+    rounded = twin(samples, "classes")["mutual_information"]
+    assert (rounded < 0).any()  # what rounding makes of such samples
+    assert (Prediction(samples).mutual_information >= 0).all()
+
+
 def test_a_nan_stays_where_it_is():
     samples = probabilities(3, 6, 4)
     whole = Prediction(samples)
@@ -140,6 +149,12 @@ def test_infinities_of_a_regression():
     assert prediction.mean.ravel().tolist() == [2, np.inf, np.inf]
     assert prediction.std[0] == 1
     assert np.isnan(prediction.std[1:]).all()
+
+
+def test_zeros_have_no_sign():
+    """A ReLU gives -0 too, and of 0 and -0 a minimum may be either, here this one and there that."""
+    zeros = np.where(np.random.default_rng(0).random((3, 40, 7)) < 0.9, -0.0, 0.0)
+    assert not np.signbit(Prediction(zeros, "values").mean).any()
 
 
 # ---- what can be asked ----
@@ -395,17 +410,21 @@ def with_frozen_mask(seed):
 @pytest.mark.parametrize("bootstrap", [False, True])
 def test_processes_change_no_bit(bootstrap):
     here, there = (mc.Ensemble([build, build, with_frozen_mask], seed=2) for _ in range(2))
-    parts = [(m, m.layers[0], m.layers[1], m.optimizer) for m in there.members]
+    for member in (*here.members, *there.members):
+        member.train_on_batch(X, LABELS)  # from now on there is a plan for 12 samples
+    parts = [[*parts_of(member)] for member in there.members]
     for more in ({"epochs": 2}, {"epochs": 3, "initial_epoch": 2}):
         arguments = {**SETTINGS, **more, "bootstrap": bootstrap, "validation_data": (X, LABELS)}
         expected, found = here.fit(X, LABELS, **arguments), there.fit(X, LABELS, n_jobs=2, **arguments)
         check_equal(here, there)
         assert [(one.epoch, one.history) for one in found] == [(one.epoch, one.history) for one in expected]
         assert [model.history for model in there.members] == found
-    assert all((m, m.layers[0], m.layers[1], m.optimizer) == part for m, part in zip(there.members, parts, strict=True))
+    for member, before in zip(there.members, parts, strict=True):
+        assert all(a is b for a, b in zip(parts_of(member), before, strict=True))
     for ensemble in (here, there):  # what comes afterwards goes on from the same place
+        for member in ensemble.members:
+            member.train_on_batch(X, LABELS)
         ensemble.fit(X, LABELS, batch_size=7, epochs=1, verbose=0)
-        ensemble.members[0].train_on_batch(X, LABELS)
     check_equal(here, there)
     for a, b in zip(here.members, there.members, strict=True):
         assert_same_bits(a.layers[1].last_mask, b.layers[1].last_mask)
@@ -413,8 +432,16 @@ def test_processes_change_no_bit(bootstrap):
         assert (a.predict(X) != b.predict(X)).all()
 
 
+def parts_of(model):
+    """What somebody may hold on to."""
+    yield from (model.optimizer, model.loss_function, model.parameters, model.gradients)
+    for layer in model.layers:
+        yield from (layer, *layer.params.values(), *layer.grads.values())
+
+
 def check_equal(here, there):
     for a, b in zip(here.members, there.members, strict=True):
+        assert_same_bits(a.parameters, b.parameters)
         assert whole_state(a) == whole_state(b)
         assert a.training is b.training is False
         assert_same_bits(a.predict(X), b.predict(X))
@@ -424,7 +451,7 @@ def test_large_arrays_reach_the_processes():
     """Above 1 MB joblib hands out a read-only map of a file."""
     x = np.random.default_rng(0).random((1500, *IMAGE, 4))[..., :2]
     here, there = (mc.Ensemble([build, build]) for _ in range(2))
-    for ensemble, jobs in ((here, 1), (there, 2)):
+    for ensemble, jobs in ((here, 1), (there, -1)):
         ensemble.fit(x[..., 0], np.arange(1500) % 4, n_jobs=jobs, batch_size=500, verbose=0)
     check_equal(here, there)
 
@@ -448,17 +475,22 @@ def test_an_error_names_the_member(jobs):
     assert (ensemble.members[0].fingerprint() == before) is (jobs == 2)
 
 
-def test_processes_share_the_threads():
+def test_processes_share_the_threads_and_are_silent(monkeypatch, capfd):
     def threads(y, outputs):
         return mc.get_num_threads()
 
+    def of_others(y, outputs):
+        return int(os.environ["OMP_NUM_THREADS"])
+
+    monkeypatch.setenv("MINICNN_NUM_THREADS", "5")  # what the new processes inherit
     use_threads(6)
     members = [mc.Sequential([layers.Flatten(), Halve(), layers.Dense(4)], seed=seed) for seed in range(2)]
     for member in members:
-        member.compile("sgd", "sparse_categorical_crossentropy", [threads])
+        member.compile("sgd", "sparse_categorical_crossentropy", [threads, of_others])
     found = mc.Ensemble(members).fit(X, LABELS, n_jobs=2)
-    assert [one.history["threads"] for one in found] == [[3], [3]]
+    assert [(one.history["threads"], one.history["of_others"]) for one in found] == [([3], [3])] * 2
     assert mc.get_num_threads() == 6
+    assert capfd.readouterr() == ("", "")
 
 
 def test_bad_arguments_before_anything_is_trained():

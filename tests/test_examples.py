@@ -35,7 +35,7 @@ def number(pattern, text):
 
 
 def test_every_example_is_run_here():
-    assert NAMES == ["digits", "mnist", "own_layer", "see_dropout", "training_loop"]
+    assert NAMES == ["digits", "ensemble", "mnist", "own_layer", "see_dropout", "training_loop"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,6 +96,19 @@ def test_mnist_validates_on_the_training_part(tiny_mnist, tmp_path):
     assert "test accuracy" not in out
     assert number(r"validation accuracy ([\d.]+) % \(\d+ of 200 wrong\)", out) > 95
     assert err.count("val_accuracy") == 2
+
+
+def test_ensemble(tmp_path):
+    out, _ = run("ensemble", "--quick", folder=tmp_path)
+    alone = [float(one) for one in re.findall(r"([\d.]+) %", re.search(r"all five: (.*)\)", out)[1])]
+    assert len(alone) == 5
+    assert number(r"one network +([\d.]+) %", out) == alone[0]
+    assert number(r"five, by mean +([\d.]+) %", out) > np.mean(alone)  # usually 92 % and 90 %
+    assert number(r"five, by vote +([\d.]+) %", out) > 85  # usually 91 %
+    quarters = [float(one) for one in re.findall(r"doubtful quarter +([\d.]+) %", out)]
+    assert len(quarters) == 4
+    assert quarters[0] > 98  # usually 100 %
+    assert quarters[3] < quarters[0] - 10  # usually 71 %
 
 
 def test_own_layer(tmp_path):
