@@ -40,8 +40,11 @@ MAY_IMPORT = {
     | {"ensemble", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters", "plan"}
     | {"saving", "training"},
     "ensemble": BASE | {"jobs", "losses", "model", "training"},
+    "thinning": {"_check", "layer", "layers", "losses", "metrics"},
     "jobs": BASE,
-    "plot": {"_check"},
+    "plot_axes": {"_check"},
+    "plot_dropout": {"_check", "plot_axes", "thinning"},
+    "plot": {"_check", "plot_axes", "plot_dropout", "thinning"},
     "tune": {"_check", "datasets", "jobs", "model", "plot", "training"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
