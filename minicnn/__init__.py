@@ -8,7 +8,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 try:
-    from minicnn import callbacks, datasets, initializers, layers, losses, metrics, optimizers, schedules
+    from minicnn import (
+        callbacks,
+        constraints,
+        datasets,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        optimizers,
+        regularizers,
+        schedules,
+    )
     from minicnn._ext.runtime import get_num_threads, set_num_threads
     from minicnn.layer import Layer
     from minicnn.model import Sequential
@@ -37,6 +48,7 @@ __all__ = [
     "Prediction",
     "Sequential",
     "callbacks",
+    "constraints",
     "datasets",
     "ensemble",
     "get_num_threads",
@@ -46,6 +58,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "plot",
+    "regularizers",
     "saving",
     "schedules",
     "set_num_threads",

@@ -234,6 +234,20 @@ class LearningRateScheduler(Callback):
             logs["learning_rate"] = self.model.optimizer.learning_rate
 
 
+class WeightNorms(Callback):
+    """Adds the norm sqrt(sum w^2) of every parameter to the logs of each epoch, as ``norm/0.kernel`` and so on.
+
+    So they are in the history, and in the file of a CSVLogger that stands behind it in the list of callbacks.
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is None:
+            return
+        for name, offset, size, *_ in self.model.segments:
+            values = self.model.parameters[offset : offset + size]
+            logs[f"norm/{name}"] = float(np.sqrt(np.square(values, dtype=np.float64).sum()))
+
+
 def _takes(function, *arguments):
     try:
         inspect.signature(function).bind(*arguments)

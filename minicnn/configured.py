@@ -1,4 +1,8 @@
-"""Things that their constructor's arguments describe, and how a file names them."""
+"""What its constructor's arguments describe (optimisers, schedules, regularisers, constraints), and its form in files.
+
+In a file such a thing is {"name": its class, "config": the arguments}, of classes that minicnn knows: no file can make
+another one.
+"""
 
 import inspect
 
@@ -12,6 +16,9 @@ class Configured:
         _check.keywords(cls.__name__, cls.__init__, kwargs)
         return super().__new__(cls)
 
+    def __init__(self):  # object's would take any argument
+        pass
+
     def get_config(self):
         """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is the same anew."""
         names = inspect.signature(type(self).__init__).parameters
@@ -21,8 +28,37 @@ class Configured:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_config().items())})"
 
 
-def from_config(where, config, classes, make):
-    """What {"name", "config"} describes: ``make(class, config)``, for a name in ``classes``."""
+def to_config(thing):
+    """{"name", "config"} of something Configured."""
+    return {"name": type(thing).__name__, "config": thing.get_config()}
+
+
+def from_config(where, config, classes, make=lambda cls, arguments: cls(**arguments)):
+    """What ``to_config`` wrote, made anew; ``classes``: {name: class} of all that may come.
+
+    ValueError or TypeError for anything else.
+    """
     if not isinstance(config, dict) or set(config) != {"name", "config"} or not isinstance(config["config"], dict):
         raise ValueError(_check.message(where, 'a dictionary with "name" and "config" is required', config))
     return make(classes[_check.choice(where, "the name", config["name"], tuple(classes))], config["config"])
+
+
+def get(where, argument, value, base, names):
+    """``value`` as an object of the class ``base``; None stays None.
+
+    It may be such an object; one of the ``names``, {name: class}, or the name of such a class, for default arguments;
+    or what ``to_config`` gave.
+    """
+    if value is None or isinstance(value, base):
+        return value
+    classes = {cls.__name__: cls for cls in names.values()}
+    if isinstance(value, dict):
+        return from_config(f"{where}: {argument}", value, classes)
+    if isinstance(value, str):
+        return (classes | names)[_check.choice(where, argument, value, (*names, *classes))]()
+    is_class = isinstance(value, type) and issubclass(value, base)
+    got = _check.Shown(f"the class {value.__name__}") if is_class else _check.kind(value)
+    fix = f"Did you mean {value.__name__}()?" if is_class else ""
+    listed = ", ".join(map(repr, names))
+    required = f"{argument} must be None, one of {listed} or a {base.__name__}"
+    raise TypeError(_check.message(where, required, got, fix))

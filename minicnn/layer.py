@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext import plan
+from minicnn._ext import penalty, plan
 
 
 class Layer:
@@ -218,3 +218,20 @@ def each_time(function, *arguments):
     """
     if not plan.called_each_time(function, arguments):
         function(*arguments)
+
+
+# ---- what outputs add to the loss (regularizers.py) ----
+
+# ``with collect_penalties() as found``: a list of what this thread's forwards give to ``penalize`` within the block.
+# Several threads may evaluate at once, so a layer cannot keep it.
+collect_penalties = plan.Collector
+
+
+def penalize(samples):
+    """Tells whoever runs this forward what each sample adds to the loss: float64, (N,)."""
+    plan.collect(samples)
+
+
+def mean_penalty(found, n):
+    """What was collected of a forward over n samples, as it counts in the loss: the mean over the samples."""
+    return sum(map(penalty.total, found)) / n if found and n else 0.0

@@ -14,7 +14,7 @@ from minicnn import _check, layers, losses, montecarlo, optimizers
 from minicnn import training as loop
 from minicnn._ext import activation as activation_kernel
 from minicnn._ext.runtime import Exclusive
-from minicnn.layer import Layer
+from minicnn.layer import Layer, collect_penalties, mean_penalty
 from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get as get_metric
 from minicnn.parameters import Parameters
@@ -33,6 +33,8 @@ NOT_COPIED = {
     "_idle",
     "_idle_samplers",
     "_pending",
+    "_latest",
+    "_penalties",
     "_training_workspace",
     "_workspace_by_hand",
     "parameters",
@@ -66,6 +68,7 @@ class Sequential(Parameters):
         self.input_shape = self.output_shape = None
         self.parameters = self.gradients = None  # flat vectors over all layers, once built
         self.segments = []  # (name, offset, size, trainable, decayed) of each parameter in them
+        self._penalties = None  # of the parameters, once built
         self.optimizer = self.loss_function = self.history = None
         self.metrics = []
         self.stop_training = False
@@ -184,7 +187,9 @@ class Sequential(Parameters):
                     self.segments, self._named_parameters(), strict=True
                 )
             ]
-            self.optimizer.bind(self.parameters, self.gradients, self.segments, self._reclaim)
+            self._find_penalties()
+            constrained = self._governed_by("constraint", only_trainable=True)
+            self.optimizer.bind(self.parameters, self.gradients, self.segments, self._reclaim, constrained)
 
     # ---- the mode ----
 
@@ -213,19 +218,27 @@ class Sequential(Parameters):
             with self._exclusive("forward", again=True):
                 return self._training_forward(x)
         if not len(x):
-            return self._forward(self._cast(x), False)
+            return self._forward_without_plan(x, False)
         with self._evaluation(len(x)) as plan:
             plan.take(x)
-            return plan.forward().copy()
+            outputs = plan.forward().copy()
+            self._latest.penalty = len(x), plan.activity_penalty()
+        return outputs
 
     def _training_forward(self, x):
         if not len(x) or not can_be_recorded(self):
-            return self._forward(self._cast(x), True)
+            return self._forward_without_plan(x, True)
         plan = self._plan_by_hand(len(x))
         plan.take(x)
         outputs = plan.forward().copy()
         plan.hand_over()
-        self._pending = plan
+        self._pending, self._latest.penalty = plan, (len(x), plan.activity_penalty())
+        return outputs
+
+    def _forward_without_plan(self, x, training):
+        with collect_penalties() as found:
+            outputs = self._forward(self._cast(x), training)
+        self._latest.penalty = len(x), mean_penalty(found, len(x))
         return outputs
 
     def _forward(self, x, training):
@@ -241,6 +254,7 @@ class Sequential(Parameters):
         self._training_workspace, self._idle, self._idle_samplers = Workspace(training=True), [], []
         self._workspace_by_hand = Workspace(training=True, by_hand=True)
         self._pending = None  # the plan whose forward ran in a training loop of one's own
+        self._latest = threading.local()  # .penalty: (samples, penalty of the outputs) of this thread's last forward
 
     @contextlib.contextmanager
     def _evaluation(self, n):
@@ -268,6 +282,7 @@ class Sequential(Parameters):
     def backward(self, dy, at=None, input_gradient=True):
         """Fills the gradients of all parameters; returns dL/dx, or None with ``input_gradient=False``, which is faster.
 
+        The gradients are those of the whole loss: the penalties of the parameters (regularizers.py) are in them.
         ``dy`` is what ``model.loss`` gives: the gradient at the input of a final softmax where the model ends in one,
         at the output otherwise.  With ``at="outputs"`` it is the gradient at the output in any case.  RuntimeError
         unless a training forward came before.
@@ -290,6 +305,7 @@ class Sequential(Parameters):
             for i, call in self._backward_calls(input_gradient, at).items():
                 dy = self.layers[i].gradient(dy, *call)
         self._reclaim()
+        self._add_penalty_gradients()
         return dy if input_gradient else None
 
     def _backward_calls(self, input_gradient, at=None):
@@ -304,16 +320,30 @@ class Sequential(Parameters):
         return {i: (logits and i == last, input_gradient or i > end) for i in range(last, end - 1, -1)}
 
     def loss(self, outputs, y, sample_weight=None):
-        """(value, gradient) of the compiled loss: value = mean over N, gradient = what ``backward`` takes."""
-        return self._loss(outputs, y, sample_weight)
+        """(value, gradient) of the compiled loss: value = mean over N, gradient = what ``backward`` takes.
 
-    def _loss(self, outputs, y, sample_weight=None, into=None):
+        The value has the penalties of the parameters as they are now and of the outputs of layers in the latest
+        ``forward`` of this thread; RuntimeError if a layer penalises its outputs and that forward had not N samples.
+        """
+        return self._loss(outputs, y, sample_weight, activity_penalty=self._activity_penalty(len(outputs)))
+
+    def _activity_penalty(self, n):
+        samples, penalty = getattr(self._latest, "penalty", (None, 0.0))
+        if samples == n:
+            return penalty
+        if any(getattr(layer, "activity_regularizer", None) is not None for layer in self.layers):
+            what = "needs forward over the same samples before it, in this thread: a layer penalises its outputs"
+            raise RuntimeError(f"Sequential.loss: {what}")
+        return 0.0
+
+    def _loss(self, outputs, y, sample_weight=None, into=None, activity_penalty=0.0):
         """``loss``; ``into``: arrays that may be used for the gradient and the samples' losses (``losses.Loss``)."""
         if self.loss_function is None:
             raise RuntimeError("Sequential.loss: needs compile(optimizer, loss) before it")
         fuses = self.loss_function.fuses_softmax
         logits = not self._ends_in("softmax") if fuses else self.outputs_are_logits
         value, gradient = self.loss_function(outputs, y, sample_weight, logits, into)
+        value += activity_penalty + self._penalties.value() if self._penalties else activity_penalty
         if fuses and self._ends_in("softmax") and not self._fused_softmax:
             gradient = gradient / np.maximum(outputs, np.finfo(gradient.dtype).tiny)  # back to the outputs: dz = p dy
         elif self._fused_softmax and not fuses:
@@ -341,9 +371,9 @@ class Sequential(Parameters):
     def compile(self, optimizer="sgd", loss=None, metrics=None):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
-        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.  What is
-        ``trainable`` is looked up here: compile again after changing it.  ValueError for an optimiser that trains
-        another model.
+        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.  What is ``trainable``,
+        regularised and constrained is looked up here: compile again after changing it.  ValueError for an optimiser
+        that trains another model.
         """
         if loss is None:
             raise ValueError(

@@ -13,6 +13,8 @@ learning rate, all optimisers share these arguments:
   ``clipnorm`` clips every variable by itself.  A norm that is not finite is a FloatingPointError that names the
   parameter, and nothing is changed.  Without ``clipnorm`` no norm is computed, and bad gradients pass unseen.
 
+Gradients hold those of penalties (regularizers.py), which are thus clipped too; weight decay is apart from both.
+
 Wrong kinds of arguments are TypeErrors, values out of range ValueErrors; NaN and infinity are out of every range.
 """
 
@@ -21,7 +23,7 @@ import weakref
 
 import numpy as np
 
-from minicnn import _check, configured, schedules
+from minicnn import _check, configured, constraints, schedules
 from minicnn._ext import optim as kernels
 from minicnn.configured import Configured
 from minicnn.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay, PolynomialDecay, Schedule
@@ -66,6 +68,7 @@ class Optimizer(Configured):
         self._layout = None  # what the slots belong to: dtype, length, (name, offset, size) of every segment
         self._bound = None  # parameters, gradients, segments, pieces, squares
         self._before_step = None  # a weak reference: the model holds the optimizer
+        self._constrained, self._rules = [], (None, None)
 
     @property
     def learning_rate(self):
@@ -96,15 +99,16 @@ class Optimizer(Configured):
             raise TypeError(_check.message(where, "var_names must be a list of strings", _check.kind(var_names)))
         self._excluded = sorted({*self._excluded, *var_names})
         if self._bound is not None:
-            self.bind(*self._bound[:3], self._before_step and self._before_step())
+            self.bind(*self._bound[:3], self._before_step and self._before_step(), self._constrained)
 
-    def bind(self, parameters, gradients, segments, before_step=None):
+    def bind(self, parameters, gradients, segments, before_step=None, constrained=()):
         """Ties the optimiser to a model's flat vectors (float32 or float64, contiguous, equal lengths).
 
         ``segments``: a tuple (name, offset, size, trainable, decayed) for every parameter; the rest of the vectors and
         what is not trainable are never touched.  Slots and iterations are kept if they belong to vectors of this
         layout, and begin at zero otherwise.  ``before_step``: a method of an object; every step calls it first, while
-        the object lives.
+        the object lives.  ``constrained``: (name, constraint, offset, shape) of what constraints.py is to change after
+        every update, in the same native call.
         """
         where = f"{type(self).__name__}.bind"
         for name, vector in (("parameters", parameters), ("gradients", gradients)):
@@ -120,6 +124,8 @@ class Optimizer(Configured):
             self._iterations = np.zeros(1, np.int64)
             self._layout = layout
         pieces = self._pieces(where, parameters.size, segments)
+        self._rules = constraints.rules(constrained)
+        self._constrained = list(constrained)
         self._bound = parameters, gradients, list(segments), pieces, np.empty(len(pieces))
         self._before_step = before_step and weakref.WeakMethod(before_step)
 
@@ -145,7 +151,7 @@ class Optimizer(Configured):
         before_step = self._before_step and self._before_step()
         if before_step is not None:
             before_step()
-        common = self.weight_decay or 0.0, self.clipnorm or 0.0
+        common = self.weight_decay or 0.0, self.clipnorm or 0.0, *self._rules
         bad = self._kernel(parameters, gradients, (pieces, squares, self._iterations, self.learning_rate), common)
         if bad >= 0:
             required = f"the gradient of {segments[pieces[bad, 3]][0]!r} must have a finite norm to be clipped"
@@ -204,7 +210,7 @@ class Optimizer(Configured):
         return optimizer
 
     def __getstate__(self):
-        return {**self.__dict__, "_bound": None, "_before_step": None}
+        return {**self.__dict__, "_bound": None, "_before_step": None, "_constrained": [], "_rules": (None, None)}
 
 
 class SGD(Optimizer):
@@ -284,7 +290,7 @@ def to_config(optimizer):
     known = _CLASSES.get(type(optimizer).__name__) is type(optimizer)
     if not known or (isinstance(rate, Schedule) and not schedules.is_known(rate)):
         return None
-    return {"name": type(optimizer).__name__, "config": optimizer.get_config()}
+    return configured.to_config(optimizer)
 
 
 def from_config(config):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicnn import _check
+from minicnn.regularizers import Penalties
 
 
 class Parameters:
@@ -28,6 +29,34 @@ class Parameters:
         for _, layer, key in self._named_states():
             self._views.append((layer, "state", key, layer.state[key]))
         self._reclaim()
+        self._find_penalties()
+
+    def _find_penalties(self):
+        self._penalties = Penalties(self.parameters, self.gradients, self._governed_by("regularizer"))
+
+    def _governed_by(self, what, only_trainable=False):
+        """(name, rule, offset, shape) of each parameter for which its layer has one, such as ``kernel_regularizer``."""
+        found = []
+        for (name, offset, _, _, _), (_, layer, key) in zip(self.segments, self._named_parameters(), strict=True):
+            rule = getattr(layer, f"{key}_{what}", None)
+            if rule is not None and (layer.trainable or not only_trainable):
+                found.append((name, rule, offset, layer.params[key].shape))
+        return found
+
+    def penalty(self):
+        """What the regularisers of the parameters add to the loss, with the parameters as they are now.
+
+        The penalties of outputs (``activity_regularizer``) are not in it: they belong to samples.
+        """
+        self._require_built("penalty")
+        self._reclaim()
+        return self._penalties.value()
+
+    def _add_penalty_gradients(self):
+        """To the gradients of the data, which every backward overwrites: so they are never added twice."""
+        if self._penalties:
+            self._reclaim()
+            self._penalties.add_gradients()
 
     def _reclaim(self):
         """Puts arrays that somebody has assigned anew, ``layer.params[name] = ...``, where they belong."""

@@ -16,7 +16,7 @@ import numpy as np
 from minicnn import _check
 from minicnn._ext import batch
 from minicnn._ext import plan as native
-from minicnn.layer import empty
+from minicnn.layer import collect_penalties, empty, mean_penalty
 from minicnn.layers import MaxPooling2D
 
 GATHERED = (np.dtype("u1"), np.dtype("i8"), np.dtype("f4"), np.dtype("f8"))  # dtypes that batch.gather reads
@@ -209,6 +209,10 @@ class Plan:
             y = section.forward(y)
         return y
 
+    def activity_penalty(self):
+        """What the layers' outputs of the latest ``forward`` add to the loss."""
+        return mean_penalty([found for section in self._sections for found in section.penalties], len(self.x))
+
     def backward(self, input_gradient=False):
         """Fills the gradients of the parameters from ``dy``; returns dL/dx with ``input_gradient``, otherwise None."""
         dy = self.dy
@@ -251,8 +255,9 @@ class _Recorded:
     def record_forward(self, n, call):
         first, self.outputs = self.layers[self.numbers[0]], {}
         self.ends["x"] = x = empty((n, *first.input_shape), first.dtype)
-        for number in self.numbers:
-            x = self.outputs[number] = call(self.layers[number], x)
+        with collect_penalties() as self.penalties:
+            for number in self.numbers:
+                x = self.outputs[number] = call(self.layers[number], x)
         self.ends["y"] = x
 
     def record_backward(self, calls, input_gradient):
@@ -286,18 +291,20 @@ class _Recorded:
 
     def pin(self):
         """What enters and leaves a section is read and written by others."""
-        for array in self.ends.values():
+        for array in (*self.ends.values(), *self.penalties):
             if array is not None:
                 self.recorded.pin(array)
 
     def find_places(self):
         self.ends = {name: None if array is None else _Place(self.recorded, array) for name, array in self.ends.items()}
+        self.penalty_places = [_Place(self.recorded, array) for array in self.penalties]
         self.outputs = None
 
     def bind(self, memory):
         ends = {name: place and place.view(memory) for name, place in self.ends.items()}
         self.x, self.y, self.dy = ends["x"], ends["y"], ends.get("dy")
         self.dx = {input_gradient: ends["dx", input_gradient] for input_gradient in self.run_backward}
+        self.penalties = [place.view(memory) for place in self.penalty_places]
 
     def forward(self, x):
         if x is not self.x:
@@ -317,6 +324,8 @@ class _Recorded:
 def _activation_can_wait(layer, pool):
     """True if the gradient of the layer's activation, found from its output, may be taken behind ``pool``."""
     function = getattr(layer, "_function", None)
+    if getattr(layer, "activity_regularizer", None) is not None:
+        return False  # every output has a gradient of its own
     if function is None or function.is_softmax or function.needs_input or function.name == "linear":
         return False
     return isinstance(pool, MaxPooling2D) and all(np.greater_equal(pool.strides, pool.pool_size))
@@ -327,7 +336,7 @@ class _InPython:
 
     def __init__(self, recorded, layers, numbers, n, call):
         self.layers, self.call = [layers[number] for number in numbers], call
-        self.numbers, self.calls = numbers, {}
+        self.numbers, self.calls, self.penalties = numbers, {}, []
         self.x = np.empty((n, *self.layers[0].input_shape), self.layers[0].dtype)
         self.dy = np.empty((n, *self.layers[-1].output_shape), self.layers[-1].dtype)
 
@@ -345,9 +354,10 @@ class _InPython:
 
     def forward(self, x):
         x = x.copy()
-        for layer in self.layers:
-            x = self.call(layer, x)
-            self.require_shape(layer, "forward", x, layer.output_shape, "the shape that build declared")
+        with collect_penalties() as self.penalties:
+            for layer in self.layers:
+                x = self.call(layer, x)
+                self.require_shape(layer, "forward", x, layer.output_shape, "the shape that build declared")
         return x
 
     def backward(self, dy, input_gradient):

@@ -108,9 +108,9 @@ def is_known(schedule):
 
 def to_config(schedule):
     """{"name", "config"} for JSON."""
-    return {"name": type(schedule).__name__, "config": schedule.get_config()}
+    return configured.to_config(schedule)
 
 
 def from_config(where, config):
     """The Schedule that ``to_config`` wrote; ValueError or TypeError, beginning with ``where``, for anything else."""
-    return configured.from_config(where, config, _CLASSES, lambda cls, arguments: cls(**arguments))
+    return configured.from_config(where, config, _CLASSES)

@@ -1,9 +1,12 @@
 """Checking gradients by finite differences: ``gradcheck`` for one's own layers and for whole models.
 
-``backward`` is right if it gives the derivatives of L = sum(y * r), y = ``forward(x)``, for any fixed r.  They are
-measured by the central difference (L(v + h) - L(v - h)) / 2h, whose error is of the order h^2 (Press et al., "Numerical
-Recipes", section 5.7), in float64 and with the masks of dropout held still.  At a corner (ReLU at 0, two equal values
-under a max pool) there is no derivative: such places are skipped and counted.
+``backward`` is right if it gives the derivatives of L = sum(y * r), y = ``forward(x)``, for any fixed r.  Regularisers
+add to L what ``backward`` answers for too: of a layer the penalty of its outputs (``activity_regularizer``), of a model
+the penalties of all outputs and of the parameters (``model.penalty()``).
+
+Derivatives are measured by the central difference (L(v + h) - L(v - h)) / 2h, whose error is of the order h^2 (Press et
+al., "Numerical Recipes", section 5.7), in float64 and with the masks of dropout held still.  At a corner (ReLU at 0,
+two equal values under a max pool) there is no derivative: such places are skipped and counted.
 """
 
 import copy
@@ -12,7 +15,7 @@ import dataclasses
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer
+from minicnn.layer import Layer, collect_penalties, mean_penalty
 
 MOST_SKIPPED = 0.25  # of the places of one array: more corners than that prove nothing
 
@@ -171,13 +174,13 @@ class _Subject:
         self.name = type(twin).__name__
         # (prefix of the names, layer): one layer without a prefix, or those of a model with "0.", "1.", ...
         self.layers = [("", twin)] if isinstance(twin, Layer) else [(f"{i}.", one) for i, one in enumerate(twin.layers)]
-        self.y = self.forward()
+        self.y, self.penalty = self.forward()
         # Not default_rng(seed).standard_normal, which x may come from too: with r = x, x^T r is its own transpose.
         rng = np.random.default_rng([seed, 1])
         self.r = rng.uniform(0.5, 1.5, self.y.shape) * rng.choice([-1.0, 1.0], self.y.shape)
         if not np.isfinite(self.y).all():
             raise GradientError(f"{self.name}.forward gave NaN or infinity: there is no gradient to check")
-        if not np.array_equal(self.forward(), self.y):
+        if not np.array_equal(self.forward()[0], self.y):
             fix = "random numbers must be held still while a gradient is checked; give the layer freeze_mask()"
             raise GradientError(f"{self.name}.forward gave other values for the same x: {fix}")
 
@@ -190,14 +193,18 @@ class _Subject:
         return found
 
     def forward(self):
+        """(y, what regularisers add to L)."""
         before = self.x.copy()
-        y = self.twin.forward(self.x, training=True)
+        with collect_penalties() as found:
+            y = self.twin.forward(self.x, training=True)
         if not np.array_equal(before, self.x):
             raise GradientError(f"{self.name}.forward changed x: it must write into an array of its own")
         if not isinstance(y, np.ndarray) or len(y) != len(self.x) or y.dtype != np.float64:
             required = f"must return an array of {len(self.x)} samples with the dtype of x, float64"
             raise GradientError(f"{self.name}.forward {required}; got {_described(y)}")
-        return y.copy()
+        if isinstance(self.twin, Layer):
+            return y.copy(), mean_penalty(found, len(y))
+        return y.copy(), self.twin.penalty() + self.twin._activity_penalty(len(y))
 
     def backward(self):
         """{name: gradient}, copies."""
@@ -232,14 +239,15 @@ class _Subject:
         return first
 
     def slopes(self, values, place, h):
-        """(left, right) difference quotients of sum(y * r); of y's elements, not of the sum: less is rounded away."""
+        """(left, right) difference quotients of L; of y's elements, not of the sum: less is rounded away."""
         value = values.flat[place]
         values.flat[place] = value + h
-        above, up = self.forward(), values.flat[place] - value
+        (above, more), up = self.forward(), values.flat[place] - value
         values.flat[place] = value - h
-        below, down = self.forward(), value - values.flat[place]
+        (below, less), down = self.forward(), value - values.flat[place]
         values.flat[place] = value
-        return ((self.y - below) * self.r).sum() / down, ((above - self.y) * self.r).sum() / up
+        left = ((self.y - below) * self.r).sum() + (self.penalty - less)
+        return left / down, (((above - self.y) * self.r).sum() + (more - self.penalty)) / up
 
     def measure(self, values, place, step, expected, allowed):
         """The measured derivative; NaN on a corner.  Nearer steps are tried while it is not the expected one: a corner

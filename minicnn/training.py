@@ -1,8 +1,8 @@
 """Training: the loop of ``fit``, one step of it, evaluation, and the ``History`` that is left over.
 
-A step is forward, loss, backward, update.  Whatever interrupts it (Ctrl-C, a callback, a loss of one's own), the model
-is afterwards as it was before the step, or as it is after it: the optimiser commits parameters in one native call, and
-a step that did not get there puts the layers' states back.
+A step is forward, loss, backward, gradients of the penalties, update.  Whatever interrupts it (Ctrl-C, a callback, a
+loss of one's own), the model is afterwards as it was before the step, or as it is after it: the optimiser commits
+parameters in one native call, and a step that did not get there puts the layers' states back.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def fit(
     on, each batch with the weights before its step.  Those of the validation are computed in eval mode, with nothing
     dropped, by the weights at the end of the epoch, and often look better for that reason alone.  Comparable are
     clean_loss and val_loss; their difference is what overfitting costs.  The progress line says of each number in
-    which mode it was computed.
+    which mode it was computed.  All losses have the penalties of regularizers.py in them.
 
     Raises RuntimeError before ``compile`` or when the model is being trained already; ValueError and TypeError for bad
     arguments, before anything is changed.  What only a step can show ends training there, and the step changes nothing:
@@ -152,12 +152,13 @@ def _step(model, x, y, weights, chosen, mean, place):
     steps = model.optimizer.iterations
     try:
         outputs = plan.forward()
-        value, gradient = model._loss(outputs, y, weights, (plan.dy, plan.losses))
+        value, gradient = model._loss(outputs, y, weights, (plan.dy, plan.losses), plan.activity_penalty())
         if not math.isfinite(value):
             raise FloatingPointError(_not_finite(model, plan.x, value, place()))
         if gradient is not plan.dy:
             plan.dy[...] = gradient
         plan.backward()
+        model._add_penalty_gradients()
         model.optimizer.step()
     except BaseException:
         if model.optimizer.iterations == steps:  # interrupted before the update was committed
@@ -169,6 +170,8 @@ def _step(model, x, y, weights, chosen, mean, place):
 def _not_finite(model, x, value, place):
     """Where a loss that is NaN or infinite came from: the first layer whose output is not finite."""
     culprit = "the loss itself: all layers give finite numbers"
+    if not math.isfinite(model.penalty()):
+        culprit = "the penalty of the parameters"
     with np.errstate(all="ignore"):
         for number, layer in enumerate(model.layers):
             x = layer.forward(x, training=False)
@@ -191,7 +194,7 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
         with model._evaluation(len(y[part])) as plan:
             plan.take(x[part])
             outputs = plan.forward().copy()
-            value, _ = model.loss(outputs, y[part], w)
+            value, _ = model._loss(outputs, y[part], w, activity_penalty=plan.activity_penalty())
             mean.update(value, outputs, y[part], w)
     logs = mean.result()
     if return_dict:

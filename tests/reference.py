@@ -355,6 +355,46 @@ def gaussian_factors(seed, number, step, shape, sigma):
     return factors.reshape(shape)
 
 
+# ---- regularisers and constraints ----
+
+
+def penalty(w, l1=0.0, l2=0.0):
+    """l1 sum |w| + l2 sum w^2."""
+    w = w.astype(np.float64)
+    return l1 * np.abs(w).sum() + l2 * (w * w).sum()
+
+
+def penalty_grad(w, l1=0.0, l2=0.0):
+    return l1 * np.sign(w.astype(np.float64)) + 2 * l2 * w
+
+
+def activity_penalty(y, l1=0.0, l2=0.0):
+    """The mean over the samples of the penalty of one sample's output."""
+    return np.mean([penalty(one, l1, l2) for one in y])
+
+
+def activity_penalty_grad(y, l1=0.0, l2=0.0):
+    return penalty_grad(y, l1, l2) / len(y)
+
+
+def _norms(w, axes):
+    return np.sqrt((w.astype(np.float64) ** 2).sum(axes, keepdims=True))
+
+
+def max_norm(w, max_value, axes):
+    """w with its norms over ``axes`` cut to max_value."""
+    norms = _norms(w, axes)
+    return w * np.where(norms > max_value, max_value / np.where(norms > 0, norms, 1), 1)
+
+
+def unit_norm(w, axes):
+    return w / (_norms(w, axes) + 1e-7)
+
+
+def non_neg(w):
+    return np.where(w < 0, 0, w)
+
+
 # ---- losses: (value, gradient at the outputs), value = (1/N) sum_n w_n l_n ----
 
 

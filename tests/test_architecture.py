@@ -24,16 +24,18 @@ MAY_IMPORT = {
     "layer": {"_check", "_ext"},
     "plan": BASE | {"layer", "layers"},
     "montecarlo": {"_check", "layer", "layers", "plan"},
-    "layers": BASE | {"initializers", "layer", "layers", "schedules"},
+    "layers": BASE | {"constraints", "initializers", "layer", "layers", "regularizers", "schedules"},
     "losses": BASE,
     "metrics": BASE | {"losses"},
-    "optimizers": BASE | {"configured", "schedules"},
+    "regularizers": BASE | {"configured"},
+    "constraints": BASE | {"configured"},
+    "optimizers": BASE | {"configured", "constraints", "schedules"},
     "datasets": BASE | {"datasets"},
     "testing": {"_check", "layer"},
     "callbacks": {"_check"},
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
-    "parameters": {"_check"},
+    "parameters": {"_check", "regularizers"},
     "model": BASE
     | {"ensemble", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters", "plan"}
     | {"saving", "training"},

@@ -1,4 +1,4 @@
-"""Callbacks: when they are called, what they are given, and the five that come with minicnn."""
+"""Callbacks: when they are called, what they are given, and the six that come with minicnn."""
 
 import math
 
@@ -8,7 +8,14 @@ from compare import assert_same_bits
 from models import LABELS, X, compiled, small, trained, whole_state
 
 import minicnn as mc
-from minicnn.callbacks import Callback, CSVLogger, EarlyStopping, LearningRateScheduler, ModelCheckpoint
+from minicnn.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    WeightNorms,
+)
 
 FIT = {"batch_size": 5, "verbose": 0}
 HOOKS = [f"on_{what}_{when}" for what in ("train", "epoch", "train_batch") for when in ("begin", "end")]
@@ -457,3 +464,31 @@ def test_verbose_says_what_was_done(tmp_path, capsys):
     model.fit(X, LABELS, epochs=5, verbose=0, callbacks=hooks)
     said = capsys.readouterr().err.splitlines()
     assert said == [f"epoch 1: saved {path}", "epoch 2: stopped early; the best was epoch 1", f"epoch 2: saved {path}"]
+
+
+# ---- WeightNorms ----
+
+
+def test_weight_norms(tmp_path):
+    norms, seen = WeightNorms(), []
+
+    class Look(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append({name: np.linalg.norm(w) for name, w in self.model.state_dict().items()})
+
+    model = compiled()
+    model.layers[0].trainable = False
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    logger = CSVLogger(tmp_path / "log.csv")
+    history = model.fit(X, LABELS, epochs=2, verbose=0, callbacks=[norms, Look(), logger]).history
+    names = ["0.kernel", "0.bias", "2.gamma", "2.beta", "4.kernel", "4.bias"]
+    assert set(history) == {"loss", *(f"norm/{name}" for name in names)}
+    for name in names:
+        assert history[f"norm/{name}"] == pytest.approx([epoch[name] for epoch in seen], rel=1e-6)
+        assert all(type(norm) is float for norm in history[f"norm/{name}"])
+    assert history["norm/0.kernel"][0] == history["norm/0.kernel"][1]
+    assert history["norm/4.kernel"][0] != history["norm/4.kernel"][1]
+    header, first, _ = (tmp_path / "log.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), first.split(","), strict=True))["norm/4.kernel"] == str(
+        history["norm/4.kernel"][0]
+    )

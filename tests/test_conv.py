@@ -192,7 +192,7 @@ def test_wrong_arguments(arguments, error, message):
 
 @pytest.mark.parametrize(("keywords", "message"), [
     ({"kernel_initializer": "glorot"}, r"Conv2D: an initializer must be one of .*; got 'glorot'"),
-    ({"kernel_regularizer": "l2"}, r"Conv2D: kernel_regularizer must be None in this version; got 'l2'"),
+    ({"kernel_constraint": "maxnorm"}, r"Conv2D: kernel_constraint must .*; got 'maxnorm'. Did you mean 'max_norm'\?"),
     ({"dtype": "float16"}, r"Conv2D: dtype must be 'float32' or 'float64'; got 'float16'"),
 ])  # fmt: skip
 def test_wrong_keywords(keywords, message):

@@ -35,7 +35,7 @@ def number(pattern, text):
 
 
 def test_every_example_is_run_here():
-    assert NAMES == ["digits", "ensemble", "mnist", "own_layer", "training_loop"]
+    assert NAMES == ["digits", "ensemble", "mnist", "own_layer", "training_loop", "weight_norms"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,3 +133,15 @@ def test_training_loop(tmp_path):
     last = number(r"epoch 3 .*test accuracy ([\d.]+) %", out)
     assert number(r"would have scored ([\d.]+) %", out) < last  # dropout left on costs
     assert last > 65  # usually 82 %
+
+
+def test_weight_norms(tmp_path):
+    out, _ = run("weight_norms", "--quick", folder=tmp_path)
+    rows = {line[:21].strip(): [float(n) for n in re.findall(r"[\d.]+", line[21:])] for line in out.splitlines()[3:]}
+    assert len(rows) == 5
+    for name, (accuracy, _, *norms, penalty) in rows.items():
+        assert accuracy > 60, name  # usually 84 to 86 %
+        assert (penalty > 0) == name.startswith("L2")
+        if "MaxNorm" in name:  # 16, 64 and 10 units of norm 1.5 at most
+            assert all(norm <= 1.5 * units**0.5 + 0.01 for norm, units in zip(norms[::2], (16, 64, 10), strict=True))
+    assert rows["L2(0.0003)"][4] < rows["none"][4]

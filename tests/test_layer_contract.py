@@ -17,7 +17,7 @@ from compare import assert_close, assert_same_bits
 from running import LAYOUTS, build, inputs, normal, run
 
 import minicnn
-from minicnn import layers
+from minicnn import constraints, layers, regularizers
 from minicnn.layer import Layer
 from minicnn.testing import gradcheck
 
@@ -30,12 +30,23 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "BatchNormalization": ({"momentum": 0.9, "epsilon": 0.01}, IMAGE),
     "Conv2D": (
         {"filters": 6, "kernel_size": (3, 2), "strides": (2, 1), "padding": "same", "dilation_rate": (1, 2),
-         "groups": 2, "activation": "relu", "use_bias": True, "kernel_initializer": "he_normal"}, IMAGE,
+         "groups": 2, "activation": "relu", "use_bias": True, "kernel_initializer": "he_normal",
+         "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "kernel_constraint": None,
+         "bias_regularizer": None, "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
+         "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
     ),
-    "Dense": ({"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform"}, (9,)),
+    "Dense": (
+        {"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform", "kernel_regularizer": None,
+         "kernel_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0]}},
+         "bias_regularizer": {"name": "L1", "config": {"l1": 0.5}},
+         "activity_regularizer": {"name": "L1L2", "config": {"l1": 0.5, "l2": 0.75}},
+         "bias_constraint": {"name": "UnitNorm", "config": {"axis": None}}}, (9,),
+    ),
     "DropConnect": (
         {"units": 5, "rate": 0.4, "mode": "classical", "seed": 3, "activation": "gelu",
-         "kernel_initializer": "lecun_uniform"}, (9,),
+         "kernel_initializer": "lecun_uniform", "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+         "kernel_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0]}}, "bias_regularizer": None,
+         "activity_regularizer": {"name": "L1", "config": {"l1": 0.5}}, "bias_constraint": None}, (9,),
     ),
     "Dropout": ({"rate": 0.4, "mode": "classical", "seed": 3, "noise_shape": (None, 1, None)}, (5, 3)),
     "Flatten": ({}, IMAGE),
@@ -105,7 +116,7 @@ def test_configuration_is_the_constructor(name):
 @every_layer
 def test_repr_is_the_constructor(name):
     layer = new(name)
-    assert eval(repr(layer), vars(layers)).get_config() == layer.get_config()
+    assert eval(repr(layer), vars(layers) | vars(regularizers) | vars(constraints)).get_config() == layer.get_config()
 
 
 @every_layer

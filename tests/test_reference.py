@@ -258,3 +258,31 @@ def test_softmax_cross_entropy_is_the_two_steps_in_one():
     separate, at_p = reference.cross_entropy(p, TARGETS, WEIGHTS)
     assert value == pytest.approx(separate)
     assert_close(reference.softmax_grad(z, at_p), at_logits, 1e-12)
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.3, 0.0), (0.0, 0.7), (0.2, 0.5)])
+def test_penalty_gradient(l1, l2):
+    w = spread((3, 4, 5))
+    prove(lambda: np.array([reference.penalty(w, l1, l2)]), lambda r: r[0] * reference.penalty_grad(w, l1, l2), w)
+    prove(
+        lambda: np.array([reference.activity_penalty(w, l1, l2)]),
+        lambda r: r[0] * reference.activity_penalty_grad(w, l1, l2),
+        w,
+    )
+
+
+def test_penalties_by_hand():
+    w = np.array([[3.0, -1.0], [0.0, 2.0]])
+    assert reference.penalty(w, l1=0.5) == 3
+    assert reference.penalty(w, l2=0.5) == 7
+    assert reference.activity_penalty(w, 1, 1) == (4 + 10 + 2 + 4) / 2
+    assert reference.penalty_grad(w, 0.5, 1).tolist() == [[6.5, -2.5], [0, 4.5]]
+
+
+def test_constraints_by_hand():
+    w = np.array([[3.0, -0.3], [4.0, 0.4]])
+    assert_close(reference.max_norm(w, 1.0, 0), [[0.6, -0.3], [0.8, 0.4]], 1e-15)
+    assert_close(reference.unit_norm(w, 0), [[0.6, -0.6], [0.8, 0.8]], 1e-6)
+    assert_close(reference.max_norm(w, 1.0, (0, 1)), w / math.sqrt(25.25), 1e-15)
+    assert reference.non_neg(w).tolist() == [[3, 0], [4, 0.4]]
+    assert reference.max_norm(np.zeros((2, 2)), 1.0, 0).tolist() == [[0, 0], [0, 0]]

@@ -113,6 +113,38 @@ CAST_FROM(float, from_f32, 1)
 CAST_FROM(double, from_f64, 1)
 #undef CAST_FROM
 
+/* ---- penalties and constraints ---- */
+
+/* sum |x| in double, in 16 lanes that are added in order */
+TARGET NOINLINE static double NAME(sum_absolute)(const REAL *x, idx n)
+{
+    double lanes[16] = {0}, sum = 0;
+    idx i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++) lanes[l] += fabs((double)x[i + l]);
+    for (int l = 0; i < n; i++, l++) lanes[l] += fabs((double)x[i]);
+    for (int l = 0; l < 16; l++) sum += lanes[l];
+    return sum;
+}
+
+/* y += a sign(x) + b x, where sign(0) = 0 */
+LEAF NAME(add_slope)(const REAL *RESTRICT x, REAL a, REAL b, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] += FMA(b, x[i], x[i] > 0 ? a : x[i] < 0 ? -a : 0);
+}
+
+/* sums += x^2 in double, element by element */
+LEAF NAME(add_squares)(const REAL *RESTRICT x, double *RESTRICT sums, idx n)
+{
+    LOOP sums[i] += (double)x[i] * x[i];
+}
+
+/* x *= factors, in double */
+LEAF NAME(scale_each)(REAL *RESTRICT x, const double *RESTRICT factors, idx n)
+{
+    LOOP x[i] = (REAL)(x[i] * factors[i]);
+}
+
 /* ---- optimisers ---- */
 
 #ifdef SINGLE

@@ -92,6 +92,10 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     int (*from_i64)(const int64_t *x, REAL *y, idx n);                                                                \
     int (*from_f32)(const float *x, REAL *y, idx n);                                                                  \
     int (*from_f64)(const double *x, REAL *y, idx n);                                                                 \
+    double (*sum_absolute)(const REAL *x, idx n);                                                                     \
+    void (*add_slope)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                 \
+    void (*add_squares)(const REAL *x, double *sums, idx n);                                                          \
+    void (*scale_each)(REAL *x, const double *factors, idx n);                                                        \
     double (*sum_squares)(const REAL *x, idx n);                                                                      \
     void (*sgd)(REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,           \
                 REAL clip);                                                                                           \
@@ -174,6 +178,10 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define from_i64(x, y, n) FOR(y, from_i64)(x, y, n)
 #define from_f32(x, y, n) FOR(y, from_f32)(x, y, n)
 #define from_f64(x, y, n) FOR(y, from_f64)(x, y, n)
+#define sum_absolute(x, n) FOR(x, sum_absolute)(x, n)
+#define add_slope(x, a, b, y, n) FOR(y, add_slope)(x, a, b, y, n)
+#define add_squares(x, sums, n) FOR(x, add_squares)(x, sums, n)
+#define scale_each(x, factors, n) FOR(x, scale_each)(x, factors, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
 #define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
     FOR(w, sgd)(w, v, g, n, rate, momentum, nesterov, decay, clip)

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 BLOCK: int
+MAX_NORM: int
+NON_NEG: int
+UNIT_NORM: int
 
 def sgd(
     parameters: NDArray[_Real],
@@ -19,6 +22,8 @@ def sgd(
     nesterov: bool,
     decay: float,
     clipnorm: float,
+    rules: NDArray[np.int64] | None = None,
+    limits: NDArray[np.float64] | None = None,
 ) -> int: ...
 def adam(
     parameters: NDArray[_Real],
@@ -34,4 +39,9 @@ def adam(
     epsilon: float,
     decay: float,
     clipnorm: float,
+    rules: NDArray[np.int64] | None = None,
+    limits: NDArray[np.float64] | None = None,
 ) -> int: ...
+def constrain(
+    parameters: NDArray[_Real], rules: NDArray[np.int64] | None, limits: NDArray[np.float64] | None
+) -> None: ...

@@ -2,22 +2,33 @@
 """Kernels of the optimisers: one call is one whole step over the flat vector of parameters.
 
 Design: the items are pieces of the flat vector, at most BLOCK elements of one segment; the optimiser cuts them once.  A
-step measures the norm if it clips, updates all pieces, and counts itself in ``iterations``, all without returning to
-Python in between: a signal finds it either not begun or done.  Pieces do not depend on the number of threads, and their
-squares are added in order, so neither does any bit.
+step measures the norm if it clips, updates all pieces, constrains what is constrained, and counts itself in
+``iterations``, all without returning to Python in between: a signal finds it either not begun or done.  Pieces do not
+depend on the number of threads, and their squares are added in order, so neither does any bit.
 
 All vectors are the model's flat ones, of equal length; ``pieces`` holds rows (offset, size, decayed, segment).  Both
 entries return -1, or the number of the first piece whose gradient has no finite norm: then nothing has been changed.
+
+Constraints: a row of ``rules`` is (kind, offset, five lengths), with a number in ``limits``.  The parameter at that
+offset counts as an array of five axes, whose second and fourth are those of the norm; units that lie side by side on
+the last axis are taken together, RUN at a time.  Both are None where there are no constraints.
 """
 from cython.parallel cimport prange
 from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
-from minicnn._ext.runtime cimport adam_update, chosen_leaves, real, sgd_update, sum_squares, team, use_leaves
+from minicnn._ext.runtime cimport (adam_update, add_squares, chosen_leaves, real, scale_each, sgd_update, sum_squares,
+                                   team, use_leaves)
 
 use_leaves(chosen_leaves())
 
 BLOCK = 16384
+MAX_NORM, NON_NEG, UNIT_NORM = IS_MAX_NORM, IS_NON_NEG, IS_UNIT_NORM
+
+cdef enum:
+    IS_MAX_NORM, IS_NON_NEG, IS_UNIT_NORM  # kinds of constraints
+    RUN = 64
 
 ctypedef struct Step:
     double rate, momentum, decay, clip
@@ -27,7 +38,8 @@ ctypedef struct Step:
 
 def sgd(real[::1] parameters not None, real[::1] velocity, const real[::1] gradients not None,
         const int64_t[:, ::1] pieces not None, double[::1] squares not None, int64_t[::1] iterations not None,
-        double rate, double momentum, bint nesterov, double decay, double clipnorm):
+        double rate, double momentum, bint nesterov, double decay, double clipnorm,
+        const int64_t[:, ::1] rules=None, const double[::1] limits=None):
     """v = momentum v - rate g;  w += v, or momentum v - rate g with Nesterov; before it w -= rate decay w.
 
     ``velocity`` may be None where momentum is 0; ``clipnorm`` 0 clips nothing.
@@ -47,6 +59,8 @@ def sgd(real[::1] parameters not None, real[::1] velocity, const real[::1] gradi
     with nogil:
         for p in prange(count, num_threads=threads, schedule="static"):
             sgd_piece(&a, w, v, g, pieces[p, 0], pieces[p, 1], pieces[p, 2])
+        if rules is not None:
+            constrain_all(w, rules, limits)
         iterations[0] += 1
     return -1
 
@@ -54,7 +68,7 @@ def sgd(real[::1] parameters not None, real[::1] velocity, const real[::1] gradi
 def adam(real[::1] parameters not None, real[::1] m not None, real[::1] v not None,
          const real[::1] gradients not None, const int64_t[:, ::1] pieces not None, double[::1] squares not None,
          int64_t[::1] iterations not None, double rate, double beta_1, double beta_2, double epsilon, double decay,
-         double clipnorm):
+         double clipnorm, const int64_t[:, ::1] rules=None, const double[::1] limits=None):
     """m += (1 - beta_1) (g - m);  v += (1 - beta_2) (g^2 - v);  w -= alpha m / (sqrt(v) + epsilon), with
     alpha = rate sqrt(1 - beta_2^t) / (1 - beta_1^t) at step t = iterations + 1; before it w -= rate decay w.
 
@@ -76,8 +90,17 @@ def adam(real[::1] parameters not None, real[::1] m not None, real[::1] v not No
     with nogil:
         for p in prange(count, num_threads=threads, schedule="static"):
             adam_piece(&a, w, mean, square, g, pieces[p, 0], pieces[p, 1], pieces[p, 2])
+        if rules is not None:
+            constrain_all(w, rules, limits)
         iterations[0] += 1
     return -1
+
+
+def constrain(real[::1] parameters not None, const int64_t[:, ::1] rules, const double[::1] limits):
+    """Constrains the parameters as a step does after its update."""
+    if rules is not None:
+        with nogil:
+            constrain_all(&parameters[0], rules, limits)
 
 
 cdef double clip_factor(const real *g, const int64_t[:, ::1] pieces, double[::1] squares, double clipnorm,
@@ -118,3 +141,63 @@ cdef void adam_piece(const Step *a, real *w, real *m, real *v, const real *g, in
     adam_update(w + offset, m + offset, v + offset, g + offset, size, <real> a.corrected_rate,
                 <real> (1 - a.beta_1), <real> (1 - a.beta_2), <real> a.epsilon,
                 <real> (a.rate * a.decay if decayed else 0), <real> a.clip)
+
+
+# ---- constraints ----
+
+cdef void constrain_all(real *w, const int64_t[:, ::1] rules, const double[::1] limits) noexcept nogil:
+    cdef Py_ssize_t r, i, items
+    cdef int threads
+    for r in range(rules.shape[0]):
+        items = rules[r, 2] * rules[r, 4] * ((rules[r, 6] + RUN - 1) // RUN)
+        threads = team(items, rules[r, 2] * rules[r, 3] * rules[r, 4] * rules[r, 5] * rules[r, 6] / 2.0)
+        for i in prange(items, num_threads=threads, schedule="static"):
+            constrain_units(w + rules[r, 1], <int> rules[r, 0], limits[r], &rules[r, 2], i)
+
+
+cdef void constrain_units(real *w, int kind, double limit, const int64_t *axes, Py_ssize_t item) noexcept nogil:
+    """A run of units; ``item`` counts them along the first, the third and the last of the five axes."""
+    cdef Py_ssize_t runs = (axes[4] + RUN - 1) // RUN, start = item % runs * RUN, c = item // runs % axes[2]
+    cdef Py_ssize_t n = min(<Py_ssize_t> RUN, axes[4] - start), a = item // (runs * axes[2]), b, d
+    cdef double numbers[RUN]  # the sum of squares of each unit, then what it is multiplied by
+    if kind == IS_NON_NEG:  # no axis is one of a norm
+        drop_negative(w + place(axes, a, 0, c, 0) + start, n)
+        return
+    memset(numbers, 0, sizeof(numbers))
+    for b in range(axes[1]):
+        if axes[4] == 1:
+            numbers[0] += sum_squares(w + place(axes, a, b, c, 0), axes[3])
+        else:
+            for d in range(axes[3]):
+                add_squares(w + place(axes, a, b, c, d) + start, numbers, n)
+    for b in range(n):
+        numbers[b] = factor(kind, limit, sqrt(numbers[b]))
+    for b in range(axes[1]):
+        if axes[4] == 1:
+            scale(w + place(axes, a, b, c, 0), numbers[0], axes[3])
+        else:
+            for d in range(axes[3]):
+                scale_each(w + place(axes, a, b, c, d) + start, numbers, n)
+
+
+cdef inline Py_ssize_t place(const int64_t *axes, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c,
+                             Py_ssize_t d) noexcept nogil:
+    return (((a * axes[1] + b) * axes[2] + c) * axes[3] + d) * axes[4]
+
+
+cdef inline double factor(int kind, double limit, double norm) noexcept nogil:
+    if kind == IS_UNIT_NORM:
+        return 1 / (norm + limit)
+    return limit / norm if norm > limit else 1
+
+
+cdef inline void scale(real *w, double by, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        w[i] = <real> (w[i] * by)
+
+
+cdef inline void drop_negative(real *w, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        w[i] = 0 if w[i] < 0 else w[i]

@@ -15,6 +15,7 @@ All phases of a program run in one parallel region.  The arrays of a plan share 
 that are not in use at the same time may get the same place in it (`lay_out`).
 """
 cimport cython
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cython.parallel cimport parallel, prange, threadid
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
@@ -36,14 +37,15 @@ cdef extern from * nogil:
     static void wait_for_team(void) {}
     #endif
     #if defined(_MSC_VER) && !defined(__clang__)
-    static __declspec(thread) void *recording = 0;
+    static __declspec(thread) void *recording = 0, *collecting = 0;
     #else
-    static __thread void *recording = 0;
+    static __thread void *recording = 0, *collecting = 0;
     #endif
     """
     int team_size()
     void wait_for_team()
-    void *recording  # the Plan that this thread records, or NULL
+    void *recording   # the Plan that this thread records, or NULL
+    void *collecting  # the Collector of this thread, or NULL
 
 cdef enum:
     LINE = 64                # bytes: arrays and scratch memory begin on a cache line
@@ -181,6 +183,36 @@ def called_each_time(function, arguments):
         return False
     (<Plan> recording).current.calls.append((function, arguments))
     return True
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Collector:
+    """``with Collector() as found``: a list of what this thread hands to ``collect`` within the block.
+
+    Native, so that no signal can come between the block and its end.  It owns itself within the block: a debugger may
+    leave the block without ``__exit__``.
+    """
+    cdef list found
+    cdef void *before
+
+    def __enter__(self):
+        global collecting
+        Py_INCREF(self)
+        self.before, self.found, collecting = collecting, [], <void *> self
+        return self.found
+
+    def __exit__(self, *error):
+        global collecting
+        if self.found is not None:
+            collecting, self.found = self.before, None
+            Py_DECREF(self)
+
+
+def collect(array):
+    """For the Collector of this thread, if there is one."""
+    if collecting is not NULL:
+        (<Collector> collecting).found.append(array)
 
 
 @cython.auto_pickle(False)

@@ -80,6 +80,10 @@ cdef extern from "leaves.h" nogil:
     bint from_f32(const float *x, void *y, Py_ssize_t n)
     bint from_f64(const double *x, void *y, Py_ssize_t n)
     void fetch_ahead(const void *p, Py_ssize_t bytes)
+    double sum_absolute(const void *x, Py_ssize_t n)
+    void add_slope(const void *x, double a, double b, void *y, Py_ssize_t n)
+    void add_squares(const void *x, double *sums, Py_ssize_t n)
+    void scale_each(void *x, const double *factors, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
     void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
                     double decay, double clip)

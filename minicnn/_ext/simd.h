@@ -322,6 +322,7 @@ DECLARE_VECTOR
             column_sums_##T##_##S, column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S,          \
             normalize_grad_##T##_##S, transpose_##T##_##S, row_product_##T##_##S, kept_product_##T##_##S,             \
             kept_gradients_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S, from_f32_##T##_##S, from_f64_##T##_##S,  \
+            sum_absolute_##T##_##S, add_slope_##T##_##S, add_squares_##T##_##S, scale_each_##T##_##S,                 \
             sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                      \
     }
 #define LEAVES_FOR(S)                                                                                                 \

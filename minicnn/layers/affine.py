@@ -1,19 +1,35 @@
 """What Conv2D and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
 
-from minicnn import _check, initializers
-from minicnn.layer import empty
+import math
+
+import numpy as np
+
+from minicnn import _check, constraints, initializers, regularizers
+from minicnn._ext import penalty as penalty_kernel
+from minicnn.layer import empty, penalize
 from minicnn.layers.activation import Function
 
 
 class Affine:
     """A base beside ``Layer`` for layers that are affine but for their activation.
 
-    The layer implements ``_linear_gradient(x, dz, input_gradient)``, which fills ``grads`` and returns dx or None; it
-    keeps x and what ``_activate`` says.
+    ``__init__`` hands the arguments that all of them have to ``_set_up``, in their order; ``build`` calls
+    ``_add_kernel_and_bias``; ``forward`` gives z to ``_activate`` and keeps x and what that says.  The layer implements
+    ``_linear_gradient(x, dz, input_gradient)``, which fills ``grads`` and returns dx or None.
     """
 
-    def _set_up(self, activation, use_bias, kernel_initializer, kernel_regularizer, kernel_constraint):
-        """Checks and stores the arguments that both layers have."""
+    def _set_up(
+        self,
+        activation,
+        use_bias,
+        kernel_initializer,
+        kernel_regularizer,
+        kernel_constraint,
+        bias_regularizer,
+        activity_regularizer,
+        bias_constraint,
+    ):
+        """Checks and stores the arguments that all such layers have."""
         name = type(self).__name__
         self.activation = activation
         self._function = Function(name, activation)
@@ -21,18 +37,26 @@ class Affine:
         self.use_bias = _check.boolean(name, "use_bias", use_bias)
         initializers.get(name, kernel_initializer)
         self.kernel_initializer = kernel_initializer
-        self.kernel_regularizer, self.kernel_constraint = kernel_regularizer, kernel_constraint
-        for argument in ("kernel_regularizer", "kernel_constraint"):
-            value = getattr(self, argument)
-            if value is not None:
-                raise ValueError(_check.message(name, f"{argument} must be None in this version", value))
+        self.kernel_regularizer = regularizers.get(name, "kernel_regularizer", kernel_regularizer)
+        self.kernel_constraint = constraints.get(name, "kernel_constraint", kernel_constraint)
+        self.bias_regularizer = regularizers.get(name, "bias_regularizer", bias_regularizer)
+        self.activity_regularizer = regularizers.get_native(name, "activity_regularizer", activity_regularizer)
+        self.bias_constraint = constraints.get(name, "bias_constraint", bias_constraint)
 
     def _add_kernel_and_bias(self, shape, rng):
         """The kernel of that shape, and a bias of zeros for its last axis."""
         name = type(self).__name__
+        constraints.check(name, self.kernel_constraint, shape)
+        constraints.check(name, self.bias_constraint, shape[-1:])
         self.add_param("kernel", shape, initializers.get(name, self.kernel_initializer), rng)
         if self.use_bias:
             self.add_param("bias", shape[-1:], initializers.get(name, "zeros"), rng)
+
+    def get_config(self):
+        """The constructor's arguments, ready for JSON unless a regulariser is of one's own."""
+        return {
+            key: regularizers.to_config(constraints.to_config(value)) for key, value in super().get_config().items()
+        }
 
     def backward(self, dy):
         return self._backward(dy, input_gradient=True)
@@ -45,16 +69,50 @@ class Affine:
         return self._backward(dz, input_gradient, at_logits=True)
 
     def _backward(self, dy, input_gradient, at_logits=False):
-        dy, (x, saved) = self.check_gradient(dy)
-        dz = dy if at_logits else self._function.backward(saved, dy)
+        dy, (x, saved, y) = self.check_gradient(dy)
+        if y is None:
+            dz = dy if at_logits else self._function.backward(saved, dy)
+        elif at_logits:
+            dz = _slope(self._function.backward(saved, self._activity_slope(y, None)), dy, 0.0, 1.0)  # the sum of both
+        else:
+            dz = self._function.backward(saved, self._activity_slope(y, dy))
         return self._linear_gradient(x, dz, input_gradient)
 
     def _activate(self, z, training):
-        """(y, what backward needs) for z, to which ``fused(training)`` has been applied already."""
-        function, y = self._function, z
+        """(y, what backward needs besides x) for z, to which ``fused(training)`` has been applied already."""
+        function, y, saved = self._function, z, None
         if not function.fused(training) and function.name != "linear":
             y = empty(z.shape, z.dtype) if function.needs_input else z
             function.forward(z, y)
-        if not training or function.name == "linear":
-            return y, None
-        return y, z if function.needs_input else self.own(y)
+        if training and function.name != "linear":
+            saved = z if function.needs_input else self.own(y)
+        if self.activity_regularizer is None:
+            return y, (saved, None)
+        self._penalize_activity(y)
+        if not training:
+            return y, (None, None)
+        return y, (saved, self.own(y) if saved is None or function.needs_input else saved)
+
+    # ---- what outputs add to the loss: the mean over the samples of r(y[n]), with the regulariser r ----
+
+    def _penalize_activity(self, y):
+        samples = empty((len(y),), np.float64)
+        penalty_kernel.of_samples(_flat(y), self.activity_regularizer.l1, self.activity_regularizer.l2, samples)
+        penalize(samples)
+
+    def _activity_slope(self, y, dy):
+        """dy, or zeros for None, plus the gradient of the outputs' penalty."""
+        regularizer, n = self.activity_regularizer, max(1, len(y))
+        return _slope(y, dy, regularizer.l1 / n, 2 * regularizer.l2 / n)
+
+
+def _slope(y, dy, a, b):
+    """dy + a sign(y) + b y."""
+    out = empty(y.shape, y.dtype)
+    penalty_kernel.slope(_flat(y), None if dy is None else _flat(dy), a, b, _flat(out))
+    return out
+
+
+def _flat(array):
+    """(N, ...) as (N, D)."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))

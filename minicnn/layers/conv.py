@@ -39,7 +39,8 @@ class Conv2D(Affine, Layer, compiled=True):
       divisible by it.  groups = C is a depthwise convolution.
     - ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
     - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
-    - ``kernel_regularizer``, ``kernel_constraint``: None.
+    - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
+      ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
     - ``algorithm``: "auto" takes Winograd's F(4x4, 3x3) where it pays: in float32, for kernels of 3 x 3 with stride 1,
       dilation 1 and one group, C and F multiples of 16.  It is 1.3 to 2.7 times as fast and its rounding errors are
       5 to 10 times as large (docs/kernels.md).  "exact": the sums of the formulas, always.  None takes the model's,
@@ -67,6 +68,9 @@ class Conv2D(Affine, Layer, compiled=True):
         kernel_initializer="glorot_uniform",
         kernel_regularizer=None,
         kernel_constraint=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        bias_constraint=None,
         algorithm=None,
         dtype=None,
     ):
@@ -80,7 +84,16 @@ class Conv2D(Affine, Layer, compiled=True):
         if self.filters % self.groups:
             raise ValueError(_check.message("Conv2D", f"filters must be divisible by groups = {groups}", filters))
         self.algorithm = None if algorithm is None else _check.choice("Conv2D", "algorithm", algorithm, ALGORITHMS)
-        self._set_up(activation, use_bias, kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._set_up(
+            activation,
+            use_bias,
+            kernel_initializer,
+            kernel_regularizer,
+            kernel_constraint,
+            bias_regularizer,
+            activity_regularizer,
+            bias_constraint,
+        )
 
     def build(self, input_shape, rng):
         h, w, c = input_shape = super().build(input_shape, rng)
@@ -126,7 +139,7 @@ class Conv2D(Affine, Layer, compiled=True):
         )
         y, saved = self._activate(z, training)
         if training:
-            self.keep(len(x), x, saved)
+            self.keep(len(x), x, *saved)
         return y
 
     def _linear_gradient(self, x, dz, input_gradient):

@@ -21,7 +21,8 @@ class Dense(Affine, Layer, compiled=True):
 
     - ``units``: M >= 1.  ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
     - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
-    - ``kernel_regularizer``, ``kernel_constraint``: None.
+    - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
+      ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
 
     ValueError for arguments out of range, TypeError for arguments of the wrong kind.
     """
@@ -34,11 +35,23 @@ class Dense(Affine, Layer, compiled=True):
         kernel_initializer="glorot_uniform",
         kernel_regularizer=None,
         kernel_constraint=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        bias_constraint=None,
         dtype=None,
     ):
         super().__init__(dtype)
         self.units = _check.integer(type(self).__name__, "units", units, 1)
-        self._set_up(activation, use_bias, kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._set_up(
+            activation,
+            use_bias,
+            kernel_initializer,
+            kernel_regularizer,
+            kernel_constraint,
+            bias_regularizer,
+            activity_regularizer,
+            bias_constraint,
+        )
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
@@ -52,7 +65,7 @@ class Dense(Affine, Layer, compiled=True):
         x = self.check_input(x)
         y, saved = self._activate(self._linear(x, training), training)
         if training:
-            self.keep(len(x), x, saved)
+            self.keep(len(x), x, *saved)
         return y
 
     def _linear(self, x, training):

@@ -57,10 +57,22 @@ class DropConnect(Noise, Dense, compiled=True):
         kernel_initializer="glorot_uniform",
         kernel_regularizer=None,
         kernel_constraint=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        bias_constraint=None,
         dtype=None,
     ):
         super().__init__(
-            units, activation, use_bias, kernel_initializer, kernel_regularizer, kernel_constraint, dtype=dtype
+            units,
+            activation,
+            use_bias,
+            kernel_initializer,
+            kernel_regularizer,
+            kernel_constraint,
+            bias_regularizer,
+            activity_regularizer,
+            bias_constraint,
+            dtype,
         )
         self._set_up_noise(rate, seed)
         self.mode = _check.choice("DropConnect", "mode", mode, ("inverted", "classical"))

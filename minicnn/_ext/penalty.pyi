@@ -1,0 +1,16 @@
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Real = TypeVar("_Real", np.float32, np.float64)
+
+BLOCK: int
+
+def value(parameters: NDArray[_Real], pieces: NDArray[np.int64], rates: NDArray[np.float64]) -> float: ...
+def add_gradients(
+    parameters: NDArray[_Real], gradients: NDArray[_Real], pieces: NDArray[np.int64], rates: NDArray[np.float64]
+) -> None: ...
+def of_samples(y: NDArray[_Real], l1: float, l2: float, found: NDArray[np.float64]) -> None: ...
+def slope(y: NDArray[_Real], dy: NDArray[_Real] | None, a: float, b: float, out: NDArray[_Real]) -> None: ...
+def total(found: NDArray[np.float64]) -> float: ...

@@ -1,0 +1,126 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels of the regularisers: l1 sum |w| + l2 sum w^2, and its gradient l1 sign(w) + 2 l2 w.
+
+Design: for parameters the items are pieces of the flat vector, as in optim.pyx; for the outputs of a layer they are
+samples, and each sample has a penalty of its own, so that a plan may take block after block of them.  Sums are made in
+double, in the leaves' lanes, and those of pieces and of samples are added in order: no bit depends on the threads.
+"""
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
+from minicnn._ext.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute, sum_squares,
+                                   take_scratch, team, use_leaves)
+
+use_leaves(chosen_leaves())
+
+BLOCK = 16384  # elements of a piece of the flat vector
+
+cdef enum:
+    PART = 16384  # elements of a part of a sample, about
+
+
+cdef inline double penalty(const real *w, Py_ssize_t n, double l1, double l2) noexcept nogil:
+    return (l1 * sum_absolute(w, n) if l1 != 0 else 0) + (l2 * sum_squares(w, n) if l2 != 0 else 0)
+
+
+# ---- parameters ----
+
+def value(const real[::1] parameters not None, const int64_t[:, ::1] pieces not None,
+          const double[:, ::1] rates not None):
+    """The sum of the penalties of all pieces, rows (offset, size) of the flat vector with rows (l1, l2) of rates."""
+    cdef Py_ssize_t count = pieces.shape[0], p
+    cdef const real *w = &parameters[0]
+    cdef double total = 0
+    cdef double *found
+    cdef int threads = team(count, parameters.shape[0] / 8.0)
+    if count == 0:
+        return 0.0
+    found = <double *> take_scratch(count, sizeof(double))
+    for p in prange(count, nogil=True, num_threads=threads, schedule="static"):
+        found[p] = penalty(w + pieces[p, 0], pieces[p, 1], rates[p, 0], rates[p, 1])
+    for p in range(count):
+        total += found[p]
+    free_scratch(found)
+    return total
+
+
+def add_gradients(const real[::1] parameters not None, real[::1] gradients not None,
+                  const int64_t[:, ::1] pieces not None, const double[:, ::1] rates not None):
+    """gradients += l1 sign(w) + 2 l2 w, piece by piece; arguments as for ``value``."""
+    cdef Py_ssize_t count = pieces.shape[0], p
+    cdef const real *w = &parameters[0]
+    cdef real *g = &gradients[0]
+    cdef int threads = team(count, parameters.shape[0] / 4.0)
+    for p in prange(count, nogil=True, num_threads=threads, schedule="static"):
+        add_slope(w + pieces[p, 0], <real> rates[p, 0], <real> (2 * rates[p, 1]), g + pieces[p, 0], pieces[p, 1])
+
+
+# ---- outputs ----
+
+cdef struct Outputs:
+    Array y      # (n, size)
+    Array dy     # (n, size); absent forward, and may be in backward
+    Array out    # forward (n,), in double; backward (n, size)
+    Py_ssize_t size, parts
+    double a, b  # l1 and l2; backward what sign(y) and y are multiplied by
+
+
+cdef void sample_penalties(const Outputs *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        (<double *> (g.out.data + i * g.out.step))[0] = penalty(<const real *> (g.y.data + i * g.y.step), g.size, g.a,
+                                                                g.b)
+
+
+cdef void slope_parts(const Outputs *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, sample, start, end, size
+    cdef real *out
+    for i in range(first, last):
+        sample, start, end = i // g.parts, g.size * (i % g.parts) // g.parts, g.size * (i % g.parts + 1) // g.parts
+        out = <real *> (g.out.data + sample * g.out.step) + start
+        size = (end - start) * sizeof(real)
+        if g.dy.data is NULL:
+            memset(out, 0, size)
+        else:
+            memcpy(out, <const real *> (g.dy.data + sample * g.dy.step) + start, size)
+        add_slope(<const real *> (g.y.data + sample * g.y.step) + start, <real> g.a, <real> g.b, out, end - start)
+
+
+def of_samples(const real[:, ::1] y not None, double l1, double l2, double[::1] found not None):
+    """found[n] = l1 sum |y[n]| + l2 sum y[n]^2 for y (N, size)."""
+    cdef Py_ssize_t n = y.shape[0], size = y.shape[1]
+    require(found.shape[0] == n, "found must have an entry for each sample of y")
+    if n == 0:
+        return
+    cdef Outputs g = Outputs(
+        y=Array(<char *> &y[0, 0], size * sizeof(real)), dy=Array(NULL, 0),
+        out=Array(<char *> &found[0], sizeof(double)), size=size, parts=1, a=l1, b=l2)
+    cdef Job job = Job(<Kernel> sample_penalties[real], IMAGES, 3, n, 1, 0, 0, n * size / 8.0)
+    submit(&job, &g, sizeof(g))
+
+
+def slope(const real[:, ::1] y not None, const real[:, ::1] dy, double a, double b, real[:, ::1] out not None):
+    """out = dy + a sign(y) + b y, all (N, size); ``dy`` may be None for zeros."""
+    cdef Py_ssize_t n = y.shape[0], size = y.shape[1], step = size * sizeof(real)
+    require(out.shape[0] == n and out.shape[1] == size, "out must have the shape of y")
+    require(dy is None or (dy.shape[0] == n and dy.shape[1] == size), "dy must have the shape of y")
+    if n == 0:
+        return
+    cdef Outputs g = Outputs(
+        y=Array(<char *> &y[0, 0], step), dy=Array(NULL, 0), out=Array(<char *> &out[0, 0], step), size=size,
+        parts=max(<Py_ssize_t> 1, size // PART), a=a, b=b)
+    if dy is not None:
+        g.dy = Array(<char *> &dy[0, 0], step)
+    cdef Job job = Job(<Kernel> slope_parts[real], IMAGES, 3, n, g.parts, 0, 0, n * size / 4.0)
+    submit(&job, &g, sizeof(g))
+
+
+def total(const double[::1] found not None):
+    """The sum, in order."""
+    cdef double s = 0
+    cdef Py_ssize_t i
+    for i in range(found.shape[0]):
+        s += found[i]
+    return s
