@@ -4,8 +4,6 @@ Read next: ``dense.py``, ``noise.py`` (the rate, the step), the kernel ``_ext/dr
 ``_ext/matrix.h``.
 """
 
-import numpy as np
-
 from minicnn import _check
 from minicnn._ext import dropconnect as kernel
 from minicnn._ext import dropout
@@ -74,9 +72,7 @@ class DropConnect(Noise, Dense, compiled=True):
             bias_constraint,
             dtype,
         )
-        self._set_up_noise(rate, seed)
-        self.mode = _check.choice("DropConnect", "mode", mode, ("inverted", "classical"))
-        self._kept_in_evaluation = np.array([1 - self.current_rate])  # the classical mode's factor
+        self._set_up_noise(rate, seed, mode)
         self._dropped = True  # whether the latest training forward has a mask
 
     def build(self, input_shape, rng):
@@ -104,13 +100,10 @@ class DropConnect(Noise, Dense, compiled=True):
     def _evaluate(self, x):
         if self.mode == "inverted":
             return super()._linear(x, False)
-        each_time(self._settle_evaluation)
+        each_time(self._begin_evaluation)
         scaled = empty(x.shape, x.dtype)
         dropout.scale(x, self._kept_in_evaluation, scaled)
         return super()._linear(scaled, False)
-
-    def _settle_evaluation(self):
-        self._kept_in_evaluation[0] = 1 - self.current_rate
 
     def sample(self, x, lot):
         return self._activate(self._drop(self.check_input(x), lot, False), False)[0]
@@ -122,9 +115,6 @@ class DropConnect(Noise, Dense, compiled=True):
         w, dw, dbias = self.params["kernel"], self.grads["kernel"], self.grads.get("bias")
         kernel.backward(x, w, dz, dw, dbias, dx, *self._lot)
         return dx
-
-    def _factor(self, rate):
-        return 1 / (1 - rate) if self.mode == "inverted" and rate < 1 else 1.0
 
     @property
     def last_mask(self):

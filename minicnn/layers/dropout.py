@@ -48,10 +48,8 @@ class Dropout(Noise, Layer, compiled=True):
     def __init__(self, rate, mode="inverted", seed=None, noise_shape=None, dtype=None):
         super().__init__(dtype)
         name = type(self).__name__
-        self._set_up_noise(rate, seed)
-        self.mode = _check.choice(name, "mode", mode, ("inverted", "classical"))
+        self._set_up_noise(rate, seed, mode)
         self.noise_shape = None if noise_shape is None else _noise_shape(name, noise_shape)
-        self._kept_in_evaluation = np.array([1 - self.current_rate])  # the classical mode's factor
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
@@ -83,19 +81,13 @@ class Dropout(Noise, Layer, compiled=True):
     def _evaluate(self, x):
         if self.mode == "inverted":
             return self.own(x)
-        each_time(self._settle_evaluation)
+        each_time(self._begin_evaluation)
         y = empty(x.shape, x.dtype)
         kernel.scale(_samples(x), self._kept_in_evaluation, _samples(y))
         return y
 
-    def _settle_evaluation(self):
-        self._kept_in_evaluation[0] = 1 - self.current_rate
-
     def sample(self, x, lot):
         return self._drop(self.check_input(x), lot)[0]
-
-    def _factor(self, rate):
-        return 1 / (1 - rate) if self.mode == "inverted" and rate < 1 else 1.0
 
     @property
     def last_mask(self):

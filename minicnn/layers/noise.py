@@ -44,8 +44,8 @@ class Noise:
     """A base beside ``Layer`` for layers that draw random numbers in training.
 
     The layer calls ``_set_up_noise`` in its constructor, and in a training forward ``each_time(self._begin_step,
-    x.shape)`` before the kernel that reads ``self._lot``; it implements ``_factor(rate)``, the number in ``lot.scale``,
-    and ``sample(x, lot)``.
+    x.shape)`` before the kernel that reads ``self._lot``; it implements ``sample(x, lot)``.  In the classical mode it
+    calls ``each_time(self._begin_evaluation)`` before a kernel that reads ``self._kept_in_evaluation``.
 
     A number drawn is a function of (seed, number of the layer in the model, step, index in the batch) and of nothing
     else.  ``state["step"]`` counts the training forwards, repetitions of a frozen one not.
@@ -53,14 +53,16 @@ class Noise:
 
     _lot = property(lambda self: Lot(self._draw, self._scale))
 
-    def _set_up_noise(self, rate, seed):
-        """Checks and stores the arguments that all have."""
+    def _set_up_noise(self, rate, seed, mode="inverted"):
+        """Checks and stores the arguments; ``mode`` as in Dropout."""
         self.rate = rate
+        self.mode = _check.choice(type(self).__name__, "mode", mode, ("inverted", "classical"))
         self.seed = None if seed is None else _check.integer(type(self).__name__, "seed", seed, 0, 2**64 - 1)
         self.state["step"] = 0
         self._frozen = False
         self._latest = None  # step and shape of the latest training forward
         self._draw, self._scale = new_lot()
+        self._kept_in_evaluation = np.array([1 - self.current_rate])  # the classical mode's factor
 
     @property
     def rate(self):
@@ -99,6 +101,7 @@ class Noise:
             self.state["step"] += 1
         step = self.state["step"] - 1
         self._latest = step, shape
+        self._kept = None  # backward of an earlier forward would take the numbers of this one
         self._settle(self._lot, self._rate_at(step), self.stream[0], step, TRAINING_MASK, 0, ALL)
 
     def settle_sample(self, lot, seed, number, first, period):
@@ -120,7 +123,11 @@ class Noise:
         lot.scale[0] = self._factor(rate)
 
     def _factor(self, rate):
-        raise NotImplementedError(f"{type(self).__name__} has no _factor(rate)")
+        """The number in ``lot.scale``."""
+        return 1 / (1 - rate) if self.mode == "inverted" and rate < 1 else 1.0
+
+    def _begin_evaluation(self):
+        self._kept_in_evaluation[0] = 1 - self.current_rate
 
     def _require_latest(self):
         """The shape of x in the latest training forward."""
