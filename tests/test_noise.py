@@ -43,8 +43,19 @@ def test_the_family_is_complete():
 
 
 @every_member
-def test_backward_of_a_forward_before_another_step_is_refused(name):
+def test_backward_of_a_forward_before_a_step_at_another_rate_is_refused(name):
     """It would take the numbers of the later one: no error would be worse than this one."""
+    model, member = model_of(name)
+    _, gradient = model.loss(model.forward(IMAGES, training=True), LABELS)
+    member.rate = 0.7
+    model.train_on_batch(IMAGES, LABELS)
+    with pytest.raises(RuntimeError, match=r"backward: needs forward\(x, training=True\) before it"):
+        model.backward(gradient)
+
+
+@pytest.mark.parametrize("name", ["GaussianDropout", "DropConnect"])
+def test_backward_of_a_forward_before_another_step_is_refused(name):
+    """Where the numbers are drawn again; a mask that was kept (Dropout) is that of its own forward."""
     model, _ = model_of(name)
     _, gradient = model.loss(model.forward(IMAGES, training=True), LABELS)
     model.train_on_batch(IMAGES, LABELS)

@@ -45,6 +45,8 @@ class Dropout(Noise, Layer, compiled=True):
     section 4 (training) and section 10 (the scaling done in training instead of at test time).
     """
 
+    _draws_again = False
+
     def __init__(self, rate, mode="inverted", seed=None, noise_shape=None, dtype=None):
         super().__init__(dtype)
         name = type(self).__name__

@@ -51,6 +51,7 @@ class Noise:
     else.  ``state["step"]`` counts the training forwards, repetitions of a frozen one not.
     """
 
+    _draws_again = True  # whether backward makes the numbers anew; False if forward keeps them
     _lot = property(lambda self: Lot(self._draw, self._scale))
 
     def _set_up_noise(self, rate, seed, mode="inverted"):
@@ -101,8 +102,10 @@ class Noise:
             self.state["step"] += 1
         step = self.state["step"] - 1
         self._latest = step, shape
-        self._kept = None  # backward of an earlier forward would take the numbers of this one
+        before = self._draw[0], self._scale[0]
         self._settle(self._lot, self._rate_at(step), self.stream[0], step, TRAINING_MASK, 0, ALL)
+        if self._draws_again or before != (self._draw[0], self._scale[0]):
+            self._kept = None  # backward of an earlier forward would take the numbers of this one
 
     def settle_sample(self, lot, seed, number, first, period):
         """Settles Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
