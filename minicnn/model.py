@@ -164,7 +164,7 @@ class Sequential(Parameters):
         while number > 0 and type(self.layers[number]) in ACTIVATIONS:
             number -= 1
         noise = self.layers[number]
-        if isinstance(noise, layers.Dropout) and noise.rate != 0:
+        if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
             name = type(noise).__name__
             warnings.warn(
                 f"Sequential: layer {number}, {name}, is the last one but for activations: in training it puts noise "

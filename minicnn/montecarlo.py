@@ -54,7 +54,6 @@ class Sampler:
 
 def samples(model, x, n_samples, seed, batch_size):
     """Yields (slice of x, outputs (n_samples, n, *output_shape)) for one batch after the other."""
-    batch_size = ROWS if batch_size is None else batch_size
     model._reclaim()
     step = ROWS if batch_size is None else batch_size
     with _lent(model) as sampler:

@@ -37,6 +37,8 @@ def dropout_curve(curve, ax=None):
     figure with one panel for each of them that the models have.  The loss is drawn on a logarithmic axis where all of
     it is above 0.  Accuracies that are far below the best are only marked, with their number, at the lower edge.
     """
+    if not hasattr(curve, "table"):
+        raise TypeError(_check.message("plot.dropout_curve", "curve must be a tune.DropoutCurve", _check.kind(curve)))
     measures = ["loss", "accuracy"] if "val_accuracy" in curve.table[0] else ["loss"]
     panels = plot_axes.panels("plot.dropout_curve", ax, (1, len(measures)))
     for panel, measure in zip(panels, measures, strict=False):

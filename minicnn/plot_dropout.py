@@ -87,7 +87,7 @@ def _first(array):
 def _one_channel(where, name, array):
     """(H, W) from (H, W, 1) and (D,) too."""
     array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else np.atleast_2d(array)
-    if array.ndim != 2:
+    if array.ndim != 2 or not array.size:
         required = f"{name} must have shape (H, W), (H, W, 1) or (D,)"
         raise ValueError(_check.message(where, required, _check.shape_of(array), "plot.feature_maps shows channels"))
     return array

@@ -14,9 +14,8 @@ import sys
 
 import numpy as np
 
-from minicnn import _check, datasets, jobs
+from minicnn import _check, datasets, jobs, training
 from minicnn.model import Sequential
-from minicnn.training import verbosity
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]
 
@@ -66,7 +65,7 @@ def dropout_curve(
     RuntimeError, with the first error, if every single run failed.
     """
     where = "dropout_curve"
-    rates, verbose = _rates(where, rates), verbosity(where, verbose)
+    rates, verbose = _rates(where, rates), training.verbosity(where, verbose)
     select = _check.choice(where, "select", select, ("loss", "accuracy"))
     x, y, cv = _samples(where, x, y, cv, validation_data)
     settings = {
@@ -77,7 +76,10 @@ def dropout_curve(
         "batch_size": _check.integer(where, "batch_size", batch_size, 1),
         "seed": _check.integer(where, "seed", seed, 0, 2**64 - 1),
     }
-    metrics = [metric.name for metric in _built(where, build, rates[0], _seed(seed, 0, 0)).metrics]
+    first = _built(where, build, rates[0], _seed(seed, 0, 0))
+    for own_x, own_y, *weights in [(x, y), *([] if validation_data is None else [validation_data])]:
+        training._samples(first, "fit", own_x, own_y, *weights or [None], None)  # of wrong ones no network learns
+    metrics = [metric.name for metric in first.metrics]
     if select == "accuracy" and "accuracy" not in metrics:
         raise ValueError(_check.message(where, "select='accuracy' needs models with the metric 'accuracy'", metrics))
     folds = [None if cv is None else stratified_folds(y, cv, _seed(seed, repeat)) for repeat in range(repeats)]
@@ -164,15 +166,15 @@ def _run(build, x, y, validation, settings, task):
     """Trains and evaluates one model; a dict of numbers, with what went wrong in "error" (None if nothing did)."""
     rate, repeat, fold, folds = task
     result = {"rate": rate, "repeat": repeat, "fold": fold, "seed": _seed(settings["seed"], repeat, fold)}
-    training = x, y
+    trained_on = x, y
     if validation is None:
         left_out = folds == fold
-        training, validation = (x[~left_out], y[~left_out]), (x[left_out], y[left_out])
+        trained_on, validation = (x[~left_out], y[~left_out]), (x[left_out], y[left_out])
     numbers, error = {}, None
     try:
         model = _built("dropout_curve", build, rate, result["seed"])
-        model.fit(*training, settings["batch_size"], settings["epochs"], verbose=0)
-        for part, samples in (("train", training), ("val", validation)):
+        model.fit(*trained_on, settings["batch_size"], settings["epochs"], verbose=0)
+        for part, samples in (("train", trained_on), ("val", validation)):
             found = model.evaluate(*samples[:2], settings["batch_size"], True, *samples[2:])
             numbers |= {f"{part}_{name}": value for name, value in found.items()}
         if not math.isfinite(numbers["train_loss"] + numbers["val_loss"]):

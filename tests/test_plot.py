@@ -115,6 +115,8 @@ def test_axes_of_somebody_else():
     assert [panel.get_title() for panel in panels] == ["Loss: lower is better"] * 2 + ["Accuracy: higher is better"]
     accurate.plot(ax=figure_module.Figure().subplots(1, 2))  # an array
     for wrong in ("axes", 3, [], [1, 2], figure_module.Figure()):
+        with pytest.raises(TypeError, match=r"^plot.dropout_curve: curve must be a tune.DropoutCurve; got "):
+            plot.dropout_curve(wrong)
         with pytest.raises(TypeError, match=r"^plot.dropout_curve: ax must be matplotlib Axes, one or several; got "):
             plot.dropout_curve(accurate, wrong)
 
@@ -370,6 +372,7 @@ def test_pictures_of_dropout_in_axes_of_somebody_else(name):
         (lambda: plot.mask(layers.ReLU()), TypeError, "array of bool or a layer"),
         (lambda: plot.mask(layers.Dropout(0.5)), RuntimeError, r"last_mask: needs forward\(x, training=True\)"),
         (lambda: plot.mask(KEEP, IMAGE.T), ValueError, r"image must have the mask's shape \(2, 3\); got \(3, 2\)"),
+        (lambda: plot.mask(np.ones((0, 3), bool)), ValueError, r"mask must have shape .*; got shape \(0, 3\)"),
         (lambda: plot.mask(np.ones((2, 2, 3), bool)), ValueError, "plot.feature_maps shows channels"),
         (lambda: plot.feature_maps(IMAGE[..., None], KEEP), TypeError, "masks must be a dict"),
         (lambda: plot.feature_maps(IMAGE, {"a": KEEP}), ValueError, r"one shape \(H, W, C\); got \(2, 3\), \(2, 3\)"),

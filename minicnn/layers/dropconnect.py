@@ -6,13 +6,12 @@ Read next: ``dense.py``, ``noise.py`` (the rate, the step), the kernel ``_ext/dr
 
 from minicnn import _check
 from minicnn._ext import dropconnect as kernel
-from minicnn._ext import dropout
 from minicnn.layer import each_time, empty
 from minicnn.layers.dense import Dense
-from minicnn.layers.noise import Noise, decisions
+from minicnn.layers.noise import Mask, decisions
 
 
-class DropConnect(Noise, Dense, compiled=True):
+class DropConnect(Mask, Dense, compiled=True):
     """Fully connected layer that leaves out a fraction ``rate`` of its weights in training, others for every sample.
 
     ::
@@ -72,7 +71,7 @@ class DropConnect(Noise, Dense, compiled=True):
             bias_constraint,
             dtype,
         )
-        self._set_up_noise(rate, seed, mode)
+        self._set_up_mask(rate, mode, seed)
         self._dropped = True  # whether the latest training forward has a mask
 
     def build(self, input_shape, rng):
@@ -84,7 +83,7 @@ class DropConnect(Noise, Dense, compiled=True):
 
     def _linear(self, x, training):
         if not training:
-            return self._evaluate(x)
+            return super()._linear(x if self.mode == "inverted" else self._scaled(x), False)
         each_time(self._begin_step, x.shape)
         self._dropped = self._rate != 0
         return self._drop(x, self._lot, training)
@@ -96,14 +95,6 @@ class DropConnect(Noise, Dense, compiled=True):
         w, bias = self.params["kernel"], self.params.get("bias")
         kernel.forward(x, w, bias, z, *lot, function.fused(training), function.slope)
         return z
-
-    def _evaluate(self, x):
-        if self.mode == "inverted":
-            return super()._linear(x, False)
-        each_time(self._begin_evaluation)
-        scaled = empty(x.shape, x.dtype)
-        dropout.scale(x, self._kept_in_evaluation, scaled)
-        return super()._linear(scaled, False)
 
     def sample(self, x, lot):
         return self._activate(self._drop(self.check_input(x), lot, False), False)[0]
