@@ -12,10 +12,10 @@ static char looking = 0; /* held by the thread that looks up how busy the machin
 #endif
 
 /* libgomp ends the process when it cannot create its threads: a limit on processes or memory, a stack that is too large
- * (OMP_STACKSIZE), a CPU that is not there (GOMP_CPU_AFFINITY).  It keeps a pool for every thread that begins regions.  So
- * each of them first starts as many threads, and lets them go, once for every larger number that is asked for; then it
- * has its pool made, before another thread can take what the rehearsal found.  Where that fails, the regions make do with
- * as many as could be started. */
+ * (OMP_STACKSIZE), a CPU that is not there (GOMP_CPU_AFFINITY).  It keeps a pool for every thread that begins regions, and
+ * lets threads of it go and makes them anew when regions become smaller and larger.  So each thread that begins regions
+ * first starts twice as many, once for every larger number that is asked for, and counts on half of what it got: what
+ * others take meanwhile does not come as a surprise.  Then it has its pool made, before another thread can rehearse. */
 #if defined(_OPENMP) && !defined(_WIN32)
 #include <pthread.h>
 
@@ -33,20 +33,20 @@ static void *wait_for(void *lock)
     return NULL;
 }
 
-static int rehearse(int threads) /* how many could be started, the calling one counted */
+static int rehearse(int threads) /* how many may be counted on, the calling one included */
 {
-    pthread_t others[MOST_STARTED];
+    pthread_t others[2 * MOST_STARTED];
     pthread_attr_t attributes;
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     int n = 0;
     pthread_attr_init(&attributes);
     if (stack_size) pthread_attr_setstacksize(&attributes, stack_size); /* too small a one OpenMP ignores as well */
     pthread_mutex_lock(&lock); /* all of them have to live at the same time */
-    while (n < threads - 1 && pthread_create(&others[n], &attributes, wait_for, &lock) == 0) n++;
+    while (n < 2 * (threads - 1) && pthread_create(&others[n], &attributes, wait_for, &lock) == 0) n++;
     pthread_mutex_unlock(&lock);
     for (int i = 0; i < n; i++) pthread_join(others[i], NULL);
     pthread_attr_destroy(&attributes);
-    return n + 1;
+    return n / 2 + 1;
 }
 
 #if defined(__linux__) && _OPENMP >= 201511
