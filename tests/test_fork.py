@@ -32,4 +32,4 @@ def test_children_work_and_none_hangs(names, rounds):
 @pytest.mark.long
 @pytest.mark.parametrize("name", available(SCENARIOS))
 def test_children_work_and_none_hangs_200_times(name):
-    run({name: 200}, timeout=3600)
+    run({name: 50 if name == "joblib" else 200}, timeout=3600)  # joblib: four children a round, which start slowly

@@ -144,7 +144,7 @@ def damage_document(rng, document):
 
 def damage_members(rng, members):
     name, other = rng.choice([*members]), rng.choice([*members])
-    data = bytearray(members[name])
+    data = bytearray(members[name] or b"\0")
     kind = rng.randrange(7)
     if kind == 0:
         members[name], members[other] = members[other], members[name]
