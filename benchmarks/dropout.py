@@ -29,6 +29,7 @@ DRAW = np.array([RATE * 65536, 7, 0, 0, 0, 2**62], np.uint64)  # threshold, seed
 SCALE = np.array([1 / (1 - RATE)])
 # Samples and their sizes: within the caches of a core, within those of the chip, in memory.
 SIZES = {"64 Ki": (16, 1 << 12), "1.25 Mi": (128, 10 << 10), "32 Mi": (128, 1 << 18)}
+CHANNELS = 16  # of an image in SpatialDropout2D
 LOOP = "y = scale * x"
 CONNECTED = {"64, 784 -> 128": (64, 784, 128), "64, 1024 -> 512": (64, 1024, 512), "256, 200 -> 30": (256, 200, 30)}
 BITS = "drawing alone"
@@ -95,6 +96,17 @@ def cases(n, d):
     assert relative_error(noise[:1024], reference.gaussian_factors(7, 0, 0, (1024,), SCALE[0])) < 1e-5
     assert (y.ravel()[: len(noise)] == x.ravel()[: len(noise)] * noise).all()
 
+    sharing = False, ((d // CHANNELS, True), (CHANNELS, False))
+    shared = np.empty((n, dropout.words(d, sharing)), np.uint32)
+
+    def whole_channels():
+        dropout.forward(x, shared, y, DRAW, SCALE, sharing)
+
+    whole_channels()
+    keep = drawn(128 * n)[: CHANNELS * n].reshape(n, 1, CHANNELS)
+    images = x.reshape(n, -1, CHANNELS)
+    assert (y.reshape(images.shape) == np.where(keep, images * np.float32(SCALE[0]), 0)).all()
+
     def both():
         layer.forward(x, training=True)
         layer.backward(x)
@@ -105,6 +117,7 @@ def cases(n, d):
         "minicnn's kernel, backward": backward,
         "minicnn's layer, forward": lambda: layer.forward(x, training=True),
         "minicnn's layer, forward and backward": both,
+        "minicnn's kernel, whole channels, forward": whole_channels,
         "minicnn's kernel, Gaussian": lambda: gaussian.multiply(x, y, DRAW, SCALE),
         "NumPy forward, rng.random and np.where": lambda: np.where(
             rng.random(x.shape, np.float32) >= RATE, x * np.float32(SCALE[0]), 0
