@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from minicnn import _check, datasets, jobs, training
+from minicnn import _check, datasets, jobs, losses, training
 from minicnn.model import Sequential
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]
@@ -44,9 +44,10 @@ def dropout_curve(
     - x (N, ...), y (N, ...): the samples to choose the rate by, as ``fit`` takes them.  Not the test part: what has
       chosen the rate cannot judge it afterwards.
     - ``rates``: numbers in [0, 1], each once.
-    - ``cv``: the number of folds K, >= 2 (``stratified_folds``): every network is trained K times, each time without
-      one fold, which validates it.  ``validation_data``: (x, y) or (x, y, sample_weight) instead, and x is trained on
-      whole.  With neither of them, ``cv`` is 3.
+    - ``cv``: the number of folds K, >= 2 (``stratified_folds``; for a loss of regression, targets (N,) or (N, 1) are
+      numbers and no classes): every network is trained K times, each time without one fold, which validates it.
+      ``validation_data``: (x, y) or (x, y, sample_weight) instead, and x is trained on whole.  With neither of them,
+      ``cv`` is 3.
     - ``repeats``: how often all this is done, >= 1, each time with other folds, initial values, masks and orders.
     - ``epochs``, ``batch_size``: as ``fit`` takes them; what counts is the network after the last epoch.
     - ``select``: "loss", the best rate has the lowest mean val_loss, or "accuracy", the highest mean val_accuracy.
@@ -82,7 +83,8 @@ def dropout_curve(
     metrics = [metric.name for metric in first.metrics]
     if select == "accuracy" and "accuracy" not in metrics:
         raise ValueError(_check.message(where, "select='accuracy' needs models with the metric 'accuracy'", metrics))
-    folds = [None if cv is None else stratified_folds(y, cv, _seed(seed, repeat)) for repeat in range(repeats)]
+    dealt = np.zeros(len(x)) if _learns_numbers(first, y) else y
+    folds = [None if cv is None else stratified_folds(dealt, cv, _seed(seed, repeat)) for repeat in range(repeats)]
     tasks = [(rate, *place, folds[place[0]]) for rate in rates for place in np.ndindex(repeats, cv or 1)]
     run = functools.partial(_run, build, x, y, validation_data, settings)
     with _progress(len(tasks), verbose) as say:
@@ -91,6 +93,12 @@ def dropout_curve(
     if all(one["error"] for one in found):
         raise RuntimeError(f"{where}: every run failed; the first one with {found[0]['error']}")
     return DropoutCurve(found, select, settings)
+
+
+def _learns_numbers(model, y):
+    """True for targets that are numbers, and would be taken for classes where all happen to be whole."""
+    numbers = losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Huber
+    return y.size == len(y) and model.outputs_are_logits and isinstance(model.loss_function, numbers)
 
 
 def _rates(where, rates):

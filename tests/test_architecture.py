@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "plot_axes": {"_check"},
     "plot_dropout": {"_check", "plot_axes", "thinning"},
     "plot": {"_check", "plot_axes", "plot_dropout", "thinning"},
-    "tune": {"_check", "datasets", "jobs", "model", "plot", "training"},
+    "tune": {"_check", "datasets", "jobs", "losses", "model", "plot", "training"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything

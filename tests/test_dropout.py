@@ -396,6 +396,17 @@ def test_a_rate_that_is_set_later_is_checked():
     assert layer.rate == 0.8
 
 
+def test_a_seed_that_is_set_later_is_checked():
+    layer = dropout(0.3)
+    layer.seed = 5
+    assert_same_bits(layer.forward(ONES, training=True) != 0, reference.dropout_mask(5, NUMBER, 0, ONES.shape, 0.3))
+    with pytest.raises(
+        ValueError, match=r"^Dropout: seed must be a whole number in \[0, 18446744073709551615\]; got -1$"
+    ):
+        layer.seed = -1
+    assert layer.seed == 5
+
+
 @pytest.mark.parametrize("make", [dropout, lambda rate: build(layers.DropConnect(3, rate, use_bias=False), (5,))])
 def test_a_mode_that_is_set_later_is_checked(make):
     layer = make(0.5)

@@ -130,6 +130,18 @@ def test_every_sample_validates_once_in_every_repeat():
     assert partitions[0] != partitions[1]  # others in the second repeat
 
 
+def test_whole_numbers_are_no_classes_where_numbers_are_learned():
+    def numbers(rate, seed):
+        model = mc.Sequential([layers.Dense(4), layers.Dropout(rate), layers.Dense(1)], seed=seed)
+        model.compile(mc.optimizers.SGD(1e-4), "mse")
+        return model
+
+    years = np.arange(30.0)  # each once
+    curve = dropout_curve(numbers, X, years, **FAST, cv=3)
+    assert [row["failed"] for row in curve.table] == [0, 0]
+    assert curve.to_dict()["table"] == dropout_curve(numbers, X, years[:, None], **FAST, cv=3).to_dict()["table"]
+
+
 def test_a_run_with_validation_data():
     validation = X[20:], Y[20:]
     curve = dropout_curve(build, X[:20], Y[:20], **FAST, validation_data=validation, repeats=2)

@@ -58,7 +58,7 @@ class Noise:
     def _set_up_noise(self, rate, seed):
         """Checks and stores the arguments that all have."""
         self.rate = rate
-        self.seed = None if seed is None else _check.integer(type(self).__name__, "seed", seed, 0, 2**64 - 1)
+        self.seed = seed
         self.state["step"] = 0
         self._frozen = False
         self._latest = None  # step and shape of the latest training forward
@@ -76,6 +76,15 @@ class Noise:
         if not isinstance(rate, schedules.Schedule):
             rate = _check.number(type(self).__name__, "rate", rate, 0, 1)
         self._rate = rate
+
+    @property
+    def seed(self):
+        """The layer's own seed, 0 <= seed < 2^64; None for the model's."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed):
+        self._seed = None if seed is None else _check.integer(type(self).__name__, "seed", seed, 0, 2**64 - 1)
 
     @property
     def current_rate(self):
