@@ -178,13 +178,17 @@ static int own_runnable(void)
     return count;
 }
 
-static int all_runnable(void)
+static int all_runnable(void) /* the 2 of "0.73 0.34 0.17 2/345 6789"; by hand: scanf would want the newest glibc */
 {
     int count = 0;
+    char line[128] = "";
     FILE *file = fopen("/proc/loadavg", "r");
     if (!file) return 0;
-    if (fscanf(file, "%*f %*f %*f %d", &count) != 1) count = 0;
+    const char *slash = fgets(line, sizeof line, file) ? strchr(line, '/') : NULL;
     fclose(file);
+    if (!slash) return 0;
+    for (int unit = 1; slash > line && slash[-1] >= '0' && slash[-1] <= '9' && unit < 1000000; unit *= 10)
+        count += unit * (*--slash - '0');
     return count;
 }
 
