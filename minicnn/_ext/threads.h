@@ -19,7 +19,11 @@ static int forked_with_pool = 0;
 #include <pthread.h>
 #pragma weak omp_pause_resource_all /* absent from libgomp before gcc 9 */
 static int pool_survives = 0;
-static void before_fork(void) { pool_survives = !omp_pause_resource_all || omp_pause_resource_all(omp_pause_soft) != 0; }
+static void before_fork(void)
+{
+    /* Asking this first also makes the linker keep libgomp, without which the weak symbol would be found nowhere. */
+    pool_survives = omp_in_parallel() || !omp_pause_resource_all || omp_pause_resource_all(omp_pause_soft) != 0;
+}
 static void in_child(void)
 {
     forked_with_pool |= pool_survives;
