@@ -1,8 +1,8 @@
 """The native build, and nothing else: everything that can be said in pyproject.toml stands there.
 
 Environment: MINICNN_OPENMP=auto (default: use OpenMP if it works) | 1 (fail without it) | 0 (one thread);
-MINICNN_NO_VECTOR=1 builds the plain C leaves that compilers without vector extensions get; MINICNN_SANITIZE=1 builds with
-the address and undefined-behaviour sanitizers (`make sanitize` runs the tests with it).
+MINICNN_NO_VECTOR=1 builds the plain C leaves that compilers without vector extensions get;
+MINICNN_SANITIZE=1 builds with the address and undefined-behaviour sanitizers, for `make sanitize`.
 """
 
 import os
@@ -40,7 +40,7 @@ def notice(text):
 
 # One wheel for every CPython from 3.11 on: the stable ABI.  The builds without GIL have none yet.
 STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
-# The leaves, in `runtime`, are for speed.  The others call them and are for size, but where they move memory themselves.
+# The leaves, in `runtime`, are for speed; the others call them and are for size, but where they move memory themselves.
 SPEED = {"runtime": "-O3", "reshape": "-O2", "winograd": "-O2"}
 # Of -O3, what makes a second and third copy of loops: 30 kB of the wheel, and no kernel gains by it (measured).
 NO_COPIES = ["-fno-version-loops-for-strides", "-fno-split-loops"]
@@ -72,8 +72,8 @@ class Build(build_ext):
 
     def gcc_flags(self):
         """(compiler's, linker's) for gcc and clang."""
-        # No -ffast-math, ever (the last flag undoes one from CFLAGS): at link time it would switch subnormal numbers off
-        # in the whole process.  Contraction off: the leaves say where a multiply-add is fused.
+        # No -ffast-math, ever (the last flag undoes one from CFLAGS): at link time it would switch subnormal numbers
+        # off in the whole process.  Contraction off: the leaves say where a multiply-add is fused.
         safe = ["-fno-fast-math"]
         compile_args = [
             "-g0",

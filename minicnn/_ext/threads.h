@@ -117,7 +117,11 @@ static int forked_with_pool = 0;
 #if defined(_OPENMP) && !defined(_WIN32)
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma weak omp_pause_resource_all /* absent from libgomp before gcc 9 */
-static int give_up_pool(void) { return omp_pause_resource_all && omp_pause_resource_all(omp_pause_soft) == 0; }
+static int give_up_pool(void)
+{
+    /* Asking this first also makes the linker keep libgomp, without which the weak symbol would be found nowhere. */
+    return !omp_in_parallel() && omp_pause_resource_all && omp_pause_resource_all(omp_pause_soft) == 0;
+}
 #else
 static int give_up_pool(void) { return 1; }
 #endif
