@@ -1,4 +1,4 @@
-"""``python -m benchmarks [kernels | steps | dropout | montecarlo | scaling | ...] [--quick] [--write]``.
+"""``python -m benchmarks [kernels | steps | ...] [--quick] [--write]``.
 
 Runs the parts that are named, or all of them, and prints Markdown.  Needs nothing but minicnn and this repository; with
 the extra ``bench`` (PyTorch, ONNX Runtime, Matplotlib) installed, those stand beside it.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import machine, results
 
-NAMES = ("kernels", "steps", "dropout", "montecarlo", "scaling", "memory", "imports")
+NAMES = ("kernels", "steps", "dropout", "montecarlo", "scaling", "contention", "memory", "imports")
 
 
 def main():

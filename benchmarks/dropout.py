@@ -17,8 +17,9 @@ TITLE = "Dropout"
 TEXT = """\
 Rate 0.25, float32; billions of elements a second. *Kernel*: the result goes into an array that is there already, as it
 does within a model. *Layer*: a call by hand, whose result is a new array, as those of NumPy and PyTorch are. The last
-column is the share of the plain loop y = scale * x, which draws no random numbers. GaussianDropout's kernel serves
-backward too, which makes the noise again.
+column is the share of the plain loop y = scale * x, which draws no random numbers. *Channels*: SpatialDropout2D with 32
+channels; *rows*: one decision for 64 neighbouring elements. GaussianDropout's kernel serves backward too, which makes
+the noise again.
 """
 CONNECT_TEXT = """\
 DropConnect, rate 0.5, float32; billions of decisions a second, of N D M in each pass. The last column is the share of
@@ -55,27 +56,45 @@ def connected(quick):
     return table(["N, D -> M", "what", "10^9 / s", "spread", "of drawing"], rows)
 
 
-def kernel(x):
-    """(forward, backward, error) of the kernel on x (N, D); the gradient that comes back is x as well."""
-    y, mask = np.empty_like(x), np.empty((len(x), dropout.words(x.shape[1])), np.uint32)
+def kernel(x, axes=None):
+    """(forward, backward, error) of the kernel on x (N, D); the gradient that comes back is x as well.
+
+    ``axes``: ((length, whether a decision is shared), ...) of a sample; None: every element has its own.
+    """
+    sharing = axes and (False, axes)
+    y, mask = np.empty_like(x), np.empty((len(x), dropout.words(x.shape[1], sharing)), np.uint32)
+    own = [length for length, shared in axes or ((x.shape[1], False),) if not shared]
+    shape = [1 if shared else length for length, shared in axes or ((x.shape[1], False),)]
+    count = len(x) * int(np.prod(own))
+    keep = drawn(count)[:count].reshape(len(x), *shape)
+    assert (keep.reshape(-1)[:1024] == reference.dropout_mask(7, 0, 0, (1024,), RATE)[:count]).all()
+    whole = [length for length, _ in axes or ((x.shape[1], False),)]
+    keep = np.broadcast_to(keep, (len(x), *whole)).reshape(x.shape)
+
+    def forward():
+        dropout.forward(x, mask, y, DRAW, SCALE, sharing)
+
+    def backward():
+        dropout.backward(x, mask, y, DRAW, SCALE, sharing)
 
     def error():
-        keep = drawn(x.size).reshape(x.shape)
-        assert (keep.reshape(-1)[:1024] == reference.dropout_mask(7, 0, 0, (1024,), RATE)).all()
         return relative_error(y, np.where(keep, x * np.float32(SCALE[0]), 0))
 
-    return (
-        lambda: dropout.forward(x, mask, y, DRAW, SCALE),
-        lambda: dropout.backward(x, mask, y, DRAW, SCALE),
-        error,
-    )
+    return forward, backward, error
 
 
 def drawn(n):
-    """The mask of n elements, a multiple of 128, as booleans."""
-    words = np.empty(n // 32, np.uint32)
+    """The mask of at least n elements as booleans."""
+    words = np.empty(-(-n // 128) * 4, np.uint32)
     dropout.mask(words, DRAW)
     return np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").astype(bool)
+
+
+def proved(forward, backward, error):
+    for function in (forward, backward):
+        function()
+        assert error() == 0
+    return forward, backward
 
 
 def cases(n, d):
@@ -83,12 +102,9 @@ def cases(n, d):
     x, y, layer = rng.standard_normal((n, d), np.float32), np.empty((n, d), np.float32), layers.Dropout(RATE)
     layer.build((d,), rng)
     check(layer, x)
-    forward, backward, error = kernel(x)
-    forward()
-    assert error() == 0
-    backward()
-    assert error() == 0
-
+    forward, backward = proved(*kernel(x))
+    channels, channels_backward = proved(*kernel(x, ((d // 32, True), (32, False))))
+    rows, _ = proved(*kernel(x, ((d // 64, False), (64, True))))
     noise = np.empty(x.size // 128 * 128, np.float32)
     gaussian.multiply(x, y, DRAW, SCALE)
     gaussian.factors(noise, DRAW, SCALE[0])
@@ -105,6 +121,9 @@ def cases(n, d):
         "minicnn's kernel, backward": backward,
         "minicnn's layer, forward": lambda: layer.forward(x, training=True),
         "minicnn's layer, forward and backward": both,
+        "minicnn's kernel, channels, forward": channels,
+        "minicnn's kernel, channels, backward": channels_backward,
+        "minicnn's kernel, rows, forward": rows,
         "minicnn's kernel, Gaussian": lambda: gaussian.multiply(x, y, DRAW, SCALE),
         "NumPy forward, rng.random and np.where": lambda: np.where(
             rng.random(x.shape, np.float32) >= RATE, x * np.float32(SCALE[0]), 0

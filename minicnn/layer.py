@@ -6,12 +6,15 @@ without it.
 """
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
 
 from minicnn import _check
 from minicnn._ext import penalty, plan
+
+MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted
 
 
 class Layer:
@@ -146,6 +149,9 @@ class Layer:
         """
         if hasattr(rng, "stored_array"):
             values = rng.stored_array(f"{self.stream[1]}.{name}", shape, self.dtype)
+        elif math.prod(shape) > MOST_ELEMENTS:
+            required = f"{name} must have at most 2^59 elements"
+            raise ValueError(_check.message(type(self).__name__, required, _check.Shown(f"shape {tuple(shape)}")))
         else:
             values = initializer(shape, rng)
         if np.shape(values) != tuple(shape):

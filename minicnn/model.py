@@ -126,7 +126,8 @@ class Sequential(Parameters):
                 raise ValueError("Sequential.build: the model must have at least one layer; got none")
             self._require_own_optimizer("build", self.optimizer)
             output_shape = self._build_layers(shape, rng)
-            self._warn_of_noise_at_the_end()
+            if not hasattr(rng, "stored_array"):  # who reads a file has been warned when the model was made
+                self._warn_of_noise_at_the_end()
             self._bind()
             self.input_shape, self.output_shape = shape, output_shape  # last: now others may use it
 
@@ -164,7 +165,7 @@ class Sequential(Parameters):
         while number > 0 and type(self.layers[number]) in ACTIVATIONS:
             number -= 1
         noise = self.layers[number]
-        if isinstance(noise, layers.Dropout) and noise.rate != 0:
+        if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
             name = type(noise).__name__
             warnings.warn(
                 f"Sequential: layer {number}, {name}, is the last one but for activations: in training it puts noise "

@@ -13,7 +13,8 @@ from minicnn.layer import Layer
 from minicnn.layers.noise import new_lot
 from minicnn.plan import Workspace
 
-ROWS = 256  # of a pass through the noisy layers, about
+ROWS = 256  # of a pass through the noisy layers, at most but for a larger batch
+BYTES = 1 << 20  # of what enters them, about: more would not stay in a second-level cache
 
 
 class Sampler:
@@ -31,7 +32,8 @@ class Sampler:
         features, n = self._features(model, x), len(x)
         if self.cut == len(model.layers):
             return np.repeat(features[None], n_samples, axis=0)
-        copies = min(n_samples, max(1, ROWS // n))  # of the batch, each with a noise of its own, in one pass
+        rows = min(ROWS, BYTES // features[:1].nbytes)
+        copies = min(n_samples, max(1, rows // n))  # of the batch, each with a noise of its own, in one pass
         plan = self.behind.plan(model, copies * n)
         plan.x.reshape(copies, *features.shape)[...] = features
         found = np.empty((n_samples, n, *model.output_shape), model.dtype)

@@ -325,7 +325,7 @@ def _activation_can_wait(layer, pool):
     """True if the gradient of the layer's activation, found from its output, may be taken behind ``pool``."""
     function = getattr(layer, "_function", None)
     if getattr(layer, "activity_regularizer", None) is not None:
-        return False  # every output has a gradient of its own
+        return False  # every output has a gradient of its own: taken apart, the sum would have other bits
     if function is None or function.is_softmax or function.needs_input or function.name == "linear":
         return False
     return isinstance(pool, MaxPooling2D) and all(np.greater_equal(pool.strides, pool.pool_size))

@@ -8,9 +8,23 @@ drawn into.
 import itertools
 import math
 
-from minicnn import _check
+from minicnn import _check, plot_axes
+from minicnn.plot_axes import BEST, SIMPLE, TRAIN, VALIDATION
+from minicnn.plot_dropout import ablation, feature_maps, mask, mc_against_scaled, scaling, thinned
+from minicnn.thinning import ablation_curve, averaging_curve
 
-TRAIN, VALIDATION, BEST, SIMPLE = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # told apart by the colour-blind as well
+__all__ = [
+    "ablation",
+    "ablation_curve",
+    "averaging_curve",
+    "dropout_curve",
+    "feature_maps",
+    "history",
+    "mask",
+    "mc_against_scaled",
+    "scaling",
+    "thinned",
+]
 
 
 # ---- the dropout rate ----
@@ -23,24 +37,28 @@ def dropout_curve(curve, ax=None):
     figure with one panel for each of them that the models have.  The loss is drawn on a logarithmic axis where all of
     it is above 0.  Accuracies that are far below the best are only marked, with their number, at the lower edge.
     """
+    if not hasattr(curve, "table"):
+        raise TypeError(_check.message("plot.dropout_curve", "curve must be a tune.DropoutCurve", _check.kind(curve)))
     measures = ["loss", "accuracy"] if "val_accuracy" in curve.table[0] else ["loss"]
-    panels = _panels("plot.dropout_curve", ax, len(measures))
+    panels = plot_axes.panels("plot.dropout_curve", ax, (1, len(measures)))
     for panel, measure in zip(panels, measures, strict=False):
         rows = [row for row in curve.table if not math.isnan(row[f"val_{measure}"])]
         _means(panel, rows, measure)
         _chosen_rates(panel, curve)
-        _label(panel, measure, "dropout rate: the fraction dropped in training", ", computed with nothing dropped")
+        plot_axes.label(
+            panel, measure, "dropout rate: the fraction dropped in training", ", computed with nothing dropped"
+        )
         if measure == "loss":
-            _logarithmic(panel, [row[f"{part}_loss"] for row in rows for part in ("train", "val")])
+            plot_axes.logarithmic(panel, [row[f"{part}_loss"] for row in rows for part in ("train", "val")])
         else:
             _cut_off(panel, rows)
-    _legend(panels, own=ax is None)
+    plot_axes.legend(panels, own=ax is None)
     return panels[0].figure
 
 
 def _means(panel, rows, measure):
     """Training and validation over the rate, with standard errors, and the gap between them."""
-    factor = _percent(measure)
+    factor = plot_axes.percent(measure)
     rates, drawn = [row["rate"] for row in rows], []
     for part, label, colour, marker in (
         ("train", "samples trained on", TRAIN, "s"),
@@ -105,7 +123,7 @@ def history(history, ax=None):
         required = "history must be what fit returns after one epoch at least, or its dict of lists"
         raise ValueError(_check.message("plot.history", required, numbers))
     names = [name for name in numbers if name in ("loss", "accuracy") or f"val_{name}" in numbers]
-    panels = _panels("plot.history", ax, len(names))
+    panels = plot_axes.panels("plot.history", ax, (1, len(names)))
     for panel, name in zip(panels, names, strict=False):
         shown = []
         for key, label, colour, style in (
@@ -113,69 +131,14 @@ def history(history, ax=None):
             (f"clean_{name}", "samples trained on: after the epoch, nothing dropped", TRAIN, "-"),
             (f"val_{name}", "validation: after the epoch, nothing dropped", VALIDATION, "-"),
         ):
-            values = [_percent(name) * value for value in numbers.get(key, [])]
+            values = [plot_axes.percent(name) * value for value in numbers.get(key, [])]
             if values:
                 marker = "." if len(values) < 40 else ""
                 panel.plot(range(1, len(values) + 1), values, style, label=label, color=colour, marker=marker)
             shown += values
-        _label(panel, name, "epoch")
+        plot_axes.label(panel, name, "epoch")
         panel.locator_params("x", integer=True)
         if name == "loss":
-            _logarithmic(panel, shown)
-    _legend(panels, own=ax is None)
+            plot_axes.logarithmic(panel, shown)
+    plot_axes.legend(panels, own=ax is None)
     return panels[0].figure
-
-
-# ---- what all pictures need ----
-
-
-def _panels(where, ax, count):
-    """A list of Axes: those given, or ``count`` side by side in a new figure."""
-    if ax is not None:
-        panels = list(getattr(ax, "flat", ax)) if hasattr(ax, "__iter__") else [ax]
-        if not panels or not all(hasattr(panel, "errorbar") for panel in panels):
-            raise TypeError(_check.message(where, "ax must be matplotlib Axes, one or several", _check.kind(ax)))
-        return panels
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('plotting needs matplotlib: pip install "minicnn[plot]"') from error
-    figure = Figure(figsize=(5.6 * count, 5), layout="constrained")
-    return list(figure.subplots(1, count, squeeze=False).flat)
-
-
-def _percent(measure):
-    return 100 if "accuracy" in measure else 1
-
-
-def _label(panel, measure, xlabel, more=""):
-    better = ": lower is better" if "loss" in measure else ": higher is better" if "accuracy" in measure else ""
-    name = measure.replace("_", " ")
-    panel.set_title(name[:1].upper() + name[1:] + better)
-    panel.set_xlabel(xlabel)
-    panel.set_ylabel(name + (" in %" if _percent(measure) > 1 else "") + more)
-    panel.grid(axis="y", color="0.92")
-    panel.set_axisbelow(True)
-
-
-def _logarithmic(panel, values):
-    """A logarithmic axis, with plain numbers at it, where all values are above 0."""
-    if not values or not min(values) > 0:
-        return
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    panel.set_yscale("log")
-    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    panel.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(panels, own):
-    """One legend below all panels of a figure of ours, one within each panel of somebody else's."""
-    if own:
-        panels[0].figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
-        )
-    else:
-        for panel in panels:
-            panel.legend()

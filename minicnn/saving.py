@@ -150,7 +150,8 @@ def _load(path, custom_layers):
         if stored.members:
             raise _Refused(f"has a member too many, {next(iter(stored.members))[:80]!r}")
     except _Refused as error:
-        raise ModelFileError(f"{os.fspath(path)}: {error}") from error.__cause__
+        said = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(error))  # it may quote names out of the file
+        raise ModelFileError(f"{os.fspath(path)}: {said}") from error.__cause__
     return model, document["checkpoint"]
 
 

@@ -14,9 +14,8 @@ import sys
 
 import numpy as np
 
-from minicnn import _check, datasets, jobs
+from minicnn import _check, datasets, jobs, losses, training
 from minicnn.model import Sequential
-from minicnn.training import verbosity
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]
 
@@ -45,9 +44,10 @@ def dropout_curve(
     - x (N, ...), y (N, ...): the samples to choose the rate by, as ``fit`` takes them.  Not the test part: what has
       chosen the rate cannot judge it afterwards.
     - ``rates``: numbers in [0, 1], each once.
-    - ``cv``: the number of folds K, >= 2 (``stratified_folds``): every network is trained K times, each time without
-      one fold, which validates it.  ``validation_data``: (x, y) or (x, y, sample_weight) instead, and x is trained on
-      whole.  With neither of them, ``cv`` is 3.
+    - ``cv``: the number of folds K, >= 2 (``stratified_folds``; for a loss of regression, targets (N,) or (N, 1) are
+      numbers and no classes): every network is trained K times, each time without one fold, which validates it.
+      ``validation_data``: (x, y) or (x, y, sample_weight) instead, and x is trained on whole.  With neither of them,
+      ``cv`` is 3.
     - ``repeats``: how often all this is done, >= 1, each time with other folds, initial values, masks and orders.
     - ``epochs``, ``batch_size``: as ``fit`` takes them; what counts is the network after the last epoch.
     - ``select``: "loss", the best rate has the lowest mean val_loss, or "accuracy", the highest mean val_accuracy.
@@ -66,7 +66,7 @@ def dropout_curve(
     RuntimeError, with the first error, if every single run failed.
     """
     where = "dropout_curve"
-    rates, verbose = _rates(where, rates), verbosity(where, verbose)
+    rates, verbose = _rates(where, rates), training.verbosity(where, verbose)
     select = _check.choice(where, "select", select, ("loss", "accuracy"))
     x, y, cv = _samples(where, x, y, cv, validation_data)
     settings = {
@@ -77,10 +77,14 @@ def dropout_curve(
         "batch_size": _check.integer(where, "batch_size", batch_size, 1),
         "seed": _check.integer(where, "seed", seed, 0, 2**64 - 1),
     }
-    metrics = [metric.name for metric in _built(where, build, rates[0], _seed(seed, 0, 0)).metrics]
+    first = _built(where, build, rates[0], _seed(seed, 0, 0))
+    for own_x, own_y, *weights in [(x, y), *([] if validation_data is None else [validation_data])]:
+        training._samples(first, "fit", own_x, own_y, *weights or [None], None)  # of wrong ones no network learns
+    metrics = [metric.name for metric in first.metrics]
     if select == "accuracy" and "accuracy" not in metrics:
         raise ValueError(_check.message(where, "select='accuracy' needs models with the metric 'accuracy'", metrics))
-    folds = [None if cv is None else stratified_folds(y, cv, _seed(seed, repeat)) for repeat in range(repeats)]
+    dealt = np.zeros(len(x)) if _learns_numbers(first, y) else y
+    folds = [None if cv is None else stratified_folds(dealt, cv, _seed(seed, repeat)) for repeat in range(repeats)]
     tasks = [(rate, *place, folds[place[0]]) for rate in rates for place in np.ndindex(repeats, cv or 1)]
     run = functools.partial(_run, build, x, y, validation_data, settings)
     with _progress(len(tasks), verbose) as say:
@@ -89,6 +93,12 @@ def dropout_curve(
     if all(one["error"] for one in found):
         raise RuntimeError(f"{where}: every run failed; the first one with {found[0]['error']}")
     return DropoutCurve(found, select, settings)
+
+
+def _learns_numbers(model, y):
+    """True for targets that are numbers, and would be taken for classes where all happen to be whole."""
+    numbers = losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Huber
+    return y.size == len(y) and model.outputs_are_logits and isinstance(model.loss_function, numbers)
 
 
 def _rates(where, rates):
@@ -164,15 +174,15 @@ def _run(build, x, y, validation, settings, task):
     """Trains and evaluates one model; a dict of numbers, with what went wrong in "error" (None if nothing did)."""
     rate, repeat, fold, folds = task
     result = {"rate": rate, "repeat": repeat, "fold": fold, "seed": _seed(settings["seed"], repeat, fold)}
-    training = x, y
+    trained_on = x, y
     if validation is None:
         left_out = folds == fold
-        training, validation = (x[~left_out], y[~left_out]), (x[left_out], y[left_out])
+        trained_on, validation = (x[~left_out], y[~left_out]), (x[left_out], y[left_out])
     numbers, error = {}, None
     try:
         model = _built("dropout_curve", build, rate, result["seed"])
-        model.fit(*training, settings["batch_size"], settings["epochs"], verbose=0)
-        for part, samples in (("train", training), ("val", validation)):
+        model.fit(*trained_on, settings["batch_size"], settings["epochs"], verbose=0)
+        for part, samples in (("train", trained_on), ("val", validation)):
             found = model.evaluate(*samples[:2], settings["batch_size"], True, *samples[2:])
             numbers |= {f"{part}_{name}": value for name, value in found.items()}
         if not math.isfinite(numbers["train_loss"] + numbers["val_loss"]):

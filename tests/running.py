@@ -1,5 +1,8 @@
 """How the tests run a layer: built, forward and backward, on arrays that lie in memory in every possible way."""
 
+import concurrent.futures
+import threading
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -51,6 +54,18 @@ def at_every_thread_count(make, x, dy):
         use_threads(threads)
         results.append(run(make(), x, dy))
     return results
+
+
+def at_once(count, function):
+    """What ``function(i)`` returns in ``count`` threads of Python that begin at the same time."""
+    barrier = threading.Barrier(count)
+
+    def run(i):
+        barrier.wait(60)
+        return function(i)
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return [*pool.map(run, range(count))]
 
 
 # ---- the same numbers, otherwise in memory ----

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import at_every_thread_count, build, dtypes, inputs, layouts, normal, run
 
-import minicnn
+import minicnn as mc
 from minicnn import layers, schedules
 from minicnn._ext import dropout as kernel
 from minicnn._ext import runtime
@@ -340,7 +340,7 @@ def test_a_schedule_within_a_recorded_plan(mode):
 
     def model():
         chain = [layers.Dense(40), layers.Dropout(RISING, mode=mode), layers.Dense(3)]
-        made = minicnn.Sequential(chain, seed=2)
+        made = mc.Sequential(chain, seed=2)
         made.compile("sgd", "sparse_categorical_crossentropy")
         made.build((8,))
         return made
@@ -363,10 +363,10 @@ def test_a_schedule_within_a_recorded_plan(mode):
 
 
 def test_a_schedule_is_saved(tmp_path):
-    model = minicnn.Sequential([layers.Dense(4), layers.Dropout(RISING), layers.Dense(2)])
+    model = mc.Sequential([layers.Dense(4), layers.Dropout(RISING), layers.Dense(2)])
     model.build((3,))
     model.save(tmp_path / "model.npz")
-    rate = minicnn.Sequential.load(tmp_path / "model.npz").layers[1].rate
+    rate = mc.Sequential.load(tmp_path / "model.npz").layers[1].rate
     assert isinstance(rate, schedules.PolynomialDecay)
     assert [rate(step) for step in range(5)] == [0, 0.25, 0.5, 0.75, 1]
 
@@ -381,7 +381,7 @@ def test_a_schedule_of_ones_own():
     layer.forward(ONES, training=True)
     with pytest.raises(ValueError, match=r"^Dropout: Own: the rate of step 2 must be a number in \[0, 1\]; got 2$"):
         layer.forward(ONES, training=True)
-    model = minicnn.Sequential([layers.Dense(4), layers.Dropout(Own()), layers.Dense(2)])
+    model = mc.Sequential([layers.Dense(4), layers.Dropout(Own()), layers.Dense(2)])
     model.build((3,))
     with pytest.raises(TypeError):
         model.save(os.devnull)
@@ -394,6 +394,74 @@ def test_a_rate_that_is_set_later_is_checked():
     with pytest.raises(ValueError, match=r"^Dropout: rate must be a number in \[0, 1\]; got 1.5$"):
         layer.rate = 1.5
     assert layer.rate == 0.8
+
+
+def test_a_seed_that_is_set_later_is_checked():
+    layer = dropout(0.3)
+    layer.seed = 5
+    assert_same_bits(layer.forward(ONES, training=True) != 0, reference.dropout_mask(5, NUMBER, 0, ONES.shape, 0.3))
+    with pytest.raises(
+        ValueError, match=r"^Dropout: seed must be a whole number in \[0, 18446744073709551615\]; got -1$"
+    ):
+        layer.seed = -1
+    assert layer.seed == 5
+
+
+@pytest.mark.parametrize("make", [dropout, lambda rate: build(layers.DropConnect(3, rate, use_bias=False), (5,))])
+def test_a_mode_that_is_set_later_is_checked(make):
+    layer = make(0.5)
+    with pytest.raises(ValueError, match=r"^(Dropout|DropConnect): mode must be one of 'inverted', 'classical'"):
+        layer.mode = "classic"
+    assert layer.mode == "inverted"
+    x = np.ones((2, *layer.input_shape), np.float32)
+    y = layer.forward(x)
+    layer.mode = "classical"
+    assert_same_bits(layer.forward(x), y / 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, (None, 1, None)), ((None, 1, None), None), ((1, 1, 1), [1, 4, 1])]
+)
+def test_a_noise_shape_that_is_set_later(before, after):
+    x = np.ones((3, 4, 6), np.float32)
+    layer, other = (dropout(0.5, (4, 6), noise_shape=noise_shape) for noise_shape in (before, after))
+    layer.forward(x, training=True)
+    layer.noise_shape = after
+    with pytest.raises(RuntimeError, match=r"^Dropout.backward: needs forward"):
+        layer.backward(x)  # of a mask that had another shape
+    with pytest.raises(RuntimeError, match=r"^Dropout.last_mask: needs forward"):
+        _ = layer.last_mask
+    for one in (layer, other):
+        one.state["step"] = 5
+    assert_same_bits(layer.forward(x, training=True), other.forward(x, training=True))
+    assert_same_bits(layer.last_mask, other.last_mask)
+    assert_same_bits(layer.backward(x) != 0, layer.last_mask)
+    assert layer.noise_shape == other.noise_shape
+    with pytest.raises(ValueError, match=r"^Dropout: noise_shape must have None, 1 or 4 for an axis of length 4"):
+        layer.noise_shape = (None, 2, None)
+    assert layer.noise_shape == other.noise_shape
+
+
+def test_a_noise_shape_that_is_set_between_the_steps_of_a_model():
+    layer, x, rows = Dropout(0.5), np.ones((6, 8)), []
+    model = mc.Sequential([layer, layers.Flatten()]).train()
+    for noise_shape in ((1, None), None, (None, 1)):
+        layer.noise_shape = noise_shape
+        kept = model.forward(x) != 0
+        assert_same_bits(kept, layer.last_mask)
+        rows.append(((kept == kept[0]).all(), (kept == kept[:, :1]).all()))
+    assert rows == [(True, False), (False, False), (False, True)]
+
+
+def test_a_schedule_that_fails_counts_no_step():
+    layer = dropout(schedules.PiecewiseConstantDecay([0], [0.5, 1.5]))
+    layer.forward(ONES, training=True)
+    mask = layer.last_mask
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"the rate of step 1 must be a number in \[0, 1\]; got 1.5"):
+            layer.forward(ONES, training=True)
+    assert layer.state == {"step": 1}
+    assert_same_bits(layer.last_mask, mask)
 
 
 # ---- the worked example of the source texts ----
@@ -522,7 +590,7 @@ def masks():
 @pytest.mark.parametrize("name", runtime.INSTRUCTION_SETS)
 def test_same_mask_on_every_instruction_set(name):
     code = "import sys; sys.path[:0] = sys.argv[1:]; import test_dropout; print(test_dropout.masks())"
-    paths = map(os.path.dirname, (__file__, os.path.dirname(minicnn.__file__)))
+    paths = map(os.path.dirname, (__file__, os.path.dirname(mc.__file__)))
     result = subprocess.run(
         [sys.executable, "-c", code, *paths], env=os.environ | {"MINICNN_SIMD": name}, capture_output=True, text=True,
         check=True,
@@ -620,6 +688,19 @@ def test_a_frozen_mask_whose_first_step_was_taken_back():
     assert_same_bits(layer.forward(ONES, training=True), first)
     assert_same_bits(layer.forward(ONES, training=True), first)
     assert layer.state == {"step": 1}
+
+
+def test_a_frozen_mask_is_that_of_the_latest_step_in_a_resumed_run_too():
+    layer, resumed = dropout(0.5), dropout(0.5)
+    for _ in range(3):
+        y = layer.forward(ONES, training=True)
+    resumed.state.update(layer.state)
+    for one in (layer, resumed):
+        one.freeze_mask()
+        for _ in range(2):
+            assert_same_bits(one.forward(ONES, training=True), y)
+        one.unfreeze_mask()
+    assert_same_bits(layer.forward(ONES, training=True), resumed.forward(ONES, training=True))
 
 
 def test_a_copy_goes_its_own_way():

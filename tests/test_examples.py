@@ -35,7 +35,7 @@ def number(pattern, text):
 
 
 def test_every_example_is_run_here():
-    assert NAMES == ["digits", "ensemble", "mnist", "own_layer", "training_loop", "weight_norms"]
+    assert NAMES == ["digits", "ensemble", "mnist", "own_layer", "see_dropout", "training_loop", "weight_norms"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,6 +122,33 @@ def test_own_layer(tmp_path):
     slopes = np.array(re.search(r"slopes .*:\n\[([\d.\s-]+)\]", out)[1].split(), float)
     assert slopes.shape == (16,)
     assert (slopes != 0.25).any()
+
+
+def test_see_dropout(tmp_path):
+    pytest.importorskip("matplotlib")
+    out, err = run("see_dropout", "--quick", "--small", "--out", "pictures", folder=tmp_path)
+    assert err == ""
+    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    names = ("1_mask", "2_feature_maps", "3_scaling", "4_thinned", "5_mc_against_scaled", "6_ablation")
+    assert pictures == [f"{name}.png" for name in names]
+    assert re.findall(r"^pictures[/\\](.*)$", out, re.MULTILINE) == pictures  # in the same order
+    assert all((tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    assert number(r"^trained with dropout, 3 epochs: test accuracy ([\d.]+) %", out) > 40  # usually 70 %
+    assert "they add up to 70.0 in training and to 100 in evaluation" in out
+    assert "evaluation down to 70, inverted dropout takes training up to 100.0" in out
+    assert number(r"the scaled network, in one pass, ([\d.]+) %", out) == number(r"with dropout, 3 .* ([\d.]+) %", out)
+    assert number(r"without 80 %: trained with dropout, ([\d.]+) %", out) == number(
+        r"with dropout, 3 .* ([\d.]+) %", out
+    )
+
+
+def test_see_dropout_without_matplotlib(tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('no matplotlib')")
+    code = f"import runpy; runpy.run_path({str(EXAMPLES / 'see_dropout.py')!r}, run_name='__main__')"
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(mc.__file__))}
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == 'this example draws with matplotlib: pip install "minicnn[plot]"\n'
 
 
 def test_training_loop(tmp_path):

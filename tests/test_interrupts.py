@@ -1,8 +1,10 @@
 """Training that something stops, and a model that stays whole: bad numbers, Ctrl-C at any line, a second trainer."""
 
 import contextlib
+import itertools
 import math
 import pathlib
+import random
 import re
 import signal
 import subprocess
@@ -12,9 +14,11 @@ import threading
 import numpy as np
 import pytest
 from models import IMAGE, LABELS, ONE_HOT, Halve, Hook, Keep, X, chain, compiled, whole_state
+from running import use_threads
 
 import minicnn as mc
 from minicnn import layers
+from minicnn.callbacks import Callback
 
 FIT = {"batch_size": 5, "epochs": 2, "verbose": 0}
 
@@ -292,6 +296,190 @@ def test_ctrl_c():
         process.kill()
     assert process.returncode == 0, err
     assert re.fullmatch(r"whole after \d+\n", out)
+
+
+def states_of_all_steps():
+    """state(i): the whole state after i steps of ``fit`` with FIT's batches, for any i."""
+    model = compiled()
+    states, epochs = [whole_state(model)], itertools.count()
+
+    def state(i):
+        while len(states) <= i:
+            for xb, yb in mc.datasets.batches(X, LABELS, 5, 1, next(epochs)):
+                model.train_on_batch(xb, yb)
+                states.append(whole_state(model))
+        return states[i]
+
+    return state
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers as POSIX has them")
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_150_random_moments(threads):
+    """KeyboardInterrupt out of a signal handler, as Ctrl-C raises it, at moments that a timer of CPU time chooses."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    use_threads(threads)
+    rng, state, steps = random.Random(1), states_of_all_steps(), []
+    before = signal.signal(signal.SIGPROF, interrupt)
+    try:
+        for _ in range(150):
+            model = compiled()
+            try:
+                signal.setitimer(signal.ITIMER_PROF, rng.uniform(1e-5, 0.01))
+                model.fit(X, LABELS, batch_size=5, epochs=10**6, verbose=0)
+            except KeyboardInterrupt:
+                steps.append(model.optimizer.iterations)
+            assert whole_state(model) == state(steps[-1]), "a torn step"
+            assert model.training is False
+            model.train_on_batch(X, LABELS)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    assert len(steps) == 150
+    assert len(set(steps)) > 5
+
+
+class Broken(Callback):
+    """Raises in one of the hooks, the third time."""
+
+    def __init__(self, hook):
+        self.left = 3
+
+        def fail(*arguments):
+            self.left -= 1
+            if self.left == 0 or hook in ("on_train_begin", "on_train_end"):
+                raise ZeroDivisionError(hook)
+
+        setattr(self, hook, fail)
+
+
+HOOKS = ("train_begin", "epoch_begin", "train_batch_begin", "train_batch_end", "epoch_end", "train_end")
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_callback_that_raises(hook):
+    state, model = states_of_all_steps(), compiled()
+    with pytest.raises(ZeroDivisionError, match=hook):
+        model.fit(X, LABELS, batch_size=5, epochs=4, verbose=0, callbacks=[Broken(f"on_{hook}")])
+    steps = {"train_begin": 0, "epoch_begin": 6, "train_batch_begin": 2, "train_batch_end": 3, "epoch_end": 9}
+    assert model.optimizer.iterations == steps.get(hook, 12)
+    assert_stopped(model, state)
+
+
+def assert_stopped(model, state):
+    assert whole_state(model) == state(model.optimizer.iterations)
+    assert model.training is False
+    model.fit(X, LABELS, **FIT)
+
+
+@pytest.mark.parametrize("where", ["loss", "metric", "forward", "backward", "progress"])
+def test_code_of_ones_own_that_raises(where, monkeypatch):
+    """In the fifth step, which is then not done; or behind it, where a metric or the progress is reckoned."""
+    calls = []
+
+    def fail(place):
+        calls.append(place)
+        if place == where and calls.count(place) == 5:
+            raise ZeroDivisionError(where)
+
+    class Own(Halve):
+        def forward(self, x, training=False):
+            if training:
+                fail("forward")
+            return x / 2
+
+        def backward(self, dy):
+            fail("backward")
+            return dy / 2
+
+    def loss(outputs, y):
+        fail("loss")
+        return mc.losses.get("sparse_categorical_crossentropy")(outputs, y, from_logits=True)
+
+    def metric(y, outputs):
+        fail("metric")
+        return 0.0
+
+    def make():
+        parts = chain(None)
+        model = mc.Sequential([*parts[:4], Own(), *parts[4:]], seed=1)
+        model.build(IMAGE)
+        model.compile("adam", loss, [metric])
+        return model
+
+    twin, states, wanted = make(), [], where
+    where = None
+    states.append(whole_state(twin))
+    twin.fit(X, LABELS, **FIT, callbacks=[Keep(states)])
+    calls.clear()
+    where, model = wanted, make()
+    callbacks = [Hook(lambda model: fail("progress"))]
+    with pytest.raises(ZeroDivisionError, match=where):
+        model.fit(X, LABELS, **FIT, callbacks=callbacks)
+    assert model.optimizer.iterations == (5 if where in ("metric", "progress") else 4)
+    assert_stopped(model, states.__getitem__)
+
+
+def test_a_generator_of_batches_that_raises():
+    def batches():
+        for number, batch in enumerate(mc.datasets.batches(X, LABELS, 5, 1, 0)):
+            if number == 2:
+                raise ZeroDivisionError("no more data")
+            yield batch
+
+    model, state = compiled().train(), states_of_all_steps()
+    given = batches()
+    for _ in range(2):
+        model.train_on_batch(*next(given))
+    with pytest.raises(ZeroDivisionError):
+        model.train_on_batch(*next(given))
+    assert whole_state(model) == state(2)
+    assert model.training is True
+    model.eval()
+    assert_stopped(model, state)
+
+
+class Unreadable:
+    """Data that raise when they are looked at, as a file does that has gone."""
+
+    def __len__(self):
+        return 12
+
+    def __array__(self, dtype=None, copy=None):
+        raise ZeroDivisionError("no data")
+
+
+def test_data_that_raise():
+    model, state = compiled(), states_of_all_steps()
+    for arguments in ((Unreadable(), LABELS), (X, Unreadable())):
+        with pytest.raises(ZeroDivisionError):
+            model.fit(*arguments, **FIT)
+    with pytest.raises(ZeroDivisionError):
+        model.predict(Unreadable())
+    assert_stopped(model, state)
+
+
+def test_an_initializer_that_raises():
+    """The model is not half built: the next build begins anew."""
+    calls = []
+
+    def values(shape, rng):
+        calls.append(shape)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        return rng.standard_normal(shape)
+
+    def make(function):
+        return mc.Sequential([layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3, kernel_initializer=function)])
+
+    model, twin = make(values), make(lambda shape, rng: rng.standard_normal(shape))
+    with pytest.raises(ZeroDivisionError):
+        model.build(IMAGE)
+    assert not model.built
+    np.testing.assert_array_equal(model.predict(X), twin.predict(X))
 
 
 # ---- one trainer at a time ----

@@ -674,16 +674,19 @@ def test_probabilities_of_samples_without_an_axis():
     [layers.Dense(3), layers.Dropout(0.5)],
     [layers.Dense(3), layers.Dropout(0.5), layers.Softmax()],
     [layers.Dropout(0.5)],
+    [layers.Dense(3), layers.GaussianDropout(0.5), layers.Softmax()],
+    [layers.Reshape((2, 2, 1)), layers.SpatialDropout2D(0.5)],
 ])  # fmt: skip
 def test_dropout_as_the_last_layer_warns(chain):
-    number = next(i for i, layer in enumerate(chain) if isinstance(layer, layers.Dropout))
-    with pytest.warns(UserWarning, match=f"^Sequential: layer {number}, Dropout, is the last one but for activations"):
+    number, name = next((i, type(layer).__name__) for i, layer in enumerate(chain) if hasattr(layer, "rate"))
+    with pytest.warns(UserWarning, match=f"^Sequential: layer {number}, {name}, is the last one but for activations"):
         mc.Sequential(copy.deepcopy(chain)).build((4,))
 
 
 @pytest.mark.parametrize("chain", [
     [layers.Dropout(0.5), layers.Dense(3), layers.Softmax()],
     [layers.Dense(3), layers.Dropout(0.5), layers.BatchNormalization()],
+    [layers.DropConnect(3, 0.5), layers.Softmax()],
 ])  # fmt: skip
 def test_dropout_before_other_layers_does_not_warn(chain):
     mc.Sequential(copy.deepcopy(chain)).build((4,))

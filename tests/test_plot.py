@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 from test_tune import fake
 
 import minicnn as mc
-from minicnn import plot
+from minicnn import layers, plot, thinning
 from minicnn.training import History
 
 figure_module = pytest.importorskip("matplotlib.figure")
@@ -114,6 +115,8 @@ def test_axes_of_somebody_else():
     assert [panel.get_title() for panel in panels] == ["Loss: lower is better"] * 2 + ["Accuracy: higher is better"]
     accurate.plot(ax=figure_module.Figure().subplots(1, 2))  # an array
     for wrong in ("axes", 3, [], [1, 2], figure_module.Figure()):
+        with pytest.raises(TypeError, match=r"^plot.dropout_curve: curve must be a tune.DropoutCurve; got "):
+            plot.dropout_curve(wrong)
         with pytest.raises(TypeError, match=r"^plot.dropout_curve: ax must be matplotlib Axes, one or several; got "):
             plot.dropout_curve(accurate, wrong)
 
@@ -154,6 +157,252 @@ def test_history():
             plot.history(wrong)
 
 
+# ---- dropout itself ----
+
+IMAGE = np.array([[0, 2.0, 4], [1, 0, 0]])
+KEEP = np.array([[True, False, True], [True, True, False]])
+GREY, ORANGE = 0.93, (0.902, 0.624, 0.0)
+
+
+def drawn_mask(pixels):
+    """True where a picture (H, W, 3) shows something else than orange, or white, which is no part of the mask."""
+    return ~np.isclose(pixels, ORANGE).all(-1)
+
+
+def trained_layer(layer, shape, n=2):
+    layer.build(shape, np.random.default_rng(0))
+    layer.forward(np.ones((n, *shape)), training=True)
+    return layer
+
+
+def test_a_mask_on_an_image():
+    figure = plot.mask(KEEP, IMAGE)
+    assert isinstance(figure, figure_module.Figure)
+    (panel,) = figure.axes
+    pixels = np.asarray(panel.images[0].get_array())
+    grey = [[GREY, None, 0], [0.75 * GREY, GREY, None]]
+    for (i, j), kept in np.ndenumerate(KEEP):
+        assert pixels[i, j] == pytest.approx([grey[i][j]] * 3 if kept else ORANGE), (i, j)
+    assert panel.get_title() == "2 of 6 dropped (33 %)"
+    patches = {patch.get_label(): patch.get_facecolor() for patch in figure.legends[0].get_patches()}
+    assert list(patches) == ["kept", "dropped: 0"]
+    assert patches["dropped: 0"][:3] == ORANGE
+    for given in (KEEP[..., None], KEEP[None, ..., None]):
+        image = IMAGE[..., None] if given.ndim == 3 else IMAGE[None, ..., None]
+        np.testing.assert_array_equal(plot.mask(given, image).axes[0].images[0].get_array(), pixels)
+
+
+def test_the_mask_of_a_layer():
+    layer = trained_layer(layers.Dropout(0.5, seed=2), (4, 5, 1))
+    pixels = np.asarray(plot.mask(layer).axes[0].images[0].get_array())
+    np.testing.assert_array_equal(drawn_mask(pixels), layer.last_mask[0, ..., 0])
+    assert (pixels[drawn_mask(pixels)] == 0.2).all()
+    units = trained_layer(layers.Dropout(0.5, seed=2), (30,))
+    np.testing.assert_array_equal(drawn_mask(plot.mask(units).axes[0].images[0].get_array()), units.last_mask[:1])
+    blank = np.asarray(
+        plot.mask(KEEP, np.zeros((2, 3))).axes[0].images[0].get_array()
+    )  # no division by its largest value, 0
+    assert blank[0, 0] == pytest.approx([GREY] * 3)
+
+
+def test_feature_maps_and_their_masks():
+    maps = np.random.default_rng(0).random((4, 3, 5))
+    maps[..., 2] = 0
+    pixelwise = trained_layer(layers.Dropout(0.4, seed=1), maps.shape)
+    channelwise = trained_layer(layers.SpatialDropout2D(0.4, seed=1), maps.shape)
+    whole = int((~channelwise.last_mask[0]).all((0, 1)).sum())
+    assert 0 < whole < 5
+    figure = plot.feature_maps(maps, {"pixels": pixelwise, "channels": channelwise})
+    masks = [np.ones(maps.shape, bool), pixelwise.last_mask[0], channelwise.last_mask[0]]
+    for panel, keep in zip(figure.axes, masks, strict=True):
+        strip = panel.images[0].get_array()
+        assert strip.shape == (4, 5 * 4 - 1, 3)
+        for channel in range(5):
+            part = strip[:, 4 * channel : 4 * channel + 3]
+            np.testing.assert_array_equal(drawn_mask(part), keep[..., channel])
+            grey = GREY * (1 - maps[..., channel] / (maps[..., channel].max() or 1))
+            np.testing.assert_allclose(part[keep[..., channel]][:, 0], grey[keep[..., channel]])
+            assert (strip[:, 4 * channel + 3 : 4 * channel + 4] == 1).all()  # a white gap
+        assert list(panel.get_xticks()) == [1, 5, 9, 13, 17]
+    titles = [panel.get_title(loc="left") for panel in figure.axes]
+    share = 100 * (~masks[1]).mean()
+    assert titles[1] == f"pixels: {share:.0f} % of all values dropped, 0 of 5 channels dropped whole"
+    assert titles[2] == f"channels: {20 * whole} % of all values dropped, {whole} of 5 channels dropped whole"
+
+
+def test_the_sums_behind_dropout():
+    figure = plot.scaling(0.2, units=40, samples=500, seed=3)
+    sums = thinning.sums_of_ones(0.2, 40, 500, 3)
+    assert [panel.get_title(loc="left").split(":")[0] for panel in figure.axes] == [
+        "Nothing scaled", "Classical", "Inverted",
+    ]  # fmt: skip
+    for panel, (training, evaluation), right in zip(figure.axes, sums.values(), (40, 32, 40), strict=True):
+        bars = [bar for bar in panel.patches if bar.get_height()]
+        centres = [bar.get_x() + bar.get_width() / 2 for bar in bars]
+        values, counts = np.unique(training.round(9), return_counts=True)
+        np.testing.assert_allclose(centres, values)
+        np.testing.assert_allclose([bar.get_height() for bar in bars], counts / 5)
+        assert panel.lines[0].get_xdata()[0] == evaluation == pytest.approx(right)
+        line, label = (text.get_text() for text in panel.get_legend().get_texts())
+        assert line == f"evaluation: always {right}"
+        assert label == f"training: mean {training.mean():.1f}, standard deviation {training.std():.1f}"
+
+
+SAMPLES = np.array([  # (T, N, K)
+    [[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]],
+    [[0.1, 0.8, 0.1], [0.1, 0.2, 0.7]],
+    [[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]],
+    [[0.9, 0.1, 0.0], [0.0, 0.1, 0.9]],
+])  # fmt: skip
+
+
+def test_thinned_networks_and_their_votes():
+    prediction, scaled = mc.Prediction(SAMPLES), np.array([[0.8, 0.1, 0.1], [0.0, 0.3, 0.7]])
+    figure = plot.thinned(prediction, np.ones((2, 3, 3, 1)) * IMAGE[0, :, None], scaled, [0, 2], shown=3)
+    panels = [panel for panel in figure.axes if panel.get_ylabel() != "probability"]  # without the colour bars
+    for number, (image, each, every) in enumerate(np.reshape(panels, (2, 3))):
+        assert image.images[0].get_array().tolist() == 3 * [[0, 2, 4]] or number > 2
+        assert image.get_title() == f"image {number + 1}: class {[0, 2][number]}"
+        np.testing.assert_array_equal(each.images[0].get_array(), SAMPLES[:3, number])
+        assert list(each.lines[0].get_xdata()) == SAMPLES[:3, number].argmax(1).tolist()
+        assert list(each.lines[0].get_ydata()) == [0, 1, 2]
+        assert each.get_title() == "3 of 4 networks (dot: its vote)"
+        heights = np.reshape([bar.get_height() for bar in every.patches], (3, 3))
+        votes = [[75, 25, 0], [0, 25, 75]][number]
+        np.testing.assert_allclose(heights, [votes, 100 * SAMPLES[:, number].mean(0), 100 * scaled[number]])
+        centres = np.reshape([bar.get_x() + bar.get_width() / 2 for bar in every.patches], (3, 3))
+        assert (centres.round() == [0, 1, 2]).all()
+        assert every.get_title() == f"votes of all 4: {['3 for 0, 1 for 1', '3 for 2, 1 for 1'][number]}"
+        assert [text.get_text() for text in every.get_legend().get_texts()] == [
+            "share of the votes", "mean probability", "scaled network (predict)",
+        ]  # fmt: skip
+    plain = plot.thinned(prediction, np.ones((2, 3, 3)))
+    assert len(plain.axes[2].patches) == 6
+    assert plain.axes[0].get_title() == "image 1"
+
+
+def averaging(repeats=2):
+    accuracy, log_loss = np.array([[0.5, 0.75], [0.7, 0.85]]), np.array([[1.0, 0.5], [0.8, 0.3]])
+    mean = np.array([[0.7, 0.3], [0.4, 0.6], [0.2, 0.8]])
+    scaled = np.array([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9]])
+    labels = np.array([0, 0, 1])
+    return thinning.AveragingCurve(
+        np.array([1, 9]), accuracy[:repeats], log_loss[:repeats], 0.8, 0.4, mean, scaled, labels
+    )
+
+
+def test_averages_beside_the_scaled_network():
+    accuracy, loss, images = plot.mc_against_scaled(averaging()).axes
+    for panel, means, half, scaled in ((accuracy, [60, 80], [10, 5], 80), (loss, [0.9, 0.4], [0.1, 0.1], 0.4)):
+        counts, heights, ends = drawn(panel, 0)
+        assert counts == [1, 9]
+        np.testing.assert_allclose(heights, means)
+        np.testing.assert_allclose(ends, np.transpose([np.subtract(means, half), np.add(means, half)]))
+        line = next(line for line in panel.lines if str(line.get_label()).startswith("scaled"))
+        assert line.get_ydata() == pytest.approx([scaled, scaled])
+        assert panel.get_xscale() == "log"
+        assert [tick.get_text() for tick in panel.get_xticklabels()] == ["1", "9"]
+    assert accuracy.get_title() == "Accuracy: higher is better\n60.0 % for k = 1, 80.0 % for k = 9"
+    assert loss.get_title() == "Log loss: lower is better\n0.900 for k = 1, 0.400 for k = 9"
+    diagonal, same, another = images.lines
+    assert (list(diagonal.get_xdata()), list(diagonal.get_ydata())) == ([0, 1], [0, 1])
+    assert (list(same.get_xdata()), list(same.get_ydata())) == ([0.9, 0.9], [0.7, 0.8])
+    assert (list(another.get_xdata()), list(another.get_ydata())) == ([0.6], [0.4])
+    assert [line.get_label() for line in (same, another)] == ["same class: 2 of 3", "another class: 1 of 3"]
+    once = plot.mc_against_scaled(averaging(repeats=1)).axes[0]
+    assert drawn(once, 0)[2] is None
+    assert "mean of k" in [text.get_text() for text in once.get_legend().get_texts()]
+
+
+def ablated(accuracy, rescaled, name="Dense"):
+    return thinning.AblationCurve(3, name, 8, np.array([0, 4, 6]), np.array(accuracy), np.array(rescaled))
+
+
+def test_ablation():
+    first = ablated([[0.9, 0.8, 0.5], [0.9, 0.6, 0.3]], [[0.9, 0.8, 0.6], [0.9, 0.7, 0.6]])
+    second = ablated([[0.8, 0.4, 0.1], [0.8, 0.2, 0.1]], [[0.8, 0.4, 0.1], [0.8, 0.2, 0.1]])
+    (panel,) = plot.ablation({"with": first, "without": second}).axes
+    for number, means in enumerate(([90, 70, 40], [80, 30, 10])):
+        shares, heights, ends = drawn(panel, number)
+        assert shares == [0, 50, 75]
+        np.testing.assert_allclose(heights, means)
+        np.testing.assert_allclose(np.diff(ends)[1], 20)  # twice the standard error of two that differ by 20
+    dotted = [line.get_ydata() for line in panel.lines if line.get_linestyle() == ":" and len(line.get_xdata())]
+    np.testing.assert_allclose(dotted, [[90, 75, 60], [80, 30, 10]])
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [
+        "with ± standard error, 2 draws",
+        "without ± standard error, 2 draws",
+        "dotted: the other units times 1 / (1 - share set to 0)",
+    ]
+    assert panel.get_xlabel() == "% of the 8 units of layer 3 (Dense) set to 0"
+    (alone,) = plot.ablation(ablated([[0.9, 0.8, 0.5]], [[0.9, 0.8, 0.6]], "Conv2D"), rescaled=False).axes
+    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["accuracy"]
+    assert alone.get_xlabel() == "% of the 8 channels of layer 3 (Conv2D) set to 0"
+    assert drawn(alone, 0)[2] is None
+
+
+PREDICTION = mc.Prediction(SAMPLES)
+PICTURES = {  # of each, how many Axes it needs
+    "mask": (1, lambda ax: plot.mask(KEEP, IMAGE, ax=ax)),
+    "feature_maps": (2, lambda ax: plot.feature_maps(IMAGE[..., None], {"a": KEEP[..., None]}, ax=ax)),
+    "scaling": (3, lambda ax: plot.scaling(samples=10, ax=ax)),
+    "thinned": (6, lambda ax: plot.thinned(PREDICTION, np.ones((2, 3, 3)), ax=ax)),
+    "mc_against_scaled": (3, lambda ax: plot.mc_against_scaled(averaging(), ax=ax)),
+    "ablation": (1, lambda ax: plot.ablation(ablated([[0.9, 0.8, 0.5]], [[0.9, 0.8, 0.6]]), ax=ax)),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_dropout_in_axes_of_somebody_else(name):
+    count, draw = PICTURES[name]
+    panels = axes(count)
+    assert draw(panels[0] if count == 1 else panels) is panels[0].figure
+    assert all(panel.has_data() for panel in panels)
+    with pytest.raises(ValueError, match=rf"^plot.{name}: ax must be {count} Axes; got {count + 1}$"):
+        draw(axes(count + 1))
+    with pytest.raises(TypeError, match=rf"^plot.{name}: ax must be matplotlib Axes"):
+        draw("here")
+    draw(None).savefig(io.BytesIO(), dpi=40)  # nothing in it that cannot be drawn, such as text without room
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "text"),
+    [
+        (lambda: plot.mask(IMAGE), TypeError, "array of bool or a layer"),
+        (lambda: plot.mask(layers.ReLU()), TypeError, "array of bool or a layer"),
+        (lambda: plot.mask(layers.Dropout(0.5)), RuntimeError, r"last_mask: needs forward\(x, training=True\)"),
+        (lambda: plot.mask(KEEP, IMAGE.T), ValueError, r"image must have the mask's shape \(2, 3\); got \(3, 2\)"),
+        (lambda: plot.mask(np.ones((0, 3), bool)), ValueError, r"mask must have shape .*; got shape \(0, 3\)"),
+        (lambda: plot.mask(np.ones((2, 2, 3), bool)), ValueError, "plot.feature_maps shows channels"),
+        (lambda: plot.feature_maps(IMAGE[..., None], KEEP), TypeError, "masks must be a dict"),
+        (lambda: plot.feature_maps(IMAGE, {"a": KEEP}), ValueError, r"one shape \(H, W, C\); got \(2, 3\), \(2, 3\)"),
+        (lambda: plot.feature_maps(IMAGE[..., None], {"a": KEEP[1:, :, None]}), ValueError, "one shape"),
+        (lambda: plot.scaling(rate=0), ValueError, r"rate must be a number in \(0, 1\)"),
+        (lambda: plot.scaling(samples=0), ValueError, "samples must be a whole number >= 1"),
+        (lambda: plot.thinned(SAMPLES, IMAGE), ValueError, "prediction must be one of classes that has its samples"),
+        (lambda: plot.thinned(mc.Prediction(SAMPLES, "values"), np.ones((2, 3, 3))), ValueError, "one of classes"),
+        (lambda: plot.thinned(PREDICTION, np.ones((3, 4, 4))), ValueError, "x must be the 2 images"),
+        (lambda: plot.thinned(PREDICTION, np.ones((2, 4, 4, 3))), ValueError, "an image must have shape"),
+        (lambda: plot.thinned(PREDICTION, np.ones((2, 3, 3)), SAMPLES), ValueError, r"scaled must have shape \(2, 3\)"),
+        (
+            lambda: plot.thinned(PREDICTION, np.ones((2, 3, 3)), labels=[1]),
+            ValueError,
+            r"labels must have shape \(2,\)",
+        ),
+        (lambda: plot.thinned(PREDICTION, np.ones((2, 3, 3)), shown=0), ValueError, "shown must be a whole number"),
+        (lambda: plot.ablation({}), TypeError, "AblationCurve"),
+        (lambda: plot.ablation([1, 2]), TypeError, "AblationCurve"),
+        (lambda: plot.mc_against_scaled(PREDICTION), TypeError, "AveragingCurve"),
+    ],
+)
+def test_wrong_arguments_of_pictures_of_dropout(draw, error, text):
+    with pytest.raises(error, match=text):
+        draw()
+
+
+# ---- what all have in common ----
+
+
 def test_no_backend_is_chosen_and_no_pyplot_imported():
     code = (
         "import sys, minicnn as mc, io; mc.plot.history({'loss': [2.0, 1.0]}).savefig(io.BytesIO());"
@@ -174,6 +423,7 @@ def test_pictures_are_drawn_in_any_thread():
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    for draw in (lambda: fake(VAL).plot(), lambda: plot.history(HISTORY)):
+    pictures = [lambda draw=draw: draw(None) for _, draw in PICTURES.values()]
+    for draw in (lambda: fake(VAL).plot(), lambda: plot.history(HISTORY), *pictures):
         with pytest.raises(ImportError, match=r'^plotting needs matplotlib: pip install "minicnn\[plot\]"$'):
             draw()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from minicnn import layers
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
 
@@ -67,3 +69,10 @@ def test_the_files_that_it_names_exist():
         assert any((folder / word).exists() for folder in folders), word
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "docs/dropout.md"])
+def test_the_whole_dropout_family_is_named(page):
+    family = [name for name in layers.__all__ if hasattr(getattr(layers, name), "freeze_mask")]
+    assert len(family) > 3
+    assert [name for name in family if not re.search(rf"\b{name}\b", (ROOT / page).read_text())] == []

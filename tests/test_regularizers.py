@@ -350,6 +350,29 @@ def test_by_hand_fit_and_train_on_batch_give_the_same_bits(end, extra, own):
     assert by_fit.evaluate(X, LABELS) == by_hand.evaluate(X, LABELS)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh", "elu"])
+def test_a_plan_has_the_bits_of_layers_called_by_hand(activation):
+    """In front of a max pooling too, behind which a plan takes the gradient of other activations."""
+
+    def make():
+        regularizer = {"activity_regularizer": L1L2(0.3, 0.7)}
+        parts = [layers.Conv2D(6, 2, activation=activation, **regularizer), layers.MaxPooling2D(2), layers.Flatten()]
+        model = mc.Sequential([*parts, layers.Dense(4, activation="softmax", **regularizer)], seed=4)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    planned, by_hand = make(), make()
+    x, y = X[:8], LABELS[:8]  # a power of two, so that a mean over 8 samples of one loss is that loss
+    for _ in range(3):
+        value = planned.train_on_batch(x, y)["loss"]
+        loss, gradient = by_hand.loss(by_hand.forward(x, training=True), y)
+        for number, call in by_hand._backward_calls(input_gradient=True).items():
+            gradient = by_hand.layers[number].gradient(gradient, *call)
+        by_hand.optimizer.step()
+        assert value == loss
+        assert planned.fingerprint() == by_hand.fingerprint()
+
+
 class Doubled(layers.Dense):
     """A subclass that runs as Python inside a plan; what it inherits still penalises."""
 

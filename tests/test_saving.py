@@ -367,6 +367,7 @@ NO_MODEL = "does not describe a model that can be rebuilt"
         (drop("format"), "has no format"),
         (drop("compile"), "must hold .* as model.json"),
         (change("more", to=1), "must hold .* as model.json; got .*more"),
+        (change("mo\nre\x1b[2J", to=1), "must hold .* as model.json; got .*mo re \\[2J"),
         (change("model", to=None), NO_MODEL),
         (change("model", to=[]), NO_MODEL),
         (drop("model", "seed"), NO_MODEL),

@@ -130,6 +130,18 @@ def test_every_sample_validates_once_in_every_repeat():
     assert partitions[0] != partitions[1]  # others in the second repeat
 
 
+def test_whole_numbers_are_no_classes_where_numbers_are_learned():
+    def numbers(rate, seed):
+        model = mc.Sequential([layers.Dense(4), layers.Dropout(rate), layers.Dense(1)], seed=seed)
+        model.compile(mc.optimizers.SGD(1e-4), "mse")
+        return model
+
+    years = np.arange(30.0)  # each once
+    curve = dropout_curve(numbers, X, years, **FAST, cv=3)
+    assert [row["failed"] for row in curve.table] == [0, 0]
+    assert curve.to_dict()["table"] == dropout_curve(numbers, X, years[:, None], **FAST, cv=3).to_dict()["table"]
+
+
 def test_a_run_with_validation_data():
     validation = X[20:], Y[20:]
     curve = dropout_curve(build, X[:20], Y[:20], **FAST, validation_data=validation, repeats=2)
@@ -233,10 +245,32 @@ def test_a_rate_that_fails_leaves_the_others():
 
 
 def test_when_all_runs_fail_the_first_error_is_said():
-    with pytest.raises(
-        RuntimeError, match=r"^dropout_curve: every run failed; the first one with ValueError: Seq.*labels"
+    with (
+        pytest.raises(
+            RuntimeError, match=r"^dropout_curve: every run failed; the first one with FloatingPointError: Seq.*loss"
+        ),
+        np.errstate(all="ignore"),
     ):
-        dropout_curve(build, X, Y + 1, **FAST)
+        dropout_curve(functools.partial(build, lr=1e38), X, Y, **FAST)
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ({"y": Y + 1}, r"labels must be whole numbers in \[0, 2\]; got 3"),
+    ({"x": X[:0], "y": Y[:0], "validation_data": (X, Y)}, "x must have at least one sample"),
+    ({"validation_data": (X[:, :3], Y)}, r"x must have shape \(N, 4\); got shape \(30, 3\)"),
+    ({"validation_data": (X, Y[:3])}, "x and y must have the same number of samples; got 30 and 3"),
+    ({"validation_data": (X, Y, Y[:3])}, "sample weights must have shape"),
+])  # fmt: skip
+def test_samples_that_do_not_fit_the_network_are_refused_before_any_is_trained(more, message):
+    trained = []
+
+    def noting(rate, seed):
+        trained.append(build(rate, seed))
+        return trained[-1]
+
+    with pytest.raises(ValueError, match=f"^Sequential.fit: .*{message}"):
+        dropout_curve(**{"build": noting, "x": X, "y": Y, **FAST, **more})
+    assert [model.optimizer.iterations for model in trained] == [0]
 
 
 def test_a_validation_loss_that_is_not_finite_is_a_failure():

@@ -114,7 +114,7 @@ cdef int understand(object sharing, Py_ssize_t size, Sharing *found) except -1:
         if found.axes and found.shared[found.axes - 1] == <bint> shared:
             found.size[found.axes - 1] *= length
             continue
-        require(found.axes < MOST_AXES, "a mask may change between shared and own axes 16 times at most")
+        require(found.axes < MOST_AXES, "a sample may have 64 axes at most")
         found.size[found.axes], found.shared[found.axes] = length, shared
         found.axes += 1
     require(elements == size, "the axes must be those of a sample")

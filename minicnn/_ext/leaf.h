@@ -11,13 +11,13 @@ DECLARE_VECTOR
 #define MASK_OF(n) ((n) < VL ? (n) : VL)
 #define LOAD_PART(p, mask) NAME(load_part)(p, mask)
 #define STORE_PART(p, mask, v) NAME(store_part)(p, mask, v)
-INLINE VEC NAME(load_part)(const REAL *p, idx n)
+NOINLINE static VEC NAME(load_part)(const REAL *p, idx n)
 {
     REAL lanes[VL];
     for (idx l = 0; l < VL; l++) lanes[l] = l < n ? p[l] : 0;
     return LOAD(lanes);
 }
-INLINE void NAME(store_part)(REAL *p, idx n, VEC v)
+NOINLINE static void NAME(store_part)(REAL *p, idx n, VEC v)
 {
     REAL lanes[VL];
     STORE(lanes, v);
@@ -212,6 +212,7 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 #undef REAL
 #undef TYPE
 #undef SINGLE
+#undef UNIT_KINDS
 #undef VL
 #undef HALF_WIDTH
 #undef SPLAT

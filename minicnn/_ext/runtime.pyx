@@ -6,6 +6,7 @@ place that decides their number.  Results never depend on it: the kernels cut th
 """
 import math
 import os
+import re
 import sys
 
 cimport cython
@@ -20,7 +21,9 @@ cdef extern from "simd.h" nogil:
 cdef extern from "threads.h" nogil:
     const bint MINICNN_OPENMP
     int forked_with_pool
+    int bound_cpus()
     void guard_forks()
+    void set_stack_size(size_t bytes)
     int spare_cpus()
     int startable(int threads)
 
@@ -123,22 +126,48 @@ def _whole_number(text):
 
 
 def _cgroup_quota():
-    """The CPUs that the control group grants (version 2, then 1), rounded up; None where there is no limit."""
+    """The CPUs that the control groups grant (version 2, or 1), rounded up; None where there is no limit."""
+    quotas = [quota for group in _cgroups() if (quota := _quota_of(group)) is not None]
+    return min(quotas, default=None)
+
+
+def _cgroups():
+    """The folders of this process's group and of all that it lies in.
+
+    In a container its own path may be the one outside: then only the root is there, which is the container's group.
+    """
+    folders = [CGROUPS, f"{CGROUPS}/cpu"]
+    for line in _words("/proc/self/cgroup"):
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if controllers == "" or "cpu" in controllers.split(","):
+            folder = folders[controllers != ""]
+            for name in path.strip("/").split("/"):
+                folder = f"{folder}/{name}"
+                folders.append(folder)
+    return folders
+
+
+def _quota_of(folder):
+    """The quota of one control group in CPUs, None where it sets none."""
+    words = _words(f"{folder}/cpu.max") or [
+        word for name in ("quota", "period") for word in _words(f"{folder}/cpu.cfs_{name}_us")
+    ]
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return None
-    try:
-        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
+        quota, period = map(int, words)
+        return max(1, math.ceil(quota / period)) if quota > 0 else None
     except (ValueError, ZeroDivisionError):  # "max": no limit
         return None
+
+
+def _words(path):
+    try:
+        with open(path) as file:
+            return file.read().split()
+    except (OSError, ValueError):
+        return []
+
+
+CGROUPS = "/sys/fs/cgroup"
 
 
 def default_num_threads():
@@ -148,7 +177,17 @@ def default_num_threads():
         if wanted is not None:
             return min(wanted, MAX_THREADS)
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = bound_cpus() or affinity
     return min(affinity, _cgroup_quota() or affinity, MAX_THREADS)
+
+
+def _stack_size():
+    """Bytes of the stack that OMP_STACKSIZE asks for ("16M"; without a unit, kilobytes), 0 for none."""
+    for name in ("OMP_STACKSIZE", "GOMP_STACKSIZE"):
+        found = re.fullmatch(r"\s*([0-9]{1,18})\s*([bkmg]?)\s*", os.environ.get(name, ""), re.I | re.A)
+        if found:
+            return min(int(found[1]) << {"b": 0, "m": 20, "g": 30}.get(found[2].lower(), 10), sys.maxsize)
+    return 0
 
 
 MAX_THREADS = 256
@@ -230,6 +269,7 @@ def _start():
     if limit not in INSTRUCTION_SETS:
         raise ImportError(f"MINICNN_SIMD must be one of {', '.join(INSTRUCTION_SETS)}; got {limit!r}")
     the_leaves = choose_leaves(INSTRUCTION_SETS.index(limit))
+    set_stack_size(_stack_size())
     guard_forks()
     set_num_threads(default_num_threads())
 

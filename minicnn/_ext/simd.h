@@ -180,6 +180,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 
 #define REAL float
 #define TYPE f32
+#define UNIT_KINDS
 #define SINGLE
 #define VL 8
 #define SPLAT(x) ((VEC)_mm256_set1_ps(x))
@@ -226,12 +227,14 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #endif
 
 /* Half as wide, for tiles of few columns, with the registers and masks of AVX-512; float alone. */
+#define FREE_MASKS
 #define SET avx512half
 #define WIDE 0
 #define NARROW 28
 
 #define REAL float
 #define TYPE f32
+#define UNIT_KINDS
 #define VL 8
 #define SPLAT(x) ((VEC)_mm256_set1_ps(x))
 #define FMA_VEC(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
@@ -243,6 +246,7 @@ DECLARE_VECTOR
 #include "tile.h"
 #undef REAL
 #undef TYPE
+#undef UNIT_KINDS
 #undef VL
 #undef SPLAT
 #undef FMA_VEC
@@ -273,6 +277,7 @@ DECLARE_VECTOR
 
 #define REAL float
 #define TYPE f32
+#define UNIT_KINDS
 #define SINGLE
 #define VL 16
 #define HALF_WIDTH tiles_f32_avx512half
@@ -306,6 +311,7 @@ DECLARE_VECTOR
 #define STORE_BYTES(p, lanes) _mm_storel_epi64((__m128i *)(p), _mm512_cvtepi64_epi8((__m512i)(lanes)))
 #include "leaf.h"
 
+#undef FREE_MASKS
 #undef SET
 #undef TARGET
 #undef WIDE

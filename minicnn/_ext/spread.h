@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define MOST_AXES 16
+#define MOST_AXES 64 /* as many as NumPy's arrays have */
 
 /* The axes of a sample.  Along a shared one all elements have one decision; no two neighbours are of one kind. */
 typedef struct {

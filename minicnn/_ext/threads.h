@@ -11,31 +11,20 @@
 static char looking = 0; /* held by the thread that looks up how busy the machine is (spare_cpus) */
 #endif
 
-/* libgomp hangs in a child that was forked after a parallel region: the child inherits a pool without its threads.
- * So the pool is given up before every fork (it is made again at the next region), and where that fails the child
- * works with one thread.  Other OpenMP libraries survive a fork by themselves. */
-static int forked_with_pool = 0;
-#if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && !defined(_WIN32)
-#include <pthread.h>
-#pragma weak omp_pause_resource_all /* absent from libgomp before gcc 9 */
-static int pool_survives = 0;
-static void before_fork(void) { pool_survives = !omp_pause_resource_all || omp_pause_resource_all(omp_pause_soft) != 0; }
-static void in_child(void)
-{
-    forked_with_pool |= pool_survives;
-#ifdef MINICNN_YIELDS
-    looking = 0; /* its holder was not copied */
-#endif
-}
-static void guard_forks(void) { pthread_atfork(before_fork, NULL, in_child); }
-#else
-static void guard_forks(void) {}
-#endif
-
-/* libgomp ends the process when it cannot create its threads (a limit on processes or memory).  So as many are started
- * beforehand, once for every larger number that is asked for; where that fails, the regions make do with those it got. */
+/* libgomp ends the process when it cannot create its threads: a limit on processes or memory, a stack that is too large
+ * (OMP_STACKSIZE), a CPU that is not there (GOMP_CPU_AFFINITY).  It keeps a pool for every thread that begins regions, and
+ * lets threads of it go and makes them anew when regions become smaller and larger.  So each thread that begins regions
+ * first starts twice as many, once for every larger number that is asked for, and counts on half of what it got: what
+ * others take meanwhile does not come as a surprise.  Then it has its pool made, before another thread can rehearse. */
 #if defined(_OPENMP) && !defined(_WIN32)
 #include <pthread.h>
+
+#define MOST_STARTED 256
+static size_t stack_size = 0; /* of OpenMP's threads, where the environment sets one */
+static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+static __thread int started = 1, most_started = MOST_STARTED; /* of the calling thread's pool, itself included */
+
+static void set_stack_size(size_t bytes) { stack_size = bytes; }
 
 static void *wait_for(void *lock)
 {
@@ -44,23 +33,121 @@ static void *wait_for(void *lock)
     return NULL;
 }
 
-static int startable(int threads) /* <= 256, the calling one counted */
+static int rehearse(int threads) /* how many may be counted on, the calling one included */
 {
-    static int started = 1, most = 256;
-    if (threads <= started || started == most) return threads < most ? threads : most;
-    pthread_t others[256];
+    pthread_t others[2 * MOST_STARTED];
+    pthread_attr_t attributes;
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     int n = 0;
+    pthread_attr_init(&attributes);
+    if (stack_size) pthread_attr_setstacksize(&attributes, stack_size); /* too small a one OpenMP ignores as well */
     pthread_mutex_lock(&lock); /* all of them have to live at the same time */
-    while (n < threads - 1 && pthread_create(&others[n], NULL, wait_for, &lock) == 0) n++;
+    while (n < 2 * (threads - 1) && pthread_create(&others[n], &attributes, wait_for, &lock) == 0) n++;
     pthread_mutex_unlock(&lock);
     for (int i = 0; i < n; i++) pthread_join(others[i], NULL);
-    if (n < threads - 1) most = n + 1;
-    started = n + 1;
-    return n + 1;
+    pthread_attr_destroy(&attributes);
+    return n / 2 + 1;
+}
+
+#if defined(__linux__) && _OPENMP >= 201511
+#include <sched.h>
+#define MINICNN_PLACES
+
+static void *try_places(void *unused) /* NULL if a thread can be bound to each of OpenMP's places */
+{
+    for (int place = 0; place < omp_get_num_places(); place++) {
+        const int count = omp_get_place_num_procs(place);
+        int cpus[CPU_SETSIZE];
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        if (count > CPU_SETSIZE) continue;
+        omp_get_place_proc_ids(place, cpus);
+        for (int i = 0; i < count; i++)
+            if (cpus[i] < CPU_SETSIZE) CPU_SET(cpus[i], &set);
+        if (CPU_COUNT(&set) && sched_setaffinity(0, sizeof set, &set)) return &stack_size; /* of this thread alone */
+    }
+    return unused;
+}
+
+static int places_exist(void)
+{
+    pthread_t other;
+    void *failed = NULL;
+    if (omp_get_num_places() == 0) return 1;
+    if (pthread_create(&other, NULL, try_places, NULL)) return 0;
+    pthread_join(other, &failed);
+    return failed == NULL;
+}
+
+/* CPUs to which OpenMP binds its threads, 0 if to none.  It has bound the one that loaded it already: the affinity of
+ * that thread says no more how many there are. */
+static int bound_cpus(void)
+{
+    int count = 0;
+    for (int place = 0; place < omp_get_num_places(); place++) count += omp_get_place_num_procs(place);
+    return count < omp_get_num_procs() ? count : omp_get_num_procs();
 }
 #else
+static int places_exist(void) { return 1; }
+static int bound_cpus(void) { return 0; }
+#endif
+
+static int startable(int threads) /* <= MOST_STARTED, the calling one counted */
+{
+    static int touched;
+    if (threads <= started || started == most_started) return threads < most_started ? threads : most_started;
+    pthread_mutex_lock(&starting);
+    started = places_exist() ? rehearse(threads) : 1;
+    if (started < threads) most_started = started;
+#pragma omp parallel num_threads(started)
+    __atomic_add_fetch(&touched, 1, __ATOMIC_RELAXED); /* makes the pool */
+    pthread_mutex_unlock(&starting);
+    return started;
+}
+#else
+static void set_stack_size(size_t bytes) { (void)bytes; }
+static int bound_cpus(void) { return 0; }
 static int startable(int threads) { return threads; }
+#endif
+
+/* libgomp hangs in a child that was forked after a parallel region: the child inherits a pool without its threads.
+ * So the pool is given up before every fork (it is made again at the next region), and where that fails the child
+ * works with one thread.  Other OpenMP libraries survive a fork by themselves. */
+static int forked_with_pool = 0;
+#if defined(_OPENMP) && !defined(_WIN32)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma weak omp_pause_resource_all /* absent from libgomp before gcc 9 */
+static int give_up_pool(void)
+{
+    /* Asking this first also makes the linker keep libgomp, without which the weak symbol would be found nowhere. */
+    return !omp_in_parallel() && omp_pause_resource_all && omp_pause_resource_all(omp_pause_soft) == 0;
+}
+#else
+static int give_up_pool(void) { return 1; }
+#endif
+static int pool_survives = 0;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&starting); /* its holder is not copied, and would not give it back in the child */
+    pool_survives = !give_up_pool();
+    started = 1; /* the pool that is made next is another one, in the child under limits of its own */
+}
+
+static void in_parent(void) { pthread_mutex_unlock(&starting); }
+
+static void in_child(void)
+{
+    forked_with_pool |= pool_survives;
+#ifdef MINICNN_YIELDS
+    looking = 0; /* its holder was not copied */
+#endif
+    pthread_mutex_unlock(&starting);
+}
+
+static void guard_forks(void) { pthread_atfork(before_fork, in_parent, in_child); }
+#else
+static void guard_forks(void) {}
 #endif
 
 /* How many CPUs the other processes leave to us.  Beside a busy process two threads on two CPUs wait for each other
@@ -95,13 +182,17 @@ static int own_runnable(void)
     return count;
 }
 
-static int all_runnable(void)
+static int all_runnable(void) /* the 2 of "0.73 0.34 0.17 2/345 6789"; by hand: scanf would want the newest glibc */
 {
     int count = 0;
+    char line[128] = "";
     FILE *file = fopen("/proc/loadavg", "r");
     if (!file) return 0;
-    if (fscanf(file, "%*f %*f %*f %d", &count) != 1) count = 0;
+    const char *slash = fgets(line, sizeof line, file) ? strchr(line, '/') : NULL;
     fclose(file);
+    if (!slash) return 0;
+    for (int unit = 1; slash > line && slash[-1] >= '0' && slash[-1] <= '9' && unit < 1000000; unit *= 10)
+        count += unit * (*--slash - '0');
     return count;
 }
 

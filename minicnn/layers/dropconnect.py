@@ -4,17 +4,14 @@ Read next: ``dense.py``, ``noise.py`` (the rate, the step), the kernel ``_ext/dr
 ``_ext/matrix.h``.
 """
 
-import numpy as np
-
 from minicnn import _check
 from minicnn._ext import dropconnect as kernel
-from minicnn._ext import dropout
 from minicnn.layer import each_time, empty
 from minicnn.layers.dense import Dense
-from minicnn.layers.noise import Noise, decisions
+from minicnn.layers.noise import Mask, decisions
 
 
-class DropConnect(Noise, Dense, compiled=True):
+class DropConnect(Mask, Dense, compiled=True):
     """Fully connected layer that leaves out a fraction ``rate`` of its weights in training, others for every sample.
 
     ::
@@ -74,9 +71,7 @@ class DropConnect(Noise, Dense, compiled=True):
             bias_constraint,
             dtype,
         )
-        self._set_up_noise(rate, seed)
-        self.mode = _check.choice("DropConnect", "mode", mode, ("inverted", "classical"))
-        self._kept_in_evaluation = np.array([1 - self.current_rate])  # the classical mode's factor
+        self._set_up_mask(rate, mode, seed)
         self._dropped = True  # whether the latest training forward has a mask
 
     def build(self, input_shape, rng):
@@ -88,7 +83,7 @@ class DropConnect(Noise, Dense, compiled=True):
 
     def _linear(self, x, training):
         if not training:
-            return self._evaluate(x)
+            return super()._linear(x if self.mode == "inverted" else self._scaled(x), False)
         each_time(self._begin_step, x.shape)
         self._dropped = self._rate != 0
         return self._drop(x, self._lot, training)
@@ -101,17 +96,6 @@ class DropConnect(Noise, Dense, compiled=True):
         kernel.forward(x, w, bias, z, *lot, function.fused(training), function.slope)
         return z
 
-    def _evaluate(self, x):
-        if self.mode == "inverted":
-            return super()._linear(x, False)
-        each_time(self._settle_evaluation)
-        scaled = empty(x.shape, x.dtype)
-        dropout.scale(x, self._kept_in_evaluation, scaled)
-        return super()._linear(scaled, False)
-
-    def _settle_evaluation(self):
-        self._kept_in_evaluation[0] = 1 - self.current_rate
-
     def sample(self, x, lot):
         return self._activate(self._drop(self.check_input(x), lot, False), False)[0]
 
@@ -122,9 +106,6 @@ class DropConnect(Noise, Dense, compiled=True):
         w, dw, dbias = self.params["kernel"], self.grads["kernel"], self.grads.get("bias")
         kernel.backward(x, w, dz, dw, dbias, dx, *self._lot)
         return dx
-
-    def _factor(self, rate):
-        return 1 / (1 - rate) if self.mode == "inverted" and rate < 1 else 1.0
 
     @property
     def last_mask(self):

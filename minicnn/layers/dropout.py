@@ -9,10 +9,10 @@ import numpy as np
 from minicnn import _check
 from minicnn._ext import dropout as kernel
 from minicnn.layer import Layer, each_time, empty
-from minicnn.layers.noise import Noise, decisions
+from minicnn.layers.noise import Mask, as_rows, decisions
 
 
-class Dropout(Noise, Layer, compiled=True):
+class Dropout(Mask, Layer, compiled=True):
     """Sets a fraction ``rate`` of its inputs to zero in training, and lets all pass in evaluation.
 
     ::
@@ -45,25 +45,35 @@ class Dropout(Noise, Layer, compiled=True):
     section 4 (training) and section 10 (the scaling done in training instead of at test time).
     """
 
+    _draws_again = False
+
     def __init__(self, rate, mode="inverted", seed=None, noise_shape=None, dtype=None):
         super().__init__(dtype)
-        name = type(self).__name__
-        self._set_up_noise(rate, seed)
-        self.mode = _check.choice(name, "mode", mode, ("inverted", "classical"))
-        self.noise_shape = None if noise_shape is None else _noise_shape(name, noise_shape)
-        self._kept_in_evaluation = np.array([1 - self.current_rate])  # the classical mode's factor
+        self._set_up_mask(rate, mode, seed)
+        self.noise_shape = noise_shape
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
-        self._sharing = None
-        if self.noise_shape is not None:
-            self._sharing = _sharing(type(self).__name__, self.noise_shape, input_shape)
+        self.noise_shape = self.noise_shape  # now it is known whether it fits
         return input_shape
+
+    @property
+    def noise_shape(self):
+        """The argument, a tuple or None."""
+        return self._noise_shape
+
+    @noise_shape.setter
+    def noise_shape(self, noise_shape):
+        name = type(self).__name__
+        chosen = None if noise_shape is None else _noise_shape(name, noise_shape)
+        fitted = None if chosen is None or self.input_shape is None else _sharing(name, chosen, self.input_shape)
+        self._noise_shape, self._sharing = chosen, fitted
+        self._kept = self._latest = None  # a mask drawn before has another shape
 
     def forward(self, x, training=False):
         x = self.check_input(x)
         if not training:
-            return self._evaluate(x)
+            return self.own(x) if self.mode == "inverted" else self._scaled(x)
         each_time(self._begin_step, x.shape)
         y, mask = self._drop(x, self._lot)
         self.keep(len(x), mask)
@@ -71,31 +81,17 @@ class Dropout(Noise, Layer, compiled=True):
 
     def _drop(self, x, lot):
         y, mask = empty(x.shape, x.dtype), empty((len(x), kernel.words(x[:1].size, self._sharing)), np.uint32)
-        kernel.forward(_samples(x), mask, _samples(y), *lot, self._sharing)
+        kernel.forward(as_rows(x), mask, as_rows(y), *lot, self._sharing)
         return y, mask
 
     def backward(self, dy):
         dy, (mask,) = self.check_gradient(dy)
         dx = empty(dy.shape, dy.dtype)
-        kernel.backward(_samples(dy), mask, _samples(dx), *self._lot, self._sharing)
+        kernel.backward(as_rows(dy), mask, as_rows(dx), *self._lot, self._sharing)
         return dx
-
-    def _evaluate(self, x):
-        if self.mode == "inverted":
-            return self.own(x)
-        each_time(self._settle_evaluation)
-        y = empty(x.shape, x.dtype)
-        kernel.scale(_samples(x), self._kept_in_evaluation, _samples(y))
-        return y
-
-    def _settle_evaluation(self):
-        self._kept_in_evaluation[0] = 1 - self.current_rate
 
     def sample(self, x, lot):
         return self._drop(self.check_input(x), lot)[0]
-
-    def _factor(self, rate):
-        return 1 / (1 - rate) if self.mode == "inverted" and rate < 1 else 1.0
 
     @property
     def last_mask(self):
@@ -129,11 +125,6 @@ class SpatialDropout2D(Dropout, compiled=True):
 
     def __init__(self, rate, mode="inverted", seed=None, dtype=None):
         super().__init__(rate, mode, seed, (None, 1, 1, None), dtype)
-
-
-def _samples(x):
-    """(N, ...) as (N, D)."""
-    return x.reshape(len(x), x[:1].size)
 
 
 def _noise_shape(where, noise_shape):

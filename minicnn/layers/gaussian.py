@@ -9,7 +9,7 @@ import numpy as np
 
 from minicnn._ext import gaussian as kernel
 from minicnn.layer import Layer, each_time, empty
-from minicnn.layers.noise import DECISIONS, Noise
+from minicnn.layers.noise import DECISIONS, Noise, as_rows
 
 
 class GaussianDropout(Noise, Layer, compiled=True):
@@ -82,6 +82,5 @@ class GaussianDropout(Noise, Layer, compiled=True):
 
 def _multiply(x, lot):
     y = empty(x.shape, x.dtype)
-    size = x[:1].size
-    kernel.multiply(x.reshape(len(x), size), y.reshape(len(x), size), *lot)
+    kernel.multiply(as_rows(x), as_rows(y), *lot)
     return y

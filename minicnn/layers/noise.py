@@ -8,6 +8,7 @@ import numpy as np
 from minicnn import _check, schedules
 from minicnn._ext import dropout
 from minicnn._ext.random import MC_MASK, TRAINING_MASK
+from minicnn.layer import each_time, empty
 
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
 ALL = 1 << 62  # the period of a batch in which no sample comes twice
@@ -51,12 +52,13 @@ class Noise:
     else.  ``state["step"]`` counts the training forwards, repetitions of a frozen one not.
     """
 
+    _draws_again = True  # whether backward makes the numbers anew; False if forward keeps them
     _lot = property(lambda self: Lot(self._draw, self._scale))
 
     def _set_up_noise(self, rate, seed):
         """Checks and stores the arguments that all have."""
         self.rate = rate
-        self.seed = None if seed is None else _check.integer(type(self).__name__, "seed", seed, 0, 2**64 - 1)
+        self.seed = seed
         self.state["step"] = 0
         self._frozen = False
         self._latest = None  # step and shape of the latest training forward
@@ -76,6 +78,15 @@ class Noise:
         self._rate = rate
 
     @property
+    def seed(self):
+        """The layer's own seed, 0 <= seed < 2^64; None for the model's."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed):
+        self._seed = None if seed is None else _check.integer(type(self).__name__, "seed", seed, 0, 2**64 - 1)
+
+    @property
     def current_rate(self):
         """The rate of the latest training forward; before the first one, the rate that it will have."""
         return self._rate_at(max(self.state["step"] - 1, 0))
@@ -93,13 +104,20 @@ class Noise:
         return config
 
     def _begin_step(self, shape):
-        """Settles what the noise of this training forward is; a frozen step repeats the latest."""
-        interrupted = self._latest is None or self._latest[0] >= self.state["step"]  # a step that was taken back
-        if interrupted or not self._frozen:
-            self.state["step"] += 1
-        step = self.state["step"] - 1
-        self._latest = step, shape
-        self._settle(self._lot, self._rate_at(step), self.stream[0], step, TRAINING_MASK, 0, ALL)
+        """Settles what the noise of this training forward is; a frozen step repeats the latest.
+
+        A latest one that was taken back is drawn again, and of a layer read from a file it is the one before that file.
+        """
+        step = self.state["step"]
+        taken_back = self._latest is not None and self._latest[0] >= step
+        if self._frozen and step > 0 and not taken_back:
+            step -= 1
+        rate = self._rate_at(step)  # first: a schedule may fail
+        self.state["step"], self._latest = step + 1, (step, shape)
+        before = self._draw[0], self._scale[0]
+        self._settle(self._lot, rate, self.stream[0], step, TRAINING_MASK, 0, ALL)
+        if self._draws_again or before != (self._draw[0], self._scale[0]):
+            self._kept = None  # backward of an earlier forward would take the numbers of this one
 
     def settle_sample(self, lot, seed, number, first, period):
         """Settles Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
@@ -138,3 +156,42 @@ class Noise:
     def unfreeze_mask(self):
         """Lets every training forward draw anew again."""
         self._frozen = False
+
+
+class Mask(Noise):
+    """Noise that keeps or drops: what is kept is scaled in training (mode "inverted") or in evaluation ("classical").
+
+    The layer calls ``_set_up_mask`` in its constructor, and in the classical mode ``_scaled(x)`` in evaluation.
+    """
+
+    def _set_up_mask(self, rate, mode, seed):
+        self._set_up_noise(rate, seed)
+        self.mode = mode
+        self._kept_in_evaluation = np.array([1 - self.current_rate])
+
+    @property
+    def mode(self):
+        """ "inverted" or "classical"."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode):
+        self._mode = _check.choice(type(self).__name__, "mode", mode, ("inverted", "classical"))
+
+    def _factor(self, rate):
+        return 1 / (1 - rate) if self.mode == "inverted" and rate < 1 else 1.0
+
+    def _scaled(self, x):
+        """x (1 - rate)"""
+        each_time(self._settle_evaluation)
+        y = empty(x.shape, x.dtype)
+        dropout.scale(as_rows(x), self._kept_in_evaluation, as_rows(y))
+        return y
+
+    def _settle_evaluation(self):
+        self._kept_in_evaluation[0] = 1 - self.current_rate
+
+
+def as_rows(x):
+    """(N, ...) as (N, D)."""
+    return x.reshape(len(x), x[:1].size)
