@@ -5,8 +5,8 @@ from examples.dropout_paper import lab
 from examples.dropout_paper.report import COLOURS, Report, figure, lower, table
 
 TITLE = "6. Dropout and other regularisers"
-PAPER = """Section 6.5, table 9: test errors of a 784-1024-1024-2048-10 net on MNIST: L2 1.62 %, L2 + L1 1.60 %,
-L2 + KL-sparsity 1.55 %, max-norm 1.35 %, dropout + L2 1.25 %, dropout + max-norm 1.05 %."""
+PAPER = """Section 6.5, table 9: test errors of a 784-1024-1024-2048-10 net on MNIST: L2 1.62 %, L2 with L1 1.60 %,
+L2 with KL-sparsity 1.55 %, max-norm 1.35 %, dropout + L2 1.25 %, dropout + max-norm 1.05 %."""
 SMALL = "What a weight penalty gains here is smaller than the differences between seeds."
 EQUAL = """The three nets with dropout are equal within their errors: max-norm helps by permitting larger learning
 rates, of which only two are tried here."""
