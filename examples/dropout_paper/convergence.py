@@ -24,7 +24,8 @@ def here(size):
     return f"""{lab.chain(size)}, {size["samples"]:,} training images, {size["epochs"]} epochs at a constant learning
 rate of {lab.LEARNING_RATE / 5} for all, no dropout at the inputs. Losses are those of the whole net, nothing dropped,
 after every epoch; the time is that of the training steps alone, in CPU seconds of one thread. A figure in brackets
-counts the seeds that got there. The goal "own lowest validation loss" was added after the first curves had been seen."""
+counts the seeds that got there. The goal "own lowest validation loss" was added after the first curves had been
+seen."""
 
 
 def specs(size):
