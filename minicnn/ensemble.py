@@ -76,10 +76,11 @@ class Prediction:
     @classmethod
     def _of(cls, blocks, empty, kind, how, keep):
         """The Prediction for blocks (T, n, *out) of samples, one after the other; ``empty`` is one of no samples."""
-        parts = [cls(empty, kind, how)]
+        parts = []
         for block in blocks:
             parts.append(cls(block, kind, how))
             parts[-1].samples = block.copy() if keep else None  # the next block may be in the same memory
+        parts = parts or [cls(empty, kind, how)]
         whole = copy.copy(parts[0])
         for name in ("mean", "std", "_votes", "_predictive_entropy", "_mutual_information"):
             if getattr(whole, name) is not None:
@@ -170,9 +171,7 @@ def _mean(rows):
 
     The mean of equal numbers is that number, since rounding may not carry it out of their range.
     """
-    total = np.zeros(rows.shape[1:])
-    for row in rows:
-        total += row
+    total = np.cumsum(rows, axis=0)[-1]  # in order, where np.sum may add in pairs
     return np.clip(total / len(rows), rows.min(0), rows.max(0)) + 0.0  # + 0.0: of 0 and -0 min may take either
 
 
