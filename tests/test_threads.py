@@ -200,9 +200,10 @@ import resource
 report({threads})
 """
 )
-# Unprivileged, for root may start as many as it likes; with one process allowed there is no room for a thread.
+# Unprivileged, for root may start as many as it likes; with one process allowed there is no room for a thread.  Such a
+# user may not be allowed to read the installed packages: what is imported late is imported before.
 NO_PROCESSES = """
-import concurrent.futures.thread
+import concurrent.futures.thread, hashlib, numpy.ma, numpy.random
 if os.getuid() == 0:
     os.setgid(10**6 + os.getpid())
     os.setuid(10**6 + os.getpid())
