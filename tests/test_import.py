@@ -1,0 +1,117 @@
+"""Importing minicnn harms nobody: what a process has before it has after; other libraries may come first or last."""
+
+import importlib.util
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+
+STATE = """
+import faulthandler, gc, locale, os, random, signal, sys, threading, warnings
+import numpy as np
+
+def state():
+    return {
+        "subnormal numbers": [sys.float_info.min / 2 > 0, float(np.float32(1e-40)) > 0],
+        "signal handlers": [signal.getsignal(number) for number in signal.valid_signals()],
+        "environment": dict(os.environ),
+        "NumPy's random numbers": repr(np.random.get_state()),
+        "Python's random numbers": random.getstate(),
+        "NumPy's errors": np.geterr(),
+        "NumPy's printing": repr(np.get_printoptions()),
+        "warning filters": list(warnings.filters),
+        "hooks": [sys.excepthook, sys.displayhook, sys.unraisablehook, threading.excepthook, sys.gettrace()],
+        "places to import from": [list(sys.path), len(sys.meta_path), len(sys.path_hooks)],
+        "limits": [sys.getrecursionlimit(), sys.getswitchinterval(), gc.get_threshold(), gc.isenabled()],
+        "locale": locale.setlocale(locale.LC_ALL),
+        "faulthandler": faulthandler.is_enabled(),
+        "threads": threading.active_count(),
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
+        "folder": os.getcwd(),
+        "descriptors": len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0,
+        "threads of the system": len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0,
+    }
+
+def changed(before):
+    after = state()
+    return [name for name in before if before[name] != after[name]]
+"""
+# One step with every kind of kernel, in two threads; its bits do not depend on who else is there.
+TRAIN = """
+import minicnn as mc
+from minicnn import layers
+from minicnn._ext import runtime
+
+def train():
+    rng = np.random.default_rng(0)
+    runtime.set_num_threads(2), runtime.set_grain(1), runtime.set_yielding(False)
+    model = mc.Sequential([layers.Conv2D(16, 3, activation="relu"), layers.BatchNormalization(), layers.MaxPooling2D(2),
+                           layers.Dropout(0.5), layers.Flatten(), layers.Dense(10, activation="softmax")], seed=0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(rng.random((64, 10, 10, 2), np.float32), rng.integers(0, 10, 64), batch_size=32, verbose=0)
+    return model.fingerprint()
+"""
+
+
+def python(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_changes_nothing():
+    assert python(STATE + "before = state(); import minicnn; print(changed(before))") == ["[]"]
+
+
+def test_training_changes_nothing_but_the_number_of_threads():
+    code = STATE + TRAIN + "before = state(); train(); print(set(changed(before)) <= {'threads of the system'})"
+    assert python(code) == ["True"]
+
+
+def test_a_change_is_seen():
+    code = "os.environ['NEW'] = '1'; np.random.seed(1); np.seterr(over='ignore')"
+    code = f"{STATE}\nbefore = state(); {code}; print(*changed(before))"
+    assert " ".join(python(code)) == "environment NumPy's random numbers NumPy's errors"
+
+
+OTHERS = {
+    "torch": "import torch; assert (torch.ones(300, 300) @ torch.ones(300, 300)).sum() == 300**3",
+    "sklearn": "from sklearn.ensemble import HistGradientBoostingClassifier as Boosting; x = np.arange(400.0)[:, None];"
+    "assert Boosting(max_iter=2).fit(x, x[:, 0] >= 200).score([[399.0]], [True]) == 1",
+    "onnxruntime": "import onnxruntime; assert onnxruntime.get_available_providers()",
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("first", ["minicnn", "other"])
+def test_other_libraries_may_come_first_or_last(other, first):
+    """Each brings an OpenMP runtime of its own, or shares ours."""
+    if importlib.util.find_spec(other) is None:
+        pytest.skip(f"{other} is not installed: it is no dependency")
+    ours, theirs = "fingerprint = train()\n", OTHERS[other] + "\n"
+    once = ours + theirs if first == "minicnn" else theirs + ours
+    code = "import numpy as np\n" + (TRAIN + once if first == "minicnn" else theirs + TRAIN + ours + theirs)
+    code += "assert train() == fingerprint\n" + theirs + "print(fingerprint)"
+    assert python("import warnings; warnings.simplefilter('ignore')\n" + code) == python(
+        "import numpy as np\n" + TRAIN + "print(train())"
+    )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("order", list(itertools.permutations(["minicnn", *OTHERS])), ids="-".join)
+def test_every_order_of_import(order):
+    missing = [name for name in OTHERS if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{missing} are not installed: they are no dependencies")
+    imports = "".join(f"import {name}\n" for name in order)
+    code = "import warnings; warnings.simplefilter('ignore')\nimport numpy as np\n" + imports + TRAIN + "print(train())"
+    assert python(code) == python("import numpy as np\n" + TRAIN + "print(train())")
