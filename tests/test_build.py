@@ -1,16 +1,19 @@
-"""The native build: what setup.py does with compilers that are missing, or that cannot do OpenMP; a tree not built.
+"""The native build: what setup.py does with compilers that are missing, or that cannot do OpenMP; a tree not built;
+what tools/wheel.py finds wrong with a wheel.
 
 One tiny module stands for all: it is built by the very class that builds minicnn's.
 """
 
 import os
 import pathlib
+import platform
 import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
 import types
+import zipfile
 
 import pytest
 
@@ -185,6 +188,89 @@ def test_no_fast_mathematics_whatever_the_environment_says(build, monkeypatch):
     assert {"-ffp-contract=off", "-fno-math-errno", "-Os"} <= set(given)
     assert tiny("tiny.fast") == "0"
     assert tiny("sys.float_info.min / 2 > 0") == "True"
+
+
+@needs_compiler
+def test_the_interpreters_folder_is_not_written_into_modules(build, monkeypatch):
+    monkeypatch.setenv("LDSHARED", f"{COMPILER} -shared -Wl,-rpath,/nowhere/lib")
+    build()
+    assert tiny("tiny.openmp") in "01"
+    assert b"/nowhere/lib" not in next(pathlib.Path().glob("tiny.*.so")).read_bytes()
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="the symbols of glibc")
+def test_symbols_that_glibc_renewed_are_asked_for_in_their_old_version(build):
+    kept = '__attribute__((visibility("default"))) double renewed(double x) { return exp(x) + log(x) + pow(x, x); }'
+    pathlib.Path("tiny.c").write_text(f"{TINY}\n#include <math.h>\n{kept}\n")
+    build()
+    command = ["nm", "-D", next(pathlib.Path().glob("tiny.*.so"))]
+    symbols = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    old = "GLIBC_2.2.5" if platform.machine() == "x86_64" else "GLIBC_2.17"
+    assert {f"exp@{old}", f"log@{old}", f"pow@{old}"} <= symbols
+    assert not {symbol for symbol in symbols if symbol.endswith(("@GLIBC_2.29", "@GLIBC_2.34"))}
+
+
+# ---- wheels ----
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    """A function that packs files, {name: content}, as a wheel of this name; and tools/wheel.py."""
+    tools = runpy.run_path(str(ROOT / "tools" / "wheel.py"))
+
+    def make(files, name="minicnn-1.0-cp311-abi3-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for inner, content in files.items():
+                archive.writestr(inner, content)
+        return list(tools["faults"](tmp_path / name))
+
+    return make
+
+
+def test_a_wheel_without_fault(wheel):
+    assert wheel({"minicnn/__init__.py": "", "minicnn.libs/libgomp-0.so.1": ""}) == []
+
+
+@pytest.mark.parametrize(("files", "fault"), [
+    ({"minicnn/_ext/conv.c": ""}, "conv.c is of no use to users"),
+    ({"minicnn/_ext/leaf.h": ""}, "leaf.h is of no use to users"),
+    ({"tests/test_conv.py": ""}, "tests/test_conv.py is of no use to users"),
+    ({"minicnn/big.npz": bytes(3 << 20)}, "bytes are more than"),
+])  # fmt: skip
+def test_files_that_do_not_belong_into_a_wheel(files, fault, wheel):
+    (found,) = wheel(files)
+    assert fault in found
+
+
+@pytest.mark.parametrize("tag", ["cp311-cp311-manylinux_2_17_x86_64", "cp311-abi3-linux_x86_64", "py3-none-any"])
+def test_names_that_are_not_for_everybody(tag, wheel):
+    (found,) = wheel({"minicnn/__init__.py": ""}, f"minicnn-1.0-{tag}.whl")
+    assert "is not that of a cp311-abi3 manylinux wheel" in found
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="about ELF files")
+def test_modules_that_are_not_for_everybody(wheel, tmp_path):
+    source, module = tmp_path / "odd.c", tmp_path / "odd.so"
+    source.write_text("#include <math.h>\ndouble PyInit_odd(double x) { return exp(x); } int other;")
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-Wl,-rpath,/home/me", source, "-o", module], check=True)
+    found = " ".join(wheel({"minicnn/_ext/odd.cpython-311-x86_64-linux-gnu.so": module.read_bytes()}))
+    for fault in (
+        "is not for the stable ABI", "exports ['PyInit_odd', 'other']", "is not stripped", "libraries in /home/me",
+        "uses the mathematics library without saying so",
+    ):  # fmt: skip
+        assert fault in found
+
+
+@pytest.mark.long
+def test_the_wheel_of_this_tree():
+    """The one that ``make wheel`` left in dist/: without it there is nothing to look through."""
+    wheels = list((ROOT / "dist").glob("*.whl"))
+    if not wheels:
+        pytest.skip("there is no wheel: `make wheel` makes one")
+    faults = runpy.run_path(str(ROOT / "tools" / "wheel.py"))["faults"]
+    assert [fault for wheel in wheels for fault in faults(wheel)] == []
 
 
 # ---- trees ----
