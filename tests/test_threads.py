@@ -12,7 +12,7 @@ from processes import output_of
 from running import at_once, use_threads
 
 import minicnn as mc
-from minicnn._ext import runtime
+from minicnn._ext import limits, runtime
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and affinity as Linux has them")
 
@@ -251,6 +251,6 @@ DEFAULT = "from minicnn._ext import runtime; print(runtime.default_num_threads()
 def test_threads_that_openmp_binds():
     """Binding narrows the affinity of the thread that loads OpenMP to one CPU: the others are still ours."""
     cpus = len(os.sched_getaffinity(0))
-    quota = runtime._cgroup_quota() or cpus
+    quota = limits.cgroup_quota() or cpus
     assert int(output_of("-c", DEFAULT, OMP_PROC_BIND="true")) == min(cpus, quota)
     assert int(output_of("-c", DEFAULT, GOMP_CPU_AFFINITY=str(min(os.sched_getaffinity(0))))) == 1

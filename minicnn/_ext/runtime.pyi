@@ -6,7 +6,6 @@ __pyx_capi__: dict[str, object]  # what other modules cimport
 INSTRUCTION_SETS: tuple[str, ...]
 MAX_THREADS: int
 DEFAULT_GRAIN: float
-CGROUPS: str
 
 @final
 class Exclusive:

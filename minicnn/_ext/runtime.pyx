@@ -4,10 +4,10 @@
 Design: every parallel loop of the library is a ``prange`` over ``team(items, work)`` threads, and ``team`` is the only
 place that decides their number.  Results never depend on it: the kernels cut their work by shape alone.
 """
-import math
 import os
-import re
 import sys
+
+from minicnn._ext import limits
 
 cimport cython
 from cpython.pythread cimport (NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
@@ -119,78 +119,12 @@ cdef class _Hold:
             PyThread_release_lock(self.of.lock)
 
 
-def _whole_number(text):
-    """The first of a comma-separated list as an integer >= 1, else None: OMP_NUM_THREADS may be "4,2"."""
-    first = text.split(",")[0].strip()
-    return int(first) if first.isascii() and first.isdigit() and 0 < len(first) < 10 and int(first) > 0 else None
-
-
-def _cgroup_quota():
-    """The CPUs that the control groups grant (version 2, or 1), rounded up; None where there is no limit."""
-    quotas = [quota for group in _cgroups() if (quota := _quota_of(group)) is not None]
-    return min(quotas, default=None)
-
-
-def _cgroups():
-    """The folders of this process's group and of all that it lies in.
-
-    In a container its own path may be the one outside: then only the root is there, which is the container's group.
-    """
-    folders = [CGROUPS, f"{CGROUPS}/cpu"]
-    for line in _words("/proc/self/cgroup"):
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if controllers == "" or "cpu" in controllers.split(","):
-            folder = folders[controllers != ""]
-            for name in path.strip("/").split("/"):
-                folder = f"{folder}/{name}"
-                folders.append(folder)
-    return folders
-
-
-def _quota_of(folder):
-    """The quota of one control group in CPUs, None where it sets none."""
-    words = _words(f"{folder}/cpu.max") or [
-        word for name in ("quota", "period") for word in _words(f"{folder}/cpu.cfs_{name}_us")
-    ]
-    try:
-        quota, period = map(int, words)
-        return max(1, math.ceil(quota / period)) if quota > 0 else None
-    except (ValueError, ZeroDivisionError):  # "max": no limit
-        return None
-
-
-def _words(path):
-    try:
-        with open(path) as file:
-            return file.read().split()
-    except (OSError, ValueError):
-        return []
-
-
-CGROUPS = "/sys/fs/cgroup"
+MAX_THREADS = 256
 
 
 def default_num_threads():
     """MINICNN_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that affinity and control group leave to us."""
-    for name in ("MINICNN_NUM_THREADS", "OMP_NUM_THREADS"):
-        wanted = _whole_number(os.environ.get(name, ""))
-        if wanted is not None:
-            return min(wanted, MAX_THREADS)
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    affinity = bound_cpus() or affinity
-    return min(affinity, _cgroup_quota() or affinity, MAX_THREADS)
-
-
-def _stack_size():
-    """Bytes of the stack that OMP_STACKSIZE asks for ("16M"; without a unit, kilobytes), 0 for none."""
-    for name in ("OMP_STACKSIZE", "GOMP_STACKSIZE"):
-        found = re.fullmatch(r"\s*([0-9]{1,18})\s*([bkmg]?)\s*", os.environ.get(name, ""), re.I | re.A)
-        if found:
-            return min(int(found[1]) << {"b": 0, "m": 20, "g": 30}.get(found[2].lower(), 10), sys.maxsize)
-    return 0
-
-
-MAX_THREADS = 256
+    return min(limits.threads_wanted() or limits.cpus(bound_cpus()), MAX_THREADS)
 
 
 def set_num_threads(n):
@@ -269,7 +203,7 @@ def _start():
     if limit not in INSTRUCTION_SETS:
         raise ImportError(f"MINICNN_SIMD must be one of {', '.join(INSTRUCTION_SETS)}; got {limit!r}")
     the_leaves = choose_leaves(INSTRUCTION_SETS.index(limit))
-    set_stack_size(_stack_size())
+    set_stack_size(limits.stack_size())
     guard_forks()
     set_num_threads(default_num_threads())
 

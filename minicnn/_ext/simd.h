@@ -1,8 +1,8 @@
 /* simd.h: HOW the leaves run.  Instantiates them once per instruction set and type, and picks one set at run time.
  *
  * Included by `runtime` alone.  On x86-64 with gcc or clang there are three sets: `base` (SSE2), `avx2` (with FMA) and
- * `avx512`; elsewhere `base` is what the compiler's vectors give (NEON on arm64).  Without vector extensions (MSVC, or
- * MINICNN_NO_VECTOR) a vector has one lane and the same text is plain C.
+ * `avx512` (float; double is avx2's); elsewhere `base` is what the compiler's vectors give (NEON on arm64).  Without
+ * vector extensions (MSVC, or MINICNN_NO_VECTOR) a vector has one lane and the same text is plain C.
  */
 #include "leaves.h"
 #include <math.h>
@@ -83,6 +83,7 @@
 #include "philox.h"
 #define WIDE 6
 #define NARROW 12
+#define NARROW_UNIT 12
 #define PARTS_THROUGH_MEMORY
 
 #define REAL float
@@ -117,6 +118,7 @@
 #undef TARGET
 #undef WIDE
 #undef NARROW
+#undef NARROW_UNIT
 
 #ifdef MINICNN_X86
 /* ---- AVX2 with FMA ---- */
@@ -126,6 +128,7 @@ static const int32_t FIRST_LANES[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 #define TARGET __attribute__((target("avx2,fma")))
 #define WIDE 6
 #define NARROW 12
+#define NARROW_UNIT 12
 
 TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshold)
 {
@@ -218,19 +221,21 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #undef TARGET
 #undef WIDE
 #undef NARROW
+#undef NARROW_UNIT
 
-/* ---- AVX-512 ---- */
+/* ---- AVX-512, for float alone: double is there for proofs, which 40 kB in the wheel would not make better ---- */
 #ifdef __clang__
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
 #else /* gcc would vectorise plain loops with half the width */
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,prefer-vector-width=512")))
 #endif
 
-/* Half as wide, for tiles of few columns, with the registers and masks of AVX-512; float alone. */
+/* Half as wide, for tiles of few columns, with the registers and masks of AVX-512. */
 #define FREE_MASKS
 #define SET avx512half
 #define WIDE 0
-#define NARROW 28
+#define NARROW 14
+#define NARROW_UNIT 28
 
 #define REAL float
 #define TYPE f32
@@ -257,10 +262,12 @@ DECLARE_VECTOR
 #undef SET
 #undef WIDE
 #undef NARROW
+#undef NARROW_UNIT
 
 #define SET avx512
 #define WIDE 14
 #define NARROW 14
+#define NARROW_UNIT 14
 
 #define KEEP_BITS
 #define U64VEC __m512i
@@ -294,31 +301,15 @@ DECLARE_VECTOR
 #define STORE_BYTES(p, lanes) _mm_storeu_si128((__m128i *)(p), _mm512_cvtepi32_epi8((__m512i)(lanes)))
 #include "leaf.h"
 
-#define REAL double
-#define TYPE f64
-#define VL 8
-#define HALF_WIDTH tiles_f64_avx2
-#define SPLAT(x) ((VEC)_mm512_set1_pd(x))
-#define FMA(a, b, c) __builtin_fma(a, b, c)
-#define FMA_VEC(a, b, c) ((VEC)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
-#define MASK __mmask8
-#define MASK_OF(n) ((__mmask8)((n) < 8 ? (1u << (n)) - 1 : 0xFFu))
-#define LOAD_PART(p, mask) ((VEC)_mm512_maskz_loadu_pd(mask, p))
-#define STORE_PART(p, mask, v) _mm512_mask_storeu_pd(p, mask, (__m512d)(v))
-#define MASK_FROM(bits) ((__mmask8)(bits))
-#define FMA_KEPT(mask, a, b, c) ((VEC)_mm512_mask3_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c), mask))
-#define LOAD_BYTES(p) _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(p)))
-#define STORE_BYTES(p, lanes) _mm_storel_epi64((__m128i *)(p), _mm512_cvtepi64_epi8((__m512i)(lanes)))
-#include "leaf.h"
-
 #undef FREE_MASKS
 #undef SET
 #undef TARGET
 #undef WIDE
 #undef NARROW
+#undef NARROW_UNIT
 #endif /* MINICNN_X86 */
 
-/* ---- the tables ---- */
+/* ---- the tables: a set, and the one whose double leaves it takes ---- */
 #define TABLE_OF(T, S)                                                                                                \
     {                                                                                                                 \
         tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, overlap_add_##T##_##S, affine_##T##_##S,              \
@@ -331,15 +322,15 @@ DECLARE_VECTOR
             sum_absolute_##T##_##S, add_slope_##T##_##S, add_squares_##T##_##S, scale_each_##T##_##S,                 \
             sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                      \
     }
-#define LEAVES_FOR(S)                                                                                                 \
+#define LEAVES_FOR(S, D)                                                                                              \
     {                                                                                                                 \
         #S, keep_bits_##S, gaussian_##S, multiply_adds_f32_##S, winograd_in_f32_##S, winograd_out_f32_##S,            \
-            TABLE_OF(f32, S), TABLE_OF(f64, S)                                                                        \
+            TABLE_OF(f32, S), TABLE_OF(f64, D)                                                                        \
     }
-static const Leaves LEAVES_BASE = LEAVES_FOR(base);
+static const Leaves LEAVES_BASE = LEAVES_FOR(base, base);
 #ifdef MINICNN_X86
-static const Leaves LEAVES_AVX2 = LEAVES_FOR(avx2);
-static const Leaves LEAVES_AVX512 = LEAVES_FOR(avx512);
+static const Leaves LEAVES_AVX2 = LEAVES_FOR(avx2, avx2);
+static const Leaves LEAVES_AVX512 = LEAVES_FOR(avx512, avx2);
 #endif
 
 /* The best set of this machine that is not above `limit` (0 base, 1 avx2, 2 avx512). */

@@ -50,8 +50,8 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
     }
 }
 
-/* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns, or NARROW
- * with one; in the square kinds m x m.  A set of leaves whose WIDE is 0 is for one vector of columns only. */
+/* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns; with one,
+ * NARROW, or NARROW_UNIT if a_i is 1; in the square kinds m x m.  A set whose WIDE is 0 is for one vector only. */
 #define CASE(m) case m: NAME(tile)(1, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
 #define CASES_6 CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #define CASES_12 CASES_6 CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
@@ -82,9 +82,9 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
 #define PAIR(name) {NAME(name), NAME(name##_part)}
 #endif
 KIND(narrow, 1, 0, CASES_FOR(NARROW))
-KIND(narrow_square, 1, 1, SQUARES_FOR(NARROW))
+KIND(narrow_square, 1, 1, SQUARES_FOR(NARROW_UNIT))
 #ifdef UNIT_KINDS
-KIND(narrow_unit, 1, 1, CASES_FOR(NARROW))
+KIND(narrow_unit, 1, 1, CASES_FOR(NARROW_UNIT))
 #define UNIT(name) PAIR(name##_unit)
 #else
 #define UNIT(name) PAIR(name)
@@ -126,9 +126,10 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
         const idx left = n - j;
         const int wide = left > VL, part = wide ? left < 2 * VL : left < VL;
         const MASK mask = MASK_OF(left - wide * VL);
-        const idx highest = wide ? WIDE : NARROW, blocks = (m + highest - 1) / highest;
-        const int square = t->a_i == 1 && t->rows == m && m > 1 && m * m <= highest;
-        const Kind kind = kinds[wide][square ? 2 : t->a_i == 1][part];
+        const int unit = t->a_i == 1;
+        const idx highest = wide ? WIDE : unit ? NARROW_UNIT : NARROW, blocks = (m + highest - 1) / highest;
+        const int square = unit && t->rows == m && m > 1 && m * m <= highest;
+        const Kind kind = kinds[wide][square ? 2 : unit][part];
         for (idx b = 0; b < blocks; b++) {
             const idx i = m * b / blocks, height = m * (b + 1) / blocks - i;
             kind((int)height, t, A + i * t->a_i, B + j, bias ? bias + j : NULL, C + i * t->c_i + j, mask);
