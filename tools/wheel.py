@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1_000_000
 TAG = re.compile(r"minicnn-[\w.]+-cp311-abi3-manylinux\w+(\.manylinux\w+)*\.whl")
 
 
@@ -34,7 +34,7 @@ def repair(raw, folder):
 def pack(wheel, to):
     """The same files in the same order, compressed as tightly as zip allows; its times are those of no machine."""
     with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(to, "w") as new:
-        for entry in old.infolist():
+        for entry in (entry for entry in old.infolist() if not entry.is_dir()):
             copy = zipfile.ZipInfo(entry.filename)  # the beginning of 1980
             copy.external_attr, copy.compress_type = entry.external_attr, zipfile.ZIP_DEFLATED
             with new.open(copy, "w") as file:

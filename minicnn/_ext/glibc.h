@@ -14,6 +14,7 @@
 PIN(exp)
 PIN(log)
 PIN(pow)
+PIN(pthread_attr_setstacksize)
 PIN(pthread_create)
 PIN(pthread_join)
 #undef PIN

@@ -211,6 +211,9 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
 
 #undef REAL
 #undef TYPE
+#undef WIDE
+#undef NARROW
+#undef AREA
 #undef SINGLE
 #undef UNIT_KINDS
 #undef VL

@@ -81,13 +81,13 @@
 #define TARGET
 #define KEEP_BITS
 #include "philox.h"
-#define WIDE 6
-#define NARROW 12
-#define NARROW_UNIT 12
 #define PARTS_THROUGH_MEMORY
 
 #define REAL float
 #define TYPE f32
+#define WIDE 6
+#define NARROW 12
+#define AREA 12
 #define SINGLE
 #ifdef MINICNN_NO_VECTOR
 #define VL 1
@@ -102,6 +102,9 @@
 
 #define REAL double
 #define TYPE f64
+#define WIDE 6
+#define NARROW 6
+#define AREA 6
 #ifdef MINICNN_NO_VECTOR
 #define VL 1
 #define SPLAT(x) ((REAL)(x))
@@ -116,9 +119,6 @@
 #undef PARTS_THROUGH_MEMORY
 #undef SET
 #undef TARGET
-#undef WIDE
-#undef NARROW
-#undef NARROW_UNIT
 
 #ifdef MINICNN_X86
 /* ---- AVX2 with FMA ---- */
@@ -126,9 +126,6 @@ static const int32_t FIRST_LANES[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 
 #define SET avx2
 #define TARGET __attribute__((target("avx2,fma")))
-#define WIDE 6
-#define NARROW 12
-#define NARROW_UNIT 12
 
 TARGET INLINE uint32_t u16_at_least_avx2(__m256i a, __m256i b, uint32_t threshold)
 {
@@ -183,6 +180,9 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 
 #define REAL float
 #define TYPE f32
+#define WIDE 6
+#define NARROW 12
+#define AREA 12
 #define UNIT_KINDS
 #define SINGLE
 #define VL 8
@@ -202,6 +202,9 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 
 #define REAL double
 #define TYPE f64
+#define WIDE 6
+#define NARROW 6
+#define AREA 6
 #define VL 4
 #define SPLAT(x) ((VEC)_mm256_set1_pd(x))
 #define FMA(a, b, c) __builtin_fma(a, b, c)
@@ -219,9 +222,6 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 
 #undef SET
 #undef TARGET
-#undef WIDE
-#undef NARROW
-#undef NARROW_UNIT
 
 /* ---- AVX-512, for float alone: double is there for proofs, which 40 kB in the wheel would not make better ---- */
 #ifdef __clang__
@@ -233,12 +233,12 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 /* Half as wide, for tiles of few columns, with the registers and masks of AVX-512. */
 #define FREE_MASKS
 #define SET avx512half
-#define WIDE 0
-#define NARROW 14
-#define NARROW_UNIT 28
 
 #define REAL float
 #define TYPE f32
+#define WIDE 0
+#define NARROW 14
+#define AREA 28
 #define UNIT_KINDS
 #define VL 8
 #define SPLAT(x) ((VEC)_mm256_set1_ps(x))
@@ -251,6 +251,9 @@ DECLARE_VECTOR
 #include "tile.h"
 #undef REAL
 #undef TYPE
+#undef WIDE
+#undef NARROW
+#undef AREA
 #undef UNIT_KINDS
 #undef VL
 #undef SPLAT
@@ -260,14 +263,8 @@ DECLARE_VECTOR
 #undef LOAD_PART
 #undef STORE_PART
 #undef SET
-#undef WIDE
-#undef NARROW
-#undef NARROW_UNIT
 
 #define SET avx512
-#define WIDE 14
-#define NARROW 14
-#define NARROW_UNIT 14
 
 #define KEEP_BITS
 #define U64VEC __m512i
@@ -284,6 +281,9 @@ DECLARE_VECTOR
 
 #define REAL float
 #define TYPE f32
+#define WIDE 14
+#define NARROW 14
+#define AREA 14
 #define UNIT_KINDS
 #define SINGLE
 #define VL 16
@@ -304,9 +304,6 @@ DECLARE_VECTOR
 #undef FREE_MASKS
 #undef SET
 #undef TARGET
-#undef WIDE
-#undef NARROW
-#undef NARROW_UNIT
 #endif /* MINICNN_X86 */
 
 /* ---- the tables: a set, and the one whose double leaves it takes ---- */

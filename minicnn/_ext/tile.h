@@ -50,15 +50,12 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
     }
 }
 
-/* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns; with one,
- * NARROW, or NARROW_UNIT if a_i is 1; in the square kinds m x m.  A set whose WIDE is 0 is for one vector only. */
+/* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns, or NARROW
+ * with one; in the square kinds m x m, at most AREA together.  A set whose WIDE is 0 is for one vector of columns only. */
 #define CASE(m) case m: NAME(tile)(1, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
 #define CASES_6 CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #define CASES_12 CASES_6 CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #define CASES_14 CASES_12 CASE(13) CASE(14)
-#define CASES_28                                                                                                      \
-    CASES_14 CASE(15) CASE(16) CASE(17) CASE(18) CASE(19) CASE(20) CASE(21) CASE(22) CASE(23) CASE(24) CASE(25)       \
-    CASE(26) CASE(27) CASE(28)
 #define SQUARE_CASE(m) case m: NAME(tile)(m, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
 #define SQUARES_6 SQUARE_CASE(2)
 #define SQUARES_12 SQUARES_6 SQUARE_CASE(3)
@@ -82,9 +79,9 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
 #define PAIR(name) {NAME(name), NAME(name##_part)}
 #endif
 KIND(narrow, 1, 0, CASES_FOR(NARROW))
-KIND(narrow_square, 1, 1, SQUARES_FOR(NARROW_UNIT))
+KIND(narrow_square, 1, 1, SQUARES_FOR(AREA))
 #ifdef UNIT_KINDS
-KIND(narrow_unit, 1, 1, CASES_FOR(NARROW_UNIT))
+KIND(narrow_unit, 1, 1, CASES_FOR(NARROW))
 #define UNIT(name) PAIR(name##_unit)
 #else
 #define UNIT(name) PAIR(name)
@@ -103,7 +100,6 @@ KIND(wide_unit, 2, 1, CASES_FOR(WIDE))
 #undef SQUARES_12
 #undef SQUARES_6
 #undef SQUARE_CASE
-#undef CASES_28
 #undef CASES_14
 #undef CASES_12
 #undef CASES_6
@@ -126,10 +122,9 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
         const idx left = n - j;
         const int wide = left > VL, part = wide ? left < 2 * VL : left < VL;
         const MASK mask = MASK_OF(left - wide * VL);
-        const int unit = t->a_i == 1;
-        const idx highest = wide ? WIDE : unit ? NARROW_UNIT : NARROW, blocks = (m + highest - 1) / highest;
-        const int square = unit && t->rows == m && m > 1 && m * m <= highest;
-        const Kind kind = kinds[wide][square ? 2 : unit][part];
+        const idx highest = wide ? WIDE : NARROW, blocks = (m + highest - 1) / highest;
+        const int square = t->a_i == 1 && t->rows == m && m > 1 && m * m <= (wide ? WIDE : AREA);
+        const Kind kind = kinds[wide][square ? 2 : t->a_i == 1][part];
         for (idx b = 0; b < blocks; b++) {
             const idx i = m * b / blocks, height = m * (b + 1) / blocks - i;
             kind((int)height, t, A + i * t->a_i, B + j, bias ? bias + j : NULL, C + i * t->c_i + j, mask);
