@@ -61,9 +61,15 @@ class Parameters:
     def _reclaim(self):
         """Puts arrays that somebody has assigned anew, ``layer.params[name] = ...``, where they belong."""
         for layer, kind, key, view in self._views:
+            if getattr(layer, kind)[key] is not view:
+                self._take_over(layer, kind, key, view)
+
+    def _take_over(self, layer, kind, key, view):
+        """One thread at a time: a second copy might come when the first one has been trained on already."""
+        with self._reclaiming:
             array = getattr(layer, kind)[key]
             if array is view:
-                continue
+                return
             if np.shape(array) != view.shape:
                 required = f"{kind}[{key!r}] must keep its shape {view.shape}"
                 got = _check.Shown(f"shape {np.shape(array)}")
