@@ -166,7 +166,7 @@ class Parameters:
 def _aligned_zeros(size, dtype):
     """A zeroed vector whose first element lies on a cache line (64 bytes)."""
     raw = np.zeros(size + 64 // dtype.itemsize, dtype)
-    start = (-raw.ctypes.data % 64) // dtype.itemsize
+    start = (-raw.__array_interface__["data"][0] % 64) // dtype.itemsize
     return raw[start : start + size]
 
 
