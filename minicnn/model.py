@@ -29,6 +29,7 @@ ACTIVATIONS = (
 NOT_COPIED = {
     "_lock",
     "_building",
+    "_reclaiming",
     "_views",
     "_idle",
     "_idle_samplers",
@@ -74,7 +75,7 @@ class Sequential(Parameters):
         self.stop_training = False
         self._training = False
         self._declared_shape = None
-        self._lock, self._building = Exclusive(), threading.Lock()
+        self._make_locks()
         self._forget_plans()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
@@ -82,6 +83,10 @@ class Sequential(Parameters):
             self.add(layer)
         if self._declared_shape is not None and self.layers:
             self.build(self._declared_shape)
+
+    def _make_locks(self):
+        self._lock, self._building = Exclusive(), threading.Lock()
+        self._reclaiming = threading.RLock()  # a signal handler may predict, too
 
     # ---- the chain ----
 
@@ -261,14 +266,15 @@ class Sequential(Parameters):
     def _evaluation(self, n):
         """Lends a plan for n samples in eval mode; threads that evaluate at the same time get different ones."""
         self._reclaim()
+        idle = self._idle  # where it goes back: not to those of after a _forget_plans, if there is one meanwhile
         try:
-            workspace = self._idle.pop()
+            workspace = idle.pop()
         except IndexError:
             workspace = Workspace(training=False)
         try:
             yield workspace.plan(self, n)
         finally:
-            self._idle.append(workspace)
+            idle.append(workspace)
 
     def _training_plan(self, n):
         """The plan for training steps of n samples."""
@@ -601,7 +607,7 @@ class Sequential(Parameters):
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._lock, self._building = Exclusive(), threading.Lock()
+        self._make_locks()
         self._forget_plans()
         self.parameters = self.gradients = None
         if self.built:

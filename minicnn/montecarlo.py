@@ -67,11 +67,12 @@ def samples(model, x, n_samples, seed, batch_size):
 @contextlib.contextmanager
 def _lent(model):
     """Threads that sample at the same time get different ones."""
+    idle = model._idle_samplers  # as in Sequential._evaluation
     try:
-        sampler = model._idle_samplers.pop()
+        sampler = idle.pop()
     except IndexError:
         sampler = Sampler(model)
     try:
         yield sampler
     finally:
-        model._idle_samplers.append(sampler)
+        idle.append(sampler)

@@ -61,9 +61,15 @@ class Parameters:
     def _reclaim(self):
         """Puts arrays that somebody has assigned anew, ``layer.params[name] = ...``, where they belong."""
         for layer, kind, key, view in self._views:
+            if getattr(layer, kind)[key] is not view:
+                self._take_over(layer, kind, key, view)
+
+    def _take_over(self, layer, kind, key, view):
+        """One thread at a time: a second copy might come when the first one has been trained on already."""
+        with self._reclaiming:
             array = getattr(layer, kind)[key]
             if array is view:
-                continue
+                return
             if np.shape(array) != view.shape:
                 required = f"{kind}[{key!r}] must keep its shape {view.shape}"
                 got = _check.Shown(f"shape {np.shape(array)}")
@@ -160,7 +166,7 @@ class Parameters:
 def _aligned_zeros(size, dtype):
     """A zeroed vector whose first element lies on a cache line (64 bytes)."""
     raw = np.zeros(size + 64 // dtype.itemsize, dtype)
-    start = (-raw.ctypes.data % 64) // dtype.itemsize
+    start = (-raw.__array_interface__["data"][0] % 64) // dtype.itemsize
     return raw[start : start + size]
 
 

@@ -83,8 +83,8 @@ def fit(
     evaluated = {"clean_": (x, y, weights) if clean else None, "val_": validation}
     hooks = _Hooks(callbacks, {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size)})
     progress = _progress(verbose, hooks.params)
-    before = model.training
     with model._exclusive("fit"), progress:
+        before = model.training  # not earlier: of a model that another thread trains it would be that fit's mode
         history = model.history = History()
         try:
             model.train()

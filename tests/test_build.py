@@ -107,6 +107,25 @@ def flags(extension):
     return extension.extra_compile_args + extension.extra_link_args
 
 
+# ---- the stable ABI, or not ----
+
+
+@pytest.mark.parametrize("without_gil", [False, True])
+def test_builds_without_gil_have_no_stable_abi(without_gil, build, monkeypatch):
+    """They cannot load such modules, and refuse to compile them."""
+    told, ask = {}, sysconfig.get_config_var
+    answers = {"Py_GIL_DISABLED": without_gil}
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: answers[name] if name in answers else ask(name))
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: told.update(arguments))
+    runpy.run_path(str(ROOT / "setup.py"))
+    stable = not without_gil and sys.implementation.name == "cpython"
+    assert told["ext_modules"]
+    for module in told["ext_modules"]:
+        assert module.py_limited_api is stable
+        assert ("Py_LIMITED_API" in dict(module.define_macros)) is stable
+    assert ("bdist_wheel" in told["options"]) is stable
+
+
 # ---- OpenMP, or not ----
 
 

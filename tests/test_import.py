@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -80,6 +81,13 @@ def test_a_change_is_seen():
     code = "os.environ['NEW'] = '1'; np.random.seed(1); np.seterr(over='ignore')"
     code = f"{STATE}\nbefore = state(); {code}; print(*changed(before))"
     assert " ".join(python(code)) == "environment NumPy's random numbers NumPy's errors"
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="an interpreter that always has a GIL")
+def test_the_gil_stays_off():
+    """It would come back, with a warning, for a module that does not say that it can do without."""
+    code = "import sys\nimport numpy as np\nbefore = sys._is_gil_enabled()\n"
+    assert python(code + TRAIN + "train(); print(before, sys._is_gil_enabled())", PYTHON_GIL="") == ["False", "False"]
 
 
 OTHERS = {

@@ -3,6 +3,7 @@
 import gc
 import threading
 import tracemalloc
+import weakref
 
 import determinism
 import numpy as np
@@ -227,6 +228,17 @@ def test_weights_set_between_predictions_are_seen():
         for layer in model.layers:
             outputs = layer.forward(outputs)
         assert_same_bits(model.predict(X), outputs)
+
+
+def test_arrays_live_as_long_as_a_plan_that_uses_them():
+    """Their owner may take others while another thread runs the plan."""
+    plan, array = native.Plan(), np.ones(3)
+    plan.use(array)
+    found = weakref.ref(array)
+    del array
+    assert found() is not None
+    del plan
+    assert found() is None
 
 
 def test_a_forward_of_ones_own_on_an_instance_is_called():

@@ -12,6 +12,7 @@ from processes import output_of
 from running import at_once, use_threads
 
 import minicnn as mc
+from minicnn import Sequential, montecarlo
 from minicnn._ext import limits, runtime
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and affinity as Linux has them")
@@ -103,6 +104,93 @@ def test_of_many_trainers_of_one_model_the_others_are_told():
         training.result()
     twin.fit(X, LABELS, **fit)
     assert whole_state(model) == whole_state(twin)
+
+
+def test_weights_that_another_thread_sets_during_a_prediction():
+    """What the prediction derives from them may be of both; the next one must see that it is."""
+    model = mc.Sequential([mc.layers.Input((4, 4, 128)), mc.layers.Conv2D(128, 3, padding="same")], seed=1)
+    x, kernel = np.random.default_rng(0).random((1, 4, 4, 128), np.float32), model.layers[0].params["kernel"]
+    kernel[...] = np.round(kernel * 64)  # so that adding and taking away leaves no trace
+    want, weights = model.predict(x), kernel[2, 2, ::16, 5]  # one of each group of channels
+    for _ in range(100):
+        predicted = threading.Event()
+
+        def change(predicted=predicted):
+            while not predicted.is_set():
+                weights[...] += 1
+                weights[...] -= 1
+
+        def predict(predicted=predicted):
+            model.predict(x)
+            predicted.set()
+
+        at_once(2, lambda i, both=(change, predict): both[i]())
+        np.testing.assert_array_equal(model.predict(x), want)
+
+
+class Late:
+    """Something for NumPy to make an array of, for which the first who does so has to wait."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.asked, self.answer = values, values.shape, threading.Event(), threading.Event()
+
+    def __array__(self, dtype=None, copy=None):
+        if not self.asked.is_set():
+            self.asked.set()
+            self.answer.wait(60)
+        return self.values
+
+
+def test_assigned_parameters_are_taken_over_once():
+    """A prediction is about to take them when the model is trained on them: the step is not lost."""
+    model, twin = compiled(), compiled()
+    values = twin.layers[0].params["kernel"] * 2
+    twin.layers[0].params["kernel"] = values
+    twin.train_on_batch(X, LABELS)
+    late = model.layers[0].params["kernel"] = Late(values)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        predicting = pool.submit(model.predict, X)
+        try:
+            assert late.asked.wait(60)
+            training = pool.submit(model.train_on_batch, X, LABELS)
+            concurrent.futures.wait([training], 0.2)  # it may wait for the prediction, or not
+        finally:
+            late.answer.set()
+        training.result(), predicting.result()
+    assert whole_state(model) == whole_state(twin)
+
+
+def test_a_fit_that_begins_as_another_one_ends():
+    """The mode that it puts back is that of the time between them."""
+    model, arrived, ended, exclusive = compiled(), threading.Event(), threading.Event(), Sequential._exclusive
+
+    def late(method, again=False):
+        arrived.set()
+        ended.wait(60)
+        return exclusive(model, method, again)
+
+    def begin_the_other(_):
+        if not arrived.is_set():
+            model._exclusive = late
+            others.append(pool.submit(model.fit, X, LABELS, verbose=0))
+            assert arrived.wait(60)
+
+    others = []
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        try:
+            model.fit(X, LABELS, verbose=0, callbacks=[Hook(begin_the_other)])
+        finally:
+            ended.set()
+        others[0].result()
+    assert not model.training
+
+
+def test_plans_that_are_lent_do_not_come_back_after_all_were_forgotten():
+    """They point to arrays that layers had before (Ensemble.fit in several processes)."""
+    model = trained()
+    with model._evaluation(3), montecarlo._lent(model):
+        model._forget_plans()
+    assert model._idle == model._idle_samplers == []
 
 
 # ---- threads that cannot be had ----

@@ -293,7 +293,7 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
     together to (kh, f, kw, c); items are taps.
 
     `derived` holds the result and behind it the kernel that it was made from: nothing is done for a tap that is still
-    the same.
+    the same.  Made from that copy, so that both agree even if another thread trains the model meanwhile.
     """
     cdef Py_ssize_t tap, group, o, c, size = g.cg * g.f, run = g.cg
     cdef const real *kernel
@@ -312,7 +312,7 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
         for group in range(g.groups):
             for o in range(g.fg):
                 for c in range(g.cg):
-                    transposed[c] = kernel[c * g.f + group * g.fg + o]
+                    transposed[c] = source[c * g.f + group * g.fg + o]
                 transposed += run
 
 

@@ -128,7 +128,7 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
     require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
     g.x, g.w, g.y = rows_at(&x[0, 0], g.d), fixed(&w[0, 0]), rows_at(<const real *> &y[0, 0], g.m)
-    g.bias = fixed(NULL if bias is None else &bias[0])
+    g.bias = fixed(<const real *> NULL if bias is None else &bias[0])
     g.draw, g.scale = fixed(&draw[0]), fixed(&scale[0])
     g.activation, g.slope = activation, slope
     job = Job(<Kernel> forward_samples[real], WHOLE, 6, g.n, 1, 0, bits_size(g.d, g.m), <double> g.n * g.d * g.m / 3)

@@ -341,12 +341,12 @@ cdef class Plan:
     cdef readonly Py_ssize_t workspace_size, thread_size
     cdef Py_ssize_t common_scratch, scratch_place  # of all jobs but CHUNKS: its size, and where it begins
     cdef Program current
-    cdef list lasting, outside
+    cdef list lasting, outside, used
     cdef char *memory[MOST_THREADS]
     cdef int provided
 
     def __cinit__(self):
-        self.buffers, self.programs, self.lasting, self.outside = [], [], [], []
+        self.buffers, self.programs, self.lasting, self.outside, self.used = [], [], [], [], []
 
     def __dealloc__(self):
         for i in range(self.provided):
@@ -387,6 +387,7 @@ cdef class Plan:
         """Jobs may use this array, which is not the plan's and stays where it is: parameters and the like."""
         address = array.__array_interface__["data"][0]
         self.outside.append((address, address + array.nbytes))
+        self.used.append(array)  # whoever owns it may let go of it while another thread runs this plan
 
     def pin(self, array):
         """The array is read or written between the passes: its place is its own."""

@@ -137,7 +137,8 @@ cdef Py_ssize_t derived_size(const Conv *g) noexcept nogil:
 
 cdef void transform_kernel(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *_scratch) noexcept nogil:
     """`derived` holds the result (n n, c, f) and behind it the kernel that it was made from: groups of channels of the
-    kernel that are still the same are left alone.  For the turned kernel c and f are those of the result."""
+    kernel that are still the same are left alone.  For the turned kernel c and f are those of the result.  Made from
+    that copy, so that both agree even if another thread trains the model meanwhile."""
     cdef Py_ssize_t group, tap, filters = g.c if g.turned else g.f, channels = g.f if g.turned else g.c
     cdef Py_ssize_t size = GROUP * filters
     cdef const float *kernel
@@ -145,7 +146,7 @@ cdef void transform_kernel(const Conv *g, Py_ssize_t first, Py_ssize_t last, cha
     cdef bint changed
     for group in range(first, last):
         kernel = <const float *> g.kernel.data + group * size
-        source = <float *> g.derived.data + positions(g) * g.c * g.f + group * size
+        source = kernel_copy(g) + group * size
         changed = False
         for tap in range(9):
             changed |= memcmp(source + tap * channels * filters, kernel + tap * channels * filters,
@@ -160,13 +161,17 @@ cdef void transform_kernel(const Conv *g, Py_ssize_t first, Py_ssize_t last, cha
             transform_straight(g, group * GROUP)
 
 
+cdef inline float *kernel_copy(const Conv *g) noexcept nogil:
+    return <float *> g.derived.data + positions(g) * g.c * g.f
+
+
 cdef void transform_straight(const Conv *g, Py_ssize_t channel) noexcept nogil:
     """A group of 16 channels from `channel` on."""
     cdef Py_ssize_t c, tap
     cdef float *taps[9]
     for c in range(channel, channel + GROUP):
         for tap in range(9):
-            taps[tap] = <float *> g.kernel.data + (tap * g.c + c) * g.f
+            taps[tap] = kernel_copy(g) + (tap * g.c + c) * g.f
         winograd_in(OF_KERNEL, g.m, taps, <float *> g.derived.data + c * g.f, g.c * g.f, g.f)
 
 
@@ -180,7 +185,7 @@ cdef void transform_turned(const Conv *g, Py_ssize_t channel) noexcept nogil:
     for o in range(g.c):
         for tap in range(9):
             for c in range(GROUP):
-                values[tap][c] = (<const float *> g.kernel.data)[(tap * g.f + channel + c) * g.c + o]
+                values[tap][c] = kernel_copy(g)[(tap * g.f + channel + c) * g.c + o]
         winograd_in(OF_KERNEL, g.m, taps, <float *> g.derived.data + o * g.f + channel, g.c * g.f, GROUP)
 
 
