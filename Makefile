@@ -24,12 +24,14 @@ lint:
 	$(dir $(PYTHON))cython-lint minicnn/_ext/*.pyx minicnn/_ext/*.pxd
 	$(PYTHON) -m mypy
 
-# The tests under gcc's address and undefined-behaviour sanitizers, in a clone of their own: tools/sanitize.sh.
+# The tests under gcc's address and undefined-behaviour sanitizers, in a copy of the tree: tools/sanitize.sh.
 sanitize:
-	tools/sanitize.sh $(BUILD)/sanitize
+	rm -rf $(BUILD)/sanitize && mkdir -p $(BUILD)
+	PYTHON=$(PYTHON) tools/sanitize.sh $(BUILD)/sanitize
 
 sanitize-quick:
-	tools/sanitize.sh $(BUILD)/sanitize quick
+	rm -rf $(BUILD)/sanitize && mkdir -p $(BUILD)
+	PYTHON=$(PYTHON) tools/sanitize.sh $(BUILD)/sanitize quick
 
 $(TOOLS):
 	$(BASE) -m venv $(BUILD)/tools
