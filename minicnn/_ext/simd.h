@@ -102,7 +102,7 @@
 
 #define REAL double
 #define TYPE f64
-#define WIDE 6
+#define WIDE 4
 #define NARROW 6
 #define AREA 6
 #ifdef MINICNN_NO_VECTOR
@@ -202,7 +202,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 
 #define REAL double
 #define TYPE f64
-#define WIDE 6
+#define WIDE 4
 #define NARROW 6
 #define AREA 6
 #define VL 4

@@ -53,11 +53,13 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
 /* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns, or NARROW
  * with one; in the square kinds m x m, at most AREA together.  A set whose WIDE is 0 is for one vector of columns only. */
 #define CASE(m) case m: NAME(tile)(1, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
-#define CASES_6 CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#define CASES_4 CASE(1) CASE(2) CASE(3) CASE(4)
+#define CASES_6 CASES_4 CASE(5) CASE(6)
 #define CASES_12 CASES_6 CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #define CASES_14 CASES_12 CASE(13) CASE(14)
 #define SQUARE_CASE(m) case m: NAME(tile)(m, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
-#define SQUARES_6 SQUARE_CASE(2)
+#define SQUARES_4 SQUARE_CASE(2)
+#define SQUARES_6 SQUARES_4
 #define SQUARES_12 SQUARES_6 SQUARE_CASE(3)
 #define SQUARES_14 SQUARES_12
 #define SQUARES_28 SQUARES_14 SQUARE_CASE(4) SQUARE_CASE(5)
@@ -99,10 +101,12 @@ KIND(wide_unit, 2, 1, CASES_FOR(WIDE))
 #undef SQUARES_14
 #undef SQUARES_12
 #undef SQUARES_6
+#undef SQUARES_4
 #undef SQUARE_CASE
 #undef CASES_14
 #undef CASES_12
 #undef CASES_6
+#undef CASES_4
 #undef CASE
 
 /* Any m x n area: panels of two vectors of columns, each cut into blocks of nearly equal height. */
