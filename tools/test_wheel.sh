@@ -19,6 +19,17 @@ found() {
     done
 }
 
+# Links to the machine's tools, in the folder $1, but for compilers and other Pythons.
+tools_without_compilers() {
+    mkdir "$1"
+    for tool in /usr/sbin/* /usr/bin/* /sbin/* /bin/*; do
+        case "${tool##*/}" in
+            *cc | *gcc-* | *cc-[0-9]* | *[gc]++* | *clang* | c[89]9* | *cpp* | python* | pip*) ;;
+            *) ln -sf "$tool" "$1" ;;
+        esac
+    done
+}
+
 try() {
     local python=$1 name there
     name=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
@@ -28,7 +39,8 @@ try() {
     "$there/bin/python" -m pip download -q --only-binary :all: -d "$there/wheels" "$wheel[test]"
     mkdir "$there/empty" "$there/copy"
     cp -r "$root"/{tests,examples,benchmarks,docs,README.md,pyproject.toml} "$there/copy"  # pyproject.toml: pytest's settings
-    local alone="$offline env -i PATH=$there/bin HOME=$there/empty LANG=C.UTF-8"
+    tools_without_compilers "$there/tools"
+    local alone="$offline env -i PATH=$there/bin:$there/tools HOME=$there/empty LANG=C.UTF-8"
     $alone python -m pip install -q --no-index --find-links "$there/wheels" "minicnn[test]"
     if (cd "$there/empty" && $alone sh -c 'command -v cc gcc clang') 2> /dev/null; then exit 1; fi
     (cd "$there/empty" && $alone minicnn train --out "$there/run" && $alone minicnn info)
