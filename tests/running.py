@@ -30,6 +30,19 @@ def run(layer, x, dy, layout="C"):
     return {"y": y, "dx": dx, **{name: gradient.copy() for name, gradient in layer.grads.items()}}
 
 
+def steps_layer_by_layer(model, x, y, batch_size):
+    """Trains on the samples in order without a plan, layer after layer by hand; stops after every step."""
+    for start in range(0, len(x), batch_size):
+        outputs = x[start : start + batch_size]
+        for layer in model.layers:
+            outputs = layer.forward(outputs, training=True)
+        _, gradient = model.loss(outputs, y[start : start + batch_size])
+        for layer in reversed(model.layers):
+            gradient = layer.backward(gradient)
+        model.optimizer.step()
+        yield
+
+
 def normal(shape, dtype="float64", seed=0):
     return np.random.default_rng([seed, 2]).standard_normal(shape).astype(dtype)
 

@@ -12,7 +12,18 @@ import reference
 from compare import assert_close, assert_same_bits, tolerance
 from hypothesis import given
 from hypothesis import strategies as st
-from running import at_every_thread_count, build, channels, dtypes, inputs, layouts, normal, run, use_threads
+from running import (
+    at_every_thread_count,
+    build,
+    channels,
+    dtypes,
+    inputs,
+    layouts,
+    normal,
+    run,
+    steps_layer_by_layer,
+    use_threads,
+)
 
 import minicnn
 from minicnn import layers, schedules
@@ -257,14 +268,7 @@ def test_a_schedule_within_a_recorded_plan(mode):
     x, y = normal((60, 8)), np.arange(60) % 3
     planned, by_hand = model(), model()
     planned.fit(x, y, batch_size=10, epochs=1, shuffle=False, verbose=0)
-    for start in range(0, 60, 10):
-        outputs = x[start : start + 10]
-        for layer in by_hand.layers:
-            outputs = layer.forward(outputs, training=True)
-        _, gradient = by_hand.loss(outputs, y[start : start + 10])
-        for layer in reversed(by_hand.layers):
-            gradient = layer.backward(gradient)
-        by_hand.optimizer.step()
+    for _ in steps_layer_by_layer(by_hand, x, y, batch_size=10):
         assert by_hand.layers[0].last_mask.shape == (10, 8, 40)
     assert planned.layers[0].current_rate == 1
     assert planned.fingerprint() == by_hand.fingerprint()

@@ -12,7 +12,17 @@ import reference
 from compare import assert_close, assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
-from running import at_every_thread_count, build, dtypes, inputs, layouts, normal, run, use_threads
+from running import (
+    at_every_thread_count,
+    build,
+    dtypes,
+    inputs,
+    layouts,
+    normal,
+    run,
+    steps_layer_by_layer,
+    use_threads,
+)
 
 import minicnn
 from minicnn import layers, schedules
@@ -360,14 +370,8 @@ def test_a_schedule_within_a_recorded_plan():
     x, y = normal((60, 8)), np.arange(60) % 3
     planned, by_hand = model(), model()
     planned.fit(x, y, batch_size=10, epochs=1, shuffle=False, verbose=0)
-    for start in range(0, 60, 10):
-        outputs = x[start : start + 10]
-        for layer in by_hand.layers:
-            outputs = layer.forward(outputs, training=True)
-        _, gradient = by_hand.loss(outputs, y[start : start + 10])
-        for layer in reversed(by_hand.layers):
-            gradient = layer.backward(gradient)
-        by_hand.optimizer.step()
+    for _ in steps_layer_by_layer(by_hand, x, y, batch_size=10):
+        pass
     assert planned.layers[1].current_rate == 1
     assert not planned.layers[1].last_mask.any()
     assert planned.fingerprint() == by_hand.fingerprint()
