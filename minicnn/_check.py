@@ -38,6 +38,17 @@ def integer(where, name, value, low=None, high=None):
     return int(value)
 
 
+def anything(where, name, value):
+    return value
+
+
+def each(where, name, values, called, check, *arguments):
+    """A list or tuple as a tuple of what ``check`` makes of every entry; ``called``: "a boundary"."""
+    if not isinstance(values, list | tuple):
+        raise TypeError(message(where, f"{name} must be a list of numbers", kind(values)))
+    return tuple(check(where, called, value, *arguments) for value in values)
+
+
 MOST_PIXELS = 2**15  # along an axis: no window, stride, dilation or border is larger
 
 
@@ -113,6 +124,11 @@ def float_dtype(where, dtype):
     if found is None or dtype is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(message(where, "dtype must be 'float32' or 'float64'", dtype))
     return found
+
+
+def real_dtype(where, name, dtype):
+    """``float_dtype`` as the check of a setting."""
+    return float_dtype(where, dtype)
 
 
 def sample_shape(where, shape):

@@ -7,10 +7,11 @@ another one.
 import inspect
 
 from minicnn import _check
+from minicnn.settings import Closed
 
 
-class Configured:
-    """Something that its constructor's arguments describe; each is an attribute of the same name."""
+class Configured(Closed):
+    """Something that its constructor's arguments describe; each is an attribute of the same name, a ``Setting``."""
 
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)

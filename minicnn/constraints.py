@@ -7,10 +7,13 @@ weights of one unit (of one filter of Conv2D); a whole number or several take th
 0.  A parameter with one axis, a bias, has one weight for each unit: there ||w|| is |w|, unless ``axis`` is 0.
 """
 
+from typing import Any
+
 import numpy as np
 
 from minicnn import _check, configured
 from minicnn._ext import optim as kernels
+from minicnn.settings import Fixed
 
 __all__ = ["Constraint", "MaxNorm", "NonNeg", "UnitNorm", "get"]
 
@@ -24,7 +27,7 @@ class Constraint(configured.Configured):
     """
 
     _kind, _limit = -1, 0.0
-    axis: int | tuple[int, ...] | None = None
+    axis: Any = None
 
     def __call__(self, w):
         w = np.array(_check.numeric_array(type(self).__name__, "w", w), order="C")
@@ -33,15 +36,16 @@ class Constraint(configured.Configured):
         return w
 
 
+def _axis(where, name, axis):
+    if isinstance(axis, list | tuple):
+        return tuple(_check.integer(where, name, one) for one in axis)
+    return None if axis is None else _check.integer(where, name, axis)
+
+
 class _OfNorm(Constraint):
     """A constraint of the norms over ``axis``."""
 
-    def _set_axis(self, axis):
-        where = type(self).__name__
-        if isinstance(axis, list | tuple):
-            self.axis = tuple(_check.integer(where, "axis", one) for one in axis)
-        else:
-            self.axis = None if axis is None else _check.integer(where, "axis", axis)
+    axis = Fixed(_axis)
 
 
 class MaxNorm(_OfNorm):
@@ -53,9 +57,12 @@ class MaxNorm(_OfNorm):
 
     _kind = kernels.MAX_NORM
 
+    max_value = Fixed(_check.number, 0)
+
     def __init__(self, max_value=2, axis=None):
-        self.max_value = self._limit = _check.number("MaxNorm", "max_value", max_value, 0)
-        self._set_axis(axis)
+        self.max_value = max_value
+        self.axis = axis
+        self._limit = self.max_value
 
 
 class NonNeg(Constraint):
@@ -70,7 +77,7 @@ class UnitNorm(_OfNorm):
     _kind, _limit = kernels.UNIT_NORM, _EPSILON
 
     def __init__(self, axis=None):
-        self._set_axis(axis)
+        self.axis = axis
 
 
 _NAMES = {"max_norm": MaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm}

@@ -15,6 +15,7 @@ import numpy as np
 from minicnn import _check, jobs, training
 from minicnn.losses import BinaryCrossentropy
 from minicnn.model import Sequential
+from minicnn.settings import Values
 
 KINDS = {  # what the outputs of a member are
     "classes": "probabilities of the classes, along the last axis",
@@ -434,9 +435,12 @@ def _fit_copy(task):
 def _become(member, trained):
     """Makes ``member`` what its copy has become; it, its layers, optimiser and parameters stay the same objects."""
     for mine, its in zip(member.layers, trained.layers, strict=True):
-        vars(mine).update(vars(its))
+        for name, value in vars(its).items():
+            if isinstance(value, Values):
+                getattr(mine, name).update(value)  # into the arrays where they have always been
+            else:
+                vars(mine)[name] = value
     vars(member.optimizer).update(vars(trained.optimizer))
-    member.history, member.stop_training = trained.history, trained.stop_training
+    member._put(history=trained.history, stop_training=trained.stop_training)
     member._forget_plans()  # they point to arrays that the layers had before
-    member._reclaim()  # the new values go where the parameters have always been
     member._bind()

@@ -59,6 +59,12 @@ def get(where, name):
     return draw
 
 
+def check(where, name, value):
+    """The check of a setting: ``value``, if ``get`` takes it."""
+    get(where, value)
+    return value
+
+
 def _cut_normal(shape, rng):
     values = rng.standard_normal(shape)
     outside = np.abs(values) > 2

@@ -13,24 +13,56 @@ import numpy as np
 
 from minicnn import _check
 from minicnn._ext import penalty, plan
+from minicnn.settings import Closed, Setting, Values, refuse
 
 MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted
 
 
-class Layer:
+def _values(where, name, values):
+    """``params``, ``grads`` or ``state``: a dict, as one that can be guarded."""
+    if not isinstance(values, dict):
+        raise TypeError(_check.message(where, f"{name} must be a dictionary", _check.kind(values)))
+    return values if isinstance(values, Values) else Values(values)
+
+
+class _OfChain(Setting):
+    """What the place in a chain decides: it stays while the layer is in a model."""
+
+    def __set__(self, layer, value):
+        now = vars(layer)[self.name]
+        same = value is now or (not isinstance(value, dict) and value == now)
+        if layer._in_model and not same:
+            refuse(layer, self.name, "stays while the layer is in a model", value, "Make a new layer and a new model")
+        super().__set__(layer, value)
+
+
+class Layer(Closed):
     """One step of a chain: ``forward`` maps x to y, ``backward`` maps dL/dy to dL/dx and fills ``grads``.
 
-    Attributes, all there before ``__init__`` runs:
+    Attributes, all there before ``__init__`` runs; in a model all but ``trainable`` stay what they are:
 
     - ``dtype``: float32 or float64, None until it is known (the model hands its own down).
     - ``params``, ``grads``: arrays by name, the same names in both.  A model moves them into its flat vectors, so
-      always read ``self.params[name]`` anew and write gradients with ``self.grads[name][...] = ...``.
-    - ``state``: what a resumed run needs besides parameters: integers, and arrays such as moving statistics.
+      always read ``self.params[name]`` anew.  From then on the names stay, and what is assigned to one of them is
+      written into the array that is there: it must have the same shape.
+    - ``state``: what a resumed run needs besides parameters: whole numbers >= 0, and arrays such as moving statistics,
+      to which the same applies.
     - ``input_shape``, ``output_shape``: of one sample; None before ``build``.
     - ``stream``: (seed, layer number), the key of the layer's random numbers; the model sets it before ``build``.
-    - ``trainable``: False keeps an optimiser's hands off the parameters.
+    - ``trainable``: False keeps an optimiser's hands off the parameters, and their penalties out of the loss, from the
+      next step on.
     - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
     """
+
+    dtype = _OfChain(_check.real_dtype, optional=True)
+    params = _OfChain(_values)
+    grads = _OfChain(_values)
+    state = _OfChain(_values)
+    input_shape = _OfChain(_check.anything)
+    output_shape = _OfChain(_check.anything)
+    stream = _OfChain(_check.anything)
+    in_chain = _OfChain(_check.boolean)
+    trainable = Setting(_check.boolean)
 
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
     input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number
@@ -48,24 +80,23 @@ class Layer:
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
         layer = super().__new__(cls)
-        layer._changes = 0
-        layer.dtype = None
-        layer.params, layer.grads, layer.state = {}, {}, {}
-        layer.input_shape = layer.output_shape = None
-        layer.stream = (0, 0)
-        layer.trainable = True
-        layer.in_chain = False
-        layer._kept = None
+        layer._changes, layer._kept, layer._in_model = 0, None, False
+        layer._put(dtype=None, params=Values(), grads=Values(), state=Values(), input_shape=None, output_shape=None)
+        layer._put(stream=(0, 0), trainable=True, in_chain=False)
         return layer
 
     def __setattr__(self, name, value):
         """Counts what is set from outside, so that a model knows when a plan that it recorded is out of date."""
-        object.__setattr__(self, name, value)
-        if name[0] != "_":
+        super().__setattr__(name, value)
+        if name[0] != "_" or name == "__class__":
             self._changes += 1
 
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._in_model = False  # a copy of a layer is in none; that of a model takes its layers in itself
+
     def __init__(self, dtype=None):
-        self.dtype = None if dtype is None else _check.float_dtype(type(self).__name__, dtype)
+        self.dtype = dtype
 
     # ---- what a layer implements ----
 

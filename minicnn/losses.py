@@ -16,13 +16,14 @@ All arguments are checked before anything is computed: TypeError for the wrong k
 values, with the first index where a value is wrong.  NaN in the outputs gives NaN, for ``fit`` to report.
 """
 
-import inspect
 import math
 
 import numpy as np
 
 from minicnn import _check
 from minicnn._ext import loss as kernels
+from minicnn.configured import Configured
+from minicnn.settings import Fixed
 
 __all__ = [
     "BinaryCrossentropy",
@@ -43,7 +44,7 @@ _REALS = (np.dtype(np.float32), np.dtype(np.float64))  # the kernels' types
 _MOST_CLASSES = 2**53  # where the number of classes is not known: whole numbers that float64 holds
 
 
-class Loss:
+class Loss(Configured):
     """What every loss has; see the head of this file for how it is called.
 
     Attributes: ``name``; ``fuses_softmax``, True for the categorical cross-entropies; ``gradient_at``, "logits" for
@@ -52,13 +53,6 @@ class Loss:
 
     name = ""
     fuses_softmax = False
-
-    def __new__(cls, *args, **kwargs):
-        _check.keywords(cls.__name__, cls.__init__, kwargs)
-        return super().__new__(cls)
-
-    def __init__(self):
-        pass
 
     @property
     def gradient_at(self):
@@ -76,14 +70,6 @@ class Loss:
         """(value, gradient) from checked outputs and weights."""
         raise NotImplementedError(f"{type(self).__name__} has no _compute(outputs, y, weights, from_logits, into)")
 
-    def get_config(self):
-        """The constructor's arguments, ready for JSON."""
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name != "self"}
-
-    def __repr__(self):
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_config().items())})"
-
 
 # ---- cross-entropy over classes ----
 
@@ -93,8 +79,10 @@ class _SoftmaxCrossentropy(Loss):
 
     fuses_softmax = True
 
+    label_smoothing = Fixed(_check.number, 0, 1)
+
     def __init__(self, label_smoothing=0.0):
-        self.label_smoothing = _check.number(type(self).__name__, "label_smoothing", label_smoothing, 0, 1)
+        self.label_smoothing = label_smoothing
 
     def _compute(self, outputs, y, weights, from_logits, into):
         if outputs.ndim != 2 or outputs.shape[1] < 2:
@@ -194,8 +182,10 @@ class Huber(_Elementwise):
 
     name = "huber"
 
+    delta = Fixed(_check.number, 0, open_low=True)
+
     def __init__(self, delta=1.0):
-        self.delta = _check.number("Huber", "delta", delta, 0, open_low=True)
+        self.delta = delta
 
 
 class BinaryCrossentropy(_Elementwise):
@@ -213,8 +203,10 @@ class BinaryCrossentropy(_Elementwise):
 
     name = "binary_crossentropy"
 
+    label_smoothing = Fixed(_check.number, 0, 1)
+
     def __init__(self, label_smoothing=0.0):
-        self.label_smoothing = _check.number("BinaryCrossentropy", "label_smoothing", label_smoothing, 0, 1)
+        self.label_smoothing = label_smoothing
 
     def _kind(self, from_logits):
         return "binary_logits" if from_logits else "binary_probabilities"
@@ -233,9 +225,11 @@ class FunctionLoss(Loss):
     outputs.  It takes no sample weights, and a model compiled with it cannot store it in a file.
     """
 
+    function = Fixed(_check.anything)
+    name = property(lambda self: getattr(self.function, "__name__", type(self.function).__name__))
+
     def __init__(self, function):
         self.function = function
-        self.name = getattr(function, "__name__", type(function).__name__)
 
     def _compute(self, outputs, y, weights, from_logits, into):
         where = f"loss {self.name}"

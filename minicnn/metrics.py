@@ -16,11 +16,12 @@ import numpy as np
 
 from minicnn import _check, losses
 from minicnn._ext import loss as kernels
+from minicnn.settings import Closed, Fixed
 
 __all__ = ["Accuracy", "Metric", "TopKAccuracy", "accuracy", "confusion_matrix", "get", "top_k_accuracy"]
 
 
-class Metric:
+class Metric(Closed):
     """The weighted mean of one number per sample.  ``name`` is what logs and History call it."""
 
     name = ""
@@ -88,9 +89,11 @@ class TopKAccuracy(Metric):
     ``outputs`` (N, K), K >= max(k, 2): probabilities or logits.
     """
 
+    k = Fixed(_check.integer, 1)
+    name = property(lambda self: f"top_{self.k}_accuracy")
+
     def __init__(self, k=5):
-        self.k = _check.integer("TopKAccuracy", "k", k, 1)
-        self.name = f"top_{self.k}_accuracy"
+        self.k = k
         super().__init__()
 
     def _values(self, outputs, y, from_logits):
@@ -103,9 +106,11 @@ class FunctionMetric(Metric):
     A batch counts with its number of samples, or with the sum of their weights.
     """
 
+    function = Fixed(_check.anything)
+    name = property(lambda self: getattr(self.function, "__name__", type(self.function).__name__))
+
     def __init__(self, function):
         self.function = function
-        self.name = getattr(function, "__name__", type(function).__name__)
         super().__init__()
 
     def _values(self, outputs, y, from_logits):
@@ -138,6 +143,15 @@ def get(metric):
     names = ("accuracy", *KERAS_NAMES, "top_k_accuracy", "top_5_accuracy")
     _check.choice("metrics.get", "a metric", metric, names)
     return Accuracy()
+
+
+def get_all(where, name, metrics):
+    """A list of Metric objects for one of what ``get`` takes, a list of them, or None: the check of a setting."""
+    if isinstance(metrics, str | Metric) or callable(metrics):
+        metrics = [metrics]
+    if metrics is not None and not isinstance(metrics, list | tuple):
+        raise TypeError(_check.message(where, f"{name} must be a list of metrics", _check.kind(metrics)))
+    return [get(metric) for metric in metrics or []]
 
 
 # ---- functions over arrays ----

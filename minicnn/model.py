@@ -16,9 +16,10 @@ from minicnn._ext import activation as activation_kernel
 from minicnn._ext.runtime import Exclusive
 from minicnn.layer import Layer, collect_penalties, mean_penalty
 from minicnn.metrics import Accuracy, TopKAccuracy
-from minicnn.metrics import get as get_metric
+from minicnn.metrics import get_all as chosen_metrics
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace, can_be_recorded
+from minicnn.settings import Closed, Fixed, Given, Setting, Values
 
 ACTIVATIONS = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
@@ -29,8 +30,9 @@ ACTIVATIONS = (
 NOT_COPIED = {
     "_lock",
     "_building",
-    "_reclaiming",
-    "_views",
+    "_settling",
+    "_places",
+    "_governed",
     "_idle",
     "_idle_samplers",
     "_pending",
@@ -43,7 +45,7 @@ NOT_COPIED = {
 }
 
 
-class Sequential(Parameters):
+class Sequential(Parameters, Closed):
     """A chain: ``forward`` runs the layers first to last, ``backward`` last to first.
 
     - ``layers``: the layers in order, optionally with ``layers.Input(shape)`` first.
@@ -61,17 +63,29 @@ class Sequential(Parameters):
     cast to ``dtype`` batch by batch.
     """
 
+    layers = Given("Use add before the model is built, or make a new model")
+    seed = Fixed(_check.integer, 0, 2**64 - 1)
+    dtype = Fixed(_check.real_dtype)
+    algorithm = Fixed(_check.choice, ("auto", "exact"))
+    input_shape = Given("It is learned by build")
+    output_shape = Given("It is learned by build")
+    parameters = Given("Write into the array, or use load_state_dict")
+    gradients = Given("Write into the array")
+    optimizer = Given("Use compile(optimizer, loss, metrics)")
+    loss_function = Given("Use compile(optimizer, loss, metrics)")
+    metrics = Setting(chosen_metrics)
+    history = Given("It is what the latest fit has returned")
+    stop_training = Setting(_check.boolean)
+
     def __init__(self, layers=(), seed=0, dtype="float32", algorithm="auto"):
-        self.layers = []
-        self.seed = _check.integer("Sequential", "seed", seed, 0, 2**64 - 1)
-        self.dtype = _check.float_dtype("Sequential", dtype)
-        self.algorithm = _check.choice("Sequential", "algorithm", algorithm, ("auto", "exact"))
-        self.input_shape = self.output_shape = None
-        self.parameters = self.gradients = None  # flat vectors over all layers, once built
-        self.segments = []  # (name, offset, size, trainable, decayed) of each parameter in them
+        self._put(layers=(), input_shape=None, output_shape=None)
+        self.seed = seed
+        self.dtype = dtype
+        self.algorithm = algorithm
+        self._put(parameters=None, gradients=None)  # flat vectors over all layers, once built
+        self._places = ()  # (name, layer, key, offset) of each parameter in them
         self._penalties = None  # of the parameters, once built
-        self.optimizer = self.loss_function = self.history = None
-        self.metrics = []
+        self._put(optimizer=None, loss_function=None, metrics=[], history=None)
         self.stop_training = False
         self._training = False
         self._declared_shape = None
@@ -79,14 +93,13 @@ class Sequential(Parameters):
         self._forget_plans()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
-        for layer in layers:
-            self.add(layer)
+        self._append(layers)
         if self._declared_shape is not None and self.layers:
             self.build(self._declared_shape)
 
     def _make_locks(self):
         self._lock, self._building = Exclusive(), threading.Lock()
-        self._reclaiming = threading.RLock()  # a signal handler may predict, too
+        self._settling = threading.RLock()  # a signal handler may predict, too
 
     # ---- the chain ----
 
@@ -94,19 +107,31 @@ class Sequential(Parameters):
         """Appends a layer.  RuntimeError once the model is built, ValueError for one that is in a model already."""
         if self.built:
             raise RuntimeError("Sequential.add: layers must be added before the model is built")
-        if isinstance(layer, layers.Input):
-            if self.layers or self._declared_shape is not None:
-                raise ValueError(_check.message("Sequential", "Input must be the first entry, once", layer))
-            self._declared_shape = layer.shape
-            return
+        self._append([layer])
+
+    def _append(self, entries):
+        """Puts all of them, or none, behind the layers that are there."""
+        chain, present, declared = list(self.layers), {id(layer) for layer in self.layers}, self._declared_shape
+        for entry in entries:
+            if isinstance(entry, layers.Input):
+                if chain or declared is not None:
+                    raise ValueError(_check.message("Sequential", "Input must be the first entry, once", entry))
+                declared = entry.shape
+                continue
+            self._require_layer(entry, present)
+            chain.append(entry)
+            present.add(id(entry))
+        self._declared_shape = declared
+        self._put(layers=tuple(chain))
+
+    def _require_layer(self, layer, present):
         if not isinstance(layer, Layer):
             fix = f"Did you mean {layer.__name__}()?" if isinstance(layer, type) and issubclass(layer, Layer) else ""
             raise TypeError(_check.message("Sequential", "every entry must be a layer", layer, fix))
-        if layer.input_shape is not None or any(layer is other for other in self.layers):
+        if layer.input_shape is not None or id(layer) in present:
             raise ValueError(
                 _check.message("Sequential", "a layer can stand in one place only", layer, "Make a new one")
             )
-        self.layers.append(layer)
 
     @property
     def built(self):
@@ -133,12 +158,17 @@ class Sequential(Parameters):
             output_shape = self._build_layers(shape, rng)
             if not hasattr(rng, "stored_array"):  # who reads a file has been warned when the model was made
                 self._warn_of_noise_at_the_end()
-            self._bind()
-            self.input_shape, self.output_shape = shape, output_shape  # last: now others may use it
+            for layer in self.layers:
+                layer._in_model = True
+            self._put(input_shape=shape)
+            self._put(output_shape=output_shape)  # last: now others may use it
 
     def _build_layers(self, shape, rng):
         """Builds one layer after the other and returns the shape of the last output; all of them, or none."""
-        before = [{k: dict(v) if isinstance(v, dict) else v for k, v in vars(layer).items()} for layer in self.layers]
+        before = [
+            {name: type(value)(value) if type(value) in (dict, Values) else value for name, value in vars(layer).items()}
+            for layer in self.layers
+        ]
         try:
             for number, layer in enumerate(self.layers):
                 if layer.input_shape is not None:
@@ -187,15 +217,19 @@ class Sequential(Parameters):
 
     def _bind(self):
         if self.optimizer is not None and self.parameters is not None:
-            self.segments = [
-                (name, offset, size, bool(layer.trainable), decayed)
-                for (name, offset, size, _, decayed), (_, layer, _) in zip(
-                    self.segments, self._named_parameters(), strict=True
-                )
-            ]
-            self._find_penalties()
-            constrained = self._governed_by("constraint", only_trainable=True)
-            self.optimizer.bind(self.parameters, self.gradients, self.segments, self._reclaim, constrained)
+            constrained = self._governed_by("constraint")
+            self.optimizer.bind(self.parameters, self.gradients, self.segments, self._settle, constrained)
+
+    @property
+    def trainable(self):
+        """True if any layer is trainable; assigned, it is handed to all layers, and counts from the next step on."""
+        return any(layer.trainable for layer in self.layers) or not self.layers
+
+    @trainable.setter
+    def trainable(self, trainable):
+        trainable = _check.boolean("Sequential", "trainable", trainable)
+        for layer in self.layers:
+            layer.trainable = trainable
 
     # ---- the mode ----
 
@@ -265,7 +299,7 @@ class Sequential(Parameters):
     @contextlib.contextmanager
     def _evaluation(self, n):
         """Lends a plan for n samples in eval mode; threads that evaluate at the same time get different ones."""
-        self._reclaim()
+        self._settle()
         idle = self._idle  # where it goes back: not to those of after a _forget_plans, if there is one meanwhile
         try:
             workspace = idle.pop()
@@ -278,12 +312,12 @@ class Sequential(Parameters):
 
     def _training_plan(self, n):
         """The plan for training steps of n samples."""
-        self._reclaim()
+        self._settle()
         return self._training_workspace.plan(self, n)
 
     def _plan_by_hand(self, n):
         """The same for a loop of one's own."""
-        self._reclaim()
+        self._settle()
         return self._workspace_by_hand.plan(self, n)
 
     def backward(self, dy, at=None, input_gradient=True):
@@ -311,7 +345,7 @@ class Sequential(Parameters):
         else:
             for i, call in self._backward_calls(input_gradient, at).items():
                 dy = self.layers[i].gradient(dy, *call)
-        self._reclaim()
+        self._settle()
         self._add_penalty_gradients()
         return dy if input_gradient else None
 
@@ -332,6 +366,7 @@ class Sequential(Parameters):
         The value has the penalties of the parameters as they are now and of the outputs of layers in the latest
         ``forward`` of this thread; RuntimeError if a layer penalises its outputs and that forward had not N samples.
         """
+        self._settle()
         return self._loss(outputs, y, sample_weight, activity_penalty=self._activity_penalty(len(outputs)))
 
     def _activity_penalty(self, n):
@@ -378,18 +413,17 @@ class Sequential(Parameters):
     def compile(self, optimizer="sgd", loss=None, metrics=None):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
-        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.  What is ``trainable``,
-        regularised and constrained is looked up here: compile again after changing it.  ValueError for an optimiser
-        that trains another model.
+        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.  ValueError for an
+        optimiser that trains another model.
         """
         if loss is None:
             raise ValueError(
                 "Sequential.compile: loss must be given, such as 'sparse_categorical_crossentropy'; got None"
             )
-        metrics = [metrics] if isinstance(metrics, str) else metrics or []
-        chosen = optimizers.get(optimizer), losses.get(loss), [get_metric(metric) for metric in metrics]
-        self._require_own_optimizer("compile", chosen[0])
-        self.optimizer, self.loss_function, self.metrics = chosen
+        optimizer, loss = optimizers.get(optimizer), losses.get(loss)
+        metrics = chosen_metrics("Sequential.compile", "metrics", metrics)
+        self._require_own_optimizer("compile", optimizer)
+        self._put(optimizer=optimizer, loss_function=loss, metrics=metrics)
         self._bind()
 
     fit, train_on_batch, evaluate = loop.fit, loop.train_on_batch, loop.evaluate  # methods, whose self is called model
@@ -606,13 +640,15 @@ class Sequential(Parameters):
         return {key: value for key, value in self.__dict__.items() if key not in NOT_COPIED}
 
     def __setstate__(self, state):
-        self.__dict__.update(state)
+        super().__setstate__(state)
         self._make_locks()
         self._forget_plans()
-        self.parameters = self.gradients = None
+        self._put(parameters=None, gradients=None)
+        self._places = ()
         if self.built:
             self._flatten()
-            self._bind()
+            for layer in self.layers:
+                layer._in_model = True
 
     def __copy__(self):
         return copy.deepcopy(self)  # two models cannot share their layers

@@ -56,7 +56,7 @@ class Sampler:
 
 def samples(model, x, n_samples, seed, batch_size):
     """Yields (slice of x, outputs (n_samples, n, *output_shape)) for one batch after the other."""
-    model._reclaim()
+    model._settle()
     step = ROWS if batch_size is None else batch_size
     with _lent(model) as sampler:
         for start in range(0, len(x), step):

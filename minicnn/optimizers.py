@@ -27,6 +27,7 @@ from minicnn import _check, configured, constraints, schedules
 from minicnn._ext import optim as kernels
 from minicnn.configured import Configured
 from minicnn.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay, PolynomialDecay, Schedule
+from minicnn.settings import Given, Setting, Values
 
 __all__ = [
     "SGD",
@@ -50,19 +51,23 @@ __all__ = [
 class Optimizer(Configured):
     """What every optimiser has; see the head of this file for the arguments that all share.
 
-    Attributes: ``learning_rate``, the rate of the next step (assigning a number or a schedule replaces what was there);
-    ``iterations``, the number of steps done; ``slots``, flat arrays by name, in the layout of the flat vectors, empty
-    until ``bind``.  ``copy.deepcopy`` and pickle keep slots and iterations; a copy must be bound anew before it steps.
+    Attributes: the arguments, of which each may be assigned at any time and counts from the next step on;
+    ``learning_rate`` is the rate of the next step, also where it was assigned as a schedule; ``iterations``, the number
+    of steps done; ``slots``, flat arrays by name, in the layout of the flat vectors, empty until ``bind``: what is
+    assigned to one is written into it.  ``copy.deepcopy`` and pickle keep slots and iterations; a copy must be bound
+    anew before it steps.
     """
 
+    weight_decay = Setting(_check.number, 0, optional=True)
+    clipnorm = Setting(_check.number, 0, open_low=True, optional=True)
+    slots = Given("Assign to the entries, such as slots['velocity']")
     _slot_names: tuple[str, ...] = ()
 
     def __init__(self, learning_rate, weight_decay, clipnorm):
-        where = type(self).__name__
         self.learning_rate = learning_rate
-        self.weight_decay = None if weight_decay is None else _check.number(where, "weight_decay", weight_decay, 0)
-        self.clipnorm = None if clipnorm is None else _check.number(where, "clipnorm", clipnorm, 0, open_low=True)
-        self.slots = {}
+        self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
+        self._put(slots=Values())
         self._excluded = []
         self._iterations = np.zeros(1, np.int64)
         self._layout = None  # what the slots belong to: dtype, length, (name, offset, size) of every segment
@@ -98,6 +103,9 @@ class Optimizer(Configured):
         if not isinstance(var_names, list | tuple) or not all(isinstance(name, str) for name in var_names):
             raise TypeError(_check.message(where, "var_names must be a list of strings", _check.kind(var_names)))
         self._excluded = sorted({*self._excluded, *var_names})
+        self._bind_again()
+
+    def _bind_again(self):
         if self._bound is not None:
             self.bind(*self._bound[:3], self._before_step and self._before_step(), self._constrained)
 
@@ -120,14 +128,24 @@ class Optimizer(Configured):
             raise ValueError(_check.message(where, "gradients must have dtype and length of parameters", got))
         layout = (parameters.dtype, parameters.size, [tuple(segment[:3]) for segment in segments])
         if layout != self._layout:
-            self.slots = {name: np.zeros_like(parameters) for name in self._slot_names}
+            self._put(slots=Values())
             self._iterations = np.zeros(1, np.int64)
             self._layout = layout
+        self._make_slots()
         pieces = self._pieces(where, parameters.size, segments)
         self._rules = constraints.rules(constrained)
         self._constrained = list(constrained)
         self._bound = parameters, gradients, list(segments), pieces, np.empty(len(pieces))
         self._before_step = before_step and weakref.WeakMethod(before_step)
+
+    def _make_slots(self):
+        """Those that there are to be, of zeros where they are new; nothing before the layout is known."""
+        if self._layout is None:
+            return
+        dtype, size, _ = self._layout
+        slots = Values((name, self.slots.get(name, np.zeros(size, dtype))) for name in self._slot_names)
+        slots.settle(type(self).__name__, "slots")
+        self._put(slots=slots)
 
     def _pieces(self, where, length, segments):
         """The trainable segments, cut into rows (offset, size, decayed, number of the segment) for the kernel."""
@@ -147,10 +165,10 @@ class Optimizer(Configured):
         RuntimeError before ``bind``; FloatingPointError if gradients are clipped and their norm is not finite.
         """
         where = f"{type(self).__name__}.step"
-        parameters, gradients, segments, pieces, squares = self._require_bound(where)
         before_step = self._before_step and self._before_step()
         if before_step is not None:
-            before_step()
+            before_step()  # may bind anew
+        parameters, gradients, segments, pieces, squares = self._require_bound(where)
         common = self.weight_decay or 0.0, self.clipnorm or 0.0, *self._rules
         bad = self._kernel(parameters, gradients, (pieces, squares, self._iterations, self.learning_rate), common)
         if bad >= 0:
@@ -209,6 +227,10 @@ class Optimizer(Configured):
         optimizer.exclude_from_weight_decay(excluded)
         return optimizer
 
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._make_slots()
+
     def __getstate__(self):
         return {**self.__dict__, "_bound": None, "_before_step": None, "_constrained": [], "_rules": (None, None)}
 
@@ -222,11 +244,23 @@ class SGD(Optimizer):
     The slot is "velocity", if there is momentum.
     """
 
+    nesterov = Setting(_check.boolean)
+
     def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=None, clipnorm=None):
-        self.momentum = _check.number("SGD", "momentum", momentum, 0, 1, open_high=True)
-        self.nesterov = _check.boolean("SGD", "nesterov", nesterov)
-        self._slot_names = ("velocity",) if self.momentum else ()
         super().__init__(learning_rate, weight_decay, clipnorm)
+        self.momentum = momentum
+        self.nesterov = nesterov
+
+    @property
+    def momentum(self):
+        """The argument.  Without momentum there is no velocity; assigned anew, momentum begins with one of zeros."""
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, momentum):
+        self._momentum = _check.number(type(self).__name__, "momentum", momentum, 0, 1, open_high=True)
+        self._slot_names = ("velocity",) if self._momentum else ()
+        self._make_slots()
 
     def _kernel(self, parameters, gradients, head, tail):
         velocity = self.slots.get("velocity")
@@ -242,14 +276,16 @@ class Adam(Optimizer):
     ``beta_1`` and ``beta_2`` in [0, 1), ``epsilon`` >= 1e-30.  The slots are "m" and "v".
     """
 
+    beta_1 = Setting(_check.number, 0, 1, open_high=True)
+    beta_2 = Setting(_check.number, 0, 1, open_high=True)
+    epsilon = Setting(_check.number, 1e-30)  # below it float32 would make it 0
     _slot_names = ("m", "v")
 
     def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=None, clipnorm=None):
-        where = type(self).__name__
-        self.beta_1 = _check.number(where, "beta_1", beta_1, 0, 1, open_high=True)
-        self.beta_2 = _check.number(where, "beta_2", beta_2, 0, 1, open_high=True)
-        self.epsilon = _check.number(where, "epsilon", epsilon, 1e-30)  # below it float32 would make it 0
         super().__init__(learning_rate, weight_decay, clipnorm)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
 
     def _kernel(self, parameters, gradients, head, tail):
         own = self.beta_1, self.beta_2, self.epsilon

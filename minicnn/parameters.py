@@ -4,6 +4,7 @@ import numpy as np
 
 from minicnn import _check
 from minicnn.regularizers import Penalties
+from minicnn.settings import is_ours, owned
 
 
 class Parameters:
@@ -14,32 +15,63 @@ class Parameters:
     """
 
     def _flatten(self):
-        """Moves all parameters and gradients into one flat vector each; the layers keep views of their parts."""
+        """Moves all parameters and gradients into one flat vector each, of which the layers keep views.
+
+        From here on the layers' names and shapes stay, and whoever assigns to one of them writes into these arrays.
+        """
         line = 64 // self.dtype.itemsize  # every part begins on a cache line of its own
-        self.segments, offset = [], 0
+        self._places, offset = [], 0  # (name, layer, key, offset) of each parameter
         for name, layer, key in self._named_parameters():
-            self.segments.append((name, offset, layer.params[key].size, bool(layer.trainable), True))
+            self._places.append((name, layer, key, offset))
             offset += -(-layer.params[key].size // line) * line
-        self.parameters, self.gradients = _aligned_zeros(offset, self.dtype), _aligned_zeros(offset, self.dtype)
-        self._views = []
-        for (_, start, size, _, _), (_, layer, key) in zip(self.segments, self._named_parameters(), strict=True):
-            for kind, vector in (("params", self.parameters), ("grads", self.gradients)):
-                view = vector[start : start + size].reshape(layer.params[key].shape)
-                self._views.append((layer, kind, key, view))
-        for _, layer, key in self._named_states():
-            self._views.append((layer, "state", key, layer.state[key]))
-        self._reclaim()
-        self._find_penalties()
+        vectors = _aligned_zeros(offset, self.dtype), _aligned_zeros(offset, self.dtype)
+        for _, layer, key, start in self._places:
+            for values, vector in zip((layer.params, layer.grads), vectors, strict=True):
+                view = vector[start : start + layer.params[key].size].reshape(layer.params[key].shape)
+                view[...] = values[key]
+                dict.__setitem__(values, key, view)
+        for layer in self.layers:
+            where = type(layer).__name__
+            layer.params.settle(where, "params")
+            layer.grads.settle(where, "grads")
+            states = {key: owned(value) for key, value in layer.state.items()}
+            layer.state.settle(where, "state", states, open=not is_ours(type(layer)))
+        self._put(parameters=vectors[0], gradients=vectors[1])
+        self._governed = self._seen = None
+        self._settle()
+
+    def _settle(self):
+        """Takes in what has been made trainable, regularised or constrained since it was last looked at."""
+        seen = sum([layer._changes for layer in self.layers])
+        if seen == self._seen:
+            return
+        governed = [
+            (layer.trainable, *(getattr(layer, f"{key}_{rule}", None) for rule in ("regularizer", "constraint")))
+            for _, layer, key, _ in self._places
+        ]
+        if governed != self._governed:
+            with self._settling:  # several threads may evaluate
+                self._find_penalties()
+                self._bind()
+                self._governed = governed
+        self._seen = seen
+
+    @property
+    def segments(self):
+        """(name, offset, size, trainable) of each parameter in the flat vectors; empty before ``build``."""
+        return tuple(
+            (name, offset, layer.params[key].size, layer.trainable, True) for name, layer, key, offset in self._places
+        )
 
     def _find_penalties(self):
         self._penalties = Penalties(self.parameters, self.gradients, self._governed_by("regularizer"))
 
-    def _governed_by(self, what, only_trainable=False):
-        """(name, rule, offset, shape) of each parameter for which its layer has one, such as ``kernel_regularizer``."""
+    def _governed_by(self, what):
+        """(name, rule, offset, shape) of each trainable parameter whose layer has one, such as a regulariser."""
         found = []
-        for (name, offset, _, _, _), (_, layer, key) in zip(self.segments, self._named_parameters(), strict=True):
+        for name, layer, key, offset in self._places:
             rule = getattr(layer, f"{key}_{what}", None)
-            if rule is not None and (layer.trainable or not only_trainable):
+            if rule is not None and layer.trainable:
                 found.append((name, rule, offset, layer.params[key].shape))
         return found
 
@@ -49,33 +81,14 @@ class Parameters:
         The penalties of outputs (``activity_regularizer``) are not in it: they belong to samples.
         """
         self._require_built("penalty")
-        self._reclaim()
+        self._settle()
         return self._penalties.value()
 
     def _add_penalty_gradients(self):
         """To the gradients of the data, which every backward overwrites: so they are never added twice."""
+        self._settle()
         if self._penalties:
-            self._reclaim()
             self._penalties.add_gradients()
-
-    def _reclaim(self):
-        """Puts arrays that somebody has assigned anew, ``layer.params[name] = ...``, where they belong."""
-        for layer, kind, key, view in self._views:
-            if getattr(layer, kind)[key] is not view:
-                self._take_over(layer, kind, key, view)
-
-    def _take_over(self, layer, kind, key, view):
-        """One thread at a time: a second copy might come when the first one has been trained on already."""
-        with self._reclaiming:
-            array = getattr(layer, kind)[key]
-            if array is view:
-                return
-            if np.shape(array) != view.shape:
-                required = f"{kind}[{key!r}] must keep its shape {view.shape}"
-                got = _check.Shown(f"shape {np.shape(array)}")
-                raise ValueError(_check.message(type(layer).__name__, required, got))
-            view[...] = array
-            getattr(layer, kind)[key] = view
 
     def _arrays_in_place(self):
         """What plans may point to: the flat vectors, and the arrays that layers hold besides."""
@@ -100,7 +113,6 @@ class Parameters:
     def state_dict(self):
         """Copies of all parameters and moving statistics by name: "0.kernel", "0.bias", ..."""
         self._require_built("state_dict")
-        self._reclaim()
         named = {name: layer.params[key] for name, layer, key in self._named_parameters()}
         named.update({name: layer.state[key] for name, layer, key in self._named_states()})
         return {name: named[name].copy() for name in sorted(named, key=_layer_number)}
@@ -111,7 +123,6 @@ class Parameters:
         ``strict``: ValueError for missing and unknown names; without it they are ignored.  Returns (missing, unknown).
         """
         self._require_built("load_state_dict")
-        self._reclaim()
         where = "Sequential.load_state_dict"
         if not hasattr(d, "keys"):
             raise TypeError(_check.message(where, "d must be a dictionary of arrays", _check.kind(d)))

@@ -23,6 +23,7 @@ import numpy as np
 
 from minicnn import _check, configured
 from minicnn._ext import penalty as kernels
+from minicnn.settings import Fixed
 
 __all__ = ["L1", "L1L2", "L2", "Regularizer", "get"]
 
@@ -48,9 +49,12 @@ class L1L2(Regularizer):
     ``l1``, ``l2``: numbers >= 0; by default both are 0, as in Keras, so that the name "l1_l2" alone does nothing.
     """
 
+    l1 = Fixed(_check.number, 0)
+    l2 = Fixed(_check.number, 0)
+
     def __init__(self, l1=0.0, l2=0.0):
-        self.l1 = _check.number(type(self).__name__, "l1", l1, 0)
-        self.l2 = _check.number(type(self).__name__, "l2", l2, 0)
+        self.l1 = l1
+        self.l2 = l2
 
     def __call__(self, w):
         w = np.asarray(w, np.float64)

@@ -4,10 +4,12 @@
 """
 
 import bisect
+import itertools
 import math
 
 from minicnn import _check, configured
 from minicnn.configured import Configured
+from minicnn.settings import Fixed
 
 
 class Schedule(Configured):
@@ -27,12 +29,16 @@ class ExponentialDecay(Schedule):
     cut to a whole number.
     """
 
+    initial_learning_rate = Fixed(_check.number, 0)
+    decay_steps = Fixed(_check.integer, 1)
+    decay_rate = Fixed(_check.number, 0, open_low=True)
+    staircase = Fixed(_check.boolean)
+
     def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False):
-        where = "ExponentialDecay"
-        self.initial_learning_rate = _check.number(where, "initial_learning_rate", initial_learning_rate, 0)
-        self.decay_steps = _check.integer(where, "decay_steps", decay_steps, 1)
-        self.decay_rate = _check.number(where, "decay_rate", decay_rate, 0, open_low=True)
-        self.staircase = _check.boolean(where, "staircase", staircase)
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.decay_rate = decay_rate
+        self.staircase = staircase
 
     def __call__(self, step):
         exponent = step // self.decay_steps if self.staircase else step / self.decay_steps
@@ -46,10 +52,14 @@ class CosineDecay(Schedule):
     ``decay_steps`` >= 1 steps, ``alpha`` in [0, 1]: the share of the rate that is left at the end.
     """
 
+    initial_learning_rate = Fixed(_check.number, 0)
+    decay_steps = Fixed(_check.integer, 1)
+    alpha = Fixed(_check.number, 0, 1)
+
     def __init__(self, initial_learning_rate, decay_steps, alpha=0.0):
-        self.initial_learning_rate = _check.number("CosineDecay", "initial_learning_rate", initial_learning_rate, 0)
-        self.decay_steps = _check.integer("CosineDecay", "decay_steps", decay_steps, 1)
-        self.alpha = _check.number("CosineDecay", "alpha", alpha, 0, 1)
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.alpha = alpha
 
     def __call__(self, step):
         progress = min(step, self.decay_steps) / self.decay_steps
@@ -63,12 +73,16 @@ class PolynomialDecay(Schedule):
     ``decay_steps`` >= 1 steps; ``power`` > 0.
     """
 
+    initial_learning_rate = Fixed(_check.number, 0)
+    decay_steps = Fixed(_check.integer, 1)
+    end_learning_rate = Fixed(_check.number, 0)
+    power = Fixed(_check.number, 0, open_low=True)
+
     def __init__(self, initial_learning_rate, decay_steps, end_learning_rate=0.0001, power=1.0):
-        where = "PolynomialDecay"
-        self.initial_learning_rate = _check.number(where, "initial_learning_rate", initial_learning_rate, 0)
-        self.decay_steps = _check.integer(where, "decay_steps", decay_steps, 1)
-        self.end_learning_rate = _check.number(where, "end_learning_rate", end_learning_rate, 0)
-        self.power = _check.number(where, "power", power, 0, open_low=True)
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.end_learning_rate = end_learning_rate
+        self.power = power
 
     def __call__(self, step):
         left = (1 - min(step, self.decay_steps) / self.decay_steps) ** self.power
@@ -81,18 +95,21 @@ class PiecewiseConstantDecay(Schedule):
     ``boundaries``: steps >= 0, growing; ``values``: rates >= 0, one more than boundaries.
     """
 
+    boundaries = Fixed(_check.each, "a boundary", _check.integer, 0)
+    values = Fixed(_check.each, "a value", _check.number, 0)
+
     def __init__(self, boundaries, values):
+        self.boundaries = boundaries
+        self.values = values
         where = "PiecewiseConstantDecay"
-        for name, value in (("boundaries", boundaries), ("values", values)):
-            if not isinstance(value, list | tuple):
-                raise TypeError(_check.message(where, f"{name} must be a list of numbers", _check.kind(value)))
-        self.boundaries = [_check.integer(where, "a boundary", boundary, 0) for boundary in boundaries]
-        self.values = [_check.number(where, "a value", value, 0) for value in values]
-        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
-            raise ValueError(_check.message(where, "boundaries must grow", self.boundaries))
+        if any(a >= b for a, b in itertools.pairwise(self.boundaries)):
+            raise ValueError(_check.message(where, "boundaries must grow", boundaries))
         if len(self.values) != len(self.boundaries) + 1:
             required = f"values must have one more entry than the {len(self.boundaries)} boundaries"
-            raise ValueError(_check.message(where, required, self.values))
+            raise ValueError(_check.message(where, required, values))
+
+    def get_config(self):
+        return {name: list(value) for name, value in super().get_config().items()}
 
     def __call__(self, step):
         return self.values[bisect.bisect_left(self.boundaries, step)]

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from minicnn import _check, callbacks, datasets, losses
+from minicnn import _check, callbacks, datasets, losses, metrics
 
 
 class History:
@@ -85,7 +85,8 @@ def fit(
     progress = _progress(verbose, hooks.params)
     with model._exclusive("fit"), progress:
         before = model.training  # not earlier: of a model that another thread trains it would be that fit's mode
-        history = model.history = History()
+        history = History()
+        model._put(history=history)
         try:
             model.train()
             model.stop_training = False
@@ -207,7 +208,7 @@ class _Means:
 
     def __init__(self, model):
         self.logits = model.outputs_are_logits
-        self.metrics = [copy.deepcopy(metric) for metric in model.metrics]
+        self.metrics = copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics))
         self.total, self.count = 0.0, 0
         for metric in self.metrics:
             metric.reset()

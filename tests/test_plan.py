@@ -279,7 +279,7 @@ def test_a_layer_in_python_may_note_what_it_sees():
     before = model._training_plan(40)
     model.train_on_batch(X, LABELS)
     assert model._training_plan(40) is before
-    model.layers[2].units = 5
+    model.layers[2].activation = "tanh"
     assert model._training_plan(40) is not before
 
 

@@ -422,12 +422,13 @@ def test_a_parameter_of_ones_own_layer():
 
 def test_a_layer_that_is_not_trained():
     model = model_of()
-    before, penalty = model.layers[0].params["kernel"].copy(), model.penalty()
-    model.layers[0].trainable = False
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    assert model.penalty() == penalty
-    value = model.train_on_batch(X, LABELS)["loss"]
-    assert value == model_of().train_on_batch(X, LABELS)["loss"]
+    layer = model.layers[0]
+    before, bias, penalty = layer.params["kernel"].copy(), layer.params["bias"].copy(), model.penalty()
+    value = model_of().train_on_batch(X, LABELS)["loss"]
+    layer.trainable = False
+    of_layer = penalty - model.penalty()
+    assert of_layer == pytest.approx(layer.kernel_regularizer(before) + layer.bias_regularizer(bias), rel=1e-6)
+    assert model.train_on_batch(X, LABELS)["loss"] == pytest.approx(value - of_layer, rel=1e-6)
     assert_same_bits(model.layers[0].params["kernel"], before)
 
 

@@ -19,6 +19,7 @@ name            f(x)                                                source
 from minicnn import _check
 from minicnn._ext import activation as kernel
 from minicnn.layer import Layer, empty
+from minicnn.settings import Fixed
 
 NAMES = (*kernel.KINDS, "softmax")
 LEAKY_RELU_SLOPE = 0.01  # PyTorch's default
@@ -68,13 +69,13 @@ class Activation(Layer, compiled=True):
     x, y: float32 or float64, (N, ...).  A NaN stays a NaN.  ValueError for an unknown name.
     """
 
-    slope = LEAKY_RELU_SLOPE
+    name = Fixed(_check.choice, NAMES)
+    output_function = property(lambda self: self.name)
 
     def __init__(self, name, dtype=None):
         super().__init__(dtype)
-        self.name = _check.choice(type(self).__name__, "name", name, NAMES)
-        self._function = Function(type(self).__name__, name, self.slope)
-        self.output_function = name
+        self.name = name
+        self._function = Function(type(self).__name__, name)
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
@@ -123,8 +124,18 @@ class LeakyReLU(Activation, compiled=True):
     """
 
     def __init__(self, slope=LEAKY_RELU_SLOPE, dtype=None):
-        self.slope = _check.number("LeakyReLU", "slope", slope, 0)
         super().__init__("leaky_relu", dtype)
+        self.slope = slope
+
+    @property
+    def slope(self):
+        """The argument."""
+        return self._function.slope
+
+    @slope.setter
+    def slope(self, slope):
+        self._function = Function("LeakyReLU", "leaky_relu", _check.number("LeakyReLU", "slope", slope, 0))
+        self._kept = None  # the output of a forward by the other slope
 
 
 class ELU(_Named, compiled=True):

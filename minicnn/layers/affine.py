@@ -8,6 +8,21 @@ from minicnn import _check, constraints, initializers, regularizers
 from minicnn._ext import penalty as penalty_kernel
 from minicnn.layer import empty, penalize
 from minicnn.layers.activation import Function
+from minicnn.settings import Fixed, Setting
+
+
+class _Constraint(Setting):
+    """A constraint that, once there is a parameter, must be possible for its shape."""
+
+    def __init__(self):
+        super().__init__(constraints.get)
+
+    def __set__(self, layer, value):
+        where, parameter = type(layer).__name__, layer.params.get(self.name.removesuffix("_constraint"))
+        found = constraints.get(where, self.name, value)
+        if parameter is not None:
+            constraints.check(where, found, parameter.shape)
+        super().__set__(layer, found)
 
 
 class Affine:
@@ -17,6 +32,14 @@ class Affine:
     ``_add_kernel_and_bias``; ``forward`` gives z to ``_activate`` and keeps x and what that says.  The layer implements
     ``_linear_gradient(x, dz, input_gradient)``, which fills ``grads`` and returns dx or None.
     """
+
+    use_bias = Fixed(_check.boolean)
+    kernel_initializer = Fixed(initializers.check)
+    kernel_regularizer = Setting(regularizers.get)
+    kernel_constraint = _Constraint()
+    bias_regularizer = Setting(regularizers.get)
+    activity_regularizer = Setting(regularizers.get_native, forgets=True)
+    bias_constraint = _Constraint()
 
     def _set_up(
         self,
@@ -29,19 +52,31 @@ class Affine:
         activity_regularizer,
         bias_constraint,
     ):
-        """Checks and stores the arguments that all such layers have."""
-        name = type(self).__name__
+        """Stores the arguments that all such layers have."""
         self.activation = activation
-        self._function = Function(name, activation)
-        self.output_function = self._function.name
-        self.use_bias = _check.boolean(name, "use_bias", use_bias)
-        initializers.get(name, kernel_initializer)
+        self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
-        self.kernel_regularizer = regularizers.get(name, "kernel_regularizer", kernel_regularizer)
-        self.kernel_constraint = constraints.get(name, "kernel_constraint", kernel_constraint)
-        self.bias_regularizer = regularizers.get(name, "bias_regularizer", bias_regularizer)
-        self.activity_regularizer = regularizers.get_native(name, "activity_regularizer", activity_regularizer)
-        self.bias_constraint = constraints.get(name, "bias_constraint", bias_constraint)
+        self.kernel_regularizer = kernel_regularizer
+        self.kernel_constraint = kernel_constraint
+        self.bias_regularizer = bias_regularizer
+        self.activity_regularizer = activity_regularizer
+        self.bias_constraint = bias_constraint
+
+    @property
+    def activation(self):
+        """The argument."""
+        return self._activation
+
+    @activation.setter
+    def activation(self, activation):
+        self._function = Function(type(self).__name__, activation)
+        self._activation = activation
+        self._kept = None  # of a forward by the other function
+
+    @property
+    def output_function(self):
+        """The name of the activation."""
+        return self._function.name
 
     def _add_kernel_and_bias(self, shape, rng):
         """The kernel of that shape, and a bias of zeros for its last axis."""

@@ -4,6 +4,7 @@ from minicnn import _check
 from minicnn._ext import conv as kernel
 from minicnn.layer import Layer, empty
 from minicnn.layers.affine import Affine
+from minicnn.settings import Fixed
 
 ALGORITHMS = ("auto", "exact")
 MOST_PADDED = 2**31  # elements of one padded image
@@ -54,6 +55,12 @@ class Conv2D(Affine, Layer, compiled=True):
     """
 
     input_ndim = 3
+    filters = Fixed(_check.integer, 1)
+    kernel_size = Fixed(_check.pair)
+    strides = Fixed(_check.pair)
+    padding = Fixed(_check.choice, ("valid", "same"))
+    dilation_rate = Fixed(_check.pair)
+    groups = Fixed(_check.integer, 1)
 
     def __init__(
         self,
@@ -75,15 +82,15 @@ class Conv2D(Affine, Layer, compiled=True):
         dtype=None,
     ):
         super().__init__(dtype)
-        self.filters = _check.integer("Conv2D", "filters", filters, 1)
-        self.kernel_size = _check.pair("Conv2D", "kernel_size", kernel_size)
-        self.strides = _check.pair("Conv2D", "strides", strides)
-        self.padding = _check.choice("Conv2D", "padding", padding, ("valid", "same"))
-        self.dilation_rate = _check.pair("Conv2D", "dilation_rate", dilation_rate)
-        self.groups = _check.integer("Conv2D", "groups", groups, 1)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.padding = padding
+        self.dilation_rate = dilation_rate
+        self.groups = groups
         if self.filters % self.groups:
             raise ValueError(_check.message("Conv2D", f"filters must be divisible by groups = {groups}", filters))
-        self.algorithm = None if algorithm is None else _check.choice("Conv2D", "algorithm", algorithm, ALGORITHMS)
+        self.algorithm = algorithm
         self._set_up(
             activation,
             use_bias,
@@ -94,6 +101,17 @@ class Conv2D(Affine, Layer, compiled=True):
             activity_regularizer,
             bias_constraint,
         )
+
+    @property
+    def algorithm(self):
+        """The argument; once the layer is built, what it has become."""
+        return self._algorithm
+
+    @algorithm.setter
+    def algorithm(self, algorithm):
+        if algorithm is not None or self.input_shape is not None:
+            _check.choice("Conv2D", "algorithm", algorithm, ALGORITHMS)
+        self._algorithm = algorithm
 
     def build(self, input_shape, rng):
         h, w, c = input_shape = super().build(input_shape, rng)

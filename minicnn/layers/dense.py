@@ -6,6 +6,7 @@ from minicnn import _check
 from minicnn._ext import dense as kernel
 from minicnn.layer import Layer, empty
 from minicnn.layers.affine import Affine
+from minicnn.settings import Fixed
 
 
 class Dense(Affine, Layer, compiled=True):
@@ -27,6 +28,8 @@ class Dense(Affine, Layer, compiled=True):
     ValueError for arguments out of range, TypeError for arguments of the wrong kind.
     """
 
+    units = Fixed(_check.integer, 1)
+
     def __init__(
         self,
         units,
@@ -41,7 +44,7 @@ class Dense(Affine, Layer, compiled=True):
         dtype=None,
     ):
         super().__init__(dtype)
-        self.units = _check.integer(type(self).__name__, "units", units, 1)
+        self.units = units
         self._set_up(
             activation,
             use_bias,

@@ -7,6 +7,7 @@ import numpy as np
 from minicnn import _check, initializers
 from minicnn._ext import norm as kernel
 from minicnn.layer import Layer, empty
+from minicnn.settings import Setting
 
 
 class BatchNormalization(Layer, compiled=True):
@@ -36,10 +37,13 @@ class BatchNormalization(Layer, compiled=True):
     Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1 and section 3.
     """
 
+    momentum = Setting(_check.number, 0, 1)
+    epsilon = Setting(_check.number, 0, open_low=True)
+
     def __init__(self, momentum=0.99, epsilon=1e-3, dtype=None):
         super().__init__(dtype)
-        self.momentum = _check.number("BatchNormalization", "momentum", momentum, 0, 1)
-        self.epsilon = _check.number("BatchNormalization", "epsilon", epsilon, 0, open_low=True)
+        self.momentum = momentum
+        self.epsilon = epsilon
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)

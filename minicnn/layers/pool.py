@@ -8,19 +8,22 @@ from minicnn import _check
 from minicnn._ext import pool as kernel
 from minicnn.layer import Layer, empty
 from minicnn.layers.conv import output_size
+from minicnn.settings import Fixed
 
 
 class _Pooling(Layer):
     """What all four have in common: windows, strides, padding."""
 
     input_ndim = 3
+    pool_size = Fixed(_check.pair)
+    strides = Fixed(_check.pair)
+    padding = Fixed(_check.choice, ("valid", "same"))
 
     def __init__(self, pool_size=2, strides=None, padding="valid", dtype=None):
         super().__init__(dtype)
-        name = type(self).__name__
-        self.pool_size = _check.pair(name, "pool_size", pool_size)
-        self.strides = self.pool_size if strides is None else _check.pair(name, "strides", strides)
-        self.padding = _check.choice(name, "padding", padding, ("valid", "same"))
+        self.pool_size = pool_size
+        self.strides = self.pool_size if strides is None else strides
+        self.padding = padding
 
     def build(self, input_shape, rng):
         h, w, c = input_shape = super().build(input_shape, rng)

@@ -5,6 +5,17 @@ import math
 from minicnn import _check
 from minicnn._ext import reshape as kernel
 from minicnn.layer import Layer, empty
+from minicnn.settings import Fixed, Setting
+
+
+def _target_shape(where, name, shape):
+    if not isinstance(shape, list | tuple):
+        raise TypeError(_check.message(where, f"{name} must be a tuple of whole numbers", _check.kind(shape)))
+    required = f"every axis of {name}, or -1 for the rest,"
+    axes = tuple(_check.integer(where, required, axis, -1 if axis == -1 else 1) for axis in shape)
+    if axes.count(-1) > 1:
+        raise ValueError(_check.message(where, f"{name} must have at most one -1", shape))
+    return axes
 
 
 class Reshape(Layer, compiled=True):
@@ -14,17 +25,11 @@ class Reshape(Layer, compiled=True):
     which may be -1: what is left.  ValueError at ``build`` if the number of elements does not fit.
     """
 
+    target_shape = Fixed(_target_shape)
+
     def __init__(self, target_shape, dtype=None):
         super().__init__(dtype)
-        if not isinstance(target_shape, list | tuple):
-            raise TypeError(
-                _check.message("Reshape", "target_shape must be a tuple of whole numbers", _check.kind(target_shape))
-            )
-        required = "every axis of target_shape, or -1 for the rest,"
-        axes = [_check.integer("Reshape", required, axis, -1 if axis == -1 else 1) for axis in target_shape]
-        if axes.count(-1) > 1:
-            raise ValueError(_check.message("Reshape", "target_shape must have at most one -1", target_shape))
-        self.target_shape = tuple(axes)
+        self.target_shape = target_shape
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
@@ -54,6 +59,14 @@ class Flatten(Reshape, compiled=True):
         super().__init__((-1,), dtype)
 
 
+def _borders(where, name, padding):
+    """((top, bottom), (left, right)) for one number, one for each axis, or two for each."""
+    sides = padding if isinstance(padding, list | tuple) else ()
+    if len(sides) == 2 and any(isinstance(side, list | tuple) for side in sides):
+        return tuple(_check.pair(where, name, side, 0) for side in sides)
+    return tuple((side, side) for side in _check.pair(where, name, padding, 0))
+
+
 class ZeroPadding2D(Layer, compiled=True):
     """y = x with rows and columns of zeros around each image;  dx = the inside of dy.
 
@@ -63,16 +76,11 @@ class ZeroPadding2D(Layer, compiled=True):
 
     input_ndim = 3
 
+    padding = Fixed(_borders)
+
     def __init__(self, padding=1, dtype=None):
         super().__init__(dtype)
-        if (
-            isinstance(padding, list | tuple)
-            and len(padding) == 2
-            and any(isinstance(p, list | tuple) for p in padding)
-        ):
-            self.padding = tuple(_check.pair("ZeroPadding2D", "padding", side, 0) for side in padding)
-        else:
-            self.padding = tuple((side, side) for side in _check.pair("ZeroPadding2D", "padding", padding, 0))
+        self.padding = padding
 
     def build(self, input_shape, rng):
         h, w, c = super().build(input_shape, rng)
@@ -102,10 +110,13 @@ class Rescaling(Layer, compiled=True):
     ``Rescaling(1 / 255)`` takes bytes to [0, 1], ``Rescaling(1 / 127.5, -1)`` to [-1, 1].  Both arguments are finite.
     """
 
+    scale = Setting(_check.number, forgets=True)
+    offset = Setting(_check.number)
+
     def __init__(self, scale, offset=0, dtype=None):
         super().__init__(dtype)
-        self.scale = _check.number("Rescaling", "scale", scale)
-        self.offset = _check.number("Rescaling", "offset", offset)
+        self.scale = scale
+        self.offset = offset
 
     def forward(self, x, training=False):
         x = self.check_input(x)
