@@ -24,7 +24,8 @@ import zlib
 
 import numpy as np
 
-from minicnn import losses, optimizers
+from minicnn import _check, layers, losses, optimizers
+from minicnn.settings import is_ours, replaced
 
 FORMAT = 1
 _SEAL = b"minicnn sha256 "
@@ -50,9 +51,11 @@ def save_model(model, path):
     The file appears whole or not at all (``write_atomically``).  Not kept: an optimiser or a loss of one's own (the
     model is then not compiled when it is loaded) and metrics of one's own.  RuntimeError before ``build``; TypeError if
     an argument of a layer cannot be written as JSON; ValueError if a parameter is NaN, so that a run which went wrong
-    does not replace its last good file; OSError if the disk refuses.
+    does not replace its last good file, and if the file, read again before it takes its place, would not give this
+    model: a custom layer whose arguments do not make it again, or that has the name of one of minicnn's; OSError if the
+    disk refuses.
     """
-    _write(path, *_describe(model))
+    _write(path, model, *_describe(model))
 
 
 def load_model(path, custom_layers=None):
@@ -84,7 +87,7 @@ def save_checkpoint(model, path, epoch, history):
         "optimizer": {name: value for name, value in state.items() if not isinstance(value, np.ndarray)},
     }
     arrays |= {f"optimizer/{name}": value for name, value in state.items() if isinstance(value, np.ndarray)}
-    _write(path, document, arrays)
+    _write(path, model, document, arrays)
 
 
 def load_checkpoint(path, custom_layers=None):
@@ -128,7 +131,8 @@ def _integer_states(model):
     }
 
 
-def _write(path, document, arrays):
+def _write(path, model, document, arrays):
+    _require_classes(model)
     try:
         members = {"model.json": _json(document)}
     except (TypeError, ValueError) as error:
@@ -138,7 +142,41 @@ def _write(path, document, arrays):
             raise ValueError(f"Sequential.save: every parameter must be a number; got NaN in {name!r}")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         members[f"{name}.npy"] = _npy_header(little.dtype, little.shape) + little.tobytes()
+    _require_the_same(model, members)
     write_atomically(path, _sealed(_pack(members)))
+
+
+def _require_classes(model):
+    """ValueError unless the names of classes are all that a file needs to know of the code."""
+    kinds = {}
+    for number, layer in enumerate(model.layers):
+        kind, where = type(layer), f"Sequential.save: layer {number}"
+        if not is_ours(kind) and kind.__name__ in layers.__all__:
+            required = "a custom layer must not have the name of one of minicnn's, which a file would take it for"
+            raise ValueError(_check.message(where, required, kind.__name__, "Rename the class"))
+        if kinds.setdefault(kind.__name__, kind) is not kind:
+            raise ValueError(_check.message(where, "two classes must not have the same name", kind.__name__))
+    for what, thing in [*enumerate(model.layers), ("the optimizer", model.optimizer), ("loss", model.loss_function)]:
+        if thing is not None and replaced(thing):
+            where = f"Sequential.save: layer {what}" if isinstance(what, int) else f"Sequential.save: {what}"
+            required = "no file can hold a method that was replaced in one object"
+            raise ValueError(_check.message(where, required, replaced(thing)[0], "Define it in a subclass"))
+
+
+def _require_the_same(model, members):
+    """ValueError unless reading the members gives the model again, so that no good file is replaced by a bad one."""
+    custom = {type(layer).__name__: type(layer) for layer in model.layers if not is_ours(type(layer))}
+    try:
+        text = members["model.json"]
+        stored = _StoredArrays({name: data for name, data in members.items() if name != "model.json"})
+        document = _document(text)
+        again, _ = _describe(_rebuild(document, stored, custom))
+        if _json({**again, "checkpoint": document["checkpoint"]}) != text:
+            raise _Refused("describes another model: is each argument of a custom layer kept under its own name?")
+    except _Refused as error:
+        required = "reading the file must give this model again"
+        got = _check.Shown(f"one that {error}")
+        raise ValueError(_check.message("Sequential.save", required, got, "Nothing was written")) from error.__cause__
 
 
 def _load(path, custom_layers):

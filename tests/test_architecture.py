@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "datasets": BASE | {"datasets"},
     "testing": {"_check", "layer"},
     "callbacks": {"_check"},
-    "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
+    "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers", "settings"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check", "regularizers", "settings"},
     "model": BASE
