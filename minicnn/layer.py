@@ -30,7 +30,7 @@ class _OfChain(Setting):
 
     def __set__(self, layer, value):
         now = vars(layer)[self.name]
-        same = value is now or (not isinstance(value, dict) and value == now)
+        same = value is now or (isinstance(value, str | tuple | bool | np.dtype) and value == now)
         if layer._in_model and not same:
             refuse(layer, self.name, "stays while the layer is in a model", value, "Make a new layer and a new model")
         super().__set__(layer, value)

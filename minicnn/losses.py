@@ -277,7 +277,7 @@ def get(loss):
         fix = f"Did you mean {loss.__name__}()?" if issubclass(loss, Loss) else ""
         got = _check.Shown(f"the class {loss.__name__}")
         raise TypeError(_check.message("losses.get", "the loss must be a name, a Loss or a function", got, fix))
-    if callable(loss):
+    if callable(loss) and not isinstance(loss, Configured):  # a regulariser, say
         return FunctionLoss(loss)
     return _class(loss)()
 

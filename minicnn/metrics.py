@@ -135,7 +135,7 @@ def get(metric):
         fix = f"Did you mean {metric.__name__}()?" if issubclass(metric, Metric) else ""
         got = _check.Shown(f"the class {metric.__name__}")
         raise TypeError(_check.message("metrics.get", "a metric must be a name, a Metric or a function", got, fix))
-    if callable(metric):
+    if callable(metric) and not isinstance(metric, Closed):  # a regulariser, say
         return FunctionMetric(metric)
     top = re.fullmatch(r"top_(k|[1-9][0-9]{0,5})_accuracy", metric, re.ASCII) if isinstance(metric, str) else None
     if top:

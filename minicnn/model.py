@@ -166,7 +166,10 @@ class Sequential(Parameters, Closed):
     def _build_layers(self, shape, rng):
         """Builds one layer after the other and returns the shape of the last output; all of them, or none."""
         before = [
-            {name: type(value)(value) if type(value) in (dict, Values) else value for name, value in vars(layer).items()}
+            {
+                name: type(value)(value) if type(value) in (dict, Values) else value
+                for name, value in vars(layer).items()
+            }
             for layer in self.layers
         ]
         try:

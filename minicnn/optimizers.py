@@ -85,7 +85,7 @@ class Optimizer(Configured):
     @learning_rate.setter
     def learning_rate(self, rate):
         if isinstance(rate, dict):
-            rate = schedules.from_config("learning_rate", rate)
+            rate = schedules.from_config(f"{type(self).__name__}: learning_rate", rate)
         if not isinstance(rate, Schedule):
             if not isinstance(rate, numbers.Real):
                 required = "learning_rate must be a number >= 0 or a schedule"

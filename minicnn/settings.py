@@ -1,7 +1,7 @@
 """Settings: what may be assigned to a public attribute, when, and what is refused.
 
-A model in memory, in its file, in a copy and in another process is one thing.  So an assignment to a public attribute of
-a layer, an optimiser, a schedule, a regulariser, a constraint, a loss, a metric or a model either takes effect at once
+A model in memory, in its file, in a copy and in another process is one thing.  So an assignment to a public attribute
+of a layer, an optimiser, a schedule, a regulariser, a constraint, a loss, a metric or a model either takes effect at once
 in all of them, or is refused with a sentence that says what to do:
 
 - ``name = Setting(check, ...)`` in a class: an argument that may be assigned at any time.  ``check(where, name, value,
@@ -197,7 +197,7 @@ class Values(dict):
         for name, value in dict(*entries, **named).items():
             self[name] = value
 
-    def __ior__(self, entries):
+    def __ior__(self, entries):  # type: ignore[misc]
         self.update(entries)
         return self
 

@@ -1,6 +1,7 @@
 """What Conv2D and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -73,10 +74,7 @@ class Affine:
         self._activation = activation
         self._kept = None  # of a forward by the other function
 
-    @property
-    def output_function(self):
-        """The name of the activation."""
-        return self._function.name
+    output_function: Any = property(lambda self: self._function.name, doc="The name of the activation.")
 
     def _add_kernel_and_bias(self, shape, rng):
         """The kernel of that shape, and a bias of zeros for its last axis."""

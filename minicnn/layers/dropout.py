@@ -10,6 +10,7 @@ from minicnn import _check
 from minicnn._ext import dropout as kernel
 from minicnn.layer import Layer, each_time, empty
 from minicnn.layers.noise import Mask, as_rows, decisions
+from minicnn.settings import refuse
 
 
 class Dropout(Mask, Layer, compiled=True):
@@ -105,6 +106,9 @@ class Dropout(Mask, Layer, compiled=True):
         return np.broadcast_to(decisions(self._draw, drawn), shape).copy()
 
 
+CHANNELS = (None, 1, 1, None)
+
+
 class SpatialDropout2D(Dropout, compiled=True):
     """Dropout of whole channels: all pixels of a channel are kept or dropped together.
 
@@ -124,7 +128,18 @@ class SpatialDropout2D(Dropout, compiled=True):
     input_ndim = 3
 
     def __init__(self, rate, mode="inverted", seed=None, dtype=None):
-        super().__init__(rate, mode, seed, (None, 1, 1, None), dtype)
+        super().__init__(rate, mode, seed, CHANNELS, dtype)
+
+    @property
+    def noise_shape(self):
+        """(None, 1, 1, None): one decision for a channel."""
+        return self._noise_shape
+
+    @noise_shape.setter
+    def noise_shape(self, noise_shape):
+        if not isinstance(noise_shape, tuple) or noise_shape != CHANNELS:
+            refuse(self, "noise_shape", f"is {CHANNELS}", noise_shape, "Dropout has the argument")
+        Dropout.noise_shape.fset(self, noise_shape)
 
 
 def _noise_shape(where, noise_shape):
