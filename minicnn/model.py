@@ -19,7 +19,7 @@ from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace, can_be_recorded
-from minicnn.settings import Closed, Fixed, Given, Setting, Values
+from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
 
 ACTIVATIONS = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
@@ -249,6 +249,10 @@ class Sequential(Parameters, Closed):
     def training(self):
         """True in training mode."""
         return self._training
+
+    @training.setter
+    def training(self, mode):
+        refuse(self, "training", "is not to be assigned", mode, "Use train() or eval()")
 
     # ---- forward and backward ----
 
