@@ -14,8 +14,8 @@ The loss of a model is the loss of its data plus the penalties of its parameters
 with the mean over the samples of the batch of the penalty of one sample's output.  Weights of samples scale no penalty.
 
 A layer of one's own has its parameter "slope" regularised by an attribute ``slope_regularizer``, and constrained by
-``slope_constraint`` (constraints.py).  One that is assigned to a layer of a model counts from the next step on; those of
-layers that are not trainable do not count.
+``slope_constraint`` (constraints.py).  One that is assigned to a layer of a model counts from the next step on; those
+of layers that are not trainable do not count.
 """
 
 import math
