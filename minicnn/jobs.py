@@ -71,9 +71,9 @@ def _require_picklable(where, sent, joblib):
 
 
 def _make_sure_that_processes_can_be_ended():
-    """joblib's loky kills its processes with psutil, or else with the program pgrep.  Where there is neither, as in small
-    containers, the thread of loky's that tries dies of it, and whoever waits for that thread waits for ever: there loky
-    gets ``_end`` in its place.
+    """joblib's loky kills its processes with psutil, or else with the program pgrep.  Where there is neither, as in
+    small containers, the thread of loky's that tries dies of it, and whoever waits for that thread waits for ever:
+    there loky gets ``_end`` in its place.
     """
     try:
         from joblib.externals.loky import process_executor

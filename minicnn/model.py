@@ -27,6 +27,7 @@ ACTIVATIONS = (
 
 # Locks, and what is made anew from the layers.
 NOT_COPIED = {
+    "_added",
     "_lock",
     "_building",
     "_reclaiming",
@@ -75,6 +76,7 @@ class Sequential(Parameters):
         self.stop_training = False
         self._training = False
         self._declared_shape = None
+        self._added = set()  # the layers' id: to look through all of them for each would take long for many
         self._make_locks()
         self._forget_plans()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
@@ -102,11 +104,13 @@ class Sequential(Parameters):
         if not isinstance(layer, Layer):
             fix = f"Did you mean {layer.__name__}()?" if isinstance(layer, type) and issubclass(layer, Layer) else ""
             raise TypeError(_check.message("Sequential", "every entry must be a layer", layer, fix))
-        if layer.input_shape is not None or any(layer is other for other in self.layers):
+        known = id(layer) in self._added and any(layer is other for other in self.layers)  # the set alone may be old
+        if layer.input_shape is not None or known:
             raise ValueError(
                 _check.message("Sequential", "a layer can stand in one place only", layer, "Make a new one")
             )
         self.layers.append(layer)
+        self._added.add(id(layer))
 
     @property
     def built(self):
@@ -607,6 +611,7 @@ class Sequential(Parameters):
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self._added = {id(layer) for layer in self.layers}
         self._make_locks()
         self._forget_plans()
         self.parameters = self.gradients = None
