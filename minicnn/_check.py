@@ -52,6 +52,9 @@ def each(where, name, values, called, check, *arguments):
 MOST_PIXELS = 2**15  # along an axis: no window, stride, dilation or border is larger
 
 
+MOST_STEPS = 2**62 - 1  # of counts that come from files and the like and go on: they never reach 2^63
+
+
 def pair(where, name, value, low=1):
     """A whole number for both axes, or one for each: (height, width); at most MOST_PIXELS."""
     sides = value if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1) else [value]

@@ -228,7 +228,11 @@ class _StoredArrays:
         return getattr(np.random.default_rng(0), name)
 
     def stored_array(self, name, shape, dtype):
-        """The array ``name``, read-only, without a copy, if it has exactly this shape and dtype and holds no NaN."""
+        """The array ``name``, if it has exactly this shape and dtype and holds no NaN.
+
+        A copy, for its bytes begin anywhere in the file: NumPy computes with such numbers through buffers of its own,
+        and of some versions a process dies where there is no memory for one.
+        """
         data = self.members.pop(f"{name}.npy", None)
         if data is None:
             raise _Refused(f"lacks the array {name!r}")
@@ -239,7 +243,8 @@ class _StoredArrays:
             found = re.search(rb"'descr': '([^']*)'.*'shape': (\([^()]*\))", bytes(data[:200]))
             found = f"{found[1].decode('latin-1')} {found[2].decode('latin-1')}" if found else "something else"
             raise _Refused(f"must hold {name!r} as {dtype.str} {tuple(shape)}; got {found}, {len(data)} bytes")
-        array = np.frombuffer(data, dtype, offset=len(header)).reshape(shape)
+        array = np.empty(shape, dtype)
+        memoryview(array.reshape(-1).view(np.uint8))[:] = data[len(header) :]
         if np.isnan(array).any():
             raise _Refused(f"holds NaN in {name!r}")
         return array
@@ -279,8 +284,8 @@ def _same_names(what, found, wanted):
 
 
 def _whole_number(name, value):
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise _Refused(f"must hold a whole number from 0 to 2^63 - 1 as {name!r}; got {str(value)[:80]}")
+    if type(value) is not int or not 0 <= value <= _check.MOST_STEPS:
+        raise _Refused(f"must hold a whole number below 2^62 as {name!r}; got {str(value)[:80]}")
     return value
 
 

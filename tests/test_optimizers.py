@@ -10,7 +10,7 @@ import pytest
 from compare import assert_close, assert_same_bits, tolerance
 from running import use_threads
 
-from minicnn import optimizers
+from minicnn import constraints, optimizers
 from minicnn._ext import optim
 
 SEGMENTS = [  # name, offset, size, trainable, decayed; a gap of 3 before the third
@@ -385,7 +385,7 @@ def test_state_is_a_copy():
         ({"more": 1}, ValueError, "the state must have the entries"),
         ({"v": np.zeros(3)}, ValueError, r"v must be a float64 array of shape \(10,\); got float64 of shape \(3,\)"),
         ({"v": np.zeros(10, np.float32)}, ValueError, "got float32 of shape"),
-        ({"iterations": -1}, ValueError, "iterations must be a whole number >= 0"),
+        ({"iterations": -1}, ValueError, "iterations must be a whole number"),
         ({"iterations": 1.5}, TypeError, "iterations must be a whole number"),
     ],
 )
@@ -610,3 +610,51 @@ def test_unknown_optimizers():
         pass
 
     assert optimizers.to_config(Own()) is None
+
+
+# ---- what is public and may be replaced ----
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [np.zeros(3, np.float32), np.zeros(0, np.float32), np.zeros(64), np.zeros((1, 64), np.float32), None, [0.0] * 64],
+    ids=["short", "empty", "dtype", "shape", "None", "list"],
+)
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(lambda: optimizers.SGD(0.1, momentum=0.9), "velocity"), (optimizers.Adam, "m"), (optimizers.AdamW, "v")],
+)
+def test_slots_of_another_kind_are_refused(make, name, slot):
+    """They would be written beside, or be taken for no momentum at all."""
+    optimizer, w, g = make(), np.ones(64, np.float32), np.ones(64, np.float32)
+    optimizer.bind(w, g, [("0.kernel", 0, 64, True, True)])
+    optimizer.step()
+    before, good = w.copy(), optimizer.slots[name]
+    for slots in ({**optimizer.slots, name: slot}, {}):
+        optimizer.slots.clear()
+        optimizer.slots.update(slots)
+        with pytest.raises(ValueError, match=rf"^{type(optimizer).__name__}.step: slots\['{name}'\] must be an array" if
+                           slots else r"\.step: slots\['\w+'\] must be an array"):  # fmt: skip
+            optimizer.step()
+    assert optimizer.iterations == 1
+    np.testing.assert_array_equal(w, before)
+    assert good.shape == (64,)
+
+
+@pytest.mark.parametrize("offset", [-1, 10**7, 61])
+def test_constraints_beside_the_parameters(offset):
+    optimizer, w = optimizers.SGD(), np.ones(64, np.float32)
+    with pytest.raises(ValueError, match="must lie within the 64 parameters"):
+        optimizer.bind(w, w.copy(), [("k", 0, 64, True, True)], None, [("k", constraints.MaxNorm(1), offset, (2, 2))])
+    with pytest.raises(ValueError, match="must lie within the 64 parameters"):
+        optimizer.bind(w, w.copy(), [("k", 0, 64, True, True)], None, [("k", constraints.MaxNorm(1), 0, (9, 9))])
+
+
+def test_counts_of_steps_that_would_overflow():
+    optimizer, w = optimizers.SGD(), np.ones(64, np.float32)
+    optimizer.bind(w, w.copy(), [("k", 0, 64, True, True)])
+    with pytest.raises(ValueError, match="iterations must be a whole number"):
+        optimizer.set_state({"iterations": 2**62})
+    optimizer.set_state({"iterations": 2**62 - 1})
+    optimizer.step()
+    assert optimizer.iterations == 2**62

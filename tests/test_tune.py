@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+from processes import alive
 from running import normal
 
 import minicnn as mc
@@ -552,17 +553,3 @@ def test_a_real_ctrl_c_leaves_no_process(whole_group, tmp_path):
             break
         time.sleep(0.1)
     assert alive(process.pid) == []
-
-
-def alive(session):
-    """The processes of a session that have not ended."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat") as file:
-                state, _, _, of = file.read().rpartition(")")[2].split()[:4]
-        except OSError:  # ended meanwhile
-            continue
-        if int(of) == session and state != "Z":
-            found.append(name)
-    return found
