@@ -612,6 +612,8 @@ class Sequential(Parameters):
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._added = {id(layer) for layer in self.layers}
+        for _, layer, key in self._named_states():  # joblib hands over read-only arrays, or such as lie in a file
+            layer.state[key] = np.array(layer.state[key])
         self._make_locks()
         self._forget_plans()
         self.parameters = self.gradients = None

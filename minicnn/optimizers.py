@@ -222,6 +222,12 @@ class Optimizer(Configured):
     def __getstate__(self):
         return {**self.__dict__, "_bound": None, "_before_step": None, "_constrained": [], "_rules": (None, None)}
 
+    def __setstate__(self, state):
+        """Its arrays are its own: joblib hands over read-only ones, or such as lie in a file."""
+        self.__dict__.update(state)
+        self.slots = {name: np.array(slot) for name, slot in self.slots.items()}
+        self._iterations = np.array(self._iterations)
+
 
 class SGD(Optimizer):
     """Gradient descent with momentum: without momentum w -= r g, else
