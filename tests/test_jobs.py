@@ -1,15 +1,20 @@
 """Processes end: after an error and on Ctrl-C, on machines too where joblib's loky finds nothing to end them with."""
 
+import functools
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from processes import alive, environment
 
-pytest.importorskip("joblib")
+import minicnn as mc
+
+joblib = pytest.importorskip("joblib")
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for processes in /proc")
 
 
@@ -105,3 +110,50 @@ def test_ctrl_c_ends_the_command(whole_group, machine, tmp_path):
     assert code == 130, err
     assert "Traceback" not in err
     assert "Warning" not in err
+
+
+# ---- arrays that joblib hands over: read-only ones, from a megabyte on, and such as lie in a file ----
+
+
+def large(optimizer, seed):
+    """All that it remembers takes more than a megabyte an array: parameters, slots, moving statistics."""
+    chain = [mc.layers.BatchNormalization(), mc.layers.Dense(2)]
+    model = mc.Sequential(chain, seed=seed)
+    model.compile(mc.optimizers.Adam() if optimizer == "adam" else mc.optimizers.SGD(1e-7, momentum=0.9), "mse")
+    return model
+
+
+WIDTH = 300_000
+XY = np.random.default_rng(0).random((6, WIDTH), dtype=np.float32), np.ones((6, 2), np.float32)
+
+
+def everything(model):
+    slots = [(name, slot.tobytes()) for name, slot in sorted(model.optimizer.slots.items())]
+    return model.fingerprint(), model.optimizer.iterations, slots
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_large_members_are_trained_in_processes_with_the_same_bits(optimizer):
+    """Those that have been trained before, which is when there is something to remember."""
+    found = []
+    for jobs in (1, 2):
+        ensemble = mc.Ensemble([functools.partial(large, optimizer)] * 2)
+        ensemble.fit(*XY, batch_size=3, verbose=0)
+        ensemble.fit(*XY, batch_size=3, verbose=0, n_jobs=jobs)
+        ensemble.fit(*XY, batch_size=2, verbose=0)
+        found.append([everything(member) for member in ensemble.members])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("mode", [None, "r", "r+", "c"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_models_out_of_mapped_files_are_trained_apart_from_them(optimizer, mode, tmp_path):
+    model, path = large(optimizer, 0), tmp_path / "model.joblib"
+    model.fit(*XY, batch_size=3, verbose=0)
+    joblib.dump(model, path)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    loaded = joblib.load(path, mmap_mode=mode)
+    for one in (model, loaded):
+        one.fit(*XY, batch_size=2, verbose=0)
+    assert everything(loaded) == everything(model)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before

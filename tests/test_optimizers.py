@@ -625,16 +625,14 @@ def test_unknown_optimizers():
     [(lambda: optimizers.SGD(0.1, momentum=0.9), "velocity"), (optimizers.Adam, "m"), (optimizers.AdamW, "v")],
 )
 def test_slots_of_another_kind_are_refused(make, name, slot):
-    """They would be written beside, or be taken for no momentum at all."""
+    """They would be written beside, or be taken for no momentum at all.  Also where ``Values`` was got around."""
     optimizer, w, g = make(), np.ones(64, np.float32), np.ones(64, np.float32)
     optimizer.bind(w, g, [("0.kernel", 0, 64, True, True)])
     optimizer.step()
     before, good = w.copy(), optimizer.slots[name]
-    for slots in ({**optimizer.slots, name: slot}, {}):
-        optimizer.slots.clear()
-        optimizer.slots.update(slots)
-        with pytest.raises(ValueError, match=rf"^{type(optimizer).__name__}.step: slots\['{name}'\] must be an array" if
-                           slots else r"\.step: slots\['\w+'\] must be an array"):  # fmt: skip
+    for change in (lambda: dict.__setitem__(optimizer.slots, name, slot), lambda: dict.clear(optimizer.slots)):
+        change()
+        with pytest.raises(ValueError, match=r"\.step: slots\['\w+'\] must be an array"):
             optimizer.step()
     assert optimizer.iterations == 1
     np.testing.assert_array_equal(w, before)
