@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "optimizers": BASE | {"configured", "constraints", "schedules"},
     "datasets": BASE | {"datasets"},
     "testing": {"_check", "layer"},
-    "callbacks": {"_check"},
+    "callbacks": {"_check", "metrics", "saving", "schedules"},
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check", "regularizers"},
@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "plot_axes": {"_check"},
     "plot_dropout": {"_check", "plot_axes", "thinning"},
     "plot": {"_check", "plot_axes", "plot_dropout", "thinning"},
-    "tune": {"_check", "datasets", "jobs", "losses", "model", "plot", "training"},
+    "tune": {"_check", "datasets", "jobs", "losses", "metrics", "model", "plot", "training"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
