@@ -45,7 +45,7 @@ class Metric:
     """
 
     name = ""
-    better = None
+    better: str | None = None
 
     def __init__(self):
         self.reset()

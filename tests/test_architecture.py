@@ -42,9 +42,9 @@ MAY_IMPORT = {
     "ensemble": BASE | {"jobs", "losses", "model", "training"},
     "thinning": {"_check", "layer", "layers", "losses", "metrics"},
     "jobs": BASE,
-    "plot_axes": {"_check"},
+    "plot_axes": {"_check", "metrics"},
     "plot_dropout": {"_check", "plot_axes", "thinning"},
-    "plot": {"_check", "plot_axes", "plot_dropout", "thinning"},
+    "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
     "tune": {"_check", "datasets", "jobs", "losses", "metrics", "model", "plot", "training"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
