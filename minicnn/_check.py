@@ -84,6 +84,11 @@ def number(where, name, value, low=None, high=None, open_low=False, open_high=Fa
     return float(value)
 
 
+def plain(value):
+    """A NumPy scalar or an array without axes as the Python number in it; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
 def _range(low, high, open_low=False, open_high=False):
     if low is None and high is None:
         return ""

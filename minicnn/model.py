@@ -15,8 +15,8 @@ from minicnn import training as loop
 from minicnn._ext import activation as activation_kernel
 from minicnn._ext.runtime import Exclusive
 from minicnn.layer import Layer, collect_penalties, mean_penalty
-from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get_all as chosen_metrics
+from minicnn.metrics import spelling
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace, can_be_recorded
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
@@ -420,8 +420,13 @@ class Sequential(Parameters, Closed):
     def compile(self, optimizer="sgd", loss=None, metrics=None):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
-        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.  ValueError for an
-        optimiser that trains another model.
+        ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: names,
+        Metrics, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
+        order: losses.py.)
+
+        A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  ValueError
+        for a name that another log has, such as "loss", and for an optimiser that trains another model; TypeError for
+        a loss whose parameters do not say which is which.
         """
         if loss is None:
             raise ValueError(
@@ -617,8 +622,8 @@ class Sequential(Parameters, Closed):
         optimizer, loss = optimizers.to_config(self.optimizer), losses.to_config(self.loss_function)
         if optimizer is None or loss is None:
             return None
-        named = [metric.name for metric in self.metrics if type(metric) in (Accuracy, TopKAccuracy)]
-        return {"optimizer": optimizer, "loss": loss, "metrics": named}
+        named = [spelling(metric) for metric in self.metrics]
+        return {"optimizer": optimizer, "loss": loss, "metrics": [name for name in named if name is not None]}
 
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step.

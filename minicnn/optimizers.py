@@ -80,7 +80,8 @@ class Optimizer(Configured):
         if isinstance(self._rate, float):
             return self._rate
         where = f"{type(self).__name__}: {type(self._rate).__name__}"
-        return _check.number(where, f"the learning rate of step {self.iterations}", self._rate(self.iterations), 0)
+        step = self.iterations
+        return schedules.rate_at(where, f"the learning rate of step {step}", self._rate, (step,))
 
     @learning_rate.setter
     def learning_rate(self, rate):
@@ -96,6 +97,11 @@ class Optimizer(Configured):
     @property
     def iterations(self):
         return int(self._iterations[0])
+
+    @property
+    def remembers(self):
+        """True if a step depends on those before it: slots, or a schedule, which goes by their number."""
+        return bool(self._slot_names) or isinstance(self._rate, Schedule)
 
     def exclude_from_weight_decay(self, var_names):
         """Spares every parameter in whose name ("0.bias") one of the strings ``var_names`` occurs from weight decay."""

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "optimizers": BASE | {"configured", "constraints", "schedules", "settings"},
     "datasets": BASE | {"datasets"},
     "testing": {"_check", "layer"},
-    "callbacks": {"_check"},
+    "callbacks": {"_check", "metrics", "saving", "schedules"},
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers", "settings"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check", "regularizers", "settings"},
@@ -43,10 +43,10 @@ MAY_IMPORT = {
     "ensemble": BASE | {"jobs", "losses", "model", "settings", "training"},
     "thinning": {"_check", "layer", "layers", "losses", "metrics"},
     "jobs": BASE,
-    "plot_axes": {"_check"},
+    "plot_axes": {"_check", "metrics"},
     "plot_dropout": {"_check", "plot_axes", "thinning"},
-    "plot": {"_check", "plot_axes", "plot_dropout", "thinning"},
-    "tune": {"_check", "datasets", "jobs", "losses", "model", "plot", "training"},
+    "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
+    "tune": {"_check", "datasets", "jobs", "losses", "metrics", "model", "plot", "training"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything

@@ -10,7 +10,7 @@ import pytest
 from compare import assert_close, assert_same_bits, tolerance
 from running import use_threads
 
-from minicnn import constraints, optimizers
+from minicnn import constraints, layers, optimizers
 from minicnn._ext import optim
 
 SEGMENTS = [  # name, offset, size, trainable, decayed; a gap of 3 before the third
@@ -506,6 +506,56 @@ def test_own_schedules():
     assert parameters[0] == 1
     with pytest.raises(NotImplementedError):
         optimizers.Schedule()(0)
+
+
+@pytest.mark.parametrize("staircase", [False, True])
+def test_a_schedule_that_overflows(staircase):
+    decay = optimizers.ExponentialDecay(0.1, 1, 1.5, staircase)
+    assert decay(1700) == pytest.approx(math.exp(math.log(0.1) + 1700 * math.log(1.5)), rel=1e-9)
+    for step in (1800, 10**5):
+        with pytest.raises(ValueError, match=rf"^ExponentialDecay: the rate of step {step} must be finite; got inf"):
+            decay(step)
+    with pytest.raises(ValueError, match=r"^ExponentialDecay: the rate of step 1 must be finite"):
+        optimizers.ExponentialDecay(1e300, 1, 1e10)(1)  # without an OverflowError
+    assert optimizers.ExponentialDecay(0.0, 1, 2.0)(10**6) == 0
+    assert optimizers.ExponentialDecay(1e-300, 1, 1.5)(2000) == pytest.approx(1.5**1000 * 1e-300 * 1.5**1000, rel=1e-9)
+
+
+class Own(optimizers.Schedule):
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, step):
+        return self.function(step)
+
+
+@pytest.mark.parametrize(("function", "error", "got"), [
+    (lambda step: 2.0 ** (5000 + step), ValueError, "OverflowError"), (lambda step: math.nan, ValueError, "nan"),
+    (lambda step: -0.5, ValueError, "-0.5"), (lambda step: np.float32(math.inf), ValueError, "inf"),
+    (lambda step: np.array([0.5]), TypeError, "array"), (lambda step: None, TypeError, "None"),
+    (lambda step: np.array(True), TypeError, "True"),
+])  # fmt: skip
+def test_wrong_rates_of_schedules(function, error, got):
+    optimizer = optimizers.SGD(Own(function))
+    parameters, _ = bound(optimizer, np.ones(1))
+    message = rf"^SGD: Own: the learning rate of step 0 must be a number .*; got .*{got}"
+    with pytest.raises(error, match=message):
+        optimizer.step()
+    with pytest.raises(error, match=rf"^Dropout: Own: the rate of step 0 must be a number .*; got .*{got}"):
+        layers.Dropout(Own(function))
+    layer = layers.Dropout(Own(lambda step: function(step) if step else 0.5))
+    layer.build((3,), None)
+    layer.forward(np.ones((2, 3), np.float32), training=True)
+    with pytest.raises(error, match=rf"^Dropout: Own: the rate of step 1 must be a number .*; got .*{got}"):
+        layer.forward(np.ones((2, 3), np.float32), training=True)
+    assert parameters[0] == 1
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.25), np.array(0.25), np.float16(0.25), 0.25])
+def test_rates_of_numpys_kinds(rate):
+    optimizer = optimizers.SGD(Own(lambda step: rate))
+    assert optimizer.learning_rate == 0.25
+    assert type(optimizer.learning_rate) is float
 
 
 # ---- arguments ----

@@ -274,6 +274,11 @@ def test_samples_that_do_not_fit_the_network_are_refused_before_any_is_trained(m
     assert [model.optimizer.iterations for model in trained] == [0]
 
 
+def test_a_seed_goes_where_its_name_is():
+    curve = dropout_curve(lambda rate, units=16, seed=0: build(rate, seed), X, Y, **FAST)
+    assert not any(run["error"] for run in curve.runs)
+
+
 def test_a_validation_loss_that_is_not_finite_is_a_failure():
     """Training goes well, and evaluating does not raise."""
 
