@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, _files
 
 
 class Callback:
@@ -192,7 +192,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs=None):
         self._columns = None
-        if self.append and os.path.exists(self.filename):
+        exists = _files.mode_of(self.filename) is not None  # OSError for a pipe, whose reader might never come
+        if self.append and exists:
             with open(self.filename, newline="") as file:
                 header = next(csv.reader(file, delimiter=self.separator), None)
             self._columns = header[1:] if header else None
@@ -201,6 +202,7 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
+        _files.mode_of(self.filename)
         with open(self.filename, "a", newline="") as file:
             writer = csv.writer(file, delimiter=self.separator)
             if self._columns is None:

@@ -437,6 +437,7 @@ def _become(member, trained):
         vars(mine).update(vars(its))
     vars(member.optimizer).update(vars(trained.optimizer))
     member.history, member.stop_training = trained.history, trained.stop_training
+    member._seen = trained._seen
     member._forget_plans()  # they point to arrays that the layers had before
     member._reclaim()  # the new values go where the parameters have always been
     member._bind()

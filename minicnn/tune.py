@@ -358,6 +358,8 @@ class DropoutCurve:
 
         figure = plot.dropout_curve(self, ax)
         if path is not None:
+            if isinstance(path, str | os.PathLike):
+                _files.mode_of(path)  # OSError for a pipe, whose reader might never come
             figure.savefig(path)
         return figure
 

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "_ext": {"_ext"},
     "initializers": {"_check"},
     "configured": {"_check"},
+    "inputs": {"_check"},
     "schedules": {"_check", "configured"},
     "layer": {"_check", "_ext"},
     "plan": BASE | {"layer", "layers"},
@@ -37,8 +38,8 @@ MAY_IMPORT = {
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check", "regularizers"},
     "model": BASE
-    | {"ensemble", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters", "plan"}
-    | {"saving", "training"},
+    | {"ensemble", "inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters"}
+    | {"plan", "saving", "training"},
     "ensemble": BASE | {"jobs", "losses", "model", "training"},
     "thinning": {"_check", "layer", "layers", "losses", "metrics"},
     "jobs": BASE,
