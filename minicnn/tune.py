@@ -10,11 +10,12 @@ import functools
 import inspect
 import itertools
 import math
+import os
 import sys
 
 import numpy as np
 
-from minicnn import _check, datasets, jobs, losses, training
+from minicnn import _check, _files, datasets, jobs, losses, training
 from minicnn.model import Sequential
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]

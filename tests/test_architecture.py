@@ -17,6 +17,7 @@ TESTS = Path(__file__).parent
 BASE = {"_check", "_ext"}
 MAY_IMPORT = {
     "_check": set(),
+    "_files": set(),
     "_ext": {"_ext"},
     "initializers": {"_check"},
     "configured": {"_check"},
@@ -31,10 +32,10 @@ MAY_IMPORT = {
     "regularizers": BASE | {"configured"},
     "constraints": BASE | {"configured"},
     "optimizers": BASE | {"configured", "constraints", "schedules"},
-    "datasets": BASE | {"datasets"},
+    "datasets": BASE | {"_files", "datasets"},
     "testing": {"_check", "layer"},
-    "callbacks": {"_check"},
-    "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
+    "callbacks": {"_check", "_files"},
+    "saving": {"__init__", "_check", "_files", "layers", "losses", "model", "optimizers"},  # __init__ for the version
     "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
     "parameters": {"_check", "regularizers"},
     "model": BASE
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     "plot_axes": {"_check"},
     "plot_dropout": {"_check", "plot_axes", "thinning"},
     "plot": {"_check", "plot_axes", "plot_dropout", "thinning"},
-    "tune": {"_check", "datasets", "jobs", "losses", "model", "plot", "training"},
+    "tune": {"_check", "_files", "datasets", "jobs", "losses", "model", "plot", "training"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything

@@ -183,7 +183,7 @@ def test_ranges_that_cannot_be_are_refused(ends, mean, error, tmp_path):
     document, arrays = saving._describe(model_of())
     document["model"] = config
     saving._write(tmp_path / "m.npz", document, arrays)
-    with pytest.raises(mc.ModelFileError, match="input_(range|mean)"):
+    with pytest.raises(mc.ModelFileError, match=r"input_(range|mean)"):
         mc.Sequential.load(tmp_path / "m.npz")
 
 
