@@ -566,3 +566,16 @@ def alive(session):
         if int(of) == session and state != "Z":
             found.append(name)
     return found
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+def test_a_picture_does_not_wait_for_the_reader_of_a_pipe(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.png")
+    monkeypatch.setattr(mc.plot, "dropout_curve", lambda curve, ax: Drawn())
+    with pytest.raises(OSError, match="Not a regular file"):
+        DropoutCurve.plot(None, tmp_path / "pipe.png")
+
+
+class Drawn:
+    def savefig(self, path):
+        raise AssertionError("it would wait for ever")
