@@ -291,7 +291,11 @@ class _Scale:
 
     def of_array(self, path, array):
         """The array as it is, but bytes as in pictures where the model was trained on something else."""
-        if array.dtype.kind not in "biuf" or not array.ndim or (found := inputs.look(array, np.float64, False)) is None:
+        if (
+            array.dtype.kind not in "biuf"
+            or not array.ndim
+            or (found := inputs.look(array, np.dtype("float64"), False)) is None
+        ):
             return array
         bytes_ = array.dtype == np.uint8
         low, high = self.seen or (0, 0)

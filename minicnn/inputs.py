@@ -16,6 +16,7 @@ BLOCK = 2**18  # values that are looked at together: they stay in the cache for 
 
 # What programs make of the bytes of a picture, narrow before wide: the ends for 0 and for 255.
 CONVENTIONS = ((0.0, 1.0), (-0.5, 0.5), (-1.0, 1.0), (0.0, 16.0), (-128.0, 127.0), (0.0, 255.0), (0.0, 65535.0))
+LARGEST = {np.dtype(name): float(np.finfo(name).max) for name in ("float32", "float64")}
 TOLERANCE = 0.01  # of the width, by which data may go beyond: resizing overshoots a little
 
 
@@ -30,10 +31,14 @@ class Seen(NamedTuple):
 def look(x, dtype, mean=True):
     """``Seen`` of an array (N, ...) of numbers; None if there are none.
 
-    What is not finite in ``dtype`` does not count.  ``mean``: whether that is wanted as well, which takes longer than
-    the rest.  One pass, in blocks of rows, so that a memory map is not taken into memory.
+    What is not finite in ``dtype`` (float32 or float64) does not count.  ``mean``: whether that is wanted as well, which
+    takes longer than the rest.  One pass, in blocks of rows, so that a memory map is not taken into memory.
     """
-    largest = float(np.finfo(dtype).max)
+    largest = LARGEST[np.dtype(dtype)]
+    if not mean and 0 < x.size <= BLOCK:  # a batch: what is below takes several times as long as a small one's numbers
+        least, most = float(x.min()), float(x.max())
+        if -largest <= least <= most <= largest:
+            return Seen(least, most, None)
     rows = max(1, BLOCK // max(1, math.prod(x.shape[1:])))
     low, high, total, count = math.inf, -math.inf, 0.0, 0
     with np.errstate(all="ignore"):  # sums may overflow
@@ -60,6 +65,8 @@ def joined(seen, more):
     """What is known after both; either may be None."""
     if seen is None or more is None:
         return seen or more
+    if seen.low <= more.low and more.high <= seen.high:
+        return seen
     return Seen(min(seen.low, more.low), max(seen.high, more.high), seen.mean)
 
 

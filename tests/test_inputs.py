@@ -93,22 +93,22 @@ def test_a_step_that_fails_leaves_no_trace():
 def test_numbers_that_are_not_finite_do_not_count():
     x = data(-1, 2)[0]
     x[0, 0, 0], x[1, 1, 0], x[2, 2, 2], x[3, 0, 0] = np.nan, np.inf, -np.inf, 1e39
-    assert inputs.look(x, np.float32)[:2] == (-1, 2)
-    assert inputs.look(x, np.float64)[:2] == (-1, 1e39)
-    assert inputs.look(np.full((2, 3), np.nan), np.float32) is None
-    assert inputs.look(np.empty((0, 3)), np.float32) is None
-    assert inputs.look(np.empty((3, 0)), np.float32) is None
-    assert inputs.look(np.full((9, 9), 1e308), np.float64) == (1e308, 1e308, 1e308)  # the sum is infinite
+    assert inputs.look(x, np.dtype("f4"))[:2] == (-1, 2)
+    assert inputs.look(x, np.dtype("f8"))[:2] == (-1, 1e39)
+    assert inputs.look(np.full((2, 3), np.nan), np.dtype("f4")) is None
+    assert inputs.look(np.empty((0, 3)), np.dtype("f4")) is None
+    assert inputs.look(np.empty((3, 0)), np.dtype("f4")) is None
+    assert inputs.look(np.full((9, 9), 1e308), np.dtype("f8")) == (1e308, 1e308, 1e308)  # the sum is infinite
 
 
 def test_a_look_in_blocks(monkeypatch):
     x = np.random.default_rng(0).standard_normal((50, 7))
-    whole = inputs.look(x, np.float64)
+    whole = inputs.look(x, np.dtype("f8"))
     monkeypatch.setattr(inputs, "BLOCK", 20)
-    blocks = inputs.look(x, np.float64)
+    blocks = inputs.look(x, np.dtype("f8"))
     assert whole[:2] == blocks[:2] == (x.min(), x.max())
     assert blocks.mean == pytest.approx(x.mean())
-    assert inputs.look(x[::-2, ::3], np.float64, mean=False) == (x[::-2, ::3].min(), x[::-2, ::3].max(), None)
+    assert inputs.look(x[::-2, ::3], np.dtype("f8"), mean=False) == (x[::-2, ::3].min(), x[::-2, ::3].max(), None)
 
 
 def test_training_in_pieces_is_one_fit():
