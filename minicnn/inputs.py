@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 def look(x, dtype, mean=True):
     """``Seen`` of an array (N, ...) of numbers; None if there are none.
 
-    What is not finite in ``dtype`` (float32 or float64) does not count.  ``mean``: whether that is wanted as well, which
+    What is not finite in ``dtype`` (float32 or float64) does not count.  ``mean``: whether that is wanted, too, which
     takes longer than the rest.  One pass, in blocks of rows, so that a memory map is not taken into memory.
     """
     largest = LARGEST[np.dtype(dtype)]
