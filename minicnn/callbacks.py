@@ -18,7 +18,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, metrics, schedules
+from minicnn import _check, _files, metrics, schedules
 
 
 class Callback:
@@ -298,7 +298,8 @@ class CSVLogger(Callback):
 
     def _header(self):
         """The columns of the file that is gone on with; None if there is none, or nothing in it."""
-        if not self.append or not os.path.exists(self.filename):
+        exists = _files.mode_of(self.filename) is not None  # OSError for a pipe, whose reader might never come
+        if not self.append or not exists:
             return None
         with open(self.filename, newline="", encoding="utf-8") as file:
             header = next(csv.reader(file, delimiter=self.separator), None)
@@ -318,6 +319,7 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
+        _files.mode_of(self.filename)
         with open(self.filename, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter=self.separator)
             if self._columns is None:

@@ -450,5 +450,6 @@ def _become(member, trained):
                 vars(mine)[name] = value
     vars(member.optimizer).update(vars(trained.optimizer))
     member._put(history=trained.history, stop_training=trained.stop_training)
+    member._seen = trained._seen
     member._forget_plans()  # they point to arrays that the layers had before
     member._bind()

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, layers, losses, montecarlo, optimizers
+from minicnn import _check, inputs, layers, losses, montecarlo, optimizers
 from minicnn import training as loop
 from minicnn._ext import activation as activation_kernel
 from minicnn._ext.runtime import Exclusive
@@ -89,6 +89,7 @@ class Sequential(Parameters, Closed):
         self.stop_training = False
         self._training = False
         self._declared_shape = None
+        self._seen = None  # inputs.Seen of training
         self._make_locks()
         self._forget_plans()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
@@ -254,6 +255,24 @@ class Sequential(Parameters, Closed):
     def training(self, mode):
         refuse(self, "training", "is not to be assigned", mode, "Use train() or eval()")
 
+    @property
+    def input_range(self):
+        """(low, high): the smallest and the largest finite number of all inputs that the model has been trained on, by
+        ``fit``, ``train_on_batch`` or ``forward`` in training mode; None before.  It is kept in files and copies."""
+        return None if self._seen is None else (self._seen.low, self._seen.high)
+
+    @property
+    def input_mean(self):
+        """The mean of the inputs with which training began (of the first ``fit`` or the first batch); None before."""
+        return None if self._seen is None else self._seen.mean
+
+    def _look_at(self, x):
+        """What ``_trained_on`` takes for training inputs x."""
+        return inputs.look(x, self.dtype, mean=self._seen is None)
+
+    def _trained_on(self, seen):
+        self._seen = inputs.joined(self._seen, seen)
+
     # ---- forward and backward ----
 
     def forward(self, x, training=None):
@@ -263,7 +282,9 @@ class Sequential(Parameters, Closed):
         self._pending = None
         if mode:
             with self._exclusive("forward", again=True):
-                return self._training_forward(x)
+                outputs = self._training_forward(x)
+                self._trained_on(self._look_at(x))
+                return outputs
         if not len(x):
             return self._forward_without_plan(x, False)
         with self._evaluation(len(x)) as plan:
@@ -594,6 +615,8 @@ class Sequential(Parameters, Closed):
             "dtype": self.dtype.name,
             "algorithm": self.algorithm,
             "input_shape": shape and list(shape),
+            "input_range": None if self._seen is None else list(self.input_range),
+            "input_mean": self.input_mean,
             "layers": entries,
         }
 
@@ -601,6 +624,8 @@ class Sequential(Parameters, Closed):
     def from_config(cls, config, custom_layers=None):
         """The model of a ``get_config``, not built.  ``custom_layers``: {name: class} for layers of one's own."""
         known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
+        ends, mean = config.get("input_range"), config.get("input_mean")  # 0.1.0 did not know them
+        seen = inputs.from_config("Sequential.from_config", ends, mean)
         chain = []
         for entry in config["layers"]:
             if entry["layer"] not in known:
@@ -610,6 +635,7 @@ class Sequential(Parameters, Closed):
             chain[-1].trainable = bool(entry.get("trainable", True))
         model = cls(chain, seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
+        model._seen = seen
         return model
 
     def compile_config(self):

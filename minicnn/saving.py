@@ -18,13 +18,12 @@ import math
 import os
 import platform
 import re
-import stat
 import struct
 import zlib
 
 import numpy as np
 
-from minicnn import _check, layers, losses, optimizers
+from minicnn import _check, _files, layers, losses, optimizers
 from minicnn.settings import is_ours, replaced
 
 FORMAT = 1
@@ -354,13 +353,11 @@ def _sealed(pieces):
 
 def _read(path):
     """All bytes of a regular file; a pipe or a device could go on for ever."""
-    about = os.stat(path)
-    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
-        raise _Refused("is not a regular file")
-    with open(path, "rb") as file:
-        if about.st_size > _LARGEST:
+    file, size = _files.open_regular(path, _Refused)
+    with file:
+        if size > _LARGEST:
             raise _Refused("is not a minicnn model file: it has more than 4 GB")
-        return file.read()
+        return file.read(size)
 
 
 def _unpack(data):
@@ -404,8 +401,8 @@ def write_atomically(path, pieces):
     replaced, not the link).  The permissions are those of the old file, or what the umask gives.  Whatever goes wrong,
     OSError or Ctrl-C, the old file stays; what a killed process left behind is removed by the next write.
     """
-    path = os.path.realpath(os.fsdecode(path)) if os.fspath(path) else ""
-    mode = _mode(path)
+    mode = _files.mode_of(path)  # of the path as it was given: the real one has no slash at its end
+    path = os.path.realpath(os.fsdecode(path))
     folder, name = os.path.split(path)
     prefix = f".{name[:32]}-{zlib.crc32(platform.node().encode()):08x}-"  # processes have numbers on one computer only
     _sweep(folder, prefix)
@@ -431,21 +428,6 @@ def write_atomically(path, pieces):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _mode(path):
-    """The permissions of the file that is there, None if there is none; OSError if it cannot be replaced by a file."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        if not path:
-            raise
-        return None
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(21, "Is a directory", path)
-    if not stat.S_ISREG(mode):  # os.replace would put a file in the place of /dev/null
-        raise OSError(22, "Not a regular file", path)
-    return stat.S_IMODE(mode)
 
 
 def _sweep(folder, prefix):

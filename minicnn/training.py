@@ -100,12 +100,13 @@ def fit(
         try:
             model.train()
             model.stop_training = False
+            seen = model._look_at(x)
             hooks.attach(model)
             hooks.begin()
             for epoch in range(initial_epoch, epochs):
                 hooks.call("on_epoch_begin", epoch)
                 order = datasets.order(len(x), model.seed, epoch) if shuffle else np.arange(len(x))
-                logs = _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress)
+                logs = _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress, seen)
                 for prefix, samples in evaluated.items():
                     if samples is not None:
                         results = evaluate(model, *samples[:2], batch_size, True, *samples[2:])
@@ -138,13 +139,14 @@ def _log_names(model, evaluated):
     return [prefix + name for prefix in ("", *(key for key, part in evaluated.items() if part)) for name in names]
 
 
-def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress):
+def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress, seen):
     """All steps of one epoch; returns the means over it."""
     mean = _Means(model)
     for step, start in enumerate(range(0, len(x), batch_size)):
         chosen = order[start : start + batch_size]
         hooks.call("on_train_batch_begin", step)
         _step(model, x, y, weights, chosen, mean, lambda: f"Sequential.fit: step {step} of epoch {epoch}")  # noqa: B023
+        model._trained_on(seen)
         if hooks.all or progress.shows_steps:
             logs = mean.result()
             progress.step(epoch, logs)
@@ -159,6 +161,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     with model._exclusive("train_on_batch"):
         mean = _Means(model)
         _step(model, x, y, weights, np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
+        model._trained_on(model._look_at(x))
         return mean.result()
 
 

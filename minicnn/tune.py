@@ -10,11 +10,12 @@ import functools
 import inspect
 import itertools
 import math
+import os
 import sys
 
 import numpy as np
 
-from minicnn import _check, datasets, jobs, losses, metrics, training
+from minicnn import _check, _files, datasets, jobs, losses, metrics, training
 from minicnn.model import Sequential
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]
@@ -362,6 +363,8 @@ class DropoutCurve:
 
         figure = plot.dropout_curve(self, ax)
         if path is not None:
+            if isinstance(path, str | os.PathLike):
+                _files.mode_of(path)  # OSError for a pipe, whose reader might never come
             figure.savefig(path)
         return figure
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -810,3 +811,16 @@ def test_weight_norms(tmp_path):
     assert dict(zip(header.split(","), first.split(","), strict=True))["norm/4.kernel"] == str(
         history["norm/4.kernel"][0]
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+@pytest.mark.parametrize("append", [False, True])
+def test_a_logger_does_not_wait_for_the_reader_of_a_pipe(tmp_path, append):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"Not a regular file: .*pipe"):
+        run(CSVLogger(tmp_path / "pipe", append=append))
+    logger = CSVLogger(tmp_path / "log")
+    logger.on_train_begin()
+    os.rename(tmp_path / "pipe", tmp_path / "log")
+    with pytest.raises(OSError, match="Not a regular file"):
+        logger.on_epoch_end(0, {"loss": 1.0})

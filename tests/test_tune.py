@@ -558,3 +558,16 @@ def test_a_real_ctrl_c_leaves_no_process(whole_group, tmp_path):
             break
         time.sleep(0.1)
     assert alive(process.pid) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+def test_a_picture_does_not_wait_for_the_reader_of_a_pipe(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.png")
+    monkeypatch.setattr(mc.plot, "dropout_curve", lambda curve, ax: Drawn())
+    with pytest.raises(OSError, match="Not a regular file"):
+        DropoutCurve.plot(None, tmp_path / "pipe.png")
+
+
+class Drawn:
+    def savefig(self, path):
+        raise AssertionError("it would wait for ever")
