@@ -98,8 +98,14 @@ def ablation_curve(model, x, y, layer, fractions=FRACTIONS, repeats=10, seed=0):
             keep[order[:count]] = 0
             for way, factor in enumerate((1, units / max(units - count, 1))):
                 outputs = _through(model, slice(number + 1, None), features * (keep * features.dtype.type(factor)))
-                found[way, repeat, place] = metrics.accuracy(y, model._probabilities(outputs))
+                found[way, repeat, place] = _accuracy(model, outputs, y)
     return AblationCurve(number, type(model.layers[number]).__name__, units, removed, *found)
+
+
+def _accuracy(model, outputs, y):
+    """Of classes the largest output counts, whatever it is; of one output it must be known what it is."""
+    several = outputs.ndim == 2 and outputs.shape[1] > 1
+    return metrics.accuracy(y, outputs if several else model.as_probabilities(outputs))
 
 
 def _layer_number(where, model, layer):

@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from minicnn import _check, callbacks, datasets, losses, metrics
+from minicnn.outputs import of as outputs_of
 
 
 class History:
@@ -206,9 +207,10 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
 class _Means:
     """Running means of the loss and the metrics over batches."""
 
-    def __init__(self, model):
-        self.logits = model.outputs_are_logits
-        self.metrics = copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics))
+    def __init__(self, model, reading=None):
+        """``reading``: the ``Outputs`` of what ``update`` will get, None for the model's own."""
+        self.reading = outputs_of(model) if reading is None else reading
+        self.metrics = self.reading.metrics(copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics)))
         self.total, self.count = 0.0, 0
         for metric in self.metrics:
             metric.reset()
@@ -217,7 +219,7 @@ class _Means:
         self.total += loss * len(outputs)
         self.count += len(outputs)
         for metric in self.metrics:
-            metric.update(outputs, y, weights, from_logits=self.logits)
+            metric.update(outputs, y, weights, from_logits=self.reading.from_logits)
 
     def result(self):
         return {"loss": self.total / self.count} | {metric.name: metric.result() for metric in self.metrics}
@@ -252,6 +254,7 @@ def _samples(model, method, x, y, sample_weight, class_weight):
     if not len(y):
         raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
     x = model._inputs(method, x)
+    outputs_of(model).require_known(metrics.get_all(where, "metrics", model.metrics))
     check = CHECKS_OF_TARGETS.get(type(model.loss_function))
     if check and len(model.output_shape) == 1 and model.output_shape[0] > 1:
         check(where, y, len(y), model.output_shape[0])

@@ -196,6 +196,6 @@ def test_names():
         metrics.get(5)
 
 
-@pytest.mark.parametrize("name", ["acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy"])
+@pytest.mark.parametrize("name", ["acc", "sparse_categorical_accuracy", "categorical_accuracy"])
 def test_other_names_of_accuracy(name):
     assert isinstance(metrics.get(name), metrics.Accuracy)
