@@ -195,7 +195,10 @@ def averaging_curve(model, x, y, counts=COUNTS, repeats=10, seed=0):
     labels = losses.class_numbers(where, y, len(x), model.output_shape[0])
     found, first = np.empty((2, repeats, len(counts))), None
     for repeat in range(repeats):
-        samples = model.predict_mc(x, counts[-1], seed=seed + repeat, return_samples=True).samples
+        prediction = model.predict_mc(x, counts[-1], seed=seed + repeat, return_samples=True)
+        samples = prediction.samples
+        if prediction.kind == "values":  # nobody said by a loss that these are logits: here they are
+            samples = model.as_probabilities(samples)
         means = np.cumsum(samples, axis=0, dtype=np.float64)[np.array(counts) - 1] / np.reshape(counts, (-1, 1, 1))
         first = means[-1] if first is None else first
         found[:, repeat] = np.transpose([_accuracy_and_log_loss(mean, labels) for mean in means])
