@@ -13,8 +13,8 @@ import warnings
 import numpy as np
 
 from minicnn import _check, jobs, training
-from minicnn.losses import BinaryCrossentropy
 from minicnn.model import Sequential
+from minicnn.outputs import of as outputs_of
 from minicnn.settings import Values
 
 KINDS = {  # what the outputs of a member are
@@ -187,28 +187,11 @@ def _entropy(p):
     return np.maximum(0.0 - (p * np.log(np.where(p > 0, p, 1))).sum(-1), 0.0)
 
 
-# ---- what a model's outputs are ----
-
-
-def _kind(model):
-    """The kind of a built model's outputs; probabilities once they went through ``Sequential._probabilities``.
-
-    A model that ends in softmax or sigmoid gives probabilities, and one compiled with a cross-entropy gives logits.
-    What else a model gives, nobody said: values.
-    """
-    loss = model.loss_function
-    if model.outputs_are_logits and not (isinstance(loss, BinaryCrossentropy) or getattr(loss, "fuses_softmax", False)):
-        return "values"
-    if not model._gives_yes_or_no:
-        return "classes"
-    return "binary" if model.output_shape in ((), (1,)) else "labels"
+# ---- Monte-Carlo dropout ----
 
 
 def _read(model, kind, outputs):
-    return outputs if kind == "values" else model._probabilities(outputs)
-
-
-# ---- Monte-Carlo dropout ----
+    return outputs if kind == "values" else model.as_probabilities(outputs)
 
 
 def predict_mc(model, x, n_samples=50, seed=None, batch_size=None, return_samples=False):
@@ -219,7 +202,7 @@ def predict_mc(model, x, n_samples=50, seed=None, batch_size=None, return_sample
     batch_size = None if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
     keep = _check.boolean(where, "return_samples", return_samples)
     x = model._inputs("predict_mc", x)
-    kind = _kind(model)
+    kind = model.output_kind
     found = model._monte_carlo(x, n_samples, seed, batch_size)
     blocks = (_read(model, kind, outputs) for _, outputs in found)
     empty = np.empty((n_samples, 0, *model.output_shape), model.dtype)
@@ -321,9 +304,9 @@ class Ensemble:
         - ``batch_size``: samples at a time, None for 256; the result does not depend on it.
         - ``return_samples``: whether the members' outputs (T, N, *out) are kept.
 
-        Outputs are probabilities where a model ends in softmax or sigmoid, and are made so where it was compiled with a
-        cross-entropy; all others are taken as they are.  ValueError where the members' outputs do not have one shape
-        and meaning.
+        Outputs are probabilities where a model gives them, and are made so where it was compiled with a cross-entropy
+        (``Sequential.output_kind``); all others are taken as they are.  ValueError where the members'
+        outputs do not have one shape and meaning.
         """
         where = "Ensemble.predict"
         step = 256 if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
@@ -352,15 +335,16 @@ class Ensemble:
         first = self.members[0]
         if first.optimizer is None:
             raise RuntimeError("Ensemble.evaluate: member 0 needs compile(optimizer, loss) before it")
-        prediction, means = self.predict(x, batch_size=batch_size), training._Means(first)
-        means.logits = prediction.kind == "values" and first.outputs_are_logits
-        loss, _ = first.loss_function(prediction.mean, y, None, means.logits)
+        prediction = self.predict(x, batch_size=batch_size)
+        reading = outputs_of(first).once_read()
+        means = training._Means(first, reading)
+        loss, _ = reading.compute_loss(prediction.mean, y)
         means.update(loss, prediction.mean, y, None)
         return means.result()
 
     def _kind(self, where):
         """What the outputs of all members are; ValueError where they are not alike."""
-        looks = [(member.output_shape, _kind(member)) for member in self.members]
+        looks = [(member.output_shape, member.output_kind) for member in self.members]
         for number, look in enumerate(looks):
             if look != looks[0]:
                 required = f"all members must give outputs of shape {looks[0][0]} that are {KINDS[looks[0][1]]}"

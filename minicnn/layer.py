@@ -52,6 +52,19 @@ class Layer(Closed):
     - ``trainable``: False keeps an optimiser's hands off the parameters, and their penalties out of the loss, from the
       next step on.
     - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
+
+    And one that a class says, ``output_function``: what its outputs are, so that a model which ends in such a layer
+    knows whether it gives logits or probabilities (``outputs.py``).
+
+    - "softmax": probabilities of classes along the last axis; "sigmoid": probabilities of a yes each.
+    - "linear", or the name of another activation: logits, whatever came in.
+    - "same": what comes in, or a part or means of it, in whatever shape, as of ``Flatten`` or of a pooling: it is what
+      the layer in front made it.
+    - "changed": what comes in, each number changed for itself, as by ``Rescaling``: logits stay logits, and of
+      probabilities it is not known what they have become.
+    - None, where the class says nothing: it is not known.
+
+    Where it is not known, whoever needs to know raises ValueError, unless the loss says ``from_logits``.
     """
 
     dtype = _OfChain(_check.real_dtype, optional=True)
@@ -66,7 +79,7 @@ class Layer(Closed):
 
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
     input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number
-    output_function: str | None = None  # the name of the activation that the output has passed, where there is one
+    output_function: Any = None
 
     def __init_subclass__(cls, compiled=False, **kwargs):
         """``compiled`` is not inherited; and a subclass's own ``backward`` is not bypassed by inherited short cuts."""

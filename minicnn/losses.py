@@ -6,11 +6,19 @@ divided by N also where weights are given, as Keras's "sum_over_batch_size" does
 - ``outputs`` (N, ...): what the model gave, float32 or float64 (any other number kind is computed in float64),
 - ``y``: what was right, in the shape that the loss names,
 - ``weights`` (N,), optional: finite numbers, which may be negative,
-- ``from_logits``: whether the outputs are logits instead of probabilities; only the cross-entropies ask,
+- ``from_logits``: whether the outputs are logits instead of probabilities; only the cross-entropies ask.  None: what
+  their own ``from_logits`` says, "auto" being False here; a model knows (``outputs.py``) and always says it,
 
 and returns (value, gradient): a float, and an array of the shape and dtype of ``outputs``.  The gradient is the one at
 the outputs, except that the two categorical cross-entropies are fused with the softmax before them: theirs is always
-the one at the *logits*, (p - t) w / N, whichever of both the outputs are (``gradient_at`` says which).
+the one at the *logits*, (p - t) w / N, whichever of both the outputs are (``gradient_at`` says which).  That is for
+probabilities that a softmax has just made.  Of others, such as several sigmoids, the maximum over the pixels of a
+softmax, or what a layer of one's own gave, a model takes ``of_probabilities``: as in Keras they are divided by their
+sum first, and the gradient is the one at the outputs.
+
+The ``from_logits`` of a cross-entropy, "auto", True or False, is for models whose layers do not say what they give
+(``Layer.output_function``), or to say that plain numbers are probabilities.  With "auto" the model's layers decide, and
+it is a ValueError if they do not say it.  True for a model that ends in softmax or sigmoid is a ValueError, too.
 
 A loss of one's own is a function ``(y, outputs) -> (value, gradient)``: truth first, the order of Keras and of
 scikit-learn, and that of a metric of one's own.  The names of its parameters must say so: ``(y, outputs)``, ``(y_true,
@@ -24,6 +32,7 @@ values, with the first index where a value is wrong.  NaN in the outputs gives N
 import functools
 import inspect
 import math
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +57,7 @@ __all__ = [
 
 _ONE_HOT_TOLERANCE = 1e-3  # of the sum of a row of targets: float16 probabilities of 1,000 classes pass
 _REALS = (np.dtype(np.float32), np.dtype(np.float64))  # the kernels' types
+_CLIP = 1e-7  # the kernels' CLIP
 _MOST_CLASSES = 2**53  # where the number of classes is not known: whole numbers that float64 holds
 
 
@@ -55,22 +65,26 @@ class Loss(Configured):
     """What every loss has; see the head of this file for how it is called.
 
     Attributes: ``name``; ``fuses_softmax``, True for the categorical cross-entropies; ``gradient_at``, "logits" for
-    those and "outputs" for all others.
+    those and "outputs" for all others; ``needs_from_logits``, whether the value depends on ``from_logits``.
     """
 
     name = ""
     fuses_softmax = False
+    needs_from_logits = True
+    from_logits: Any = "auto"
 
     @property
     def gradient_at(self):
         return "logits" if self.fuses_softmax else "outputs"
 
-    def __call__(self, outputs, y, weights=None, from_logits=False, into=None):
+    def __call__(self, outputs, y, weights=None, from_logits=None, into=None):
         """(value, gradient); ``into``: two arrays for the gradient and for the loss of each sample (in float64), where
         the caller has them already."""
         where = type(self).__name__
         outputs = _outputs(where, outputs)
         weights = None if weights is None else sample_weights(where, weights, len(outputs))
+        if from_logits is None:
+            from_logits = self.from_logits is True
         return self._compute(outputs, y, weights, bool(from_logits), into)
 
     def _compute(self, outputs, y, weights, from_logits, into):
@@ -81,26 +95,68 @@ class Loss(Configured):
 # ---- cross-entropy over classes ----
 
 
+def _smoothing(where, name, value):
+    if isinstance(value, bool | np.bool_):
+        required = f"{name} must be a number in [0, 1]"
+        raise TypeError(_check.message(where, required, _check.kind(value), f"Did you mean from_logits={value}?"))
+    return _check.number(where, name, value, 0, 1)
+
+
+def _auto_or_boolean(where, name, value):
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, str) and value == "auto":
+        return value
+    error = ValueError if isinstance(value, str) else TypeError
+    raise error(_check.message(where, f"{name} must be 'auto', True or False", value))
+
+
 class _SoftmaxCrossentropy(Loss):
     """l = -sum_k t_k log p_k with p = softmax(z); the gradient is the one at z, (p - t) w / N."""
 
     fuses_softmax = True
 
-    label_smoothing = Fixed(_check.number, 0, 1)
+    label_smoothing = Fixed(_smoothing)
+    from_logits = Fixed(_auto_or_boolean)
 
-    def __init__(self, label_smoothing=0.0):
+    def __init__(self, label_smoothing=0.0, from_logits="auto"):
         self.label_smoothing = label_smoothing
+        self.from_logits = from_logits
 
     def _compute(self, outputs, y, weights, from_logits, into):
-        if outputs.ndim != 2 or outputs.shape[1] < 2:
-            required = "outputs must have shape (N, classes) with at least 2 classes"
-            fix = 'One output needs "binary_crossentropy"' if outputs.size == len(outputs) else ""
-            raise ValueError(_check.message(type(self).__name__, required, _check.shape_of(outputs), fix))
-        numbers, rows = self._targets(outputs, y)  # one of both is None
+        numbers, rows = self._checked_targets(outputs, y)
         gradient, losses = into or (np.empty_like(outputs), np.empty(len(outputs)))
         on, off = 1 - self.label_smoothing, self.label_smoothing / outputs.shape[1]
         value = kernels.softmax_crossentropy(outputs, numbers, rows, weights, on, off, from_logits, gradient, losses)
         return value, gradient
+
+    def of_probabilities(self, outputs, y, weights=None):
+        """(value, gradient at the outputs) for outputs p that need not sum to 1, with S = sum_k p_k, q = p / S:
+
+            l = -sum_k t_k log q_k,    dl/dp_k = (sum_j t_j - t_k / q_k) / S.
+
+        q and S count as at least 1e-7, wherever they are divided by or in a logarithm.  Arguments as of a call.
+        """
+        where = type(self).__name__
+        outputs = _outputs(where, outputs)
+        weights = np.ones(len(outputs)) if weights is None else sample_weights(where, weights, len(outputs))
+        numbers, rows = self._checked_targets(outputs, y)
+        targets = np.arange(outputs.shape[1]) == numbers[:, None] if rows is None else rows
+        t = targets * (1 - self.label_smoothing) + self.label_smoothing / outputs.shape[1]
+        with np.errstate(all="ignore"):  # NaN and infinity are for whoever gets the value
+            total = np.maximum(outputs.sum(1, dtype=np.float64, keepdims=True), _CLIP)
+            q = np.clip(outputs / total, _CLIP, 1)
+            value = float((weights * -(t * np.log(q)).sum(1)).sum() / len(q))
+            slope = (t.sum(1, keepdims=True) - t / q) / total * (weights / len(q))[:, None]
+            return value, slope.astype(outputs.dtype)
+
+    def _checked_targets(self, outputs, y):
+        """(class numbers, rows), one of them None."""
+        if outputs.ndim != 2 or outputs.shape[1] < 2:
+            required = "outputs must have shape (N, classes) with at least 2 classes"
+            fix = 'One output needs "binary_crossentropy"' if outputs.size == len(outputs) else ""
+            raise ValueError(_check.message(type(self).__name__, required, _check.shape_of(outputs), fix))
+        return self._targets(outputs, y)
 
 
 class SparseCategoricalCrossentropy(_SoftmaxCrossentropy):
@@ -114,6 +170,7 @@ class SparseCategoricalCrossentropy(_SoftmaxCrossentropy):
     ``outputs`` (N, K), K >= 2: logits z, or probabilities p of a softmax.  ``y`` (N,) or (N, 1): class numbers from 0
     to K - 1, of any integer kind, bool, or whole floats.  The value is finite for all logits up to 1e30 in size; where
     the outputs are probabilities they count as at least 1e-7 in the logarithm, as in Keras: no l is above 16.2.
+    ``from_logits``: "auto", True or False, see the head of this file.
     """
 
     name = "sparse_categorical_crossentropy"
@@ -128,7 +185,7 @@ class CategoricalCrossentropy(_SoftmaxCrossentropy):
         t_k = (1 - s) y_k + s/K.
 
     ``outputs`` (N, K), K >= 2: logits or probabilities.  ``y`` (N, K): one-hot rows, or other numbers >= 0 that sum to
-    1 in every row (within 1e-3).
+    1 in every row (within 1e-3).  ``from_logits``: "auto", True or False, see the head of this file.
     """
 
     name = "categorical_crossentropy"
@@ -144,11 +201,13 @@ class CategoricalCrossentropy(_SoftmaxCrossentropy):
 class _Elementwise(Loss):
     """l = the mean over a sample's M outputs o of f(o, t); the gradient is f'(o, t) w / (N M)."""
 
+    needs_from_logits = False
+
     def _kind(self, from_logits):
         return self.name
 
     def _target(self, outputs, y):
-        return _like_outputs(type(self).__name__, outputs, y)
+        return like_outputs(type(self).__name__, outputs, y)
 
     def _compute(self, outputs, y, weights, from_logits, into):
         y = self._target(outputs, y)
@@ -206,20 +265,24 @@ class BinaryCrossentropy(_Elementwise):
     ``outputs`` (N, ...) and ``y`` of the same shape, in [0, 1]; a last axis of 1 may be left out.  Probabilities are
     cut to [1e-7, 1 - 1e-7] in both formulas, as Keras does for the value.  Better end a model in logits than in a
     sigmoid: where a float32 sigmoid has become exactly 0 or 1 its derivative is 0, and a wrong output is stuck.
+    ``from_logits``: "auto", True or False, see the head of this file.
     """
 
     name = "binary_crossentropy"
 
-    label_smoothing = Fixed(_check.number, 0, 1)
+    needs_from_logits = True
+    label_smoothing = Fixed(_smoothing)
+    from_logits = Fixed(_auto_or_boolean)
 
-    def __init__(self, label_smoothing=0.0):
+    def __init__(self, label_smoothing=0.0, from_logits="auto"):
         self.label_smoothing = label_smoothing
+        self.from_logits = from_logits
 
     def _kind(self, from_logits):
         return "binary_logits" if from_logits else "binary_probabilities"
 
     def _target(self, outputs, y):
-        y = _like_outputs("BinaryCrossentropy", outputs, y)
+        y = like_outputs("BinaryCrossentropy", outputs, y)
         if y.size and not (y.min() >= 0 and y.max() <= 1):  # without arrays of their own in every step
             _reject("BinaryCrossentropy", "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
         return y
@@ -233,6 +296,7 @@ class FunctionLoss(Loss):
     model compiled with it cannot store it in a file.  TypeError where the names do not tell the order.
     """
 
+    needs_from_logits = False
     function = Fixed(_check.anything)
     name = property(lambda self: function_name(self.function))
 
@@ -496,7 +560,7 @@ def _outputs(where, outputs):
     return _check.contiguous(outputs, dtype)
 
 
-def _like_outputs(where, outputs, y):
+def like_outputs(where, outputs, y):
     """y in the shape and dtype of the outputs; only a last axis of 1 may be there or not."""
     y = _check.numeric_array(where, "y", y)
     if y.ndim > 0:

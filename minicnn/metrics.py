@@ -28,6 +28,8 @@ from minicnn.settings import Closed, Fixed
 
 __all__ = [
     "Accuracy",
+    "BinaryAccuracy",
+    "CategoricalAccuracy",
     "Metric",
     "TopKAccuracy",
     "accuracy",
@@ -37,12 +39,6 @@ __all__ = [
     "log_names",
     "top_k_accuracy",
 ]
-
-
-def _name(where, argument, name):
-    if not isinstance(name, str) or not name:
-        raise TypeError(_check.message(where, f"the {argument} of a metric must be a string", _check.kind(name)))
-    return name
 
 
 class Metric(Closed):
@@ -57,6 +53,11 @@ class Metric(Closed):
 
     def __init__(self):
         self.reset()
+
+    def needs_from_logits(self, shape):
+        """Whether the value depends on ``from_logits`` for outputs (N, *shape): where a model cannot know it, it is
+        then refused before the first step instead of when it is asked for."""
+        return False
 
     def reset(self):
         """Forgets all batches."""
@@ -83,7 +84,7 @@ class Metric(Closed):
             self._weight += math.fsum(weights)
 
     def result(self):
-        """The mean so far as a float; NaN before the first sample."""
+        """The mean so far as a float; NaN as long as the weights sum to 0, and before the first sample."""
         return self._total / self._weight if self._weight else math.nan
 
     def _values(self, outputs, y, from_logits):
@@ -94,20 +95,31 @@ class Metric(Closed):
         return f"<metric {self.name}>"
 
 
+def _check_name(where, name, value):
+    if not isinstance(value, str) or not value:
+        raise TypeError(_check.message(where, f"{name} must be a string", _check.kind(value)))
+    return value
+
+
 class Accuracy(Metric):
     """The share of samples whose class is right.
 
     ``outputs`` (N, K) with K >= 2: the class with the largest output; probabilities or logits.  ``outputs`` (N,) or
-    (N, 1): class 1 where a probability is above 0.5, or a logit above 0, else class 0.  (For several yes-or-no outputs
-    a sample, write a function that says what is to be right.)  ``name``: what logs call it.
+    (N, 1): class 1 where a probability is above 0.5, or a logit above 0, else class 0.
+
+    Several yes-or-no outputs a sample look like classes.  A model that is compiled with the binary cross-entropy knows
+    better and computes ``BinaryAccuracy`` of them in the place of this class, under its name.
     """
 
-    name = Fixed(_name)
+    name = Fixed(_check_name)
     better = "max"
 
     def __init__(self, name="accuracy"):
         self.name = name
         super().__init__()
+
+    def needs_from_logits(self, shape):
+        return len(shape) != 1 or shape[0] == 1
 
     def _values(self, outputs, y, from_logits):
         if outputs.ndim == 2 and outputs.shape[1] > 1:
@@ -115,6 +127,41 @@ class Accuracy(Metric):
         outputs = _column("Accuracy", outputs)
         right = (outputs > (0 if from_logits else 0.5)) == losses.labels("Accuracy", y, len(outputs), 2)
         return right & ~np.isnan(outputs)
+
+
+class CategoricalAccuracy(Accuracy):
+    """Accuracy that is always one of classes: of ``outputs`` (N, K), K >= 2, with a binary cross-entropy as well."""
+
+    def __init__(self, name="categorical_accuracy"):
+        super().__init__(name)
+
+
+class BinaryAccuracy(Metric):
+    """The share of yes-or-no outputs that are right, over all outputs of all samples, as in Keras.
+
+    ``outputs`` (N, ...), each a yes where a probability is above 0.5, or a logit above 0; ``y`` of the same shape, 0 or
+    1; a last axis of 1 may be left out.  The outputs of a sample count equally, the samples by their weights.
+    ``name``: what logs call it.
+    """
+
+    name = Fixed(_check_name)
+    better = "max"
+
+    def __init__(self, name="binary_accuracy"):
+        self.name = name
+        super().__init__()
+
+    def needs_from_logits(self, shape):
+        return True
+
+    def _values(self, outputs, y, from_logits):
+        outputs = outputs if outputs.dtype.kind == "f" else outputs.astype(np.float64)
+        y = losses.like_outputs("BinaryAccuracy", outputs, y)
+        if not ((y == 0) | (y == 1)).all():
+            wrong = y[(y != 0) & (y != 1)].flat[0]
+            raise ValueError(_check.message("BinaryAccuracy", "y must be 0 or 1", float(wrong)))
+        right = ((outputs > (0 if from_logits else 0.5)) == y.astype(bool)) & ~np.isnan(outputs)
+        return right if right.ndim == 1 else right.reshape(len(right), -1).mean(1)
 
 
 class TopKAccuracy(Metric):
@@ -125,7 +172,7 @@ class TopKAccuracy(Metric):
     """
 
     k = Fixed(_check.integer, 1)
-    name = Fixed(_name)
+    name = Fixed(_check_name)
     better = "max"
 
     def __init__(self, k=5, name=None):
@@ -171,7 +218,12 @@ class FunctionMetric(Metric):
         return np.full(len(outputs), float(value))
 
 
-KERAS_NAMES = ("acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")  # for Accuracy
+KERAS_NAMES = {
+    "acc": Accuracy,
+    "sparse_categorical_accuracy": CategoricalAccuracy,
+    "categorical_accuracy": CategoricalAccuracy,
+    "binary_accuracy": BinaryAccuracy,
+}
 
 
 def get(metric):
@@ -193,7 +245,7 @@ def get(metric):
         return TopKAccuracy(5 if top[1] == "k" else int(top[1]), metric)
     names = ("accuracy", *KERAS_NAMES, "top_k_accuracy", "top_5_accuracy")
     _check.choice("metrics.get", "a metric", metric, names)
-    return Accuracy(metric)
+    return KERAS_NAMES.get(metric, Accuracy)(metric)
 
 
 # ---- what they are called, and which way is better ----
@@ -212,7 +264,7 @@ def log_names(metrics):
     """
     own = [metric.name or type(metric).__name__ for metric in metrics]
     for name in own:
-        _name("Sequential.compile", "name", name)
+        _check_name("Sequential.compile", "the name of a metric", name)
         if name in TAKEN or name.startswith(TAKEN_BEGINNINGS):
             required = (
                 f"a metric cannot be called {', '.join(TAKEN)} or {'..., '.join(TAKEN_BEGINNINGS)}... in the logs"

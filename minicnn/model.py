@@ -12,11 +12,12 @@ import numpy as np
 
 from minicnn import _check, inputs, layers, losses, montecarlo, optimizers
 from minicnn import training as loop
-from minicnn._ext import activation as activation_kernel
 from minicnn._ext.runtime import Exclusive
 from minicnn.layer import Layer, collect_penalties, mean_penalty
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.metrics import spelling
+from minicnn.outputs import Outputs, enters_at_softmax, narrow_softmax
+from minicnn.outputs import of as outputs_of
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace, can_be_recorded
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
@@ -25,6 +26,7 @@ ACTIVATIONS = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
     *(layers.Sigmoid, layers.Softmax, layers.Tanh),
 )
+
 
 # Locks, and what is made anew from the layers.
 NOT_COPIED = {
@@ -156,9 +158,11 @@ class Sequential(Parameters, Closed):
             if not self.layers:
                 raise ValueError("Sequential.build: the model must have at least one layer; got none")
             self._require_own_optimizer("build", self.optimizer)
+            Outputs(self.layers, None, self.loss_function)  # what the loss says of them must fit
             output_shape = self._build_layers(shape, rng)
             if not hasattr(rng, "stored_array"):  # who reads a file has been warned when the model was made
                 self._warn_of_noise_at_the_end()
+                self._warn_of_narrow_softmax()
             for layer in self.layers:
                 layer._in_model = True
             self._put(input_shape=shape)
@@ -209,6 +213,16 @@ class Sequential(Parameters, Closed):
             warnings.warn(
                 f"Sequential: layer {number}, {name}, is the last one but for activations: in training it puts noise "
                 "on the model's outputs. Dropout belongs before a layer with parameters",
+                stacklevel=2,
+            )
+
+    def _warn_of_narrow_softmax(self):
+        number = narrow_softmax(self.layers)
+        if number is not None:
+            name = type(self.layers[number]).__name__
+            warnings.warn(
+                f"Sequential: layer {number}, {name}: a softmax over one value is always 1 and passes no gradient. "
+                'A single output needs "sigmoid"',
                 stacklevel=2,
             )
 
@@ -385,7 +399,7 @@ class Sequential(Parameters, Closed):
         with_params = [i for i, layer in enumerate(self.layers) if layer.params]
         last = len(self.layers) - 1
         end = 0 if input_gradient else min(with_params, default=len(self.layers))
-        logits = at is None and self._fused_softmax
+        logits = at is None and enters_at_softmax(self.layers)
         return {i: (logits and i == last, input_gradient or i > end) for i in range(last, end - 1, -1)}
 
     def loss(self, outputs, y, sample_weight=None):
@@ -410,31 +424,24 @@ class Sequential(Parameters, Closed):
         """``loss``; ``into``: arrays that may be used for the gradient and the samples' losses (``losses.Loss``)."""
         if self.loss_function is None:
             raise RuntimeError("Sequential.loss: needs compile(optimizer, loss) before it")
-        fuses = self.loss_function.fuses_softmax
-        logits = not self._ends_in("softmax") if fuses else self.outputs_are_logits
-        value, gradient = self.loss_function(outputs, y, sample_weight, logits, into)
+        value, gradient = outputs_of(self).compute_loss(outputs, y, sample_weight, into)
         value += activity_penalty + self._penalties.value() if self._penalties else activity_penalty
-        if fuses and self._ends_in("softmax") and not self._fused_softmax:
-            gradient = gradient / np.maximum(outputs, np.finfo(gradient.dtype).tiny)  # back to the outputs: dz = p dy
-        elif self._fused_softmax and not fuses:
-            at_outputs, rows = gradient, (len(gradient), -1, gradient.shape[-1])
-            gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
-            probabilities = _check.contiguous(outputs, gradient.dtype).reshape(rows)
-            activation_kernel.softmax_backward(probabilities, at_outputs.reshape(rows), gradient.reshape(rows))
         return value, gradient
 
     @property
-    def _fused_softmax(self):
-        """True if the model ends in a softmax before which a gradient can enter (not one with its own ``backward``)."""
-        return self._ends_in("softmax") and self.layers[-1].backward_logits is not None
+    def outputs_are_logits(self):
+        """True for logits, and for numbers that are no probabilities; False for probabilities (``outputs.py``).
+
+        ValueError where that cannot be known: see ``Layer.output_function``.
+        """
+        return bool(outputs_of(self).from_logits)
 
     @property
-    def outputs_are_logits(self):
-        """True unless the model ends in softmax or sigmoid: then its outputs are probabilities."""
-        return not (self._ends_in("softmax") or self._ends_in("sigmoid"))
-
-    def _ends_in(self, function):
-        return bool(self.layers) and self.layers[-1].output_function == function
+    def output_kind(self):
+        """What ``as_probabilities`` makes of the outputs: "classes", "binary" (one yes or no), "labels" (several) or
+        "values", which are no probabilities.  RuntimeError before ``build``; ValueError where it cannot be known."""
+        self._require_built("output_kind")
+        return outputs_of(self).kind
 
     # ---- training, evaluation, prediction ----
 
@@ -446,8 +453,10 @@ class Sequential(Parameters, Closed):
         order: losses.py.)
 
         A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  ValueError
-        for a name that another log has, such as "loss", and for an optimiser that trains another model; TypeError for
-        a loss whose parameters do not say which is which.
+        for a name that another log has, such as "loss", for an optimiser that trains another model, and for
+        ``from_logits=True`` where a built model ends in probabilities (one that is not built yet raises it then);
+        TypeError for a loss whose parameters do not say which is which.  With the binary cross-entropy and several
+        outputs a sample "accuracy" is the share of right outputs, as "binary_accuracy"; "categorical_accuracy" is not.
         """
         if loss is None:
             raise ValueError(
@@ -456,6 +465,8 @@ class Sequential(Parameters, Closed):
         optimizer, loss = optimizers.get(optimizer), losses.get(loss)
         metrics = chosen_metrics("Sequential.compile", "metrics", metrics)
         self._require_own_optimizer("compile", optimizer)
+        if self.built:
+            Outputs(self.layers, self.output_shape, loss)
         self._put(optimizer=optimizer, loss_function=loss, metrics=metrics)
         self._bind()
 
@@ -479,26 +490,19 @@ class Sequential(Parameters, Closed):
     _monte_carlo = montecarlo.samples  # a method, too: what ``predict_mc`` makes its result of
 
     def predict_proba(self, x, batch_size=None):
-        """``predict`` as probabilities: where the model gives logits through softmax, or through sigmoid if it has a
-        single output or was compiled with the binary cross-entropy."""
-        return self._probabilities(self.predict(x, batch_size))
+        """``as_probabilities`` of ``predict``."""
+        outputs = self.predict(x, batch_size)
+        return self.as_probabilities(outputs)
 
-    @property
-    def _gives_yes_or_no(self):
-        """True if every output is a yes or no by itself; False if they are classes, of which one is right."""
-        if not self.outputs_are_logits:
-            return self._ends_in("sigmoid")
-        return self.output_shape in ((), (1,)) or isinstance(self.loss_function, losses.BinaryCrossentropy)
+    def as_probabilities(self, outputs):
+        """Outputs (..., *output_shape) of ``predict`` as probabilities, of a built model.
 
-    def _probabilities(self, outputs):
-        """Outputs (..., *output_shape) as probabilities: new ones where they are logits, otherwise themselves."""
-        if not self.outputs_are_logits:
-            return outputs
-        outputs = np.ascontiguousarray(outputs)
-        probabilities = np.empty_like(outputs)
-        link = layers.Activation("sigmoid" if self._gives_yes_or_no else "softmax")
-        link._function.forward(outputs, probabilities)
-        return probabilities
+        Where the model gives logits they go through softmax, or through sigmoid if there is a single output or the
+        model is compiled with the binary cross-entropy; probabilities stay as they are.  ValueError where it cannot be
+        known what they are: see ``Layer.output_function``.
+        """
+        self._require_built("as_probabilities")
+        return outputs_of(self).probabilities(_check.numeric_array("Sequential.as_probabilities", "outputs", outputs))
 
     def predict_mc(self, x, n_samples=50, seed=None, batch_size=None, return_samples=False):
         """Monte-Carlo dropout: the ``Prediction`` of ``n_samples`` thinned networks, each with masks of its own.
@@ -515,9 +519,9 @@ class Sequential(Parameters, Closed):
         - ``return_samples``: whether the T outputs are kept: ``samples`` (T, N, *output_shape).
 
         A mask is a function of (seed, layer, t, index of the sample in x, index of the element): the same x and seed
-        give the same bits, whatever batch size and threads.  Outputs are probabilities where the model ends in softmax
-        or sigmoid, and are made so where it was compiled with a cross-entropy.  Warns if all samples are equal, as they
-        are without dropout.
+        give the same bits, whatever batch size and threads.  Outputs are probabilities where the model gives them, and
+        are made so where it was compiled with a cross-entropy (``output_kind``).  Warns if all samples are equal, as
+        they are without dropout.
 
         Source: Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016, equation 6 for the mean; their
         variance of a regression has the noise of the data, 1/tau, besides std^2.  For averaging thinned networks as
@@ -641,7 +645,7 @@ class Sequential(Parameters, Closed):
     def compile_config(self):
         """Optimiser, loss and metrics for JSON; None before ``compile`` or with an optimiser or loss of one's own.
 
-        Metrics of one's own are left out: no training depends on them.
+        Metrics of one's own, and of a name of one's own, are left out: no training depends on them.
         """
         if self.optimizer is None:
             return None

@@ -98,8 +98,14 @@ def ablation_curve(model, x, y, layer, fractions=FRACTIONS, repeats=10, seed=0):
             keep[order[:count]] = 0
             for way, factor in enumerate((1, units / max(units - count, 1))):
                 outputs = _through(model, slice(number + 1, None), features * (keep * features.dtype.type(factor)))
-                found[way, repeat, place] = metrics.accuracy(y, model._probabilities(outputs))
+                found[way, repeat, place] = _accuracy(model, outputs, y)
     return AblationCurve(number, type(model.layers[number]).__name__, units, removed, *found)
+
+
+def _accuracy(model, outputs, y):
+    """Of classes the largest output counts, whatever it is; of one output it must be known what it is."""
+    several = outputs.ndim == 2 and outputs.shape[1] > 1
+    return metrics.accuracy(y, outputs if several else model.as_probabilities(outputs))
 
 
 def _layer_number(where, model, layer):
@@ -189,7 +195,10 @@ def averaging_curve(model, x, y, counts=COUNTS, repeats=10, seed=0):
     labels = losses.class_numbers(where, y, len(x), model.output_shape[0])
     found, first = np.empty((2, repeats, len(counts))), None
     for repeat in range(repeats):
-        samples = model.predict_mc(x, counts[-1], seed=seed + repeat, return_samples=True).samples
+        prediction = model.predict_mc(x, counts[-1], seed=seed + repeat, return_samples=True)
+        samples = prediction.samples
+        if prediction.kind == "values":  # nobody said by a loss that these are logits: here they are
+            samples = model.as_probabilities(samples)
         means = np.cumsum(samples, axis=0, dtype=np.float64)[np.array(counts) - 1] / np.reshape(counts, (-1, 1, 1))
         first = means[-1] if first is None else first
         found[:, repeat] = np.transpose([_accuracy_and_log_loss(mean, labels) for mean in means])

@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 
 from minicnn import _check, callbacks, datasets, losses, metrics
+from minicnn.outputs import of as outputs_of
 
 
 class History:
@@ -60,6 +61,7 @@ def fit(
       ``validation_data``: (x, y) or (x, y, sample_weight) instead.  Their results are logged as val_loss and so on.
     - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
     - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras.
+      Where there are metrics, which are divided by the sum of the weights, it must not be 0, of the validation neither.
     - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
       samples trained on and their weights.  Training is the same bit for bit; it costs a forward pass over them.
 
@@ -86,6 +88,8 @@ def fit(
     epochs = _check.integer("Sequential.fit", "epochs", epochs, 0)
     x, y, weights = _samples(model, "fit", x, y, sample_weight, class_weight)
     (x, y, weights), validation = _split(model, x, y, weights, validation_split, validation_data)
+    for what, part in (("training", (x, y, weights)), ("validation", validation or ())):
+        _require_weight(model, "fit", f"the {what} samples", *part[2:])
     evaluated = {"clean_": (x, y, weights) if clean else None, "val_": validation}
     names = _log_names(model, evaluated)
     params = {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size), "metrics": names}
@@ -158,6 +162,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
     _require_compiled(model, "train_on_batch")
     x, y, weights = _samples(model, "train_on_batch", x, y, sample_weight, class_weight)
+    _require_weight(model, "train_on_batch", "the samples", weights)
     with model._exclusive("train_on_batch"):
         mean = _Means(model)
         _step(model, x, y, weights, np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
@@ -215,6 +220,7 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
     _require_compiled(model, "evaluate")
     batch_size = _check.integer("Sequential.evaluate", "batch_size", batch_size, 1)
     x, y, weights = _samples(model, "evaluate", x, y, sample_weight, None)
+    _require_weight(model, "evaluate", "the samples", weights)
     mean = _Means(model)
     for start in range(0, len(x), batch_size):
         part = slice(start, start + batch_size)
@@ -233,9 +239,10 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
 class _Means:
     """Running means of the loss and the metrics over batches."""
 
-    def __init__(self, model):
-        self.logits = model.outputs_are_logits
-        self.metrics = copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics))
+    def __init__(self, model, reading=None):
+        """``reading``: the ``Outputs`` of what ``update`` will get, None for the model's own."""
+        self.reading = outputs_of(model) if reading is None else reading
+        self.metrics = self.reading.metrics(copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics)))
         self.names = metrics.log_names(self.metrics)
         self.total, self.count = 0.0, 0
         for metric in self.metrics:
@@ -245,7 +252,7 @@ class _Means:
         self.total += loss * len(outputs)
         self.count += len(outputs)
         for metric in self.metrics:
-            metric.update(outputs, y, weights, from_logits=self.logits)
+            metric.update(outputs, y, weights, from_logits=self.reading.from_logits)
 
     def result(self):
         found = (metric.result() for metric in self.metrics)
@@ -281,6 +288,7 @@ def _samples(model, method, x, y, sample_weight, class_weight):
     if not len(y):
         raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
     x = model._inputs(method, x)
+    outputs_of(model).require_known(metrics.get_all(where, "metrics", model.metrics))
     check = CHECKS_OF_TARGETS.get(type(model.loss_function))
     if check and len(model.output_shape) == 1 and model.output_shape[0] > 1:
         check(where, y, len(y), model.output_shape[0])
@@ -291,6 +299,14 @@ def _samples(model, method, x, y, sample_weight, class_weight):
         of_classes = losses.class_weights(where, y, class_weight)
         weights = of_classes if weights is None else weights * of_classes
     return x, y, weights
+
+
+def _require_weight(model, method, what, weights=None):
+    """ValueError where the metrics could only be 0/0."""
+    if weights is not None and model.metrics and not math.fsum(weights):
+        required = f"the weights of {what} must not sum to 0, of which no metric can be computed"
+        fix = "Leave the metrics out, or the samples"
+        raise ValueError(_check.message(f"Sequential.{method}", required, 0.0, fix))
 
 
 def _split(model, x, y, weights, fraction, data):

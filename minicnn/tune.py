@@ -100,7 +100,7 @@ def dropout_curve(
 def _learns_numbers(model, y):
     """True for targets that are numbers, and would be taken for classes where all happen to be whole."""
     numbers = losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Huber
-    return y.size == len(y) and model.outputs_are_logits and isinstance(model.loss_function, numbers)
+    return y.size == len(y) and model.output_kind == "values" and isinstance(model.loss_function, numbers)
 
 
 def _rates(where, rates):

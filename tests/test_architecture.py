@@ -37,12 +37,13 @@ MAY_IMPORT = {
     "testing": {"_check", "layer"},
     "callbacks": {"_check", "_files", "metrics", "saving", "schedules"},
     "saving": {"__init__", "_check", "_files", "layers", "losses", "model", "optimizers", "settings"},  # its version
-    "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
+    "outputs": BASE | {"layers", "losses", "metrics"},
+    "training": BASE | {"callbacks", "datasets", "losses", "metrics", "outputs"},
     "parameters": {"_check", "regularizers", "settings"},
     "model": BASE
-    | {"ensemble", "inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters"}
-    | {"plan", "saving", "settings", "training"},
-    "ensemble": BASE | {"jobs", "losses", "model", "settings", "training"},
+    | {"ensemble", "inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "outputs"}
+    | {"parameters", "plan", "saving", "settings", "training"},
+    "ensemble": BASE | {"jobs", "model", "outputs", "settings", "training"},
     "thinning": {"_check", "layer", "layers", "losses", "metrics"},
     "jobs": BASE,
     "plot_axes": {"_check", "metrics"},

@@ -51,6 +51,31 @@ def test_top_k_against_a_loop(n, classes, k, spelling):
         assert run(metrics.Accuracy(), (outputs, y)) == pytest.approx((outputs.argmax(1) == right).mean(), rel=1e-14)
 
 
+def test_binary_accuracy_is_over_all_outputs():
+    p = np.array([[0.9, 0.2, 0.6], [0.5, 0.7, 0.1]])
+    y = np.array([[1, 1, 1], [0, 0, 0]])
+    for shape in ((2, 3), (2, 1, 3), (6,), (6, 1)):
+        for dtype in (int, bool, float):
+            given = p.reshape(shape), y.reshape(shape).astype(dtype)
+            assert run(metrics.BinaryAccuracy(), given) == pytest.approx(4 / 6, rel=1e-15)
+            assert run(metrics.BinaryAccuracy(), (given[0] - 0.5, given[1]), from_logits=True) == pytest.approx(4 / 6)
+    metric = metrics.BinaryAccuracy()
+    metric.update(p, y, [1, 3])
+    assert metric.result() == pytest.approx((1 * 2 / 3 + 3 * 2 / 3) / 4)
+    metric.update(np.array([[np.nan, 0.9, 0.9]]), [[0, 1, 1]], [4])
+    assert metric.result() == pytest.approx(2 / 3)
+    assert run(metrics.BinaryAccuracy(), (p[:, 0], y[:, :1])) == 1.0
+    assert run(metrics.BinaryAccuracy(), (np.array([[1, 0], [0, 0]]), y[:, :2])) == 0.75
+    with pytest.raises(ValueError, match=r"BinaryAccuracy: y must be 0 or 1; got 0\.3"):
+        metrics.BinaryAccuracy().update(p, y * 0.3)
+    with pytest.raises(ValueError, match=r"BinaryAccuracy: y must have the shape \(2, 3\) of the outputs"):
+        metrics.BinaryAccuracy().update(p, y[:, :2])
+    with pytest.raises(TypeError, match="BinaryAccuracy: name must be a string"):
+        metrics.BinaryAccuracy(3)
+    assert isinstance(metrics.get("binary_accuracy"), metrics.BinaryAccuracy)
+    assert isinstance(metrics.get("categorical_accuracy"), metrics.CategoricalAccuracy)
+
+
 def test_binary_accuracy():
     y = [0, 1, 1, 0, 1]
     probabilities = np.array([0.5, 0.51, 0.5, 0.4, 0.9])  # 0, 1, 0, 0, 1
@@ -198,7 +223,7 @@ def test_names():
         metrics.get(5)
 
 
-@pytest.mark.parametrize("name", ["acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy"])
+@pytest.mark.parametrize("name", ["acc", "sparse_categorical_accuracy", "categorical_accuracy"])
 def test_other_names_of_accuracy(name):
     assert isinstance(metrics.get(name), metrics.Accuracy)
     assert metrics.get(name).name == name

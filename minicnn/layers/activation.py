@@ -70,7 +70,9 @@ class Activation(Layer, compiled=True):
     """
 
     name = Fixed(_check.choice, NAMES)
-    output_function = property(lambda self: self.name)
+    output_function = property(
+        lambda self: {"linear": "same", "softmax": "softmax", "sigmoid": "sigmoid"}.get(self.name, "changed")
+    )
 
     def __init__(self, name, dtype=None):
         super().__init__(dtype)

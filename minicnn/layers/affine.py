@@ -74,7 +74,9 @@ class Affine:
         self._activation = activation
         self._kept = None  # of a forward by the other function
 
-    output_function: Any = property(lambda self: self._function.name, doc="The name of the activation.")
+    output_function: Any = property(
+        lambda self: self._function.name, doc='The name of the activation, "linear" without one.'
+    )
 
     def _add_kernel_and_bias(self, shape, rng):
         """The kernel of that shape, and a bias of zeros for its last axis."""

@@ -71,6 +71,11 @@ class Dropout(Mask, Layer, compiled=True):
         self._noise_shape, self._sharing = chosen, fitted
         self._kept = self._latest = None  # a mask drawn before has another shape
 
+    @property
+    def output_function(self):
+        """ "same" where evaluation lets all pass, "changed" where it scales."""
+        return "same" if self.mode == "inverted" or self.rate == 0 else "changed"
+
     def forward(self, x, training=False):
         x = self.check_input(x)
         if not training:

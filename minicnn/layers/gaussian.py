@@ -42,6 +42,8 @@ class GaussianDropout(Noise, Layer, compiled=True):
     section 10.
     """
 
+    output_function = "same"
+
     def __init__(self, rate, seed=None, dtype=None):
         super().__init__(dtype)
         self._set_up_noise(rate, seed)

@@ -37,6 +37,8 @@ class BatchNormalization(Layer, compiled=True):
     Source: Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1 and section 3.
     """
 
+    output_function = "changed"
+
     momentum = Setting(_check.number, 0, 1)
     epsilon = Setting(_check.number, 0, open_low=True)
 

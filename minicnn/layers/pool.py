@@ -15,6 +15,7 @@ class _Pooling(Layer):
     """What all four have in common: windows, strides, padding."""
 
     input_ndim = 3
+    output_function = "same"
     pool_size = Fixed(_check.pair)
     strides = Fixed(_check.pair)
     padding = Fixed(_check.choice, ("valid", "same"))

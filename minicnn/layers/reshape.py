@@ -25,6 +25,8 @@ class Reshape(Layer, compiled=True):
     which may be -1: what is left.  ValueError at ``build`` if the number of elements does not fit.
     """
 
+    output_function = "same"
+
     target_shape = Fixed(_target_shape)
 
     def __init__(self, target_shape, dtype=None):
@@ -75,6 +77,7 @@ class ZeroPadding2D(Layer, compiled=True):
     """
 
     input_ndim = 3
+    output_function = "changed"
 
     padding = Fixed(_borders)
 
@@ -109,6 +112,8 @@ class Rescaling(Layer, compiled=True):
 
     ``Rescaling(1 / 255)`` takes bytes to [0, 1], ``Rescaling(1 / 127.5, -1)`` to [-1, 1].  Both arguments are finite.
     """
+
+    output_function = "changed"
 
     scale = Setting(_check.number, forgets=True)
     offset = Setting(_check.number)

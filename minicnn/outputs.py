@@ -1,0 +1,184 @@
+"""What a model's outputs are: logits; probabilities, of classes or of a yes each; or numbers of another kind.
+
+Decided here and nowhere else: losses, metrics, ``predict_proba``, ``predict_mc``, ensembles and the command line ask.
+
+The chain is read from its last layer back, by what each says in ``output_function`` (``layer.py``): through layers that
+hand values on, until one is found that makes them.  A softmax or sigmoid makes probabilities; everything else that says
+what it is makes logits, or numbers of which nobody asks whether they are logits.  Two things cannot be known: what a
+layer of one's own makes that does not say it, and what probabilities are after a layer has changed them one by one (a
+``Rescaling`` behind a softmax).  There the ``from_logits`` of the loss decides; with "auto" whoever needs to know gets
+a ValueError, and nobody else.
+"""
+
+import copy
+import math
+
+import numpy as np
+
+from minicnn import _check, losses, metrics
+from minicnn._ext import activation as kernel
+from minicnn.layers.activation import NAMES, Function
+
+PROBABILITIES = ("sigmoid", "softmax")
+SAYINGS = ("same", "changed", *NAMES)
+WAYS_OUT = (
+    'Say output_function = "linear", "softmax" or "sigmoid" in the class of the layer, or give the cross-entropy '
+    "from_logits=True or from_logits=False"
+)
+
+
+def of(model):
+    """The ``Outputs`` of a model as its layers and its loss are now."""
+    return Outputs(model.layers, model.output_shape, model.loss_function)
+
+
+def enters_at_softmax(layers):
+    """True if the last layer is a softmax before which a gradient can enter (not one with its own ``backward``)."""
+    return bool(layers) and layers[-1].output_function == "softmax" and layers[-1].backward_logits is not None
+
+
+def narrow_softmax(layers):
+    """The number of the first layer of a built chain whose softmax is over one value, and so always 1; else None."""
+    for number, layer in enumerate(layers):
+        if layer.output_function == "softmax" and layer.output_shape[-1:] == (1,):
+            return number
+    return None
+
+
+class Outputs:
+    """What the outputs (N, *shape) of the chain ``layers`` are, with the ``loss`` it is compiled with, or None.
+
+    ``function``: "linear" for logits (and for numbers of another kind), "softmax" for probabilities of classes,
+    "sigmoid" for probabilities of a yes each, None where it cannot be known.
+
+    ValueError if the loss says ``from_logits=True`` and the chain is known to end in probabilities.
+    """
+
+    def __init__(self, layers, shape, loss=None):
+        self.shape, self.loss = shape, loss
+        self.function, self._number = _found(layers)
+        self._layer = None if self._number is None else layers[self._number]
+        self._fused = enters_at_softmax(layers)
+        self._binary = isinstance(loss, losses.BinaryCrossentropy)
+        self._whole = self._fused  # whether probabilities of classes are known to sum to 1
+        said = getattr(loss, "from_logits", "auto")
+        if said is True and self.function in PROBABILITIES:
+            required = f"from_logits=True needs outputs that are logits; layer {self._number} ends in {self.function}"
+            fix = f"Leave out the {self.function}, or say from_logits=False"
+            raise ValueError(_check.message(f"Sequential: {type(loss).__name__}", required, self._layer, fix))
+        if said is True:
+            self.function = "linear"
+        if said is False and self.function not in PROBABILITIES:
+            self.function = "sigmoid" if self._binary else "softmax"
+
+    @property
+    def from_logits(self):
+        """True for logits, False for probabilities; where it cannot be known, something whose truth raises ValueError:
+        who does not look does not need to know."""
+        if self.function is None:
+            return _Unknown(self._number, self._layer)
+        return self.function == "linear"
+
+    @property
+    def kind(self):
+        """What ``probabilities`` makes of them: "classes", "binary" (one yes), "labels" (several) or "values".
+
+        Numbers are "values" unless they are known as probabilities or a cross-entropy makes logits of them: nobody said
+        so.  Raises like ``from_logits`` with a cross-entropy.
+        """
+        if self.function not in PROBABILITIES and not (self._binary or getattr(self.loss, "fuses_softmax", False)):
+            return "values"
+        if not self._yes_or_no:
+            return "classes"
+        return "binary" if self.shape in ((), (1,)) else "labels"
+
+    @property
+    def _yes_or_no(self):
+        """True if every output is a yes or no by itself; False if they are classes, of which one is right."""
+        if not self.from_logits:
+            return self.function == "sigmoid"
+        return self._binary or self.shape in ((), (1,))
+
+    def probabilities(self, outputs):
+        """Outputs (..., *shape) as probabilities: new ones where they are logits, otherwise themselves."""
+        if not self.from_logits:
+            return outputs
+        outputs = np.ascontiguousarray(outputs)
+        found = np.empty_like(outputs)
+        Function("Outputs", "sigmoid" if self._yes_or_no else "softmax").forward(outputs, found)
+        return found
+
+    def once_read(self):
+        """The Outputs of what ``probabilities`` gave; of "values" the same."""
+        read = copy.copy(self)
+        read._fused = False
+        if self.kind != "values" and self.from_logits:
+            read.function = "sigmoid" if self._yes_or_no else "softmax"
+            read._whole = True
+        return read
+
+    def compute_loss(self, outputs, y, weights=None, into=None):
+        """(value, gradient) of the loss; the gradient is the one at the outputs, or at the logits before the softmax
+        where the model's last layer is one at which it can enter.
+
+        Arguments as of a Loss.  A categorical cross-entropy of probabilities that no softmax has just made divides
+        them by their sum (``losses.py``).
+        """
+        from_logits = bool(self.from_logits) if self.loss.needs_from_logits else False
+        if self.loss.fuses_softmax and not from_logits and not self._whole:
+            return self.loss.of_probabilities(outputs, y, weights)
+        value, gradient = self.loss(outputs, y, weights, from_logits, into)
+        if self._fused and not self.loss.fuses_softmax:
+            at_outputs, rows = gradient, (len(gradient), -1, gradient.shape[-1])
+            gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
+            probabilities = _check.contiguous(outputs, gradient.dtype).reshape(rows)
+            kernel.softmax_backward(probabilities, at_outputs.reshape(rows), gradient.reshape(rows))
+        return value, gradient
+
+    def metrics(self, given):
+        """The metrics as they are to be computed of these outputs: of several, with the binary cross-entropy, Accuracy
+        is the share of right outputs."""
+        several = self._binary and math.prod(self.shape) > 1
+        return [
+            metrics.BinaryAccuracy(metric.name) if several and type(metric) is metrics.Accuracy else metric
+            for metric in given
+        ]
+
+    def require_known(self, given):
+        """ValueError if the loss or one of the metrics ``given`` needs to know what cannot be known."""
+        if self.loss.needs_from_logits or any(m.needs_from_logits(self.shape) for m in self.metrics(given)):
+            bool(self.from_logits)
+
+
+def _found(layers):
+    """(function, number of the layer that makes the outputs, or None): "linear" is whatever is no probability; None is
+    what cannot be known, with the number of the layer whose fault it is."""
+    changed = None
+    for number in range(len(layers) - 1, -1, -1):
+        says = layers[number].output_function
+        if says is None:
+            return None, number
+        where = f"layer {number}, {type(layers[number]).__name__}"
+        _check.choice(where, "output_function", says, SAYINGS)
+        if says == "changed" and changed is None:
+            changed = number
+        if says in PROBABILITIES:
+            return (says, number) if changed is None else (None, changed)
+        if says not in ("same", "changed"):
+            return "linear", number
+    return "linear", None
+
+
+class _Unknown:
+    """Whether outputs are logits, where it cannot be known."""
+
+    def __init__(self, number, layer):
+        self.number, self.layer = number, layer
+
+    def __bool__(self):
+        what = "does not say what it makes"
+        if self.layer.output_function is not None:
+            what = "changes what a softmax or sigmoid has made"
+        required = "it must be known whether the outputs are logits or probabilities"
+        got = _check.Shown(f"layer {self.number}, {type(self.layer).__name__}, which {what}")
+        raise ValueError(_check.message("Sequential", required, got, WAYS_OUT))
