@@ -97,7 +97,7 @@ class Metric(Closed):
 
 def _check_name(where, name, value):
     if not isinstance(value, str) or not value:
-        raise TypeError(_check.message(where, f"{name} must be a string", _check.kind(value)))
+        raise TypeError(_check.message(where, "the name of a metric must be a string", _check.kind(value)))
     return value
 
 
@@ -264,7 +264,7 @@ def log_names(metrics):
     """
     own = [metric.name or type(metric).__name__ for metric in metrics]
     for name in own:
-        _check_name("Sequential.compile", "the name of a metric", name)
+        _check_name("Sequential.compile", "name", name)
         if name in TAKEN or name.startswith(TAKEN_BEGINNINGS):
             required = (
                 f"a metric cannot be called {', '.join(TAKEN)} or {'..., '.join(TAKEN_BEGINNINGS)}... in the logs"
