@@ -70,7 +70,7 @@ def test_binary_accuracy_is_over_all_outputs():
         metrics.BinaryAccuracy().update(p, y * 0.3)
     with pytest.raises(ValueError, match=r"BinaryAccuracy: y must have the shape \(2, 3\) of the outputs"):
         metrics.BinaryAccuracy().update(p, y[:, :2])
-    with pytest.raises(TypeError, match="BinaryAccuracy: name must be a string"):
+    with pytest.raises(TypeError, match="BinaryAccuracy: the name of a metric must be a string"):
         metrics.BinaryAccuracy(3)
     assert isinstance(metrics.get("binary_accuracy"), metrics.BinaryAccuracy)
     assert isinstance(metrics.get("categorical_accuracy"), metrics.CategoricalAccuracy)
