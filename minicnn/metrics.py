@@ -41,6 +41,12 @@ __all__ = [
 ]
 
 
+def _name(where, argument, name):
+    if not isinstance(name, str) or not name:
+        raise TypeError(_check.message(where, f"the {argument} of a metric must be a string", _check.kind(name)))
+    return name
+
+
 class Metric(Closed):
     """The weighted mean of one number per sample.
 
@@ -95,23 +101,17 @@ class Metric(Closed):
         return f"<metric {self.name}>"
 
 
-def _check_name(where, name, value):
-    if not isinstance(value, str) or not value:
-        raise TypeError(_check.message(where, "the name of a metric must be a string", _check.kind(value)))
-    return value
-
-
 class Accuracy(Metric):
     """The share of samples whose class is right.
 
     ``outputs`` (N, K) with K >= 2: the class with the largest output; probabilities or logits.  ``outputs`` (N,) or
-    (N, 1): class 1 where a probability is above 0.5, or a logit above 0, else class 0.
+    (N, 1): class 1 where a probability is above 0.5, or a logit above 0, else class 0.  ``name``: what logs call it.
 
     Several yes-or-no outputs a sample look like classes.  A model that is compiled with the binary cross-entropy knows
     better and computes ``BinaryAccuracy`` of them in the place of this class, under its name.
     """
 
-    name = Fixed(_check_name)
+    name = Fixed(_name)
     better = "max"
 
     def __init__(self, name="accuracy"):
@@ -144,7 +144,7 @@ class BinaryAccuracy(Metric):
     ``name``: what logs call it.
     """
 
-    name = Fixed(_check_name)
+    name = Fixed(_name)
     better = "max"
 
     def __init__(self, name="binary_accuracy"):
@@ -172,7 +172,7 @@ class TopKAccuracy(Metric):
     """
 
     k = Fixed(_check.integer, 1)
-    name = Fixed(_check_name)
+    name = Fixed(_name)
     better = "max"
 
     def __init__(self, k=5, name=None):
@@ -264,7 +264,7 @@ def log_names(metrics):
     """
     own = [metric.name or type(metric).__name__ for metric in metrics]
     for name in own:
-        _check_name("Sequential.compile", "name", name)
+        _name("Sequential.compile", "name", name)
         if name in TAKEN or name.startswith(TAKEN_BEGINNINGS):
             required = (
                 f"a metric cannot be called {', '.join(TAKEN)} or {'..., '.join(TAKEN_BEGINNINGS)}... in the logs"
@@ -282,7 +282,8 @@ def log_names(metrics):
 
 def spelling(metric):
     """The name for which ``get`` gives a metric like this one, so that a file can hold it; None if there is none."""
-    for name in (metric.name, "accuracy", f"top_{getattr(metric, 'k', 0)}_accuracy"):
+    known = "accuracy", "binary_accuracy", "categorical_accuracy", f"top_{getattr(metric, 'k', 0)}_accuracy"
+    for name in (metric.name, *known):
         with contextlib.suppress(ValueError, TypeError):
             twin = get(name)
             if type(twin) is type(metric) and getattr(twin, "k", None) == getattr(metric, "k", None):

@@ -452,11 +452,13 @@ class Sequential(Parameters, Closed):
         Metrics, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
         order: losses.py.)
 
-        A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  ValueError
-        for a name that another log has, such as "loss", for an optimiser that trains another model, and for
+        A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  With the
+        binary cross-entropy and several outputs a sample, "accuracy" is the share of right outputs, as
+        "binary_accuracy"; "categorical_accuracy" is not.
+
+        ValueError for a name that another log has, such as "loss", for an optimiser that trains another model, and for
         ``from_logits=True`` where a built model ends in probabilities (one that is not built yet raises it then);
-        TypeError for a loss whose parameters do not say which is which.  With the binary cross-entropy and several
-        outputs a sample "accuracy" is the share of right outputs, as "binary_accuracy"; "categorical_accuracy" is not.
+        TypeError for a loss whose parameters do not say which is which.
         """
         if loss is None:
             raise ValueError(
@@ -645,7 +647,7 @@ class Sequential(Parameters, Closed):
     def compile_config(self):
         """Optimiser, loss and metrics for JSON; None before ``compile`` or with an optimiser or loss of one's own.
 
-        Metrics of one's own, and of a name of one's own, are left out: no training depends on them.
+        Metrics of one's own are left out: no training depends on them.
         """
         if self.optimizer is None:
             return None
