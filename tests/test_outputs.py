@@ -467,6 +467,18 @@ def test_ensemble_and_monte_carlo_of_probabilities_behind_a_reshape():
     assert sampled.samples.max() > 0.6
 
 
+@pytest.mark.parametrize("end", ["softmax", None])
+def test_the_mean_of_softmaxes_is_not_divided_by_its_sum(end):
+    """Which is 1 but for rounding: the bits are those of the loss of the mean."""
+    models = [mc.Sequential(dense(3, end), seed=seed) for seed in (1, 2, 3)]
+    for model in models:
+        model.compile("sgd", SPARSE())
+    ensemble = mc.Ensemble(models)
+    mean = ensemble.predict(X).mean
+    assert (mean.sum(1) != 1).any()
+    assert ensemble.evaluate(X, LABELS)["loss"] == SPARSE()(mean, LABELS)[0]
+
+
 def test_ablation_needs_no_probabilities_of_classes():
     model = compiled([*dense(4, "relu"), L.Dense(3), OwnSoftmax()], SPARSE())
     curve = mc.thinning.ablation_curve(model, X, LABELS, 1, fractions=(0,), repeats=1)
