@@ -18,8 +18,8 @@ from minicnn import layers
 class PReLU(mc.Layer):
     """max(x, 0) + slope * min(x, 0).  x, y: (N, ..., C); slope: (C,), at first all ``initial``."""
 
-    # What comes out: what came in, changed.  So at the end of a chain logits stay logits, for the loss to know.  A layer
-    # that makes probabilities itself says "softmax" or "sigmoid", one that makes logits of whatever comes in "linear".
+    # What comes out is what came in, changed: at the end of a chain logits stay logits, and the loss knows it.  A layer
+    # that makes probabilities says "softmax" or "sigmoid"; one that makes logits of whatever comes in, "linear".
     output_function = "changed"
 
     def __init__(self, initial=0.25, dtype=None):
