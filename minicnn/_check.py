@@ -52,6 +52,9 @@ def each(where, name, values, called, check, *arguments):
 MOST_PIXELS = 2**15  # along an axis: no window, stride, dilation or border is larger
 
 
+MOST_STEPS = 2**62 - 1  # of counts that come from files and the like and go on: they never reach 2^63
+
+
 def pair(where, name, value, low=1):
     """A whole number for both axes, or one for each: (height, width); at most MOST_PIXELS."""
     sides = value if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1) else [value]
@@ -79,6 +82,11 @@ def number(where, name, value, low=None, high=None, open_low=False, open_high=Fa
     if not inside:
         raise ValueError(message(where, required, value))
     return float(value)
+
+
+def plain(value):
+    """A NumPy scalar or an array without axes as the Python number in it; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def _range(low, high, open_low=False, open_high=False):

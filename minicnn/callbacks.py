@@ -2,26 +2,33 @@
 
 A callback that raises ends ``fit``; the exception reaches the caller, the model is whole (no half step) and in the mode
 that it was in before.
+
+Whatever ends ``fit``, an exception and Ctrl-C included, ``on_train_end`` is called, once, for every callback whose
+``on_train_begin`` came to its end.  If one raises there, the others are called all the same.  The first exception is
+the one that reaches the caller, those of ``on_train_end`` after it are notes on it; but Ctrl-C is never lost.
 """
 
 import csv
 import inspect
 import math
 import os
+import string
 import sys
+import warnings
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, _files, metrics, schedules
 
 
 class Callback:
     """Base class: override the hooks that you need.
 
-    ``self.model`` and ``self.params`` (epochs, batch_size, steps) are set before the first hook.  ``logs`` holds the
-    loss and the metrics, at the end of an epoch with clean_... and val_... as well, where ``fit`` computes them; what a
-    hook adds to it at the end of an epoch is seen by the callbacks after it.  Setting ``self.model.stop_training =
-    True`` ends training after the epoch.
+    ``self.model`` and ``self.params`` are set before the first hook; ``params`` has "epochs", "batch_size", "steps" and
+    "metrics", the names of what ``fit`` itself will log at the end of an epoch.  ``logs`` holds the loss and the
+    metrics, at the end of an epoch with clean_... and val_... as well, where ``fit`` computes them; what
+    ``on_epoch_end`` adds to it is seen by the callbacks after it.  Setting ``self.model.stop_training = True`` ends
+    training after the epoch.  ``on_train_end`` is called on every way out (head of this file).
     """
 
     model = None
@@ -53,22 +60,44 @@ class Callback:
 
 
 class _Monitor(Callback):
-    """Knows whether the watched number of this epoch is the best so far."""
+    """Knows whether the watched number of this epoch is the best so far.
+
+    ``mode``: "min" or "max"; "auto" until training begins, if the model's metrics are to be asked.
+    """
 
     def __init__(self, monitor, mode, min_delta=0.0, verbose=0):
         name = type(self).__name__
         if not isinstance(monitor, str):
             raise TypeError(_check.message(name, "monitor must be the name of a log", _check.kind(monitor)))
-        mode = _check.choice(name, "mode", mode, ("auto", "min", "max"))
-        if mode == "auto":
-            mode = "max" if "acc" in monitor else "min"
-        self.monitor, self.mode = monitor, mode
+        self.mode = _check.choice(name, "mode", mode, ("auto", "min", "max"))
+        self._said = None  # what the metric said, if it was asked
+        self.monitor = monitor
         self.min_delta = _check.number(name, "min_delta", min_delta, 0)
         self.verbose = _check.integer(name, "verbose", int(verbose) if verbose in (True, False) else verbose, 0, 2)
         self._forget()
 
     def _forget(self):
-        self.best = math.inf if self.mode == "min" else -math.inf
+        self.best = {"min": math.inf, "max": -math.inf, "auto": None}[self.mode]
+
+    def _settle(self):
+        """Asks which way is better; ValueError where nobody can say.  What was the best stays so, if it has a sense."""
+        if self.mode in ("auto", self._said):
+            mode, self.mode = self.mode, self._better()
+            self._said = self.mode
+            if self.mode != mode:
+                self._forget()
+
+    def _better(self):
+        own = metrics.get_all("Sequential", "metrics", self.model.metrics) if self.model is not None else []
+        named = dict(zip(metrics.log_names(own), own, strict=True))
+        said = named.get(self.monitor.removeprefix("val_").removeprefix("clean_"))
+        found = getattr(said, "better", None) or metrics.better(self.monitor)
+        if found not in ("min", "max"):
+            required = "mode must be 'min' or 'max' where the metric does not say which way is better"
+            fix = "Give the mode, or the metric an attribute: f.better = 'max'"
+            got = _check.Shown(f"mode 'auto' for {self.monitor!r}")
+            raise ValueError(_check.message(type(self).__name__, required, got, fix))
+        return found
 
     def _say(self, text):
         if self.verbose:
@@ -77,29 +106,51 @@ class _Monitor(Callback):
     def _beats(self, value, other):
         return value < other - self.min_delta if self.mode == "min" else value > other + self.min_delta
 
-    def _improved(self, logs):
-        if self.monitor not in (logs or {}):
+    def _require_monitor(self, names):
+        if self.monitor not in names:
             needs = "val_... needs validation data, clean_... clean_train_metrics=True"
             required = f"the logs must have {self.monitor!r} ({needs})"
-            raise ValueError(_check.message(type(self).__name__, required, sorted(logs or {})))
-        better = self._beats(logs[self.monitor], self.best)
+            alike = [name for name in names if name.startswith(self.monitor) or self.monitor.startswith(name)]
+            near = _check.nearest(self.monitor, names) or next(iter(alike), None)
+            fix = f"Did you mean {near!r}?" if near else ""
+            raise ValueError(_check.message(type(self).__name__, required, sorted(names), fix))
+
+    def _improved(self, logs):
+        """True if the watched number is the best so far; NaN never is."""
+        self._require_monitor(logs or {})
+        if self.mode == "auto":  # a subclass has an on_train_begin of its own
+            self._settle()
+        value = _check.plain(logs[self.monitor])
+        try:
+            better = bool(self._beats(value, self.best))
+        except (TypeError, ValueError):
+            required = f"the log {self.monitor!r} must be a number"
+            raise TypeError(_check.message(type(self).__name__, required, _check.kind(value))) from None
         if better:
-            self.best = logs[self.monitor]
+            self.best = value
         return better
 
 
 class EarlyStopping(_Monitor):
     """Ends training when the watched number has not improved for ``patience`` epochs.
 
-    - ``monitor``: the name of a log; ``mode``: "min", "max", or "auto": max if the name holds "acc".
+    - ``monitor``: the name of a log.  ``mode``: "min", "max", or "auto": what the metric of that name says
+      (``Metric.better``); "min" for loss and ..._loss.
     - ``min_delta``: an improvement by less does not count.
-    - ``patience``: epochs without improvement before the end, >= 0; counted from epoch ``start_from_epoch``.
+    - ``patience``: epochs without improvement before the end, >= 0; counted from epoch ``start_from_epoch``.  Epoch 0
+      is never the last, as in Keras.  A number that is NaN is no improvement.
     - ``baseline``: improvements that do not beat this number as well do not start the count anew (but, as in Keras, an
       epoch that improves on the best so far is never the last).
     - ``verbose``: 1 for a line on stderr when training is ended.
-    - ``restore_best_weights``: put the weights of the best epoch back when training ends, early or not.
+    - ``restore_best_weights``: put the weights of the best epoch back when training ends, early or not, and whatever
+      ends it: a loss that is not finite, Ctrl-C, an exception in another callback.  (The weights and moving statistics
+      alone: the optimiser stays where it is.)  Nothing is put back where no epoch had a number that improves on
+      infinity.
 
     ``best``, ``best_epoch`` and ``stopped_epoch`` (0 if training was not ended early) say what happened.
+
+    ValueError, before the first step, where "auto" finds nobody who says which way is better, and for a monitor that
+    will not be logged; if callbacks of one's own stand before this one, which may add logs, only when it is looked for.
     """
 
     def __init__(
@@ -118,12 +169,16 @@ class EarlyStopping(_Monitor):
         self.patience = _check.integer("EarlyStopping", "patience", patience, 0)
         self.restore_best_weights = _check.boolean("EarlyStopping", "restore_best_weights", restore_best_weights)
         self.start_from_epoch = _check.integer("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
-        self.on_train_begin()
+        self._begin_anew()
 
-    def on_train_begin(self, logs=None):
+    def _begin_anew(self):
         self._forget()
         self.best_epoch = self.stopped_epoch = 0
         self._waited, self._weights = 0, None
+
+    def on_train_begin(self, logs=None):
+        self._settle()
+        self._begin_anew()
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch < self.start_from_epoch:
@@ -135,43 +190,84 @@ class EarlyStopping(_Monitor):
                 self._weights = self.model.state_dict()
             if self.baseline is None or self._beats(self.best, self.baseline):
                 self._waited = 0
-        elif self._waited >= self.patience:
+        elif self._waited >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
             self._say(f"epoch {epoch + 1}: stopped early; the best was epoch {self.best_epoch + 1}")
 
     def on_train_end(self, logs=None):
-        if self._weights is not None:
+        if self._weights is None:
+            return
+        try:
             self.model.load_state_dict(self._weights)
+        except KeyboardInterrupt:  # some arrays may be those of the best epoch already, others not yet
+            self.model.load_state_dict(self._weights)
+            raise
 
 
 class ModelCheckpoint(_Monitor):
     """Saves the model after every epoch, or after those that improve on the best.
 
-    - ``filepath``: may hold ``{epoch}`` (from 1, as Keras counts) and any log: "run/{epoch:02d}-{val_loss:.3f}.npz".
+    - ``filepath``: may hold ``{epoch}`` (from 1, as Keras counts) and any log, also one with "/" or "." in its name:
+      "run/{epoch:02d}-{val_loss:.3f}.npz".  (Names with braces, ":" or "!" cannot stand in a format.)
     - ``save_best_only``: only when ``monitor`` has improved on the best so far, that of earlier ``fit`` calls included;
-      ``mode`` as in EarlyStopping.
+      ``mode`` as in EarlyStopping.  Without it nothing is watched.
+    - ``save_optimizer``: False writes ``Sequential.save``'s files, whose optimiser begins anew: moments at zero, a
+      schedule at its first step.  True writes ``saving.save_checkpoint``'s, with which a run goes on bit for bit,
+
+          model, epoch, history = mc.saving.load_checkpoint(path)
+          model.fit(x, y, initial_epoch=epoch, ...)
+
+      and which ``Sequential.load`` reads too.  The history is that of this ``fit``, as far as it is numbers.
 
     ``verbose``: 1 for a line on stderr for every file.  A folder that is missing is made.  Each file replaces its
     predecessor in one step.
+
+    ValueError, before the first step wherever it can be known, for a filepath that names no log, for a monitor as in
+    EarlyStopping, and with ``save_optimizer`` for an optimiser or a loss of one's own, which no file can hold.
     """
 
-    def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, mode="auto"):
+    def __init__(
+        self, filepath, monitor="val_loss", verbose=0, save_best_only=False, mode="auto", save_optimizer=False
+    ):
         super().__init__(monitor, mode, verbose=verbose)
-        self.filepath = os.fspath(filepath)
+        self.filepath = os.fsdecode(filepath)
         self.save_best_only = _check.boolean("ModelCheckpoint", "save_best_only", save_best_only)
+        self.save_optimizer = _check.boolean("ModelCheckpoint", "save_optimizer", save_optimizer)
+
+    def on_train_begin(self, logs=None):
+        if self.save_best_only:
+            self._settle()
+        if self.save_optimizer and self.model.compile_config() is None:
+            required = "save_optimizer=True needs an optimiser and a loss of minicnn's"
+            got = _check.Shown(f"{self.model.optimizer!r} and {self.model.loss_function!r}")
+            raise ValueError(_check.message("ModelCheckpoint", required, got))
 
     def on_epoch_end(self, epoch, logs=None):
         if self.save_best_only and not self._improved(logs):
             return
-        try:
-            path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
-        except (KeyError, IndexError, ValueError) as error:
-            required = f"filepath must be a format for epoch or one of the logs {sorted(logs or {})}"
-            raise ValueError(_check.message("ModelCheckpoint", required, self.filepath)) from error
+        path = self._path(epoch, logs or {})
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        self.model.save(path)
+        if self.save_optimizer:
+            from minicnn import saving  # here: many programs never use it
+
+            saving.save_checkpoint(self.model, path, epoch + 1, self._history(logs or {}))
+        else:
+            self.model.save(path)
         self._say(f"epoch {epoch + 1}: saved {path}")
+
+    def _path(self, epoch, logs):
+        try:
+            return _Names().vformat(self.filepath, (), {**logs, "epoch": epoch + 1})
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+            required = f"filepath must be a format for epoch or one of the logs {sorted(logs)}"
+            raise ValueError(_check.message("ModelCheckpoint", required, self.filepath)) from error
+
+    def _history(self, logs):
+        """The numbers of this fit so far; fit itself adds those of an epoch behind all callbacks."""
+        earlier = self.model.history.history
+        history = {name: [*earlier.get(name, []), value] for name, value in logs.items()}
+        return {name: values for name, values in (earlier | history).items() if all(map(_is_number, values))}
 
 
 class CSVLogger(Callback):
@@ -179,40 +275,78 @@ class CSVLogger(Callback):
 
     - ``filename``; ``separator``: one character; ``append``: go on with a file that is there, without a second header.
 
-    The file is complete after every epoch.
+    The columns are the logs of the first epoch, or those of the file that is gone on with; a column without a log gets
+    NA.  A log without a column in that file is a ValueError, before the first step where it can be known; one that
+    comes up later in training is left out, with a warning.  The file is complete after every epoch.
     """
 
     def __init__(self, filename, separator=",", append=False):
-        self.filename = os.fspath(filename)
+        self.filename = os.fsdecode(filename)
         if not isinstance(separator, str) or len(separator) != 1:
             raise ValueError(_check.message("CSVLogger", "separator must be one character", separator))
         self.separator = separator
         self.append = _check.boolean("CSVLogger", "append", append)
-        self._columns = None
+        self._columns, self._checked, self._missed = None, False, set()
 
     def on_train_begin(self, logs=None):
-        self._columns = None
-        if self.append and os.path.exists(self.filename):
-            with open(self.filename, newline="") as file:
-                header = next(csv.reader(file, delimiter=self.separator), None)
-            self._columns = header[1:] if header else None
-        else:
+        self._columns, self._checked, self._missed = self._header(), False, set()
+        if self._columns is None:
             open(self.filename, "w").close()
+        elif self._ends_within_a_line():
+            with open(self.filename, "a", newline="") as file:
+                file.write("\r\n")
+
+    def _header(self):
+        """The columns of the file that is gone on with; None if there is none, or nothing in it."""
+        exists = _files.mode_of(self.filename) is not None  # OSError for a pipe, whose reader might never come
+        if not self.append or not exists:
+            return None
+        with open(self.filename, newline="", encoding="utf-8") as file:
+            header = next(csv.reader(file, delimiter=self.separator), None)
+        return header[1:] if header else None
+
+    def _ends_within_a_line(self):
+        with open(self.filename, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) not in (b"\n", b"\r")
+
+    def _require_columns(self, columns, names):
+        missing = [] if columns is None else sorted(set(names) - set(columns))
+        if missing:
+            required = f"{self.filename} must have a column for every log; the numbers of {missing} would be lost"
+            got = _check.Shown(f"the columns {columns}")
+            raise ValueError(_check.message("CSVLogger", required, got, "Log into a new file"))
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
-        with open(self.filename, "a", newline="") as file:
+        _files.mode_of(self.filename)
+        with open(self.filename, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter=self.separator)
             if self._columns is None:
                 self._columns = sorted(logs)
                 writer.writerow(["epoch", *self._columns])
+            elif not self._checked:
+                self._require_columns(self._columns, logs)
+            self._checked = True
             writer.writerow([epoch, *(logs.get(name, "NA") for name in self._columns)])
+        late = sorted(set(logs) - set(self._columns) - self._missed)
+        if late:
+            self._missed.update(late)
+            warnings.warn(
+                f"CSVLogger: {self.filename} has no column for {late}, first logged in epoch {epoch}", stacklevel=2
+            )
 
 
 class LearningRateScheduler(Callback):
-    """Sets the learning rate before each epoch to ``schedule(epoch)``, or ``schedule(epoch, rate)`` if it takes two.
+    """Sets the learning rate before each epoch to ``schedule(epoch)``, or to ``schedule(epoch, rate)``.
 
-    The rate is added to the logs as ``learning_rate``.  ValueError unless the function returns a number >= 0.
+    It gets the rate so far where its second parameter must be given, or is called rate, lr or learning_rate, or where
+    it takes any number of them (``*arguments``).  A second parameter with a default and another name keeps its default:
+    ``lambda epoch, decay=0.5: ...`` gets the epoch alone; so does a function that does not say what it takes, such as
+    ``rates.__getitem__``.  A Schedule is asked by epochs then, instead of steps.
+
+    The rate is added to the logs as ``learning_rate``.  ValueError unless the function returns a number >= 0 (also a
+    NumPy scalar or an array without axes).
     """
 
     def __init__(self, schedule):
@@ -220,14 +354,14 @@ class LearningRateScheduler(Callback):
             required = "schedule must be a function (epoch, rate) -> rate"
             raise TypeError(_check.message("LearningRateScheduler", required, _check.kind(schedule)))
         self.schedule = schedule
-        self._takes_rate = _takes(schedule, 0, 0.1)
 
     def on_epoch_begin(self, epoch, logs=None):
         optimizer = self.model.optimizer
-        rate = self.schedule(epoch, optimizer.learning_rate) if self._takes_rate else self.schedule(epoch)
-        if isinstance(rate, np.generic):
-            rate = rate.item()
-        optimizer.learning_rate = _check.number("LearningRateScheduler", "the rate that schedule returns", rate, 0)
+        arguments = (epoch, optimizer.learning_rate) if _takes_rate(self.schedule) else (epoch,)
+        what = "the rate that schedule returns"
+        if isinstance(self.schedule, schedules.Schedule):
+            what = f"the rate that {type(self.schedule).__name__} returns for epoch {epoch}"
+        optimizer.learning_rate = schedules.rate_at("LearningRateScheduler", what, self.schedule, arguments)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
@@ -248,9 +382,84 @@ class WeightNorms(Callback):
             logs[f"norm/{name}"] = float(np.sqrt(np.square(values, dtype=np.float64).sum()))
 
 
-def _takes(function, *arguments):
+# ---- what is known before the first step ----
+
+
+def check_logs(given, names):
+    """ValueError where a callback of the list ``given`` needs a log that will not be there.
+
+    ``names``: what ``fit`` logs; callbacks add to it for those after them.  Behind one that may add anything, because
+    its ``on_epoch_end`` is not minicnn's, nothing is known, and so nothing is refused.
+    """
+    names = list(names)
+    for callback in given:
+        _NEEDS.get(_hook(callback), lambda callback, names: None)(callback, names)
+        if _hook(callback) not in _ADDS:
+            return
+        names += [name for name in _ADDS[_hook(callback)](callback) if name not in names]
+
+
+def _hook(callback):
+    """The function that is called at the end of an epoch."""
+    return getattr(callback.on_epoch_end, "__func__", callback.on_epoch_end)
+
+
+def _stopping_needs(callback, names):
+    callback._require_monitor(names)
+
+
+def _checkpoint_needs(callback, names):
+    if callback.save_best_only:
+        callback._require_monitor(names)
     try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError:
+        callback._path(0, dict.fromkeys(names, 0.5))
+    except ValueError:
+        callback._path(0, dict.fromkeys(names, 1))  # a metric of one's own may give whole numbers
+
+
+def _csv_needs(callback, names):
+    callback._require_columns(callback._header(), names)
+
+
+_NEEDS = {
+    EarlyStopping.on_epoch_end: _stopping_needs,
+    ModelCheckpoint.on_epoch_end: _checkpoint_needs,
+    CSVLogger.on_epoch_end: _csv_needs,
+}
+_ADDS = {
+    **dict.fromkeys([Callback.on_epoch_end, *_NEEDS], lambda callback: []),
+    LearningRateScheduler.on_epoch_end: lambda callback: ["learning_rate"],
+    WeightNorms.on_epoch_end: lambda callback: [f"norm/{name}" for name, *_ in callback.model.segments],
+}
+
+
+class _Names(string.Formatter):
+    """``str.format`` for which the whole of ``norm/0.kernel`` is one name."""
+
+    def get_field(self, field_name, args, kwargs):
+        if field_name in kwargs:
+            return kwargs[field_name], field_name
+        return super().get_field(field_name, args, kwargs)
+
+
+def _is_number(value):
+    try:
+        return isinstance(float(value), float)
+    except (TypeError, ValueError, OverflowError):
         return False
-    return True
+
+
+def _takes_rate(function):
+    """Whether a function of the epoch is to be given the learning rate as well (LearningRateScheduler)."""
+    while isinstance(function, np.vectorize):
+        function = function.pyfunc
+    if isinstance(function, np.ufunc):
+        return function.nin > 1
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # written in C, and without a signature
+        return False
+    by_place = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    if len(by_place) < 2:
+        return any(one.kind is one.VAR_POSITIONAL for one in parameters)
+    return by_place[1].default is inspect.Parameter.empty or by_place[1].name in ("rate", "lr", "learning_rate")

@@ -13,15 +13,17 @@ import math
 import os
 import sys
 import time
+import warnings
 
 import numpy as np
 
 import minicnn
-from minicnn import datasets, layers, saving, tasks
+from minicnn import _check, _files, datasets, inputs, layers, saving, tasks
 from minicnn.callbacks import Callback
 from minicnn.tasks import TASKS
 
 SETTINGS = ("data", *TASKS["digits"].settings)
+FAILURES = (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, ImportError, MemoryError)
 
 
 # ---- train ----
@@ -100,11 +102,15 @@ class Run:
     def _settings_before(self):
         """The settings with which the run was begun, {} where there are none."""
         try:
-            with open(self.path("settings.json"), encoding="utf-8") as file:
-                found = json.load(file)
+            path = self.path("settings.json")
+            file, size = _files.open_regular(path, lambda what: ValueError(f"{path}: {what}"))
+            with file:
+                text = file.read(size)
         except FileNotFoundError:
             return {}
-        except ValueError as error:
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.path('settings.json')}: is not JSON ({error})") from None
         if not isinstance(found, dict) or found.get("data") not in TASKS:
             raise ValueError(f"{self.path('settings.json')}: must hold the settings of a run; got {str(found)[:80]}")
@@ -214,44 +220,142 @@ def evaluate(options):
 
 
 def predict(options):
-    """Prints the most probable class of every image in the files, and its probability."""
+    """Prints the most probable class of every image in the files, and its probability.
+
+    A file that cannot be classified costs that file only: a line on stderr, and 1 as the exit status.
+    """
     model = saving.load_model(options.model)
     if len(model.output_shape) != 1:
         raise ValueError(f"{options.model}: predict needs a model with one row of outputs; got {model.output_shape}")
-    found = []
+    scale, found, status = _Scale(model, options), [], 0
     for path in options.files:
-        images, single = _images(path, model)
         try:
-            probabilities = model.predict_proba(images)
-        except (ValueError, TypeError) as error:
-            raise datasets.DataError(path, error) from error
-        if not np.isfinite(probabilities).all():
-            raise datasets.DataError(path, "leads to outputs that are not finite; does it hold NaN or infinity?")
-        for index, row in enumerate(probabilities):
-            best = int(row.argmax()) if len(row) > 1 else int(row[0] > 0.5)
-            likely = float(row[best]) if len(row) > 1 else float(max(row[0], 1 - row[0]))
-            found.append({"file": path, "index": None if single else index, "class": best, "probability": likely})
+            entries = _classified(path, model, scale)
+        except FAILURES as error:
+            said = _sentence(error)
+            said, status = said if said.startswith(path) else f"{path}: {said}", 1
+            entries = [{"file": path, "error": said}]
+            _note(f"error: {said}")
+        found += entries
+        for entry in [] if options.json else [entry for entry in entries if "error" not in entry]:
+            place = entry["file"] if entry["index"] is None else f"{entry['file']}[{entry['index']}]"
+            _print(f"{place}\t{entry['class']}\t{entry['probability']:.4f}")
     if options.json:
         _print(json.dumps({"model": options.model, "predictions": found}))
-    for entry in [] if options.json else found:
-        place = entry["file"] if entry["index"] is None else f"{entry['file']}[{entry['index']}]"
-        _print(f"{place}\t{entry['class']}\t{entry['probability']:.4f}")
+    return status
 
 
-def _images(path, model):
-    """(images as a batch for the model, whether the file holds just one)."""
-    if not path.lower().endswith(".npy"):
-        image = datasets.images.read_image(path, model.input_shape)
-        scaled = image if isinstance(model.layers[0], layers.Rescaling) else image.astype(np.float32) / 255
-        return scaled[None], True
+def _classified(path, model, scale):
+    """The entries of one file."""
+    images, single = _npy(path, model, scale) if path.lower().endswith(".npy") else (_picture(path, model, scale), True)
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # takes no memory, whatever the file declares
-    except OSError:
-        raise
-    except Exception as error:  # a damaged header leads NumPy to errors of many kinds
-        raise datasets.DataError(path, f"is not a readable .npy file ({error})") from error
+        probabilities = model.predict_proba(images)
+    except (ValueError, TypeError) as error:
+        raise datasets.DataError(path, error) from error
+    if not np.isfinite(probabilities).all():
+        raise datasets.DataError(path, "leads to outputs that are not finite; does it hold NaN or infinity?")
+    found = []
+    for index, row in enumerate(probabilities):
+        best = int(row.argmax()) if len(row) > 1 else int(row[0] > 0.5)
+        likely = float(row[best]) if len(row) > 1 else float(max(row[0], 1 - row[0]))
+        found.append({"file": path, "index": None if single else index, "class": best, "probability": likely})
+    return found
+
+
+class _Scale:
+    """How the bytes of pictures become numbers like those that the model was trained on (inputs.py)."""
+
+    def __init__(self, model, options):
+        self.seen, self.invert, self.noted = model.input_range, options.invert, False
+        self.mean = model.input_mean
+        self.ends = None if self.seen is None else inputs.picture_range(*self.seen)
+        if self.ends is None:
+            self.guess = (0, 255) if isinstance(model.layers[0], layers.Rescaling) else (0, 1)
+
+    def of_picture(self, path, image):
+        """The uint8 picture as the model wants it, with a warning where dark and bright seem to be exchanged."""
+        values = inputs.from_bytes(255 - image if self.invert else image, self.ends or self.guess)
+        if self.ends is None and not self.noted:
+            self.noted = True
+            ends = f"0 to {self.guess[1]}"
+            _note(f"note: the range of the model's training inputs is not known: pictures are scaled to {ends}")
+        elif self.ends and self.mean is not None:
+            mean = float(values.mean(dtype=np.float64))
+            if inputs.looks_inverted(mean, self.mean, self.ends):
+                fix = "leave --invert away" if self.invert else "try --invert"
+                low, high = self.ends
+                shares = [f"{100 * (value - low) / (high - low):.0f} %" for value in (mean, self.mean)]
+                what = f"its mean brightness is {shares[0]}, that of the training data was {shares[1]}"
+                _note(f"warning: {path}: dark and bright look exchanged: {what}; {fix}")
+        return values
+
+    def of_array(self, path, array):
+        """The array as it is, but bytes as in pictures where the model was trained on something else."""
+        if (
+            array.dtype.kind not in "biuf"
+            or not array.ndim
+            or (found := inputs.look(array, np.dtype("float64"), False)) is None
+        ):
+            return array
+        bytes_ = array.dtype == np.uint8
+        low, high = self.seen or (0, 0)
+        slack = inputs.TOLERANCE * (high - low)
+        inside = low - slack <= found.low and found.high <= high + slack
+        if bytes_ and (self.ends == (0, 255) or (self.ends and not inside)):
+            if self.ends != (0, 255):
+                ends = "{:g} to {:g}".format(*self.ends)
+                _note(f"note: {path}: uint8, scaled like a picture: 0 to 255 become {ends}, as the model was trained")
+            return inputs.from_bytes(255 - array if self.invert else array, self.ends)
+        if self.invert:
+            _note(f"warning: {path}: taken as it is: --invert is for pictures and their bytes")
+        if self.ends is None:
+            return array
+        wide, narrow = high - low, found.high - found.low
+        outside = found.high > high + wide or found.low < low - wide
+        if outside or 0 < narrow < inputs.TOLERANCE * wide:
+            got, trained = f"{found.low:g} to {found.high:g}", f"{low:g} to {high:g}"
+            _note(f"warning: {path}: holds {got}, taken as it is; the model was trained on {trained}")
+        return array
+
+
+def _picture(path, model, scale):
+    """A PNG or JPEG as a batch of one for the model."""
+    return scale.of_picture(path, datasets.images.read_image(path, model.input_shape))[None]
+
+
+def _npy(path, model, scale):
+    """(the array in a .npy file as a batch for the model, whether it is just one image)."""
+    array = _mapped(path)
     single = model.input_shape in (array.shape, (*array.shape, 1))
-    return array[None] if single else array, single
+    return scale.of_array(path, array[None] if single else array), single
+
+
+def _mapped(path):
+    """The array in a .npy file as a memory map, which takes no memory, whatever the file declares."""
+    file, size = _files.open_regular(path, lambda what: datasets.DataError(path, what))
+    with file:
+        try:
+            with warnings.catch_warnings(action="ignore"):  # files of Python 2
+                version = np.lib.format.read_magic(file)
+                if version not in NPY_HEADERS:
+                    raise ValueError("of a version that holds no plain numbers")
+                shape, fortran, dtype = NPY_HEADERS[version](file)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects")
+            if not all(type(axis) is int and axis >= 0 for axis in shape):
+                raise ValueError("its shape is none")
+            begin, order = file.tell(), "F" if fortran else "C"
+            wanted = math.prod(shape) * dtype.itemsize
+            if begin + wanted > size:
+                raise ValueError(f"it declares {wanted} bytes as {shape} {dtype}, more than it holds")
+            if not wanted:
+                return np.empty(shape, dtype, order)
+            return np.memmap(file, dtype, "r", begin, shape, order)
+        except Exception as error:  # a damaged header leads NumPy to errors of many kinds
+            raise datasets.DataError(path, f"is not a readable .npy file ({error})") from error
+
+
+NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def summary(options):
@@ -314,8 +418,32 @@ def _rates(text):
     return rates
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors propose the nearest word; without arguments it shows its help."""
+
+    def parse_args(self, args=None, namespace=None):
+        self.given = [*(sys.argv[1:] if args is None else args)]
+        return super().parse_args(args, namespace)
+
+    def words(self, given):
+        """The verbs, or where a verb is given its options."""
+        verbs = next((a.choices for a in self._actions if isinstance(a, argparse._SubParsersAction)), {})
+        verb = next((verbs[word] for word in given if word in verbs), None)
+        return [*verbs] if verb is None else [*verb._option_string_actions]
+
+    def error(self, message):
+        given = getattr(self, "given", [])
+        if not given and "VERB" in message:
+            self.print_help(sys.stderr)
+        if message.startswith("unrecognized arguments: -") or ("VERB" in message and "invalid" in message):
+            wrong = message.split()[2] if message.startswith("unrec") else next(iter(given), "")
+            near = _check.nearest(wrong.split("=")[0], self.words(given))
+            message += f". Did you mean {near}?" if near else ""
+        super().error(message)
+
+
 def _parser():
-    parser = argparse.ArgumentParser("minicnn", description="Train small convolutional networks with dropout on a CPU.")
+    parser = _Parser("minicnn", description="Train small convolutional networks with dropout on a CPU.")
     parser.add_argument("--version", action="version", version=f"minicnn {minicnn.__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
@@ -360,8 +488,11 @@ def _parser():
     sub.epilog = "Defaults of what is left away: as for train."
     verb(evaluate, "test a saved model", data=True)
     sub = verb(predict, "classify images")
-    sub.add_argument("files", nargs="+", metavar="FILE", help="PNG or JPEG: resized to the model's size, and scaled to "
-                     "[0, 1] unless the model begins with Rescaling; .npy: one image or a batch, as it is")  # fmt: skip
+    sub.add_argument("files", nargs="+", metavar="FILE", help="PNG or JPEG: resized to the model's size, transparent "
+                     "places white, and scaled to the range of the model's training inputs; .npy: one image or a "
+                     "batch, as it is, but uint8 scaled in the same way")  # fmt: skip
+    sub.add_argument("--invert", action="store_true", help="exchange dark and bright, 255 - v: for dark ink on bright "
+                     "paper where the model was trained on bright ink on a dark ground, as the digits are")  # fmt: skip
     verb(summary, "show the layers of a saved model")
     verb(info, "show versions, instruction set and threads", model=False)
     return parser
@@ -376,16 +507,16 @@ def main(argv=None):
     try:
         if options.threads is not None:
             minicnn.set_num_threads(options.threads)
-        options.function(options)
+        status = options.function(options)
         if sys.stdout is not None:
             sys.stdout.flush()
-        return 0
+        return status or 0
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader went away, as `| head` does
         _silence_stdout()
         return 1
-    except (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, ImportError, MemoryError) as error:
+    except FAILURES as error:
         _silence_stdout()
         _note(f"error: {_sentence(error)}")
         return 1

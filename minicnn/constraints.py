@@ -7,6 +7,7 @@ weights of one unit (of one filter of Conv2D); a whole number or several take th
 0.  A parameter with one axis, a bias, has one weight for each unit: there ||w|| is |w|, unless ``axis`` is 0.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -107,13 +108,17 @@ def to_config(value):
     return configured.to_config(value) if isinstance(value, Constraint) else value
 
 
-def rules(constrained):
+def rules(constrained, length=None):
     """What the kernel needs: rows (kind, offset, five lengths) and a limit for each, or (None, None) for no rows.
 
     ``constrained``: (where, constraint, offset, shape) for every parameter that has one.  The shape is taken as five
     axes, of which the second and the fourth are those of the norm; ValueError, with ``where``, for an axis that the
-    shape does not have.
+    shape does not have.  ``length``: of the vector, if it is known; ValueError for what does not lie within it.
     """
+    for where, _, offset, shape in constrained if length is not None else ():
+        if not 0 <= offset <= offset + math.prod(shape) <= length or min(shape, default=0) < 0:
+            required = f"{where!r} must lie within the {length} parameters"
+            raise ValueError(_check.message("constraints", required, (offset, tuple(shape))))
     rows = [
         (constraint._kind, offset, *_five_axes(shape, _axes_of_norm(where, constraint, len(shape))))
         for where, constraint, offset, shape in constrained

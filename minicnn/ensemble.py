@@ -365,12 +365,20 @@ def _build(number, builder, seed):
     if not callable(builder) or isinstance(builder, type):
         raise TypeError(_check.message("Ensemble", required, _check.kind(builder)))
     fixed = isinstance(builder, functools.partial) and "seed" in builder.keywords
-    takes_seed = "seed" in inspect.signature(builder).parameters and not fixed
+    takes_seed = _takes_seed(builder) and not fixed
     with _naming("Ensemble", number):
         model = builder(seed=seed) if takes_seed else builder()
     if not isinstance(model, Sequential):
         raise TypeError(_check.message("Ensemble", required, _check.kind(model)))
     return model
+
+
+def _takes_seed(builder):
+    try:
+        seed = inspect.signature(builder).parameters.get("seed")
+    except (TypeError, ValueError):  # a callable that has no signature to look at
+        return False
+    return seed is not None and seed.kind is not seed.POSITIONAL_ONLY
 
 
 @contextlib.contextmanager
@@ -426,5 +434,6 @@ def _become(member, trained):
                 vars(mine)[name] = value
     vars(member.optimizer).update(vars(trained.optimizer))
     member._put(history=trained.history, stop_training=trained.stop_training)
+    member._seen = trained._seen
     member._forget_plans()  # they point to arrays that the layers had before
     member._bind()

@@ -6,7 +6,9 @@ compute is the same at any number of threads, so that it is the same at any numb
 
 import contextlib
 import functools
+import os
 import pickle
+import shutil
 import signal
 
 from minicnn import _check
@@ -25,6 +27,7 @@ def run_all(where, function, tasks, n_jobs, sent=None, done=None):
     jobs, joblib = processes(where, n_jobs, len(tasks))
     if jobs > 1:
         _require_picklable(where, sent or {}, joblib)
+        _make_sure_that_processes_can_be_ended()
         function = functools.partial(_with_threads, max(1, get_num_threads() // jobs), function)
     found, results = [], map(function, tasks)
     try:
@@ -65,6 +68,41 @@ def _require_picklable(where, sent, joblib):
             fix = f"Make within {name} what it needs, or use n_jobs=1"
             got = _check.Shown(f"{value!r} ({type(error).__name__}: {error})")
             raise TypeError(_check.message(where, required, got, fix)) from error
+
+
+def _make_sure_that_processes_can_be_ended():
+    """joblib's loky kills its processes with psutil, or else with the program pgrep.  Where there is neither, as in
+    small containers, the thread of loky's that tries dies of it, and whoever waits for that thread waits for ever:
+    there loky gets ``_end`` in its place.
+    """
+    try:
+        from joblib.externals.loky import process_executor
+        from joblib.externals.loky.backend import utils
+    except ImportError:  # a joblib that is made differently
+        return
+    if os.name == "posix" and getattr(utils, "psutil", None) is None and shutil.which("pgrep") is None:
+        process_executor.kill_process_tree = _end
+
+
+def _end(process, use_psutil=True):
+    """Kills one of loky's processes and all that descend from it; waits for it.  The arguments are loky's."""
+    for pid in [*_descendants(process.pid), process.pid]:
+        with contextlib.suppress(OSError):  # it has ended by itself
+            os.kill(pid, signal.SIGKILL)
+    process.join()
+
+
+def _descendants(pid):
+    """All processes that descend from this one, the youngest generation first; none where there is no /proc."""
+    children = {}
+    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
+            parent = int(file.read().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(name))
+    found = [pid]
+    for one in found:  # which grows
+        found += children.get(one, [])
+    return found[:0:-1]
 
 
 def _with_threads(threads, function, task):

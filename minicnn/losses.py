@@ -20,10 +20,17 @@ The ``from_logits`` of a cross-entropy, "auto", True or False, is for models who
 (``Layer.output_function``), or to say that plain numbers are probabilities.  With "auto" the model's layers decide, and
 it is a ValueError if they do not say it.  True for a model that ends in softmax or sigmoid is a ValueError, too.
 
+A loss of one's own is a function ``(y, outputs) -> (value, gradient)``: truth first, the order of Keras and of
+scikit-learn, and that of a metric of one's own.  The names of its parameters must say so: ``(y, outputs)``, ``(y_true,
+y_pred)``, ``(target, logits)``; the other order, ``(outputs, y)`` or ``(y_pred, y_true)``, is honoured as named.  Where
+they do not tell, ``get`` raises TypeError: an exchanged pair would turn the sign of the gradient round in silence.
+
 All arguments are checked before anything is computed: TypeError for the wrong kind of thing, ValueError for shapes and
 values, with the first index where a value is wrong.  NaN in the outputs gives NaN, for ``fit`` to report.
 """
 
+import functools
+import inspect
 import math
 from typing import Any
 
@@ -282,24 +289,31 @@ class BinaryCrossentropy(_Elementwise):
 
 
 class FunctionLoss(Loss):
-    """A loss of one's own: ``function(outputs, y) -> (value, gradient)``, both of the mean over the batch.
+    """A loss of one's own: ``function(y, outputs) -> (value, gradient)``, both of the mean over the batch.
 
-    ``function`` gets the outputs (N, ...) as they are and ``y`` as a NumPy array; ``gradient`` has the shape of the
-    outputs.  It takes no sample weights, and a model compiled with it cannot store it in a file.
+    ``function`` gets ``y`` as a NumPy array and the outputs (N, ...) as they are, in the order that the names of its
+    parameters say (head of this file); ``gradient`` has the shape of the outputs.  It takes no sample weights, and a
+    model compiled with it cannot store it in a file.  TypeError where the names do not tell the order.
     """
 
     needs_from_logits = False
     function = Fixed(_check.anything)
-    name = property(lambda self: getattr(self.function, "__name__", type(self.function).__name__))
+    name = property(lambda self: function_name(self.function))
 
     def __init__(self, function):
         self.function = function
+        self._outputs_first = outputs_first(function)
+        if self._outputs_first is None:
+            required = "the names of the parameters must say which is which"
+            fix = "Name them (y, outputs) or (y_true, y_pred)"
+            raise TypeError(_check.message(f"loss {self.name}", required, _signature(function), fix))
 
     def _compute(self, outputs, y, weights, from_logits, into):
         where = f"loss {self.name}"
         if weights is not None:
             raise ValueError(f"{where}: a loss of your own takes no sample or class weights: weigh inside the function")
-        result = self.function(outputs.copy(), np.array(y))  # what they get is theirs to keep
+        given = np.array(y), outputs.copy()  # what it gets is its to keep
+        result = self.function(*(given[::-1] if self._outputs_first else given))
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(_check.message(where, "the function must return (value, gradient)", _check.kind(result)))
         value, gradient = result
@@ -310,6 +324,89 @@ class FunctionLoss(Loss):
             required = f"the gradient must have the shape {outputs.shape} of the outputs"
             raise ValueError(_check.message(where, required, _check.shape_of(gradient)))
         return float(value), _check.contiguous(gradient, outputs.dtype)
+
+
+# ---- functions of one's own: losses, and metrics too ----
+
+# What the parameters of such a function may be called: a word of a name, or all of it.
+_WORDS = {
+    "truth": {
+        "true",
+        "ytrue",
+        "truth",
+        "target",
+        "targets",
+        "label",
+        "labels",
+        "gold",
+        "actual",
+        "expected",
+        "correct",
+    },
+    "answer": {"output", "outputs", "out", "pred", "preds", "ypred", "predicted", "prediction", "predictions", "yhat"}
+    | {"hat", "logit", "logits", "score", "scores", "prob", "probs", "probability", "probabilities", "estimate"},
+}
+_LETTERS = {"truth": {"y", "t"}, "answer": {"o", "p", "z"}}
+
+
+def outputs_first(function):
+    """Which order the names of a function's first two parameters say: True for (outputs, y), False for (y, outputs),
+    None where they do not tell or there are no names.
+
+    Words tell, such as ``y_pred``, ``true_labels`` or ``logits``, and the letters y, t, o, p and z.  One name is enough
+    where it is a word; a letter beside an unknown name only for (outputs, y), which was once the order of every loss:
+    a y before something unknown may be what the network gave, as in many a textbook.
+    """
+    first, second, words = _meanings(function)
+    if first == second:
+        return None
+    if first is not None and second is not None:
+        return first == "answer"
+    told = (second == "truth") if first is None else (first == "answer")
+    return told if told or any(words) else None
+
+
+def surely_outputs_first(function):
+    """True only for (outputs, y) with names of both that cannot be mistaken: words, or a y after a word."""
+    first, second, words = _meanings(function)
+    return (first, second) == ("answer", "truth") and words[0] and (words[1] or _positional(function)[1] == "y")
+
+
+def _meanings(function):
+    """What the first two parameters are, "truth", "answer" or None, and for each whether a word says so."""
+    names = [*_positional(function), "", ""][:2]
+    words = [[kind for kind, known in _WORDS.items() if known & {*name.lower().split("_")}] for name in names]
+    letters = [[kind for kind, known in _LETTERS.items() if name.lower() in known] for name in names]
+    found = [(word or letter) for word, letter in zip(words, letters, strict=True)]
+    return *(kinds[0] if len(kinds) == 1 else None for kinds in found), [len(kinds) == 1 for kinds in words]
+
+
+def _positional(function):
+    """The names of the parameters that can be given by place, [] where there is no signature to look at."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+
+
+def _signature(function):
+    try:
+        return _check.Shown(inspect.signature(function))
+    except (TypeError, ValueError):
+        return _check.Shown("no names at all")
+
+
+def attribute(function, name, default):
+    """The attribute of a function, also of one within ``functools.partial``."""
+    while not hasattr(function, name) and isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, name, default)
+
+
+def function_name(function):
+    """What logs and messages call a function or another callable."""
+    return attribute(function, "__name__", None) or type(function).__name__
 
 
 # ---- by name, and from files ----
@@ -331,7 +428,7 @@ _NAMES = _CLASSES | {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
 def get(loss):
     """The Loss for a name ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy",
     "mean_squared_error" or "mse", "mean_absolute_error" or "mae", "huber"), for a Loss, or for a function
-    ``(outputs, y) -> (value, gradient)``.
+    ``(y, outputs) -> (value, gradient)`` whose parameters have names that tell the order (head of this file).
 
     ValueError for a name that does not exist, TypeError for anything else.
     """

@@ -1,16 +1,24 @@
 """Metrics: how good the outputs of a model are, for people to read; nothing is trained by them.
 
 A ``Metric`` sums over the batches of an epoch: ``reset()``, then ``update(outputs, y)`` for every batch, then
-``result()``: the weighted mean over all samples seen.  A metric of one's own is a function
-``(y_true, outputs) -> number``, the mean over the samples of a batch.  For arrays at hand there are the functions
-``accuracy``, ``top_k_accuracy`` and ``confusion_matrix`` with scikit-learn's argument order, truth first.
+``result()``: the weighted mean over all samples seen.  A metric of one's own is a function ``(y, outputs) -> number``,
+the mean over the samples of a batch; the order is that of scikit-learn and Keras, truth first, as for a loss of one's
+own (``losses.py``).  Only where the names of its parameters say otherwise, ``(outputs, y)`` or ``(y_pred, y_true)``, it
+gets them as named.  For arrays at hand there are the functions ``accuracy``, ``top_k_accuracy`` and
+``confusion_matrix``, truth first as well.
+
+Which way is better a metric says itself: ``better`` is "max", "min", or None where it does not say.  A function may
+carry it, ``f1.better = "max"``; callbacks that look for the best ask for it.
 
 Everywhere, N samples of K classes: the truth is class numbers (N,) or (N, 1), or one-hot rows (N, K), K >= 2.  Of equal
 outputs the first counts as the larger one, as in ``argmax``.  An output that is NaN is never right.
 """
 
+import contextlib
+import itertools
 import math
 import re
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +33,29 @@ __all__ = [
     "Metric",
     "TopKAccuracy",
     "accuracy",
+    "better",
     "confusion_matrix",
     "get",
+    "log_names",
     "top_k_accuracy",
 ]
 
 
+def _name(where, argument, name):
+    if not isinstance(name, str) or not name:
+        raise TypeError(_check.message(where, f"the {argument} of a metric must be a string", _check.kind(name)))
+    return name
+
+
 class Metric(Closed):
-    """The weighted mean of one number per sample.  ``name`` is what logs and History call it."""
+    """The weighted mean of one number per sample.
+
+    ``name`` is what logs and History call it, the name of the class if it is empty.  ``better``: "max" or "min", which
+    way is better; None, if a subclass does not say: then EarlyStopping and ModelCheckpoint need their ``mode``.
+    """
 
     name = ""
+    better: str | None = None
 
     def __init__(self):
         self.reset()
@@ -80,23 +101,22 @@ class Metric(Closed):
         return f"<metric {self.name}>"
 
 
-def _check_name(where, name, value):
-    if not isinstance(value, str) or not value:
-        raise TypeError(_check.message(where, f"{name} must be a string", _check.kind(value)))
-    return value
-
-
 class Accuracy(Metric):
     """The share of samples whose class is right.
 
     ``outputs`` (N, K) with K >= 2: the class with the largest output; probabilities or logits.  ``outputs`` (N,) or
-    (N, 1): class 1 where a probability is above 0.5, or a logit above 0, else class 0.
+    (N, 1): class 1 where a probability is above 0.5, or a logit above 0, else class 0.  ``name``: what logs call it.
 
     Several yes-or-no outputs a sample look like classes.  A model that is compiled with the binary cross-entropy knows
     better and computes ``BinaryAccuracy`` of them in the place of this class, under its name.
     """
 
-    name = "accuracy"
+    name = Fixed(_name)
+    better = "max"
+
+    def __init__(self, name="accuracy"):
+        self.name = name
+        super().__init__()
 
     def needs_from_logits(self, shape):
         return len(shape) != 1 or shape[0] == 1
@@ -112,7 +132,8 @@ class Accuracy(Metric):
 class CategoricalAccuracy(Accuracy):
     """Accuracy that is always one of classes: of ``outputs`` (N, K), K >= 2, with a binary cross-entropy as well."""
 
-    name = "categorical_accuracy"
+    def __init__(self, name="categorical_accuracy"):
+        super().__init__(name)
 
 
 class BinaryAccuracy(Metric):
@@ -123,7 +144,8 @@ class BinaryAccuracy(Metric):
     ``name``: what logs call it.
     """
 
-    name = Fixed(_check_name)
+    name = Fixed(_name)
+    better = "max"
 
     def __init__(self, name="binary_accuracy"):
         self.name = name
@@ -145,35 +167,52 @@ class BinaryAccuracy(Metric):
 class TopKAccuracy(Metric):
     """The share of samples whose right class is among the k with the largest outputs; ``k`` >= 1.
 
-    ``outputs`` (N, K), K >= max(k, 2): probabilities or logits.
+    ``outputs`` (N, K), K >= max(k, 2): probabilities or logits.  ``name``: what logs call it, None for "top_5_accuracy"
+    with the number k.
     """
 
     k = Fixed(_check.integer, 1)
-    name = property(lambda self: f"top_{self.k}_accuracy")
+    name = Fixed(_name)
+    better = "max"
 
-    def __init__(self, k=5):
+    def __init__(self, k=5, name=None):
         self.k = k
+        self.name = f"top_{self.k}_accuracy" if name is None else name
         super().__init__()
 
     def _values(self, outputs, y, from_logits):
         return _in_top("TopKAccuracy", outputs, y, self.k)
 
 
-class FunctionMetric(Metric):
-    """A metric of one's own: ``function(y_true, outputs) -> number``, the mean over the samples of the batch.
+def _better(function):
+    """What a function says of itself."""
+    said = losses.attribute(function, "better", None)
+    if said not in ("max", "min", None):
+        where = f"metric {losses.function_name(function)}"
+        raise ValueError(_check.message(where, "better must be 'max', 'min' or None", said))
+    return said
 
-    A batch counts with its number of samples, or with the sum of their weights.
+
+class FunctionMetric(Metric):
+    """A metric of one's own: ``function(y, outputs) -> number``, the mean over the samples of the batch.
+
+    A batch counts with its number of samples, or with the sum of their weights.  Parameters that are named the other
+    way round, ``(y_pred, y_true)``, get what their names say.
     """
 
     function = Fixed(_check.anything)
-    name = property(lambda self: getattr(self.function, "__name__", type(self.function).__name__))
+    name = property(lambda self: losses.function_name(self.function))
+    better: Any = property(lambda self: _better(self.function))
 
     def __init__(self, function):
         self.function = function
+        self._outputs_first = losses.surely_outputs_first(function)
+        _better(function)  # raises where it says nonsense
         super().__init__()
 
     def _values(self, outputs, y, from_logits):
-        value = self.function(np.array(y), outputs.copy())  # what it gets is its to keep
+        given = np.array(y), outputs.copy()  # what it gets is its to keep
+        value = self.function(*(given[::-1] if self._outputs_first else given))
         if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "biuf":
             raise TypeError(_check.message(f"metric {self.name}", "the value must be one number", _check.kind(value)))
         return np.full(len(outputs), float(value))
@@ -189,7 +228,7 @@ KERAS_NAMES = {
 
 def get(metric):
     """The Metric for a name ("accuracy", "top_5_accuracy" with any number, "top_k_accuracy" for k = 5), for a Metric,
-    or for a function ``(y_true, outputs) -> number``.
+    or for a function ``(y, outputs) -> number``.  It is logged under the name that was given.
 
     ValueError for a name that does not exist, TypeError for anything else.
     """
@@ -203,10 +242,65 @@ def get(metric):
         return FunctionMetric(metric)
     top = re.fullmatch(r"top_(k|[1-9][0-9]{0,5})_accuracy", metric, re.ASCII) if isinstance(metric, str) else None
     if top:
-        return TopKAccuracy() if top[1] == "k" else TopKAccuracy(int(top[1]))
+        return TopKAccuracy(5 if top[1] == "k" else int(top[1]), metric)
     names = ("accuracy", *KERAS_NAMES, "top_k_accuracy", "top_5_accuracy")
     _check.choice("metrics.get", "a metric", metric, names)
-    return KERAS_NAMES.get(metric, Accuracy)()
+    return KERAS_NAMES.get(metric, Accuracy)(metric)
+
+
+# ---- what they are called, and which way is better ----
+
+# What others write into the logs: fit, LearningRateScheduler, ModelCheckpoint and CSVLogger; and with these beginnings
+# fit's evaluations and WeightNorms.
+TAKEN = ("loss", "epoch", "learning_rate")
+TAKEN_BEGINNINGS = ("val_", "clean_", "norm/")
+
+
+def log_names(metrics):
+    """The name of each of the ``metrics`` in the logs: its own; of equal ones the second gets ``_1`` and so on, as in
+    Keras, so that every number has a name of its own.
+
+    ValueError for a name that would overwrite another log, such as "loss".
+    """
+    own = [metric.name or type(metric).__name__ for metric in metrics]
+    for name in own:
+        _name("Sequential.compile", "name", name)
+        if name in TAKEN or name.startswith(TAKEN_BEGINNINGS):
+            required = (
+                f"a metric cannot be called {', '.join(TAKEN)} or {'..., '.join(TAKEN_BEGINNINGS)}... in the logs"
+            )
+            raise ValueError(_check.message("Sequential.compile", required, name, "Give it another name"))
+    found = []
+    for name in own:
+        number = itertools.count(1)
+        free = name
+        while free in found or (free != name and free in own):
+            free = f"{name}_{next(number)}"
+        found.append(free)
+    return found
+
+
+def spelling(metric):
+    """The name for which ``get`` gives a metric like this one, so that a file can hold it; None if there is none."""
+    known = "accuracy", "binary_accuracy", "categorical_accuracy", f"top_{getattr(metric, 'k', 0)}_accuracy"
+    for name in (metric.name, *known):
+        with contextlib.suppress(ValueError, TypeError):
+            twin = get(name)
+            if type(twin) is type(metric) and getattr(twin, "k", None) == getattr(metric, "k", None):
+                return name
+    return None
+
+
+def better(name):
+    """Which way the log ``name`` is better, as far as its name alone says: "min" for a loss, "max" for a name of
+    ``get``, else None.  The beginnings val_ and clean_ do not count."""
+    name = name.removeprefix("val_").removeprefix("clean_")
+    if name == "loss" or name.endswith("_loss"):
+        return "min"
+    try:
+        return get(name).better
+    except ValueError:
+        return None
 
 
 def get_all(where, name, metrics):
@@ -215,7 +309,9 @@ def get_all(where, name, metrics):
         metrics = [metrics]
     if metrics is not None and not isinstance(metrics, list | tuple):
         raise TypeError(_check.message(where, f"{name} must be a list of metrics", _check.kind(metrics)))
-    return [get(metric) for metric in metrics or []]
+    found = [get(metric) for metric in metrics or []]
+    log_names(found)  # raises where one of them cannot be logged
+    return found
 
 
 # ---- functions over arrays ----

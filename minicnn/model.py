@@ -10,12 +10,12 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, layers, losses, montecarlo, optimizers
+from minicnn import _check, inputs, layers, losses, montecarlo, optimizers
 from minicnn import training as loop
 from minicnn._ext.runtime import Exclusive
 from minicnn.layer import Layer, collect_penalties, mean_penalty
-from minicnn.metrics import Accuracy, BinaryAccuracy, CategoricalAccuracy, TopKAccuracy
 from minicnn.metrics import get_all as chosen_metrics
+from minicnn.metrics import spelling
 from minicnn.outputs import Outputs, enters_at_softmax, narrow_softmax
 from minicnn.outputs import of as outputs_of
 from minicnn.parameters import Parameters
@@ -91,6 +91,7 @@ class Sequential(Parameters, Closed):
         self.stop_training = False
         self._training = False
         self._declared_shape = None
+        self._seen = None  # inputs.Seen of training
         self._make_locks()
         self._forget_plans()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
@@ -268,6 +269,24 @@ class Sequential(Parameters, Closed):
     def training(self, mode):
         refuse(self, "training", "is not to be assigned", mode, "Use train() or eval()")
 
+    @property
+    def input_range(self):
+        """(low, high): the smallest and the largest finite number of all inputs that the model has been trained on, by
+        ``fit``, ``train_on_batch`` or ``forward`` in training mode; None before.  It is kept in files and copies."""
+        return None if self._seen is None else (self._seen.low, self._seen.high)
+
+    @property
+    def input_mean(self):
+        """The mean of the inputs with which training began (of the first ``fit`` or the first batch); None before."""
+        return None if self._seen is None else self._seen.mean
+
+    def _look_at(self, x):
+        """What ``_trained_on`` takes for training inputs x."""
+        return inputs.look(x, self.dtype, mean=self._seen is None)
+
+    def _trained_on(self, seen):
+        self._seen = inputs.joined(self._seen, seen)
+
     # ---- forward and backward ----
 
     def forward(self, x, training=None):
@@ -277,7 +296,9 @@ class Sequential(Parameters, Closed):
         self._pending = None
         if mode:
             with self._exclusive("forward", again=True):
-                return self._training_forward(x)
+                outputs = self._training_forward(x)
+                self._trained_on(self._look_at(x))
+                return outputs
         if not len(x):
             return self._forward_without_plan(x, False)
         with self._evaluation(len(x)) as plan:
@@ -427,10 +448,17 @@ class Sequential(Parameters, Closed):
     def compile(self, optimizer="sgd", loss=None, metrics=None):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
-        ``loss``: required; a name, a Loss, or a function ``(outputs, y) -> (value, gradient)``.  ValueError for an
-        optimiser that trains another model, and for ``from_logits=True`` where a built model ends in probabilities
-        (one that is not built yet raises it then).  With the binary cross-entropy and several outputs a sample,
-        "accuracy" is the share of right outputs, as "binary_accuracy"; "categorical_accuracy" is not.
+        ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: names,
+        Metrics, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
+        order: losses.py.)
+
+        A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  With the
+        binary cross-entropy and several outputs a sample, "accuracy" is the share of right outputs, as
+        "binary_accuracy"; "categorical_accuracy" is not.
+
+        ValueError for a name that another log has, such as "loss", for an optimiser that trains another model, and for
+        ``from_logits=True`` where a built model ends in probabilities (one that is not built yet raises it then);
+        TypeError for a loss whose parameters do not say which is which.
         """
         if loss is None:
             raise ValueError(
@@ -593,6 +621,8 @@ class Sequential(Parameters, Closed):
             "dtype": self.dtype.name,
             "algorithm": self.algorithm,
             "input_shape": shape and list(shape),
+            "input_range": None if self._seen is None else list(self.input_range),
+            "input_mean": self.input_mean,
             "layers": entries,
         }
 
@@ -600,6 +630,8 @@ class Sequential(Parameters, Closed):
     def from_config(cls, config, custom_layers=None):
         """The model of a ``get_config``, not built.  ``custom_layers``: {name: class} for layers of one's own."""
         known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
+        ends, mean = config.get("input_range"), config.get("input_mean")  # 0.1.0 did not know them
+        seen = inputs.from_config("Sequential.from_config", ends, mean)
         chain = []
         for entry in config["layers"]:
             if entry["layer"] not in known:
@@ -609,25 +641,21 @@ class Sequential(Parameters, Closed):
             chain[-1].trainable = bool(entry.get("trainable", True))
         model = cls(chain, seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
+        model._seen = seen
         return model
 
     def compile_config(self):
         """Optimiser, loss and metrics for JSON; None before ``compile`` or with an optimiser or loss of one's own.
 
-        Metrics of one's own, and of a name of one's own, are left out: no training depends on them.
+        Metrics of one's own are left out: no training depends on them.
         """
         if self.optimizer is None:
             return None
         optimizer, loss = optimizers.to_config(self.optimizer), losses.to_config(self.loss_function)
         if optimizer is None or loss is None:
             return None
-        stored = Accuracy, CategoricalAccuracy, TopKAccuracy
-        named = [
-            metric.name
-            for metric in self.metrics
-            if type(metric) in stored or (type(metric) is BinaryAccuracy and metric.name == "binary_accuracy")
-        ]
-        return {"optimizer": optimizer, "loss": loss, "metrics": named}
+        named = [spelling(metric) for metric in self.metrics]
+        return {"optimizer": optimizer, "loss": loss, "metrics": [name for name in named if name is not None]}
 
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step.

@@ -80,7 +80,8 @@ class Optimizer(Configured):
         if isinstance(self._rate, float):
             return self._rate
         where = f"{type(self).__name__}: {type(self._rate).__name__}"
-        return _check.number(where, f"the learning rate of step {self.iterations}", self._rate(self.iterations), 0)
+        step = self.iterations
+        return schedules.rate_at(where, f"the learning rate of step {step}", self._rate, (step,))
 
     @learning_rate.setter
     def learning_rate(self, rate):
@@ -96,6 +97,11 @@ class Optimizer(Configured):
     @property
     def iterations(self):
         return int(self._iterations[0])
+
+    @property
+    def remembers(self):
+        """True if a step depends on those before it: slots, or a schedule, which goes by their number."""
+        return bool(self._slot_names) or isinstance(self._rate, Schedule)
 
     def exclude_from_weight_decay(self, var_names):
         """Spares every parameter in whose name ("0.bias") one of the strings ``var_names`` occurs from weight decay."""
@@ -133,7 +139,7 @@ class Optimizer(Configured):
             self._layout = layout
         self._make_slots()
         pieces = self._pieces(where, parameters.size, segments)
-        self._rules = constraints.rules(constrained)
+        self._rules = constraints.rules(constrained, parameters.size)
         self._constrained = list(constrained)
         self._bound = parameters, gradients, list(segments), pieces, np.empty(len(pieces))
         self._before_step = before_step and weakref.WeakMethod(before_step)
@@ -185,6 +191,16 @@ class Optimizer(Configured):
         """Calls the kernel; ``head`` and ``tail`` are the arguments before and after the optimiser's own."""
         raise NotImplementedError(f"{type(self).__name__} has no _kernel")
 
+    def _slot(self, name):
+        """What is remembered under this name; whoever replaced ``slots`` gets an error instead of other training."""
+        slot, where = self.slots.get(name), f"{type(self).__name__}.step"
+        parameters = self._bound[0]
+        if not isinstance(slot, np.ndarray) or slot.shape != parameters.shape or slot.dtype != parameters.dtype:
+            required = f"slots[{name!r}] must be an array {parameters.shape} of {parameters.dtype}, as bind made it"
+            got = _check.Shown(f"{slot.dtype} of shape {slot.shape}" if isinstance(slot, np.ndarray) else repr(slot))
+            raise ValueError(_check.message(where, required, got))
+        return slot
+
     def get_state(self):
         """{"iterations": int, and a copy of every slot}: what a resumed run needs besides ``get_config``."""
         return {"iterations": self.iterations, **{name: slot.copy() for name, slot in self.slots.items()}}
@@ -199,7 +215,7 @@ class Optimizer(Configured):
         wanted = {"iterations", *self.slots}
         if set(state) != wanted:
             raise ValueError(_check.message(where, f"the state must have the entries {sorted(wanted)}", sorted(state)))
-        iterations = _check.integer(where, "iterations", state["iterations"], 0)
+        iterations = _check.integer(where, "iterations", state["iterations"], 0, _check.MOST_STEPS)
         for name, slot in self.slots.items():
             new = _check.numeric_array(where, name, state[name])
             if new.shape != slot.shape or new.dtype != slot.dtype:
@@ -263,7 +279,7 @@ class SGD(Optimizer):
         self._make_slots()
 
     def _kernel(self, parameters, gradients, head, tail):
-        velocity = self.slots.get("velocity")
+        velocity = self._slot("velocity") if self.momentum else None
         return kernels.sgd(parameters, velocity, gradients, *head, self.momentum, self.nesterov, *tail)
 
 
@@ -289,7 +305,7 @@ class Adam(Optimizer):
 
     def _kernel(self, parameters, gradients, head, tail):
         own = self.beta_1, self.beta_2, self.epsilon
-        return kernels.adam(parameters, self.slots["m"], self.slots["v"], gradients, *head, *own, *tail)
+        return kernels.adam(parameters, self._slot("m"), self._slot("v"), gradients, *head, *own, *tail)
 
 
 class AdamW(Adam):

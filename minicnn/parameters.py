@@ -37,13 +37,13 @@ class Parameters:
             states = {key: owned(value) for key, value in layer.state.items()}
             layer.state.settle(where, "state", states, open=not is_ours(type(layer)))
         self._put(parameters=vectors[0], gradients=vectors[1])
-        self._governed = self._seen = None
+        self._governed = self._settled = None
         self._settle()
 
     def _settle(self):
         """Takes in what has been made trainable, regularised or constrained since it was last looked at."""
-        seen = sum([layer._changes for layer in self.layers])
-        if seen == self._seen:
+        changes = sum([layer._changes for layer in self.layers])
+        if changes == self._settled:
             return
         governed = [
             (layer.trainable, *(getattr(layer, f"{key}_{rule}", None) for rule in ("regularizer", "constraint")))
@@ -54,7 +54,7 @@ class Parameters:
                 self._find_penalties()
                 self._bind()
                 self._governed = governed
-        self._seen = seen
+        self._settled = changes
 
     @property
     def segments(self):

@@ -8,7 +8,7 @@ drawn into.
 import itertools
 import math
 
-from minicnn import _check, plot_axes
+from minicnn import _check, metrics, plot_axes
 from minicnn.plot_axes import BEST, SIMPLE, TRAIN, VALIDATION
 from minicnn.plot_dropout import ablation, feature_maps, mask, mc_against_scaled, scaling, thinned
 from minicnn.thinning import ablation_curve, averaging_curve
@@ -122,7 +122,8 @@ def history(history, ax=None):
     if not isinstance(numbers, dict) or "loss" not in numbers:
         required = "history must be what fit returns after one epoch at least, or its dict of lists"
         raise ValueError(_check.message("plot.history", required, numbers))
-    names = [name for name in numbers if name in ("loss", "accuracy") or f"val_{name}" in numbers]
+    own = [name for name in numbers if not name.startswith(("clean_", "val_"))]  # not their panels, but lines in them
+    names = [name for name in own if metrics.better(name) or f"val_{name}" in numbers or f"clean_{name}" in numbers]
     panels = plot_axes.panels("plot.history", ax, (1, len(names)))
     for panel, name in zip(panels, names, strict=False):
         shown = []

@@ -1,6 +1,6 @@
 """What all pictures need: Axes, colours, labels, legends.  matplotlib is imported where a figure is made."""
 
-from minicnn import _check
+from minicnn import _check, metrics
 
 TRAIN, VALIDATION, BEST, SIMPLE = "#0072b2", "#d55e00", "#009e73", "#aa4499"  # told apart by the colour-blind as well
 
@@ -31,7 +31,7 @@ def percent(measure):
 
 
 def label(panel, measure, xlabel, more=""):
-    better = ": lower is better" if "loss" in measure else ": higher is better" if "accuracy" in measure else ""
+    better = {"min": ": lower is better", "max": ": higher is better", None: ""}[metrics.better(measure)]
     name = measure.replace("_", " ")
     panel.set_title(name[:1].upper() + name[1:] + better)
     panel.set_xlabel(xlabel)

@@ -18,13 +18,12 @@ import math
 import os
 import platform
 import re
-import stat
 import struct
 import zlib
 
 import numpy as np
 
-from minicnn import _check, layers, losses, optimizers
+from minicnn import _check, _files, layers, losses, optimizers
 from minicnn.settings import is_ours, replaced
 
 FORMAT = 1
@@ -55,7 +54,7 @@ def save_model(model, path):
     model: a custom layer whose arguments do not make it again, or that has the name of one of minicnn's; OSError if the
     disk refuses.
     """
-    _write(path, model, *_describe(model))
+    _write(path, *_describe(model), model)
 
 
 def load_model(path, custom_layers=None):
@@ -87,7 +86,7 @@ def save_checkpoint(model, path, epoch, history):
         "optimizer": {name: value for name, value in state.items() if not isinstance(value, np.ndarray)},
     }
     arrays |= {f"optimizer/{name}": value for name, value in state.items() if isinstance(value, np.ndarray)}
-    _write(path, model, document, arrays)
+    _write(path, document, arrays, model)
 
 
 def load_checkpoint(path, custom_layers=None):
@@ -131,8 +130,18 @@ def _integer_states(model):
     }
 
 
-def _write(path, model, document, arrays):
-    _require_classes(model)
+def _write(path, document, arrays, model=None):
+    """The file, if it would give ``model`` again; without one whatever is given, for tests of reading."""
+    if model is not None:
+        _require_classes(model)
+    members = _written(document, arrays)
+    if model is not None:
+        _require_the_same(model, members)
+    write_atomically(path, _sealed(_pack(members)))
+
+
+def _written(document, arrays):
+    """{name: bytes} for the members of the file."""
     try:
         members = {"model.json": _json(document)}
     except (TypeError, ValueError) as error:
@@ -142,8 +151,7 @@ def _write(path, model, document, arrays):
             raise ValueError(f"Sequential.save: every parameter must be a number; got NaN in {name!r}")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         members[f"{name}.npy"] = _npy_header(little.dtype, little.shape) + little.tobytes()
-    _require_the_same(model, members)
-    write_atomically(path, _sealed(_pack(members)))
+    return members
 
 
 def _require_classes(model):
@@ -228,7 +236,11 @@ class _StoredArrays:
         return getattr(np.random.default_rng(0), name)
 
     def stored_array(self, name, shape, dtype):
-        """The array ``name``, read-only, without a copy, if it has exactly this shape and dtype and holds no NaN."""
+        """The array ``name``, if it has exactly this shape and dtype and holds no NaN.
+
+        A copy, for its bytes begin anywhere in the file: NumPy computes with such numbers through buffers of its own,
+        and of some versions a process dies where there is no memory for one.
+        """
         data = self.members.pop(f"{name}.npy", None)
         if data is None:
             raise _Refused(f"lacks the array {name!r}")
@@ -239,7 +251,8 @@ class _StoredArrays:
             found = re.search(rb"'descr': '([^']*)'.*'shape': (\([^()]*\))", bytes(data[:200]))
             found = f"{found[1].decode('latin-1')} {found[2].decode('latin-1')}" if found else "something else"
             raise _Refused(f"must hold {name!r} as {dtype.str} {tuple(shape)}; got {found}, {len(data)} bytes")
-        array = np.frombuffer(data, dtype, offset=len(header)).reshape(shape)
+        array = np.empty(shape, dtype)
+        memoryview(array.reshape(-1).view(np.uint8))[:] = data[len(header) :]
         if np.isnan(array).any():
             raise _Refused(f"holds NaN in {name!r}")
         return array
@@ -279,8 +292,8 @@ def _same_names(what, found, wanted):
 
 
 def _whole_number(name, value):
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise _Refused(f"must hold a whole number from 0 to 2^63 - 1 as {name!r}; got {str(value)[:80]}")
+    if type(value) is not int or not 0 <= value <= _check.MOST_STEPS:
+        raise _Refused(f"must hold a whole number below 2^62 as {name!r}; got {str(value)[:80]}")
     return value
 
 
@@ -349,13 +362,11 @@ def _sealed(pieces):
 
 def _read(path):
     """All bytes of a regular file; a pipe or a device could go on for ever."""
-    about = os.stat(path)
-    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
-        raise _Refused("is not a regular file")
-    with open(path, "rb") as file:
-        if about.st_size > _LARGEST:
+    file, size = _files.open_regular(path, _Refused)
+    with file:
+        if size > _LARGEST:
             raise _Refused("is not a minicnn model file: it has more than 4 GB")
-        return file.read()
+        return file.read(size)
 
 
 def _unpack(data):
@@ -399,8 +410,8 @@ def write_atomically(path, pieces):
     replaced, not the link).  The permissions are those of the old file, or what the umask gives.  Whatever goes wrong,
     OSError or Ctrl-C, the old file stays; what a killed process left behind is removed by the next write.
     """
-    path = os.path.realpath(os.fsdecode(path)) if os.fspath(path) else ""
-    mode = _mode(path)
+    mode = _files.mode_of(path)  # of the path as it was given: the real one has no slash at its end
+    path = os.path.realpath(os.fsdecode(path))
     folder, name = os.path.split(path)
     prefix = f".{name[:32]}-{zlib.crc32(platform.node().encode()):08x}-"  # processes have numbers on one computer only
     _sweep(folder, prefix)
@@ -426,21 +437,6 @@ def write_atomically(path, pieces):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _mode(path):
-    """The permissions of the file that is there, None if there is none; OSError if it cannot be replaced by a file."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        if not path:
-            raise
-        return None
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(21, "Is a directory", path)
-    if not stat.S_ISREG(mode):  # os.replace would put a file in the place of /dev/null
-        raise OSError(22, "Not a regular file", path)
-    return stat.S_IMODE(mode)
 
 
 def _sweep(folder, prefix):

@@ -22,11 +22,14 @@ class Schedule(Configured):
         raise NotImplementedError(f"{type(self).__name__} has no __call__(step)")
 
 
+LARGEST = math.log(2.0**1023)  # of this the exponential is a float
+
+
 class ExponentialDecay(Schedule):
     """rate = initial_learning_rate * decay_rate ^ (step / decay_steps), as in Keras.
 
     ``initial_learning_rate`` >= 0, ``decay_steps`` >= 1 steps, ``decay_rate`` > 0.  With ``staircase`` the exponent is
-    cut to a whole number.
+    cut to a whole number.  ValueError at the step at which no float holds the rate any more (``decay_rate`` > 1).
     """
 
     initial_learning_rate = Fixed(_check.number, 0)
@@ -42,7 +45,17 @@ class ExponentialDecay(Schedule):
 
     def __call__(self, step):
         exponent = step // self.decay_steps if self.staircase else step / self.decay_steps
-        return self.initial_learning_rate * self.decay_rate**exponent
+        try:
+            rate = self.initial_learning_rate * self.decay_rate**exponent
+        except OverflowError:  # of the power alone: the rate may be a number yet
+            rate = 0.0
+            if self.initial_learning_rate:
+                log = math.log(self.initial_learning_rate) + exponent * math.log(self.decay_rate)
+                rate = math.exp(log) if log < LARGEST else math.inf
+        if not math.isfinite(rate):
+            fix = "With a decay_rate above 1 it grows without bound" if self.decay_rate > 1 else ""
+            raise ValueError(_check.message("ExponentialDecay", f"the rate of step {step} must be finite", rate, fix))
+        return rate
 
 
 class CosineDecay(Schedule):
@@ -116,6 +129,20 @@ class PiecewiseConstantDecay(Schedule):
 
 
 _CLASSES = {cls.__name__: cls for cls in (ExponentialDecay, CosineDecay, PiecewiseConstantDecay, PolynomialDecay)}
+
+
+def rate_at(where, what, function, arguments, high=None):
+    """``function(*arguments)`` as a float in [0, high], also where it is a NumPy scalar or a 0-d array.
+
+    ValueError for a number out of range, NaN, infinity and one that is too large for any float, TypeError for what is
+    no number; ``where`` and ``what`` ("the rate of step 3") begin the message.
+    """
+    try:
+        rate = function(*arguments)
+    except OverflowError as error:
+        required = f"{what} must be a number that a float holds"
+        raise ValueError(_check.message(where, required, _check.Shown(f"OverflowError: {error}"))) from error
+    return _check.number(where, what, _check.plain(rate), 0, high)
 
 
 def is_known(schedule):

@@ -146,9 +146,6 @@ def owned(value):
     return value
 
 
-MOST_COUNTED = 2**62  # a counter below it has room for all steps that will ever be made
-
-
 class Values(dict):
     """Arrays and counters by name: a layer's ``params``, ``grads`` and ``state``, an optimiser's ``slots``.
 
@@ -170,7 +167,7 @@ class Values(dict):
         dict.update(self, arrays)
         for name, value in self.items():
             if not isinstance(value, np.ndarray):
-                dict.__setitem__(self, name, _check.integer(where, f"{kind}[{name!r}]", value, 0, MOST_COUNTED))
+                dict.__setitem__(self, name, _check.integer(where, f"{kind}[{name!r}]", value, 0, _check.MOST_STEPS))
         self.where, self.kind, self.open = where, kind, open
 
     def __setitem__(self, name, value):
@@ -181,7 +178,7 @@ class Values(dict):
             self._refuse(f"{self.kind} must have no other names than", name)
         array, called = self[name], f"{self.kind}[{name!r}]"
         if not isinstance(array, np.ndarray):
-            dict.__setitem__(self, name, _check.integer(self.where, called, value, 0, MOST_COUNTED))
+            dict.__setitem__(self, name, _check.integer(self.where, called, value, 0, _check.MOST_STEPS))
         elif value is not array:
             value = _check.numeric_array(self.where, called, value)
             if value.shape != array.shape:

@@ -10,6 +10,7 @@ import copy
 import math
 import sys
 import time
+import warnings
 
 import numpy as np
 
@@ -71,9 +72,14 @@ def fit(
     which mode it was computed.  All losses have the penalties of regularizers.py in them.
 
     Raises RuntimeError before ``compile`` or when the model is being trained already; ValueError and TypeError for bad
-    arguments, before anything is changed.  What only a step can show ends training there, and the step changes nothing:
-    ValueError, with the sample, for a number in x that is not finite; FloatingPointError, with the step and the layer,
-    if the loss is not finite.
+    arguments, before anything is changed; ValueError, before the first step, for callbacks that need a log which will
+    not be there.  What only a step can show ends training there, and the step changes nothing: ValueError, with the
+    sample, for a number in x that is not finite; FloatingPointError, with the step and the layer, if the loss is not
+    finite.  Whatever ends training, ``on_train_end`` of the callbacks is called (callbacks.py).
+
+    Warns where ``initial_epoch`` is above 0 and the optimiser, one with moments or a schedule, has done no step yet:
+    it begins anew.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
+    ``save_optimizer``.
     """
     _require_compiled(model, "fit")
     batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
@@ -85,22 +91,26 @@ def fit(
     for what, part in (("training", (x, y, weights)), ("validation", validation or ())):
         _require_weight(model, "fit", f"the {what} samples", *part[2:])
     evaluated = {"clean_": (x, y, weights) if clean else None, "val_": validation}
-    hooks = _Hooks(callbacks, {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size)})
+    names = _log_names(model, evaluated)
+    params = {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size), "metrics": names}
+    hooks = _Hooks(callbacks, params)
+    if 0 < initial_epoch < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
+        warnings.warn(_BEGINS_ANEW.format(initial_epoch, type(model.optimizer).__name__), stacklevel=2)
     progress = _progress(verbose, hooks.params)
     with model._exclusive("fit"), progress:
         before = model.training  # not earlier: of a model that another thread trains it would be that fit's mode
-        history = History()
+        history, logs = History(), {}
         model._put(history=history)
         try:
             model.train()
             model.stop_training = False
+            seen = model._look_at(x)
             hooks.attach(model)
-            hooks.call("on_train_begin")
-            logs = {}
+            hooks.begin()
             for epoch in range(initial_epoch, epochs):
                 hooks.call("on_epoch_begin", epoch)
                 order = datasets.order(len(x), model.seed, epoch) if shuffle else np.arange(len(x))
-                logs = _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress)
+                logs = _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress, seen)
                 for prefix, samples in evaluated.items():
                     if samples is not None:
                         results = evaluate(model, *samples[:2], batch_size, True, *samples[2:])
@@ -112,19 +122,35 @@ def fit(
                     history.append(epoch, logs)
                 if model.stop_training:
                     break
-            hooks.call("on_train_end", logs)
+            hooks.end(logs)
+        except BaseException as error:
+            hooks.end(logs, error)
+            raise
         finally:
             model._training = before  # no call, at the beginning of which a signal might be served
     return history
 
 
-def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress):
+_BEGINS_ANEW = (
+    "Sequential.fit: initial_epoch={} with a new {}: its moments and its schedule begin anew. To go on bit for bit use "
+    "ModelCheckpoint(..., save_optimizer=True) or saving.save_checkpoint, and saving.load_checkpoint"
+)
+
+
+def _log_names(model, evaluated):
+    """What ``fit`` logs at the end of an epoch."""
+    names = ["loss", *metrics.log_names(metrics.get_all("Sequential", "metrics", model.metrics))]
+    return [prefix + name for prefix in ("", *(key for key, part in evaluated.items() if part)) for name in names]
+
+
+def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress, seen):
     """All steps of one epoch; returns the means over it."""
     mean = _Means(model)
     for step, start in enumerate(range(0, len(x), batch_size)):
         chosen = order[start : start + batch_size]
         hooks.call("on_train_batch_begin", step)
         _step(model, x, y, weights, chosen, mean, lambda: f"Sequential.fit: step {step} of epoch {epoch}")  # noqa: B023
+        model._trained_on(seen)
         if hooks.all or progress.shows_steps:
             logs = mean.result()
             progress.step(epoch, logs)
@@ -140,6 +166,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     with model._exclusive("train_on_batch"):
         mean = _Means(model)
         _step(model, x, y, weights, np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
+        model._trained_on(model._look_at(x))
         return mean.result()
 
 
@@ -216,6 +243,7 @@ class _Means:
         """``reading``: the ``Outputs`` of what ``update`` will get, None for the model's own."""
         self.reading = outputs_of(model) if reading is None else reading
         self.metrics = self.reading.metrics(copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics)))
+        self.names = metrics.log_names(self.metrics)
         self.total, self.count = 0.0, 0
         for metric in self.metrics:
             metric.reset()
@@ -227,7 +255,8 @@ class _Means:
             metric.update(outputs, y, weights, from_logits=self.reading.from_logits)
 
     def result(self):
-        return {"loss": self.total / self.count} | {metric.name: metric.result() for metric in self.metrics}
+        found = (metric.result() for metric in self.metrics)
+        return {"loss": self.total / self.count, **dict(zip(self.names, found, strict=True))}
 
 
 # ---- arguments ----
@@ -308,7 +337,7 @@ class _Hooks:
         required = "callbacks must be a list of minicnn.callbacks.Callback objects"
         if given is not None and not isinstance(given, list | tuple):
             raise TypeError(_check.message("Sequential.fit", required, _check.kind(given)))
-        self.params, self.all = params, list(given or [])
+        self.params, self.all, self.begun = params, list(given or []), []
         for callback in self.all:
             if not isinstance(callback, callbacks.Callback):
                 raise TypeError(_check.message("Sequential.fit", required, _check.kind(callback)))
@@ -317,6 +346,33 @@ class _Hooks:
         for callback in self.all:
             callback.set_params(self.params)
             callback.set_model(model)
+        callbacks.check_logs(self.all, self.params["metrics"])
+
+    def begin(self):
+        for callback in self.all:
+            callback.on_train_begin()
+            self.begun.append(callback)
+
+    def end(self, logs, error=None):
+        """``on_train_end`` of those that have begun and are not at their end yet, whatever one of them raises.
+
+        ``error``: what ends training, if something does: it stays the exception that is seen, and those of here become
+        notes on it; but Ctrl-C that comes after an error that a program may catch is raised.  Without an ``error`` the
+        first one here is raised.
+        """
+        first = error
+        while self.begun:
+            try:
+                self.begun.pop(0).on_train_end(logs)
+            except BaseException as another:
+                if first is None or (isinstance(first, Exception) and not isinstance(another, Exception)):
+                    first, another = another, first
+                if another is not None:
+                    first.add_note(
+                        f"and in a callback's on_train_end, or before it: {type(another).__name__}: {another}"
+                    )
+        if first is not error:
+            raise first
 
     def call(self, hook, *arguments):
         for callback in self.all:

@@ -10,11 +10,12 @@ import functools
 import inspect
 import itertools
 import math
+import os
 import sys
 
 import numpy as np
 
-from minicnn import _check, datasets, jobs, losses, training
+from minicnn import _check, _files, datasets, jobs, losses, metrics, training
 from minicnn.model import Sequential
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]
@@ -80,9 +81,10 @@ def dropout_curve(
     first = _built(where, build, rates[0], _seed(seed, 0, 0))
     for own_x, own_y, *weights in [(x, y), *([] if validation_data is None else [validation_data])]:
         training._samples(first, "fit", own_x, own_y, *weights or [None], None)  # of wrong ones no network learns
-    metrics = [metric.name for metric in first.metrics]
-    if select == "accuracy" and "accuracy" not in metrics:
-        raise ValueError(_check.message(where, "select='accuracy' needs models with the metric 'accuracy'", metrics))
+    names = metrics.log_names(first.metrics)
+    if select == "accuracy" and "accuracy" not in names:
+        required = "select='accuracy' needs models with a metric of that name"
+        raise ValueError(_check.message(where, required, names))
     dealt = np.zeros(len(x)) if _learns_numbers(first, y) else y
     folds = [None if cv is None else stratified_folds(dealt, cv, _seed(seed, repeat)) for repeat in range(repeats)]
     tasks = [(rate, *place, folds[place[0]]) for rate in rates for place in np.ndindex(repeats, cv or 1)]
@@ -198,13 +200,16 @@ def _built(where, build, rate, seed):
     if not callable(build) or isinstance(build, Sequential):
         raise TypeError(_check.message(where, "build must be a function (rate, seed) -> model", _check.kind(build)))
     try:
-        inspect.signature(build).bind(rate, seed)
+        parameters = inspect.signature(build).parameters
+        by_name = "seed" in parameters and parameters["seed"].kind is not inspect.Parameter.POSITIONAL_ONLY
+        arguments = ((rate,), {"seed": seed}) if by_name else ((rate, seed), {})  # (rate, units=64, seed=0) too
+        inspect.signature(build).bind(*arguments[0], **arguments[1])
     except TypeError:
         fix = "Without the seed all repeats would be the same: hand it to Sequential(..., seed=seed)"
         raise TypeError(_check.message(where, "build must take two arguments, (rate, seed)", build, fix)) from None
     except ValueError:  # a callable that has no signature to look at
-        pass
-    model = build(rate, seed)
+        arguments = (rate, seed), {}
+    model = build(*arguments[0], **arguments[1])
     if not isinstance(model, Sequential):
         raise TypeError(_check.message(where, "build must return a Sequential", _check.kind(model)))
     if model.optimizer is None:
@@ -358,6 +363,8 @@ class DropoutCurve:
 
         figure = plot.dropout_curve(self, ax)
         if path is not None:
+            if isinstance(path, str | os.PathLike):
+                _files.mode_of(path)  # OSError for a pipe, whose reader might never come
             figure.savefig(path)
         return figure
 

@@ -42,3 +42,17 @@ def output_of(*arguments, **more):
     code, out, err = run(*arguments, **more)
     assert code == 0, f"exit status {code}\n{out}\n{err}"
     return out
+
+
+def alive(session):
+    """The processes of a session that have not ended."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                state, _, _, of = file.read().rpartition(")")[2].split()[:4]
+        except OSError:  # ended meanwhile
+            continue
+        if int(of) == session and state != "Z":
+            found.append(name)
+    return found

@@ -17,10 +17,12 @@ TESTS = Path(__file__).parent
 BASE = {"_check", "_ext"}
 MAY_IMPORT = {
     "_check": set(),
+    "_files": set(),
     "_ext": {"_ext"},
     "initializers": {"_check"},
     "settings": {"_check"},
     "configured": {"_check", "settings"},
+    "inputs": {"_check"},
     "schedules": {"_check", "configured", "settings"},
     "layer": {"_check", "_ext", "settings"},
     "plan": BASE | {"layer", "layers"},
@@ -31,23 +33,34 @@ MAY_IMPORT = {
     "regularizers": BASE | {"configured", "settings"},
     "constraints": BASE | {"configured", "settings"},
     "optimizers": BASE | {"configured", "constraints", "schedules", "settings"},
-    "datasets": BASE | {"datasets"},
+    "datasets": BASE | {"_files", "datasets"},
     "testing": {"_check", "layer"},
-    "callbacks": {"_check"},
-    "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers", "settings"},  # __init__ for the version
+    "callbacks": {"_check", "_files", "metrics", "saving", "schedules"},
+    "saving": {"__init__", "_check", "_files", "layers", "losses", "model", "optimizers", "settings"},  # its version
     "outputs": BASE | {"layers", "losses", "metrics"},
     "training": BASE | {"callbacks", "datasets", "losses", "metrics", "outputs"},
     "parameters": {"_check", "regularizers", "settings"},
     "model": BASE
-    | {"ensemble", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "outputs", "parameters"}
+    | {
+        "ensemble",
+        "inputs",
+        "layer",
+        "layers",
+        "losses",
+        "metrics",
+        "montecarlo",
+        "optimizers",
+        "outputs",
+        "parameters",
+    }
     | {"plan", "saving", "settings", "training"},
     "ensemble": BASE | {"jobs", "model", "outputs", "settings", "training"},
     "thinning": {"_check", "layer", "layers", "losses", "metrics"},
     "jobs": BASE,
-    "plot_axes": {"_check"},
+    "plot_axes": {"_check", "metrics"},
     "plot_dropout": {"_check", "plot_axes", "thinning"},
-    "plot": {"_check", "plot_axes", "plot_dropout", "thinning"},
-    "tune": {"_check", "datasets", "jobs", "losses", "model", "plot", "training"},
+    "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
+    "tune": {"_check", "_files", "datasets", "jobs", "losses", "metrics", "model", "plot", "training"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything

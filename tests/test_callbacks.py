@@ -1,6 +1,8 @@
 """Callbacks: when they are called, what they are given, and the six that come with minicnn."""
 
+import functools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ def test_model_and_params_are_there():
             seen.append((self.model, self.params))
 
     model, _ = run(Look(), epochs=3)
-    assert seen == [(model, {"epochs": 3, "batch_size": 5, "steps": 3})]
+    assert seen == [(model, {"epochs": 3, "batch_size": 5, "steps": 3, "metrics": ["loss", "accuracy"]})]
     assert Callback.model is None
 
 
@@ -212,10 +214,14 @@ def test_a_callback_that_raises_leaves_the_model_whole(hook, error):
     ({"baseline": 3}, [5, 4, 3.5, 3.6, 1], 4, 2),
     ({"baseline": 3, "patience": 2}, [5, 5, 1], 2, 0),
     ({"baseline": 3, "patience": 3}, [5, 2, 2, 2, 2, 1], 5, 1),
-    ({"patience": 1}, [math.nan, 5, 4], 1, 0),
+    # NaN is no improvement; the first epoch is never the last.
+    ({"patience": 0}, [math.nan, 5, 4, math.nan, 3], 4, 2),
+    ({"patience": 1}, [math.nan, math.nan, 4], 2, 0),
+    ({"patience": 2}, [5, math.nan, math.nan, 4], 3, 0),
+    ({"mode": "max", "patience": 1}, [math.nan, 5, 4], 3, 1),
 ])  # fmt: skip
 def test_early_stopping(options, numbers, epochs, best_epoch):
-    stopping, weights = EarlyStopping(monitor="number", **options), Weights()
+    stopping, weights = EarlyStopping(monitor="number", **{"mode": "min"} | options), Weights()
     model, history = run(Logs("number", numbers), stopping, weights, epochs=len(numbers))
     assert history.epoch == list(range(epochs))
     assert stopping.best_epoch == best_epoch
@@ -230,7 +236,7 @@ def test_early_stopping(options, numbers, epochs, best_epoch):
 ])  # fmt: skip
 def test_early_stopping_restores_the_best_weights(options):
     """Ended early or not, baseline beaten or not."""
-    stopping, weights = EarlyStopping("number", restore_best_weights=True, **options), Weights()
+    stopping, weights = EarlyStopping("number", mode="min", restore_best_weights=True, **options), Weights()
     model, history = run(Logs("number", [5, 3, 4, 4, 4, 4]), stopping, weights, epochs=6)
     assert len(history.epoch) == len(weights.states) > 2
     assert stopping.best_epoch == 1
@@ -241,7 +247,7 @@ def test_early_stopping_restores_the_best_weights(options):
 
 
 def test_early_stopping_begins_anew_with_every_fit():
-    stopping = EarlyStopping("number", patience=1)
+    stopping = EarlyStopping("number", patience=1, mode="min")
     assert (stopping.best_epoch, stopping.stopped_epoch, stopping.best) == (0, 0, math.inf)
     for numbers in ([1, 2, 3], [9, 8, 8, 7]):
         _, history = run(Logs("number", numbers), stopping, epochs=len(numbers))
@@ -249,13 +255,89 @@ def test_early_stopping_begins_anew_with_every_fit():
         assert stopping.stopped_epoch == len(numbers) - 2
 
 
+def f1(y, outputs):
+    return float((outputs.argmax(1) == y).mean())
+
+
+def badness(y, outputs):
+    return 1.0
+
+
+f1.better, badness.better = "max", "min"
+
+
+class Own(mc.metrics.Metric):
+    name, better = "own", "max"
+
+    def _values(self, outputs, y, from_logits):
+        return np.ones(len(outputs))
+
+
+class Silent(Own):
+    name, better = "silent", None
+
+
+def inaccuracy(y, outputs):
+    return 1.0
+
+
+METRICS = ["accuracy", "acc", "top_2_accuracy", f1, badness, Own(), Silent(), inaccuracy, mc.metrics.Accuracy("hits")]
+
+
+def asked(callback):
+    model = compiled()
+    model.compile("sgd", "sparse_categorical_crossentropy", METRICS)
+    return model, lambda: model.fit(X, LABELS, **FIT, validation_split=0.5, callbacks=[callback])
+
+
 @pytest.mark.parametrize(("monitor", "mode"), [
-    ("val_loss", "min"), ("loss", "min"), ("val_accuracy", "max"), ("accuracy", "max"), ("val_top_5_accuracy", "max"),
-    ("error", "min"),
+    ("val_loss", "min"), ("loss", "min"), ("val_accuracy", "max"), ("accuracy", "max"), ("val_top_2_accuracy", "max"),
+    ("acc", "max"), ("val_acc", "max"), ("f1", "max"), ("val_f1", "max"), ("badness", "min"), ("val_own", "max"),
+    ("hits", "max"),
 ])  # fmt: skip
-def test_the_direction_follows_from_the_name(monitor, mode):
-    assert EarlyStopping(monitor).mode == ModelCheckpoint("m.npz", monitor).mode == mode
+def test_the_metric_says_which_way_is_better(monitor, mode, tmp_path):
+    for callback in (EarlyStopping(monitor), ModelCheckpoint(tmp_path / "m.npz", monitor, save_best_only=True)):
+        assert callback.mode == "auto"
+        asked(callback)[1]()
+        assert callback.mode == mode
+        assert math.isfinite(callback.best)
     assert EarlyStopping(monitor, mode="max").mode == "max"
+
+
+def test_a_function_that_grows_is_waited_for():
+    values = iter([0.5, 0.6, 0.7, 0.8])
+
+    def score(y, outputs):
+        return next(values)
+
+    score.better = "max"
+    model, stop = compiled(), EarlyStopping("score", restore_best_weights=True)
+    model.compile("sgd", "sparse_categorical_crossentropy", [score])
+    model.fit(X, LABELS, batch_size=12, epochs=4, verbose=0, callbacks=[stop])
+    assert (stop.best, stop.best_epoch, stop.stopped_epoch) == (pytest.approx(0.8), 3, 0)
+
+
+@pytest.mark.parametrize("monitor", ["silent", "val_silent", "inaccuracy", "val_inaccuracy"])
+def test_where_nobody_says_which_way_is_better(monitor, tmp_path):
+    for callback in (EarlyStopping(monitor), ModelCheckpoint(tmp_path / "m.npz", monitor, save_best_only=True)):
+        model, fit = asked(callback)
+        message = rf"^{type(callback).__name__}: mode must be 'min' or 'max' .*; got mode 'auto' for '{monitor}'"
+        with pytest.raises(ValueError, match=message):
+            fit()
+        assert model.optimizer.iterations == 0
+    asked(EarlyStopping(monitor, mode="max"))[1]()
+    asked(ModelCheckpoint(tmp_path / "m.npz", monitor))[1]()  # watches nothing
+
+
+@pytest.mark.parametrize("callbacks", [
+    [LearningRateScheduler(lambda epoch: 0.1), EarlyStopping("learning_rate")],
+    [WeightNorms(), EarlyStopping("norm/0.kernel")],
+])  # fmt: skip
+def test_rates_and_norms_have_no_better(callbacks):
+    with pytest.raises(ValueError, match=r"^EarlyStopping: mode must be 'min' or 'max'"):
+        run(*callbacks)
+    callbacks[1] = EarlyStopping(callbacks[1].monitor, mode="min")
+    run(*callbacks)
 
 
 def test_monitors_that_are_not_there():
@@ -263,9 +345,161 @@ def test_monitors_that_are_not_there():
         (EarlyStopping(), "EarlyStopping"),
         (ModelCheckpoint("x.npz", save_best_only=True), "Mod.*"),
     ):
-        message = rf"^{name}: the logs must have 'val_loss' \(val_... needs .*\); got \['accuracy', 'loss'\]$"
+        got = r"got \['accuracy', 'loss'\]. Did you mean 'loss'\?$"
+        message = rf"^{name}: the logs must have 'val_loss' \(val_... needs .*\); {got}"
         with pytest.raises(ValueError, match=message):
             run(callback)
+
+
+@pytest.mark.parametrize(("callbacks", "message"), [
+    ([EarlyStopping("val_loss", start_from_epoch=5)], "EarlyStopping: the logs must have 'val_loss'"),
+    ([EarlyStopping("acc")], "Did you mean 'accuracy'?"),
+    ([EarlyStopping("accurracy")], "Did you mean 'accuracy'?"),
+    ([EarlyStopping("learning_rate", mode="min"), LearningRateScheduler(lambda epoch: 0.1)], "'learning_rate'"),
+    ([WeightNorms(), EarlyStopping("norm/9.kernel", mode="min")], "Did you mean 'norm/4.kernel'?"),
+    ([ModelCheckpoint("no/{val_loss}.npz")], "ModelCheckpoint: filepath must be a format"),
+    ([ModelCheckpoint("no/{loss.bogus}.npz")], "ModelCheckpoint: filepath must be a format"),
+    ([ModelCheckpoint("no/{epoch[0]}.npz")], "ModelCheckpoint: filepath must be a format"),
+    ([ModelCheckpoint("no/{loss:q}.npz")], "ModelCheckpoint: filepath must be a format"),
+])  # fmt: skip
+def test_what_will_not_be_logged_is_said_before_the_first_step(callbacks, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, calls = compiled(), []
+    before = whole_state(model)
+    with pytest.raises(ValueError) as caught:
+        model.fit(X, LABELS, **FIT, epochs=9, callbacks=[*callbacks, Recorder(calls)])
+    assert message in str(caught.value)
+    assert whole_state(model) == before
+    assert calls == ["set_params", "set_model"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_behind_a_callback_of_ones_own_nothing_is_known_before():
+    run(Logs("number", [1, 2]), EarlyStopping("number", mode="min"), epochs=2)
+    with pytest.raises(ValueError, match=r"the logs must have 'numbr'.* Did you mean 'number'"):
+        run(Logs("number", [1, 2]), EarlyStopping("numbr", mode="min"), epochs=2)
+
+    class Adds(EarlyStopping):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["more"] = 1.0
+            super().on_epoch_end(epoch, logs)
+
+    run(Adds("loss", patience=9), EarlyStopping("more", mode="min"), epochs=1)
+
+
+def test_the_names_of_the_logs_are_known():
+    seen = []
+
+    class Look(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((self.params["metrics"], list(logs)))
+
+    run(Look(), epochs=1, validation_split=0.5, clean_train_metrics=True)
+    assert seen[0][0] == seen[0][1]
+    assert len(seen[0][0]) == 6
+
+
+@pytest.mark.parametrize("value", ["0.5", None, np.ones(2)])
+def test_a_watched_log_must_be_a_number(value):
+    with pytest.raises(TypeError, match=r"^EarlyStopping: the log 'number' must be a number; got "):
+        run(Logs("number", [value]), EarlyStopping("number", mode="min"), epochs=1)
+
+
+# ---- every way out ----
+
+
+class Ender(Callback):
+    """Writes down that training has ended, and may raise then."""
+
+    def __init__(self, calls, error=None):
+        self.calls, self.error = calls, error
+
+    def on_train_end(self, logs=None):
+        self.calls.append("end")
+        if self.error is not None:
+            raise self.error
+
+
+class Breaks(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 4:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("own"), KeyboardInterrupt("own"), FloatingPointError("own")])
+def test_the_best_weights_come_back_on_every_way_out(error):
+    stopping, weights, calls = EarlyStopping("number", patience=9, mode="min", restore_best_weights=True), Weights(), []
+    model = compiled()
+    hooks = [Logs("number", [5, 3, 4, 4, 4]), stopping, weights, Breaks(error), Ender(calls)]
+    with pytest.raises(type(error), match="own"):
+        model.fit(X, LABELS, **FIT, epochs=9, callbacks=hooks)
+    assert calls == ["end"]
+    for name, array in model.state_dict().items():
+        assert_same_bits(array, weights.states[1][name])
+    assert model.training is False
+    model.fit(X, LABELS, **FIT)
+
+
+def test_the_best_weights_come_back_after_divergence():
+    rate = LearningRateScheduler(lambda epoch: 0.01 if epoch < 3 else 1e30)
+    stopping, weights = EarlyStopping("loss", patience=50, restore_best_weights=True), Weights()
+    model = compiled(None, "mse", mc.optimizers.SGD(0.01))
+    with pytest.raises(FloatingPointError, match="the loss must stay finite"):
+        model.fit(X, np.eye(4)[LABELS], **FIT, epochs=50, callbacks=[rate, stopping, weights])
+    assert_same_bits(model.state_dict()["4.kernel"], weights.states[stopping.best_epoch]["4.kernel"])
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_ctrl_c_while_the_best_weights_are_put_back(monkeypatch):
+    stopping, weights = EarlyStopping("number", patience=9, mode="min", restore_best_weights=True), Weights()
+    model, calls, load = compiled(), [], mc.Sequential.load_state_dict
+
+    def interrupted(self, state):
+        calls.append(1)
+        if len(calls) == 1:
+            load(self, {"0.kernel": state["0.kernel"]}, strict=False)
+            raise KeyboardInterrupt
+        load(self, state)
+
+    monkeypatch.setattr(mc.Sequential, "load_state_dict", interrupted)
+    ended = []
+    hooks = [Logs("number", [1, 2]), stopping, weights, Ender(ended)]
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, LABELS, **FIT, epochs=2, callbacks=hooks)
+    assert ended == ["end"]
+    assert_same_bits(model.state_dict()["4.kernel"], weights.states[0]["4.kernel"])
+
+
+@pytest.mark.parametrize(("first", "late", "seen"), [
+    (ValueError("first"), ZeroDivisionError("late"), "first"),
+    (KeyboardInterrupt("first"), ZeroDivisionError("late"), "first"),
+    (KeyboardInterrupt("first"), KeyboardInterrupt("late"), "first"),
+    (ValueError("first"), KeyboardInterrupt("late"), "late"),
+    (None, ZeroDivisionError("late"), "late"),
+])  # fmt: skip
+def test_the_first_exception_is_the_one_that_is_seen(first, late, seen):
+    calls, breaks = [], [] if first is None else [Breaks(first)]
+    with pytest.raises(BaseException) as caught:
+        run(Ender(calls, late), Ender(calls), *breaks, epochs=6)
+    assert str(caught.value) == seen
+    assert calls == ["end", "end"]
+    if first is not None:
+        other = late if seen == "first" else first
+        assert any(str(other) in note for note in caught.value.__notes__)
+
+
+def test_only_who_has_begun_is_ended():
+    class Refuses(Ender):
+        def on_train_begin(self, logs=None):
+            raise ValueError("no")
+
+    begun, refused, never = [], [], []
+    with pytest.raises(ValueError, match="no"):
+        run(Ender(begun), Refuses(refused), Ender(never))
+    assert (begun, refused, never) == (["end"], [], [])
 
 
 @pytest.mark.parametrize(("options", "error", "message"), [
@@ -314,6 +548,7 @@ def test_a_checkpoint_that_replaces_the_one_before(tmp_path, monkeypatch):
     ({}, [math.nan, 5], ["2"]),
 ])  # fmt: skip
 def test_only_the_best_are_saved(options, numbers, saved, tmp_path):
+    options = {"mode": "min"} | options
     checkpoint = ModelCheckpoint(tmp_path / "{epoch}", "number", save_best_only=True, **options)
     run(Logs("number", numbers), checkpoint, epochs=len(numbers))
     assert sorted(file.name for file in tmp_path.iterdir()) == saved
@@ -321,7 +556,7 @@ def test_only_the_best_are_saved(options, numbers, saved, tmp_path):
 
 def test_the_best_is_remembered_from_fit_to_fit(tmp_path):
     checkpoint, logs = (
-        ModelCheckpoint(tmp_path / "{epoch}", "number", save_best_only=True),
+        ModelCheckpoint(tmp_path / "{epoch}", "number", save_best_only=True, mode="min"),
         Logs("number", [5, 3, 4, 2]),
     )
     model = compiled()
@@ -348,7 +583,69 @@ def test_model_checkpoint_refuses():
         ModelCheckpoint("m.npz", mode="best")
 
 
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_paths_of_every_kind(kind, tmp_path):
+    path = str(tmp_path / "{norm/4.kernel:.2f}-{epoch}.npz")
+    path = path.encode() if kind is bytes else path
+    _, history = run(WeightNorms(), ModelCheckpoint(path), epochs=1)
+    assert [file.name for file in tmp_path.iterdir()] == [f"{history.history['norm/4.kernel'][0]:.2f}-1.npz"]
+
+
+def scheduled():
+    return compiled(optimizer=mc.optimizers.SGD(mc.optimizers.CosineDecay(0.1, 12), momentum=0.9))
+
+
+def test_a_checkpoint_with_the_optimizer_goes_on_bit_for_bit(tmp_path):
+    whole, first = scheduled(), scheduled()
+    history = whole.fit(X, LABELS, **FIT, epochs=4).history
+    hooks = [Logs("word", ["a", "b"]), ModelCheckpoint(tmp_path / "c.npz", save_optimizer=True)]
+    first.fit(X, LABELS, **FIT, epochs=2, callbacks=hooks)
+    model, epoch, before = mc.saving.load_checkpoint(tmp_path / "c.npz")
+    assert epoch == 2
+    assert before == {name: values[:2] for name, values in history.items()}
+    model.fit(X, LABELS, **FIT, initial_epoch=epoch, epochs=4)
+    assert whole_state(model) == whole_state(whole)
+    assert mc.Sequential.load(tmp_path / "c.npz").fingerprint() == first.fingerprint()
+
+
+def test_an_optimizer_that_no_file_can_hold_is_refused_before_the_first_step(tmp_path):
+    model = compiled(None, lambda y, outputs: (1.0, np.zeros_like(outputs)))
+    with pytest.raises(
+        ValueError, match=r"^ModelCheckpoint: save_optimizer=True needs an optimiser and a loss of mini"
+    ):
+        model.fit(X, LABELS, **FIT, callbacks=[ModelCheckpoint(tmp_path / "c.npz", save_optimizer=True)])
+    assert model.optimizer.iterations == 0
+    model.fit(X, LABELS, **FIT, callbacks=[ModelCheckpoint(tmp_path / "c.npz")])
+
+
 # ---- CSVLogger ----
+
+
+def test_a_csv_file_that_lacks_a_column(tmp_path):
+    file = tmp_path / "log.csv"
+    run(CSVLogger(file), epochs=1)
+    text, model = file.read_text(), compiled()
+    message = r"must have a column for every log; the numbers of \['val_accuracy', 'val_loss'\] would be lost; got "
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, LABELS, **FIT, validation_split=0.5, callbacks=[CSVLogger(file, append=True)])
+    assert model.optimizer.iterations == 0
+    with pytest.raises(ValueError, match=r"the numbers of \['number'\] would be lost"):
+        model.fit(X, LABELS, **FIT, callbacks=[Logs("number", [1]), CSVLogger(file, append=True)])
+    with pytest.raises(ValueError, match=r"every log; .* got the columns \[\]"):
+        model.fit(X, LABELS, **FIT, callbacks=[CSVLogger(file, ";", append=True)])
+    assert file.read_text() == text
+
+
+def test_a_log_that_comes_up_late_is_said_once(tmp_path):
+    class Late(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch:
+                logs["late"] = 1.0
+
+    with pytest.warns(UserWarning, match=r"has no column for \['late'\], first logged in epoch 1") as seen:
+        run(Late(), CSVLogger(tmp_path / "log.csv"), epochs=4)
+    assert len(seen) == 1
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
 
 
 def test_the_csv_file(tmp_path):
@@ -369,11 +666,11 @@ def test_appending_to_a_csv_file(tmp_path):
     lines = file.read_text().splitlines()
     assert lines[0] == "epoch;accuracy;loss"
     assert [line.split(";")[0] for line in lines] == ["epoch", "0", "1", "2"]
-    model.fit(X, LABELS, **FIT, callbacks=[CSVLogger(file, ";", append=True)], validation_split=0.5)
-    assert len(file.read_text().splitlines()[-1].split(";")) == 3  # the columns of the header, no others
-    file.write_text("epoch;loss;lost\n")
+    file.write_text("epoch;loss;gone;accuracy")  # no line end, as an editor may leave it
     model.fit(X, LABELS, **FIT, callbacks=[logger])
-    assert file.read_text().splitlines()[1] == f"0;{model.history.history['loss'][0]};NA"
+    numbers = model.history.history
+    assert file.read_text().splitlines()[1] == f"0;{numbers['loss'][0]};NA;{numbers['accuracy'][0]}"
+    assert file.read_text().count("\n") == 2
     file.write_text("")
     model.fit(X, LABELS, **FIT, callbacks=[logger])
     assert file.read_text().splitlines()[0] == "epoch;accuracy;loss"
@@ -412,6 +709,19 @@ def test_csv_logger_refuses(tmp_path):
     (lambda epoch: np.float32(0.25), [0.25, 0.25, 0.25]),
     (lambda epoch: epoch, [0.0, 1.0, 2.0]),
     (mc.optimizers.ExponentialDecay(0.1, 1, 0.5), [0.1, 0.05, 0.025]),
+    ([0.3, 0.2, 0.1].__getitem__, [0.3, 0.2, 0.1]),
+    ({0: 0.3, 1: 0.2, 2: 0.1}.get, [0.3, 0.2, 0.1]),
+    (np.vectorize(lambda epoch: 0.5 * epoch), [0.0, 0.5, 1.0]),
+    (np.vectorize(lambda epoch, rate: rate / 2), [0.005, 0.0025, 0.00125]),
+    (np.frompyfunc(lambda epoch: 0.5 * epoch, 1, 1), [0.0, 0.5, 1.0]),
+    (np.exp2, [1.0, 2.0, 4.0]),
+    (functools.partial(lambda epoch, rate, scale: rate * scale, scale=0.5), [0.005, 0.0025, 0.00125]),
+    (functools.partial(lambda scale, epoch: epoch * scale, 0.5), [0.0, 0.5, 1.0]),
+    (lambda epoch, decay=0.5: 0.1 * decay**epoch, [0.1, 0.05, 0.025]),
+    (lambda epoch, lr=None: lr / 2, [0.005, 0.0025, 0.00125]),
+    (lambda epoch, learning_rate=None: learning_rate / 2, [0.005, 0.0025, 0.00125]),
+    (lambda epoch: np.array(0.25), [0.25, 0.25, 0.25]),
+    (lambda epoch: np.int64(epoch), [0.0, 1.0, 2.0]),
 ])  # fmt: skip
 def test_learning_rate_scheduler(schedule, rates):
     seen = []
@@ -438,6 +748,15 @@ def test_rates_that_are_refused(rate, error):
     message = r"^LearningRateScheduler: the rate that schedule returns must be a number >= 0; got "
     with pytest.raises(error, match=message):
         run(LearningRateScheduler(lambda epoch: rate))
+
+
+@pytest.mark.parametrize("schedule", [mc.optimizers.ExponentialDecay(0.1, 1, 1.5), lambda epoch: 0.1 * 1.5**epoch])
+def test_a_rate_that_overflows(schedule):
+    model = compiled(optimizer=mc.optimizers.SGD(0.1))
+    with pytest.raises(ValueError, match=r"^(LearningRateScheduler: the rate|ExponentialDecay: the rate of step 9999)"):
+        model.fit(
+            X, LABELS, **FIT, initial_epoch=9999, epochs=10**5, callbacks=[LearningRateScheduler(schedule), Callback()]
+        )
 
 
 def test_learning_rate_scheduler_refuses():
@@ -492,3 +811,16 @@ def test_weight_norms(tmp_path):
     assert dict(zip(header.split(","), first.split(","), strict=True))["norm/4.kernel"] == str(
         history["norm/4.kernel"][0]
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+@pytest.mark.parametrize("append", [False, True])
+def test_a_logger_does_not_wait_for_the_reader_of_a_pipe(tmp_path, append):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"Not a regular file: .*pipe"):
+        run(CSVLogger(tmp_path / "pipe", append=append))
+    logger = CSVLogger(tmp_path / "log")
+    logger.on_train_begin()
+    os.rename(tmp_path / "pipe", tmp_path / "log")
+    with pytest.raises(OSError, match="Not a regular file"):
+        logger.on_epoch_end(0, {"loss": 1.0})

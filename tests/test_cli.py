@@ -622,3 +622,212 @@ def test_names_that_are_not_utf_8(model_file, capsys):
     assert done.returncode == 0
     assert done.stdout.startswith("\\udcfe.npy\t")
     assert run("summary", os.fsdecode(b"\xfd.npz")).returncode == 1
+
+
+# ---- predict: what the model was trained on ----
+
+
+def pictures(low=0, high=255):
+    """(uint8 pictures of two kinds, bars that lie and bars that stand, labels)."""
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    x = rng.integers(low, low + 60, (40, 10, 10, 1)).astype(np.uint8)
+    for image, label in zip(x, y, strict=True):
+        at = rng.integers(1, 8)
+        bar = image[at : at + 2] if label else image[:, at : at + 2]
+        bar[...] = rng.integers(high - 60, high + 1, bar.shape)
+    x[0, 0, 0], x[0, 0, 1] = low, high
+    return x, y
+
+
+WAYS = {
+    "bytes": (lambda v: v, []),
+    "dark bytes": (lambda v: v // 4 * 3, []),
+    "bytes with Rescaling": (lambda v: v, [layers.Rescaling(1 / 255)]),
+    "unit": (lambda v: v.astype(np.float32) / 255, []),
+    "unit with Rescaling": (lambda v: v / 255, [layers.Rescaling(2.0, -1.0)]),
+    "signed": (lambda v: v / 127.5 - 1, []),
+    "sixteen": (lambda v: v / 255 * 16, []),
+    "standardised": (lambda v: (v / 255 - 0.3) / 0.25, []),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_command_line_answers_as_python_does(way, capsys):
+    image = pytest.importorskip("PIL.Image")
+    prepared, first = WAYS[way]
+    chain = [layers.Conv2D(6, 3), layers.BatchNormalization(), layers.ReLU(), layers.Flatten()]
+    model = Sequential([*first, *chain, layers.Dense(2, activation="softmax")])
+    model.compile(minicnn.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
+    x, y = pictures()
+    model.fit(prepared(x), y, epochs=40, batch_size=10, verbose=0)
+    model.save("m.npz")
+    expected = model.predict_proba(prepared(x))
+    assert (expected.argmax(1) == y).mean() > 0.9
+    files = [f"{number}.png" for number in range(len(x))]
+    saved = prepared(x) if way == "dark bytes" else x  # with bytes that do not reach 255 nothing is stretched
+    for file, values in zip(files, saved, strict=True):
+        image.fromarray(values[..., 0]).save(file)
+    assert main(["predict", "m.npz", *files, "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = one_object(out)["predictions"]
+    assert [entry["class"] for entry in found] == expected.argmax(1).tolist()
+    np.testing.assert_allclose([entry["probability"] for entry in found], expected.max(1), atol=1e-4)
+    assert err == ""
+    np.save("bytes.npy", saved)
+    np.save("prepared.npy", prepared(x))
+    for file in ("bytes.npy", "prepared.npy"):
+        assert main(["predict", "m.npz", file, "--json"]) == 0
+        out, err = capsys.readouterr()
+        again = [entry["probability"] for entry in one_object(out)["predictions"]]
+        np.testing.assert_allclose(again, expected.max(1), atol=1e-4)
+        scaled = file == "bytes.npy" and "bytes" not in way
+        assert err.startswith("minicnn: note: bytes.npy: uint8, scaled like a picture") if scaled else err == ""
+
+
+@pytest.fixture
+def digit_model():
+    """A model that has seen the digits, in [0, 1], bright ink on dark paper; some test pictures as files."""
+    image = pytest.importorskip("PIL.Image")
+    model = Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])
+    model.compile(minicnn.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    (x, y), (x_test, _) = datasets.digits.load_data()
+    model.fit(x, y, epochs=3, verbose=0)
+    model.save("digits.npz")
+    for number, values in enumerate(np.rint(x_test[:100, ..., 0] * 255).astype(np.uint8)):
+        image.fromarray(values).save(f"{number}.png")
+        image.fromarray(255 - values).save(f"{number}-negative.png")
+    return model, x_test
+
+
+def test_dark_ink_on_bright_paper_is_noticed_and_inverted(digit_model, capsys):
+    model, x_test = digit_model
+    plain, negative = [f"{n}.png" for n in range(100)], [f"{n}-negative.png" for n in range(100)]
+    assert main(["predict", "digits.npz", *plain]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [int(line.split("\t")[1]) for line in out.splitlines()] == model.predict(x_test[:100]).argmax(1).tolist()
+    assert main(["predict", "digits.npz", *negative]) == 0
+    warned = capsys.readouterr().err.splitlines()
+    assert len(warned) >= 95
+    assert all("dark and bright look exchanged" in line and line.endswith("; try --invert") for line in warned)
+    assert main(["predict", "digits.npz", "--invert", *negative]) == 0
+    inverted, err = capsys.readouterr()
+    assert inverted.replace("-negative", "") == out
+    assert err == ""
+    assert main(["predict", "digits.npz", "--invert", *plain]) == 0
+    assert "leave --invert away" in capsys.readouterr().err
+
+
+def test_what_is_not_known_is_said_once(model_file, capsys):
+    image = pytest.importorskip("PIL.Image")
+    for name in ("a.png", "b.png"):
+        image.fromarray(np.zeros((8, 8), np.uint8)).save(name)
+    assert main(["predict", model_file, "a.png", "b.png"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "range of the model's training inputs is not known: pictures are scaled to 0 to 1" in line
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype", "warned"),
+    [(1, "f4", False), (1.5, "f4", False), (255, "f4", True), (255, "i4", True), (0.005, "f8", True), (1, "u1", False)],
+)
+def test_npy_files_far_from_the_training_data(digit_model, factor, dtype, warned, capsys):
+    np.save("x.npy", (digit_model[1][:5] * factor).astype(dtype))
+    assert main(["predict", "digits.npz", "x.npy"]) == 0
+    err = capsys.readouterr().err
+    assert ("taken as it is; the model was trained on 0 to 1" in err) is warned
+    assert bool(err) is warned
+
+
+def test_inverting_npy_files(digit_model, capsys):
+    model, x_test = digit_model
+    bytes_ = np.rint(x_test[:9] * 255).astype(np.uint8)
+    np.save("x.npy", 255 - bytes_)
+    np.save("f.npy", x_test[:9])
+    assert main(["predict", "digits.npz", "x.npy", "f.npy", "--invert", "--json"]) == 0
+    out, err = capsys.readouterr()
+    expected = model.predict(x_test[:9]).argmax(1).tolist()
+    assert [entry["class"] for entry in one_object(out)["predictions"]] == expected * 2
+    assert "f.npy: taken as it is: --invert is for pictures" in err
+
+
+# ---- predict: files that are bad ----
+
+
+def test_a_bad_file_costs_itself_only(model_file, capsys):
+    good = np.zeros((8, 8))
+    np.save("good.npy", good)
+    np.save("pair.npy", np.stack([good, good]))
+    np.save("shape.npy", np.zeros((9, 9)))
+    with open("bad.png", "wb") as file:
+        file.write(b"no picture")
+    files = ["good.npy", "absent.png", "shape.npy", "bad.png", "pair.npy"]
+    assert main(["predict", model_file, *files]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["good.npy", "pair.npy[0]", "pair.npy[1]"]
+    named = ["absent.png", "shape.npy", "bad.png"]
+    assert [line.split(": ")[:3] for line in err.splitlines()] == [["minicnn", "error", name] for name in named]
+    assert main(["predict", model_file, *files, "--json"]) == 1
+    out, again = capsys.readouterr()
+    report = one_object(out)
+    assert again == err
+    assert [*report] == ["model", "predictions"]
+    assert [entry["file"] for entry in report["predictions"]] == [*files, "pair.npy"]
+    assert [[*entry] for entry in report["predictions"] if "error" in entry] == [["file", "error"]] * 3
+    assert main(["predict", model_file, *named, "--json"]) == 1
+    assert [entry["file"] for entry in one_object(capsys.readouterr().out)["predictions"]] == named
+    assert main(["predict", model_file, *named]) == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+def test_pipes_and_devices_do_not_hang(model_file):
+    for name in ("x.npy", "x.png", "pipe"):
+        os.mkfifo(name)
+    done = run("predict", model_file, "x.npy", "x.png", "/dev/zero", "/proc/self/status", timeout=60)
+    assert done.returncode == 1
+    assert [line.split(": ")[2] for line in done.stderr.splitlines()] == [
+        "x.npy", "x.png", "/dev/zero", "/proc/self/status"
+    ]  # fmt: skip
+    assert done.stderr.count("is not a regular file") == 3
+    os.makedirs("run")
+    os.mkfifo("run/settings.json")
+    done = run("train", "--resume", "run", timeout=60)
+    assert (done.returncode, "settings.json: is not a regular file" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("shape", ["(4611686018427387904,)", "(0, 9223372036854775808)", "(0, 4611686018427387904, 8)",
+                                   "(-1, 8, 8)", "(True, 8, 8)", "(2.0, 8)"])  # fmt: skip
+def test_npy_headers_that_cannot_be_say_one_line(shape, model_file):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    with open("x.npy", "wb") as file:
+        file.write(b"\x93NUMPY\x01\x00v\x00" + text)
+    done = run("predict", model_file, "x.npy")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("minicnn: error: x.npy: ")
+
+
+def test_npy_files_of_other_layouts(model_file, capsys):
+    x = np.random.default_rng(0).random((3, 8, 8))
+    np.save("c.npy", x)
+    np.save("f.npy", np.asfortranarray(x))
+    np.save("big.npy", x.astype(">f8"))
+    with open("two.npy", "wb") as file:
+        np.lib.format.write_array(file, x, version=(2, 0))
+    np.save("none.npy", x[:0])
+    assert main(["predict", model_file, "c.npy", "f.npy", "big.npy", "two.npy", "none.npy", "--json"]) == 0
+    found = [entry["probability"] for entry in one_object(capsys.readouterr().out)["predictions"]]
+    assert found == found[:3] * 4
+
+
+# ---- words that are nearly right ----
+
+
+def test_usage_proposes_the_nearest_word(capsys):
+    assert "unrecognized arguments: --epoch 3. Did you mean --epochs?" in usage(capsys, "train", "--epoch", "3")
+    assert "Did you mean --invert?" in usage(capsys, "predict", "m.npz", "x.png", "--inverted")
+    assert "Did you mean train?" in usage(capsys, "trian")
+    assert "Did you mean" not in usage(capsys, "train", "--xyzzy")
+    assert "show versions" in usage(capsys)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -72,6 +73,9 @@ def test_idx_with_no_items_is_empty(tmp_path):
     file = tmp_path / "none"
     file.write_bytes(idx_bytes(np.zeros((0, 28, 28), np.uint8)))
     assert idx.read(file).shape == (0, 28, 28)
+    file.write_bytes(b"\0\0\x0b\x03" + bytes(4) + b"\x20\0\0\0\xff\xff\xff\xff")  # one value less than 2^61
+    found = idx.read(file)
+    assert (found.shape, found.dtype) == ((0, 2**29, 2**32 - 1), np.int16)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -113,6 +117,11 @@ def test_a_flipped_bit_in_a_gzip_file_never_changes_the_values(tmp_path):
         (b"\0\0\x0e\x08" + b"\xff" * 32, "more than the file can hold"),
         (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12), "more than the file can hold"),
         (gzip.compress(idx_bytes(np.arange(9, dtype=np.uint8))) + b"\0tail", "gzip data are damaged"),
+        (b"\0\0\x08\x03" + bytes(4) + b"\xff" * 8, "more than an array can have"),
+        (b"\0\0\x08\x03" + b"\xff" * 4 + bytes(4) + b"\xff" * 4, "more than an array can have"),
+        (b"\0\0\x0e\x03" + b"\x40\0\0\0" * 2 + bytes(4), "more than an array can have"),
+        (b"\0\0\x0b\x08" + b"\xff" * 28 + bytes(4), "more than an array can have"),
+        (gzip.compress(b"\0\0\x0c\x03" + b"\xff" * 8 + bytes(4)), "more than an array can have"),
     ],
 )
 def test_hostile_idx_files(tmp_path, content, message):
@@ -134,11 +143,31 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path):
     assert peak < 1_000_000
 
 
-def test_what_cannot_be_opened_stays_an_os_error(tmp_path):
+@pytest.mark.parametrize("read", [idx.read, lambda path: images.read_image(path, (8, 8, 1))], ids=["idx", "image"])
+def test_what_cannot_be_opened_stays_an_os_error(tmp_path, read):
     with pytest.raises(FileNotFoundError):
-        idx.read(tmp_path / "absent")
+        read(tmp_path / "absent")
     with pytest.raises(IsADirectoryError):
-        idx.read(tmp_path)
+        read(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+@pytest.mark.parametrize("read", [idx.read, lambda path: images.read_image(path, (8, 8, 1))], ids=["idx", "image"])
+def test_what_could_go_on_for_ever_is_refused(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")  # without a writer: who opens it as a file waits for ever
+    os.symlink("pipe", tmp_path / "link")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        for path in (tmp_path / "pipe", tmp_path / "link", tmp_path / "socket", "/dev/zero", "/dev/null"):
+            with pytest.raises(DataError, match=f"{path}: is not a regular file"):
+                read(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux")
+@pytest.mark.parametrize("read", [idx.read, lambda path: images.read_image(path, (8, 8, 1))], ids=["idx", "image"])
+def test_what_says_that_it_is_empty_is_not_read(read):  # some files in /proc block whoever reads them
+    with pytest.raises(DataError, match="empty"):
+        read("/proc/self/status")
 
 
 # ---- mnist ----
@@ -324,6 +353,54 @@ def test_sixteen_bits_transparency_and_orientation(tmp_path, pillow):
     assert images.read_image(tmp_path / "cmyk.jpg", (3, 3, 3)).min() == 255
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbagegarb", b"Exif\0\0", b"x", b"Exif\0\0MM\0*\xff\xff\xff\xff"])
+@pytest.mark.filterwarnings("default")  # Pillow may warn of them
+def test_damaged_exif_data_say_nothing(tmp_path, pillow, ending, exif):
+    file, values = tmp_path / f"e.{ending}", np.full((8, 8), 200, np.uint8)
+    pillow.fromarray(values).save(file, exif=exif)
+    np.testing.assert_allclose(images.read_image(file, (8, 8, 1))[..., 0], values, atol=2)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "\nexif\n      4\nzzzz", "\nexif\n       8\n4578696600004d4d"])
+def test_damaged_exif_data_in_text_say_nothing(tmp_path, pillow, text):
+    about = pytest.importorskip("PIL.PngImagePlugin").PngInfo()
+    about.add_text("Raw profile type exif", text)
+    pillow.new("L", (8, 8), 200).save(tmp_path / "e.png", pnginfo=about)
+    assert images.read_image(tmp_path / "e.png", (8, 8, 1)).min() == 200
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation(tmp_path, pillow, orientation):
+    ops = pytest.importorskip("PIL.ImageOps")
+    picture = pillow.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "o.png", exif=exif)
+    expected = np.asarray(ops.exif_transpose(pillow.open(tmp_path / "o.png")))
+    np.testing.assert_array_equal(images.read_image(tmp_path / "o.png", expected.shape), expected)
+
+
+def test_transparent_places_become_white_in_every_mode(tmp_path, pillow, monkeypatch):
+    monkeypatch.setattr(images, "_STRIP", 10)  # several strips
+    file, grey = tmp_path / "t.png", np.arange(35, dtype=np.uint8).reshape(5, 7)
+    deep = grey.astype(np.uint16) * 256
+    pillow.fromarray(deep).save(file, transparency=3 * 256)
+    expected = np.where(grey == 3, 255, grey)
+    np.testing.assert_array_equal(images.read_image(file, (5, 7, 1))[..., 0], expected)
+    np.testing.assert_array_equal(images.read_image(file, (5, 7, 3))[..., 2], expected)
+    pillow.fromarray(grey).save(file, transparency=3)
+    np.testing.assert_array_equal(images.read_image(file, (5, 7, 1))[..., 0], expected)
+    indexed = pillow.fromarray(grey, "L").convert("P")
+    indexed.save(file, transparency=3)
+    np.testing.assert_array_equal(images.read_image(file, (5, 7, 3))[..., 1], expected)
+    alpha = np.stack([grey, np.where(grey == 3, 0, 255).astype(np.uint8)], -1)
+    pillow.fromarray(alpha).save(file)
+    np.testing.assert_array_equal(images.read_image(file, (5, 7, 1))[..., 0], expected)
+    pillow.fromarray(np.stack([grey] * 3, -1)).save(file, transparency=(3, 3, 3))
+    np.testing.assert_array_equal(images.read_image(file, (5, 7, 3))[..., 0], expected)
+
+
 def test_damaged_and_foreign_images_are_refused_by_name(tmp_path, pillow):
     rng = np.random.default_rng(0)
     pillow.fromarray(rng.integers(0, 256, (9, 9), np.uint8)).save(tmp_path / "whole.png")
@@ -340,6 +417,9 @@ def test_huge_images_are_refused_before_they_are_unpacked(tmp_path, pillow):
     pillow.new("1", (10_000, 6_000)).save(tmp_path / "huge.png")
     with pytest.raises(DataError, match="10000 x 6000 pixels"):
         images.read_image(tmp_path / "huge.png", (8, 8, 1))
+    pillow.new("1", (1, 40_000)).save(tmp_path / "long.png")
+    with pytest.raises(DataError, match="1 x 40000 pixels, more than 32768 along a side"):
+        images.read_image(tmp_path / "long.png", (8, 8, 1))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 2), (8, 8, 4), (64,)])

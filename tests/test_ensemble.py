@@ -356,6 +356,19 @@ def build(seed=5):
     return model
 
 
+class WithoutSignature:
+    """As a function in C may be."""
+
+    __signature__ = "none"
+
+    def __call__(self):
+        return build(7)
+
+
+def test_builders_that_do_not_say_what_they_take():
+    assert [model.seed for model in mc.Ensemble([WithoutSignature(), lambda seed=7, /: build(seed)]).members] == [7, 7]
+
+
 def test_builders_get_their_seed():
     made = mc.Ensemble([build, build, compiled(), lambda: build(), functools.partial(build, seed=9)], seed=3)
     assert [model.seed for model in made.members] == [3, 4, 1, 5, 9]

@@ -273,6 +273,46 @@ def read_damaged(rounds, path):
     assert refused > 0.5 * rounds
 
 
+def peak_memory(call):
+    """By how many megabytes the call raises what a new process has taken at most; ``call`` may end in DataError."""
+    code = (
+        "import PIL.Image, PIL.PngImagePlugin\nfrom minicnn.datasets import DataError, idx, images\n"
+        "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024\nbefore = peak()\n"
+        f"try: {call}\nexcept DataError: pass\nprint(peak() - before)"
+    )
+    status, out, errors = run("-c", code, timeout=300)
+    assert (status, errors) == (0, "")
+    return float(out)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc as Linux has it")
+@pytest.mark.parametrize(
+    ("mode", "size", "channels", "most"),
+    [
+        ("L", (7000, 7000), 1, 100),
+        ("I;16", (7000, 7000), 1, 220),
+        ("P", (7000, 7000), 1, 200),
+        ("RGBA", (7000, 7000), 1, 320),
+        ("RGBA", (1500, 32000), 3, 480),
+        ("L", (1, 10_000_000), 1, 20),
+    ],
+)
+def test_the_memory_that_a_picture_takes(mode, size, channels, most, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    picture, about = pillow.new(mode, size), {"transparency": 0} if mode in ("P", "I;16") else {}
+    picture.save(tmp_path / "x.png", compress_level=1, **about)
+    assert peak_memory(f"images.read_image({str(tmp_path / 'x.png')!r}, (8, 8, {channels}))") < most
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc as Linux has it")
+@pytest.mark.parametrize("dtype", ["u1", ">f4"])
+def test_the_memory_that_a_packed_idx_file_takes(dtype, tmp_path):
+    pytest.importorskip("PIL.Image")
+    with gzip.open(tmp_path / "x.gz", "wb", 1) as file:
+        file.write(idx_bytes(np.zeros(100 << 20 >> (dtype == ">f4") * 2, dtype)))
+    assert peak_memory(f"idx.read({str(tmp_path / 'x.gz')!r})") < 120
+
+
 @pytest.mark.parametrize("rounds", [300, pytest.param(20_000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 @pytest.mark.filterwarnings("default")  # Pillow warns of what it can still read

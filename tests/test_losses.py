@@ -1,6 +1,7 @@
 """Losses against the float64 twin, against finite differences, and against wrong input."""
 
 import copy
+import functools
 import json
 import math
 import pickle
@@ -543,6 +544,34 @@ def test_own_function():
 def test_own_function_that_is_wrong(result, error, match):
     with pytest.raises(error, match=match):
         losses.get(lambda outputs, y: result)(np.ones((2, 2)), np.ones(2))
+
+
+def own(y, outputs):
+    return float((outputs - y).sum()), np.full_like(outputs, 3.0)
+
+
+@pytest.mark.parametrize("function", [
+    own, lambda outputs, y: own(y, outputs), lambda y_true, y_pred: own(y_true, y_pred),
+    lambda y_pred, y_true: own(y_true, y_pred), lambda o, y: own(y, o), lambda p, t: own(t, p), lambda y, p: own(y, p),
+    lambda a, y: own(y, a), lambda a, y_pred: own(a, y_pred), lambda outputs, a: own(a, outputs),
+    lambda target, a: own(target, a), lambda a, labels: own(labels, a), lambda y, y_hat: own(y, y_hat),
+    functools.partial(lambda scale, logits, y: own(y, logits), 2.0), lambda Y, Y_pred: own(Y, Y_pred),
+])  # fmt: skip
+def test_the_names_of_the_parameters_tell_the_order(function):
+    value, gradient = losses.get(function)(np.full((2, 1), 5.0), np.ones((2, 1)))
+    assert value == 8.0
+    assert (gradient == 3).all()
+
+
+@pytest.mark.parametrize("function", [
+    lambda a, b: own(a, b), lambda y, d: own(d, y), lambda t, x: own(t, x), lambda y, t: own(t, y),
+    lambda *given: own(*given), lambda outputs, y_pred: own(y_pred, outputs), lambda y: own(y, y), max,
+    lambda predicted_labels, b: own(b, predicted_labels), lambda *, outputs, y: own(y, outputs),
+])  # fmt: skip
+def test_a_loss_whose_parameters_do_not_tell_is_refused(function):
+    message = r"^loss .*: the names of the parameters must say which is which; got .*\. Name them \(y, outputs\)"
+    with pytest.raises(TypeError, match=message):
+        losses.get(function)
 
 
 # ---- names, files, copies ----

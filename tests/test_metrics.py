@@ -1,6 +1,7 @@
 """Metrics against plain loops."""
 
 import copy
+import functools
 import math
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_binary_accuracy_is_over_all_outputs():
         metrics.BinaryAccuracy().update(p, y * 0.3)
     with pytest.raises(ValueError, match=r"BinaryAccuracy: y must have the shape \(2, 3\) of the outputs"):
         metrics.BinaryAccuracy().update(p, y[:, :2])
-    with pytest.raises(TypeError, match="BinaryAccuracy: name must be a string"):
+    with pytest.raises(TypeError, match="BinaryAccuracy: the name of a metric must be a string"):
         metrics.BinaryAccuracy(3)
     assert isinstance(metrics.get("binary_accuracy"), metrics.BinaryAccuracy)
     assert isinstance(metrics.get("categorical_accuracy"), metrics.CategoricalAccuracy)
@@ -205,7 +206,8 @@ def test_wrong_input(call, error, match):
 
 def test_names():
     assert metrics.get("accuracy").name == "accuracy"
-    assert metrics.get("top_k_accuracy").name == "top_5_accuracy"
+    assert metrics.get("top_k_accuracy").name == "top_k_accuracy"
+    assert metrics.get("top_k_accuracy").k == 5
     assert metrics.get("top_12_accuracy").k == 12
     for metric in (metrics.Accuracy(), metrics.TopKAccuracy(3)):
         assert metrics.get(metric) is metric
@@ -224,3 +226,61 @@ def test_names():
 @pytest.mark.parametrize("name", ["acc", "sparse_categorical_accuracy", "categorical_accuracy"])
 def test_other_names_of_accuracy(name):
     assert isinstance(metrics.get(name), metrics.Accuracy)
+    assert metrics.get(name).name == name
+
+
+def order(y_pred, y_true):
+    assert y_pred.ndim == 2
+    return float(y_true[0])
+
+
+def positional(a, b):
+    assert b.ndim == 2
+    return float(a[0])
+
+
+def letters(p, t):
+    assert t.ndim == 2
+    return float(p[0])
+
+
+@pytest.mark.parametrize("function", [
+    order, positional, letters, lambda outputs, y: order(outputs, y), lambda logits, labels: order(logits, labels),
+    lambda y, y_hat: order(y_hat, y), lambda t, p: order(p, t), lambda y_true, y_pred: order(y_pred, y_true),
+    lambda *given: positional(*given), lambda outputs, other: positional(outputs, other),
+])  # fmt: skip
+def test_the_order_of_arguments(function):
+    """Truth first, unless the names of both parameters say the other order beyond doubt."""
+    assert run(metrics.get(function), (np.zeros((2, 3)), [7, 7])) == 7
+
+
+@pytest.mark.parametrize(("name", "way"), [
+    ("loss", "min"), ("val_loss", "min"), ("clean_loss", "min"), ("test_loss", "min"), ("acc", "max"),
+    ("val_accuracy", "max"), ("clean_top_3_accuracy", "max"), ("inaccuracy", None), ("accident_rate", None),
+    ("learning_rate", None), ("norm/0.kernel", None), ("val_f1", None), ("lossy", None), ("", None),
+])  # fmt: skip
+def test_which_way_is_better_by_the_name_alone(name, way):
+    assert metrics.better(name) == way
+
+
+def test_which_way_is_better():
+    def f1(y, outputs):
+        return 0.0
+
+    assert metrics.Metric.better is None
+    assert metrics.get(f1).better is None
+    f1.better = "max"
+    assert metrics.get(f1).better == metrics.get(functools.partial(f1)).better == "max"
+    assert metrics.Accuracy().better == metrics.TopKAccuracy().better == "max"
+    f1.better = "higher"
+    with pytest.raises(ValueError, match=r"^metric f1: better must be 'max', 'min' or None; got 'higher'"):
+        metrics.get(f1)
+
+
+def test_a_metric_without_a_name_has_that_of_its_class():
+    class Hits(metrics.Metric):
+        pass
+
+    assert metrics.log_names([Hits(), Hits(), metrics.Accuracy("a")]) == ["Hits", "Hits_1", "a"]
+    with pytest.raises(TypeError, match=r"^Accuracy: the name of a metric must be a string; got 3"):
+        metrics.Accuracy(3)

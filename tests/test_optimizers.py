@@ -10,7 +10,7 @@ import pytest
 from compare import assert_close, assert_same_bits, tolerance
 from running import use_threads
 
-from minicnn import optimizers
+from minicnn import constraints, layers, optimizers
 from minicnn._ext import optim
 
 SEGMENTS = [  # name, offset, size, trainable, decayed; a gap of 3 before the third
@@ -385,7 +385,7 @@ def test_state_is_a_copy():
         ({"more": 1}, ValueError, "the state must have the entries"),
         ({"v": np.zeros(3)}, ValueError, r"v must be a float64 array of shape \(10,\); got float64 of shape \(3,\)"),
         ({"v": np.zeros(10, np.float32)}, ValueError, "got float32 of shape"),
-        ({"iterations": -1}, ValueError, "iterations must be a whole number >= 0"),
+        ({"iterations": -1}, ValueError, "iterations must be a whole number"),
         ({"iterations": 1.5}, TypeError, "iterations must be a whole number"),
     ],
 )
@@ -508,6 +508,56 @@ def test_own_schedules():
         optimizers.Schedule()(0)
 
 
+@pytest.mark.parametrize("staircase", [False, True])
+def test_a_schedule_that_overflows(staircase):
+    decay = optimizers.ExponentialDecay(0.1, 1, 1.5, staircase)
+    assert decay(1700) == pytest.approx(math.exp(math.log(0.1) + 1700 * math.log(1.5)), rel=1e-9)
+    for step in (1800, 10**5):
+        with pytest.raises(ValueError, match=rf"^ExponentialDecay: the rate of step {step} must be finite; got inf"):
+            decay(step)
+    with pytest.raises(ValueError, match=r"^ExponentialDecay: the rate of step 1 must be finite"):
+        optimizers.ExponentialDecay(1e300, 1, 1e10)(1)  # without an OverflowError
+    assert optimizers.ExponentialDecay(0.0, 1, 2.0)(10**6) == 0
+    assert optimizers.ExponentialDecay(1e-300, 1, 1.5)(2000) == pytest.approx(1.5**1000 * 1e-300 * 1.5**1000, rel=1e-9)
+
+
+class Own(optimizers.Schedule):
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, step):
+        return self.function(step)
+
+
+@pytest.mark.parametrize(("function", "error", "got"), [
+    (lambda step: 2.0 ** (5000 + step), ValueError, "OverflowError"), (lambda step: math.nan, ValueError, "nan"),
+    (lambda step: -0.5, ValueError, "-0.5"), (lambda step: np.float32(math.inf), ValueError, "inf"),
+    (lambda step: np.array([0.5]), TypeError, "array"), (lambda step: None, TypeError, "None"),
+    (lambda step: np.array(True), TypeError, "True"),
+])  # fmt: skip
+def test_wrong_rates_of_schedules(function, error, got):
+    optimizer = optimizers.SGD(Own(function))
+    parameters, _ = bound(optimizer, np.ones(1))
+    message = rf"^SGD: Own: the learning rate of step 0 must be a number .*; got .*{got}"
+    with pytest.raises(error, match=message):
+        optimizer.step()
+    with pytest.raises(error, match=rf"^Dropout: Own: the rate of step 0 must be a number .*; got .*{got}"):
+        layers.Dropout(Own(function))
+    layer = layers.Dropout(Own(lambda step: function(step) if step else 0.5))
+    layer.build((3,), None)
+    layer.forward(np.ones((2, 3), np.float32), training=True)
+    with pytest.raises(error, match=rf"^Dropout: Own: the rate of step 1 must be a number .*; got .*{got}"):
+        layer.forward(np.ones((2, 3), np.float32), training=True)
+    assert parameters[0] == 1
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.25), np.array(0.25), np.float16(0.25), 0.25])
+def test_rates_of_numpys_kinds(rate):
+    optimizer = optimizers.SGD(Own(lambda step: rate))
+    assert optimizer.learning_rate == 0.25
+    assert type(optimizer.learning_rate) is float
+
+
 # ---- arguments ----
 
 ALL = [optimizers.SGD, optimizers.Adam, optimizers.AdamW]
@@ -610,3 +660,49 @@ def test_unknown_optimizers():
         pass
 
     assert optimizers.to_config(Own()) is None
+
+
+# ---- what is public and may be replaced ----
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [np.zeros(3, np.float32), np.zeros(0, np.float32), np.zeros(64), np.zeros((1, 64), np.float32), None, [0.0] * 64],
+    ids=["short", "empty", "dtype", "shape", "None", "list"],
+)
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(lambda: optimizers.SGD(0.1, momentum=0.9), "velocity"), (optimizers.Adam, "m"), (optimizers.AdamW, "v")],
+)
+def test_slots_of_another_kind_are_refused(make, name, slot):
+    """They would be written beside, or be taken for no momentum at all.  Also where ``Values`` was got around."""
+    optimizer, w, g = make(), np.ones(64, np.float32), np.ones(64, np.float32)
+    optimizer.bind(w, g, [("0.kernel", 0, 64, True, True)])
+    optimizer.step()
+    before, good = w.copy(), optimizer.slots[name]
+    for change in (lambda: dict.__setitem__(optimizer.slots, name, slot), lambda: dict.clear(optimizer.slots)):
+        change()
+        with pytest.raises(ValueError, match=r"\.step: slots\['\w+'\] must be an array"):
+            optimizer.step()
+    assert optimizer.iterations == 1
+    np.testing.assert_array_equal(w, before)
+    assert good.shape == (64,)
+
+
+@pytest.mark.parametrize("offset", [-1, 10**7, 61])
+def test_constraints_beside_the_parameters(offset):
+    optimizer, w = optimizers.SGD(), np.ones(64, np.float32)
+    with pytest.raises(ValueError, match="must lie within the 64 parameters"):
+        optimizer.bind(w, w.copy(), [("k", 0, 64, True, True)], None, [("k", constraints.MaxNorm(1), offset, (2, 2))])
+    with pytest.raises(ValueError, match="must lie within the 64 parameters"):
+        optimizer.bind(w, w.copy(), [("k", 0, 64, True, True)], None, [("k", constraints.MaxNorm(1), 0, (9, 9))])
+
+
+def test_counts_of_steps_that_would_overflow():
+    optimizer, w = optimizers.SGD(), np.ones(64, np.float32)
+    optimizer.bind(w, w.copy(), [("k", 0, 64, True, True)])
+    with pytest.raises(ValueError, match="iterations must be a whole number"):
+        optimizer.set_state({"iterations": 2**62})
+    optimizer.set_state({"iterations": 2**62 - 1})
+    optimizer.step()
+    assert optimizer.iterations == 2**62

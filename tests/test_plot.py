@@ -128,6 +128,13 @@ HISTORY = {
 }  # fmt: skip
 
 
+def test_the_history_shows_metrics_by_the_names_that_were_given():
+    numbers = {"loss": [2.0], "acc": [0.5], "learning_rate": [0.1], "val_loss": [2.0], "inaccuracy": [0.5]}
+    figure = plot.history(numbers | {"val_inaccuracy": [0.5]})
+    titles = [panel.get_title() for panel in figure.axes]
+    assert titles == ["Loss: lower is better", "Acc: higher is better", "Inaccuracy"]
+
+
 def test_history():
     found = History()
     for epoch in range(2):

@@ -250,3 +250,26 @@ def test_the_average_of_a_large_image():
 def test_a_window_that_no_image_needs():
     with pytest.raises(ValueError, match="MaxPooling2D: pool_size must be at most 32768; got 1099511627776"):
         layers.MaxPooling2D(2**40)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("h", "w", "c"),
+    [(17, 1, 3), (16, 16, 1), (1, 33, 40), (300, 20, 20), (512, 512, 1), (4096, 4096, 1), (1, 10**6, 1), (10**6, 1, 3)],
+)
+def test_averages_of_large_windows_lose_nothing(h, w, c, dtype):
+    """Equal numbers, whose roundings all go the same way, and others: no error but that of a run of 16 pixels."""
+    for x in (np.full((1, h, w, c), 0.1, dtype), normal((1, h, w, c)).astype(dtype) + np.dtype(dtype).type(1)):
+        y = np.empty((1, 1, 1, c), dtype)
+        kernel.average_forward(x, y, (h, w, 1, 1, 0, 0))
+        exact = x.reshape(-1, c).T.copy().mean(1, dtype=np.longdouble)  # in pairs, since they are neighbours
+        assert (np.abs(y[0, 0, 0] - exact) <= 8 * np.finfo(dtype).eps * np.abs(exact)).all()
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_an_average_of_a_large_window_is_what_is_in_it(value):
+    x = np.ones((1, 40, 50, 3), np.float32)
+    x[0, 5, 7, 1] = value
+    y = np.empty((1, 1, 1, 3), np.float32)
+    kernel.average_forward(x, y, (40, 50, 1, 1, 0, 0))
+    np.testing.assert_array_equal(y[0, 0, 0], [1, value, 1])

@@ -285,3 +285,20 @@ resource.setrlimit(resource.RLIMIT_AS, (used + (60 << 20), -1))
 print((layer.forward(x) == want).all(), 1 <= runtime.threads_for(64, 1e9) < 64)
 """
     assert python(code) == "True True"
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "1e3", "2.5", "4,2", "100000000000", "٣"])
+def test_a_number_of_threads_that_is_none_is_said_and_passed_over(value):
+    code = "import warnings\nwith warnings.catch_warnings(record=True) as found:\n    warnings.simplefilter('always')\n"
+    code += "    import minicnn\nprint(minicnn.get_num_threads(), *[ascii(str(one.message)) for one in found], sep='|')"
+    threads, *said = python(code, MINICNN_NUM_THREADS=value, OMP_NUM_THREADS="3").split("|")
+    assert threads == ("3" if runtime.openmp() else "1")
+    assert len(said) == 1
+    assert f"must be a whole number of threads, 1 or more; got {value!r}" in eval(said[0])
+
+
+@pytest.mark.parametrize("value", ["", " ", "2", " 2 "])
+def test_a_number_of_threads_that_is_one_is_not_talked_about(value):
+    code = "import warnings; warnings.simplefilter('error'); import minicnn; print(minicnn.get_num_threads())"
+    found = python(code, MINICNN_NUM_THREADS=value, OMP_NUM_THREADS="nonsense" if value.strip() else "3,x")
+    assert found == (("2" if value.strip() else "3") if runtime.openmp() else "1")

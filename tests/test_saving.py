@@ -267,6 +267,22 @@ def test_other_things_in_the_place_of_a_file(tmp_path):
         small().save("")
     with pytest.raises(FileNotFoundError):
         small().save(tmp_path / "absent" / "m.npz")
+    small().save(tmp_path / "m.npz")
+    before = (tmp_path / "m.npz").read_bytes()
+    for path in ("m.npz/", "m.npz/.", "m.npz/../other.npz", "m.npz//"):
+        for act in (small(seed=5).save, saving.load_model):
+            with pytest.raises(NotADirectoryError):
+                act(f"{tmp_path}/{path}")
+    for path in ("new.npz/", "new.npz/."):
+        with pytest.raises((IsADirectoryError, FileNotFoundError)):
+            small().save(f"{tmp_path}/{path}")
+        with pytest.raises(OSError, match="directory"):
+            small().save(os.fsencode(f"{tmp_path}/{path}"))
+    assert (tmp_path / "m.npz").read_bytes() == before
+    assert os.listdir(tmp_path) == ["m.npz"]
+    if os.path.exists("/proc/self/status"):  # a regular file that says that it is empty is not read: it may block
+        with pytest.raises(ModelFileError, match="status: is empty"):
+            saving.load_model("/proc/self/status")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(ModelFileError, match="pipe: is not a regular file"):
@@ -399,6 +415,9 @@ NO_MODEL = "does not describe a model that can be rebuilt"
         (change("state", "0.evil", to=1), r"must hold 3\.step as"),
         (change("state", "3.step", to=-1), r"must hold a whole number .* as '3\.step'; got -1"),
         (change("state", "3.step", to=2**63), "must hold a whole number"),
+        (change("state", "3.step", to=2**62), r"must hold a whole number below 2\^62 as '3\.step'"),
+        (change("checkpoint", "epoch", to=2**62), r"must hold a whole number below 2\^62 as 'epoch'"),
+        (change("checkpoint", "optimizer", "iterations", to=2**62), r"below 2\^62 as 'iterations'"),
         (change("state", "3.step", to=1.0), "must hold a whole number"),
         (change("state", "3.step", to=True), "must hold a whole number"),
         (change("compile", to=3), NO_MODEL),

@@ -2,13 +2,15 @@
 
 import concurrent.futures
 import os
+import shutil
+import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
 from models import LABELS, Hook, X, compiled, trained, whole_state
-from processes import output_of
+from processes import output_of, run
 from running import at_once, use_threads
 
 import minicnn as mc
@@ -335,3 +337,53 @@ def test_threads_that_openmp_binds():
     quota = limits.cgroup_quota() or cpus
     assert int(output_of("-c", DEFAULT, OMP_PROC_BIND="true")) == min(cpus, quota)
     assert int(output_of("-c", DEFAULT, GOMP_CPU_AFFINITY=str(min(os.sched_getaffinity(0))))) == 1
+
+
+# ---- one thread ----
+
+COUNTED = """
+#include <unistd.h>
+void GOMP_parallel(void (*f)(void *), void *data, unsigned threads, unsigned flags) { _exit(77); }
+"""
+EVERYTHING = """
+import sys
+import numpy as np
+import minicnn as mc
+from minicnn import layers, losses
+from minicnn._ext import runtime
+
+mc.set_num_threads(int(sys.argv[1]))
+runtime.set_grain(1.0)
+runtime.set_yielding(False)
+x, y = np.random.default_rng(0).random((64, 8, 8, 3), dtype="f4"), np.arange(64) % 4
+norm = mc.constraints.MaxNorm(1)
+for optimizer in (mc.optimizers.SGD(0.1, momentum=0.9, clipnorm=0.1), mc.optimizers.Adam(clipnorm=0.1)):
+    model = mc.Sequential([
+        layers.Conv2D(16, 3, activation="relu", kernel_regularizer="l2", kernel_constraint=norm),
+        layers.BatchNormalization(), layers.MaxPooling2D(2), layers.Dropout(0.5), layers.Flatten(),
+        layers.Dense(4, kernel_constraint=norm)])
+    model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+    model.fit(x, y, batch_size=16, epochs=1, verbose=0)
+    model.evaluate(x, y)
+    model.predict_mc(x, 2)
+    model.forward(x, training=True)
+    model.penalty()
+    for layer in model.layers:
+        x = layer.forward(x, training=True)
+    losses.MeanSquaredError()(np.zeros((64, 4), "f4"), x)
+    x = np.random.default_rng(0).random((64, 8, 8, 3), dtype="f4")
+print("done")
+"""
+
+
+@linux
+def test_one_thread_never_enters_openmp(tmp_path):
+    """Where memory is short, gcc's OpenMP ends the process: so whoever has one thread has nothing to do with it."""
+    if shutil.which("gcc") is None or not runtime.openmp():
+        pytest.skip("needs gcc, and a build with OpenMP")
+    (tmp_path / "counted.c").write_text(COUNTED)
+    library = tmp_path / "counted.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "counted.c"], check=True)
+    assert run("-c", EVERYTHING, 2, LD_PRELOAD=str(library))[0] == 77
+    code, out, err = run("-c", EVERYTHING, 1, LD_PRELOAD=str(library))
+    assert (code, out) == (0, "done\n"), err

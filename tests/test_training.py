@@ -1,6 +1,7 @@
 """fit, train_on_batch, evaluate: the loop and its arguments.  What stops it is in test_interrupts.py."""
 
 import copy
+import functools
 import math
 import re
 import sys
@@ -100,7 +101,7 @@ def test_train_on_batch_is_one_step():
 
 
 def test_history():
-    model = compiled()
+    model = compiled(optimizer=mc.optimizers.SGD(0.01))
     history = model.fit(X, LABELS, batch_size=5, epochs=4, initial_epoch=1, validation_split=0.25, verbose=0)
     assert model.history is history
     assert history.epoch == [1, 2, 3]
@@ -108,6 +109,77 @@ def test_history():
     assert all(len(numbers) == 3 for numbers in history.history.values())
     assert all(type(number) is float for numbers in history.history.values() for number in numbers)
     assert repr(history).startswith("History({'loss': [")
+
+
+@pytest.mark.parametrize("optimizer", [
+    mc.optimizers.Adam(0.01),
+    mc.optimizers.SGD(0.01, momentum=0.9),
+    mc.optimizers.SGD(mc.optimizers.CosineDecay(0.1, 9)),
+])  # fmt: skip
+def test_going_on_with_an_optimizer_that_begins_anew_is_said(optimizer):
+    model = compiled(optimizer=optimizer)
+    message = r"^Sequential.fit: initial_epoch=2 with a new .*begin anew.*save_optimizer=True"
+    model.fit(X, LABELS, batch_size=5, epochs=2, initial_epoch=2, verbose=0)  # nothing to train, nothing to say
+    with pytest.warns(UserWarning, match=message):
+        model.fit(X, LABELS, batch_size=5, epochs=3, initial_epoch=2, verbose=0)
+    model.fit(X, LABELS, batch_size=5, epochs=4, initial_epoch=3, verbose=0)  # goes on, without a word
+
+
+def named(*metrics):
+    model = compiled()
+    model.compile("sgd", "sparse_categorical_crossentropy", list(metrics))
+    return model
+
+
+def test_metrics_are_logged_under_the_names_that_were_given():
+    def score(y, outputs):
+        return 0.25
+
+    given = ["acc", "accuracy", "sparse_categorical_accuracy", "top_k_accuracy", "acc", score, score, lambda y, p: 1.0]
+    given += [lambda y, p: 2.0, functools.partial(score)]
+    given[3] = "top_2_accuracy"
+    names = ["acc", "accuracy", "sparse_categorical_accuracy", "top_2_accuracy", "acc_1", "score", "score_1"]
+    names += ["<lambda>", "<lambda>_1", "score_2"]
+    model = named(*given)
+    history = model.fit(X, LABELS, **FIT, validation_split=0.5).history
+    assert list(history) == ["loss", *names, "val_loss", *(f"val_{name}" for name in names)]
+    found = model.evaluate(X, LABELS)
+    assert len(found) == 11
+    assert found[1] == found[2] == found[3] == found[5]
+    assert found[6:] == [0.25, 0.25, 1.0, 2.0, 0.25]
+    assert list(model.train_on_batch(X, LABELS)) == ["loss", *names]
+
+
+def test_a_number_does_not_take_the_name_of_another_metric():
+    def f(y, p):
+        return 1.0
+
+    def f_1(y, p):
+        return 2.0
+
+    found = named(f, f, f_1).evaluate(X, LABELS, return_dict=True)
+    assert {name: found[name] for name in ("f", "f_2", "f_1")} == {"f": 1.0, "f_2": 1.0, "f_1": 2.0}
+
+
+@pytest.mark.parametrize("name", ["loss", "epoch", "learning_rate", "val_loss", "val_x", "clean_x", "norm/0.kernel"])
+def test_names_that_other_logs_have_are_refused(name):
+    def own(y, outputs):
+        return 1.0
+
+    own.__name__ = name
+    for metric in (own, mc.metrics.Accuracy(name)):
+        model = compiled()
+        with pytest.raises(ValueError, match=rf"^Sequential.compile: a metric cannot be called .*; got '{name}'"):
+            model.compile("sgd", "mse", [metric])
+        assert [metric.name for metric in model.metrics] == ["accuracy"]
+
+
+def test_files_keep_the_names_of_metrics(tmp_path):
+    model = named("acc", "top_k_accuracy", mc.metrics.TopKAccuracy(3), mc.metrics.Accuracy("hits"), lambda y, p: 1.0)
+    model.save(tmp_path / "m.npz")
+    loaded = mc.Sequential.load(tmp_path / "m.npz")
+    assert [metric.name for metric in loaded.metrics] == ["acc", "top_k_accuracy", "top_3_accuracy", "accuracy"]
+    assert [getattr(metric, "k", None) for metric in loaded.metrics] == [None, 5, 3, None]
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_samples():

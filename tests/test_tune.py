@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+from processes import alive
 from running import normal
 
 import minicnn as mc
@@ -271,6 +272,11 @@ def test_samples_that_do_not_fit_the_network_are_refused_before_any_is_trained(m
     with pytest.raises(ValueError, match=f"^Sequential.fit: .*{message}"):
         dropout_curve(**{"build": noting, "x": X, "y": Y, **FAST, **more})
     assert [model.optimizer.iterations for model in trained] == [0]
+
+
+def test_a_seed_goes_where_its_name_is():
+    curve = dropout_curve(lambda rate, units=16, seed=0: build(rate, seed), X, Y, **FAST)
+    assert not any(run["error"] for run in curve.runs)
 
 
 def test_a_validation_loss_that_is_not_finite_is_a_failure():
@@ -554,15 +560,14 @@ def test_a_real_ctrl_c_leaves_no_process(whole_group, tmp_path):
     assert alive(process.pid) == []
 
 
-def alive(session):
-    """The processes of a session that have not ended."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat") as file:
-                state, _, _, of = file.read().rpartition(")")[2].split()[:4]
-        except OSError:  # ended meanwhile
-            continue
-        if int(of) == session and state != "Z":
-            found.append(name)
-    return found
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+def test_a_picture_does_not_wait_for_the_reader_of_a_pipe(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.png")
+    monkeypatch.setattr(mc.plot, "dropout_curve", lambda curve, ax: Drawn())
+    with pytest.raises(OSError, match="Not a regular file"):
+        DropoutCurve.plot(None, tmp_path / "pipe.png")
+
+
+class Drawn:
+    def savefig(self, path):
+        raise AssertionError("it would wait for ever")

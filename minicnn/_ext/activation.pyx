@@ -108,6 +108,7 @@ def softmax(const real[:, :, ::1] x not None, real[:, :, ::1] y not None):
     """y = exp(x - max x) / sum exp(x - max x) along the last axis of (n, rows, k); x and y may be the same array."""
     cdef Py_ssize_t n = x.shape[0], step = x.shape[1] * x.shape[2] * sizeof(real)
     require(y.shape[0] == n and y.shape[1] == x.shape[1] and y.shape[2] == x.shape[2], "y must have the shape of x")
+    require(x.shape[2] > 0, "softmax needs at least one number in a row")
     cdef Activate g = Activate(
         s=Array(<char *> &x[0, 0, 0], step), dy=Array(NULL, 0), y=Array(<char *> &y[0, 0, 0], step),
         rows=x.shape[1], k=x.shape[2], parts=1, kind=LINEAR, slope=0)
@@ -122,6 +123,7 @@ def softmax_backward(const real[:, :, ::1] y not None, const real[:, :, ::1] dy 
     cdef Py_ssize_t n = y.shape[0], step = y.shape[1] * y.shape[2] * sizeof(real)
     require(dy.shape[0] == n and dy.shape[1] == y.shape[1] and dy.shape[2] == y.shape[2] and dx.shape[0] == n
             and dx.shape[1] == y.shape[1] and dx.shape[2] == y.shape[2], "dy and dx must have the shape of y")
+    require(y.shape[2] > 0, "softmax needs at least one number in a row")
     cdef Activate g = Activate(
         s=Array(<char *> &y[0, 0, 0], step), dy=Array(<char *> &dy[0, 0, 0], step),
         y=Array(<char *> &dx[0, 0, 0], step),

@@ -36,8 +36,12 @@ def gather(const number[:, ::1] source not None, const int64_t[::1] order not No
     require(out.shape[0] == n and out.shape[1] == size, "out must have the rows of order and the columns of source")
     check_order(order, source.shape[0])
     threads = team(n, n * size * <double> (sizeof(number) + sizeof(real)) / 16)
-    for b in prange(threads, nogil=True, num_threads=threads, schedule="static"):
-        bad |= not gather_rows(source, order, out, n * b // threads, n * (b + 1) // threads)
+    if threads == 1:
+        with nogil:
+            bad = not gather_rows(source, order, out, 0, n)
+    else:
+        for b in prange(threads, nogil=True, num_threads=threads, schedule="static"):
+            bad |= not gather_rows(source, order, out, n * b // threads, n * (b + 1) // threads)
     if bad:
         for i in range(n):
             if not gather_rows(source, order, out, i, i + 1):

@@ -31,7 +31,10 @@ cdef enum:
 
 
 cdef enum:
-    ARRAYS = 5  # at the head of Conv
+    ARRAYS = 5         # at the head of Conv
+    LARGEST = 1 << 30  # of any length: no product of two overflows
+
+cdef double MOST_PADDED = 2.0 ** 58  # elements
 
 PASSES = {"forward": FORWARD, "backward_input": BACKWARD_INPUT, "backward_params": BACKWARD_PARAMS}
 
@@ -43,10 +46,17 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     g.kh, g.kw, g.cg, g.f = kernel_shape[0], kernel_shape[1], kernel_shape[2], kernel_shape[3]
     g.oh, g.ow = y_shape[1], y_shape[2]
     g.sh, g.sw, g.top, g.left, g.dh, g.dw, g.groups = geometry
+    require(0 < g.h <= LARGEST and 0 < g.w <= LARGEST and 0 < g.oh <= LARGEST and 0 < g.ow <= LARGEST and g.c > 0
+            and g.f > 0, "images must have 1 to 2^30 rows and columns, and a channel")
+    require(0 < g.kh <= LARGEST and 0 < g.kw <= LARGEST and 0 < g.sh <= LARGEST and 0 < g.sw <= LARGEST
+            and 0 < g.dh <= LARGEST and 0 < g.dw <= LARGEST and g.groups > 0,
+            "kernels, strides, dilations and groups must be 1 to 2^30")
+    require(0 <= g.top <= LARGEST and 0 <= g.left <= LARGEST, "paddings must be 0 to 2^30")
     g.fg = g.f // g.groups
     g.ph = (g.oh - 1) * g.sh + (g.kh - 1) * g.dh + 1
     g.pw = (g.ow - 1) * g.sw + (g.kw - 1) * g.dw + 1
     g.padded = g.top > 0 or g.left > 0 or g.ph > g.h or g.pw > g.w
+    require(not g.padded or <double> g.ph * g.pw * g.c < MOST_PADDED, "the padded image must have a size that exists")
     g.row = (g.pw if g.padded else g.w) * g.c
     g.depthwise = g.cg == 1 and g.fg == 1
     require(y_shape[0] == g.n and y_shape[3] == g.f, "y must have the images of x and the filters of the kernel")

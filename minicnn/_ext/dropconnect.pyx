@@ -125,6 +125,7 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     cdef Job job
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
     require(w.shape[0] == g.d and y.shape[0] == g.n and y.shape[1] == g.m, "w must be (D, M) and y (N, M)")
+    require(g.d > 0 and g.m > 0, "w must not be empty")
     require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
     require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
     g.x, g.w, g.y = rows_at(&x[0, 0], g.d), fixed(&w[0, 0]), rows_at(<const real *> &y[0, 0], g.m)
@@ -195,6 +196,7 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     cdef Py_ssize_t rows, size
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
     require(w.shape[0] == g.d and dw.shape[0] == g.d and dw.shape[1] == g.m, "w and dw must be (D, M)")
+    require(g.d > 0 and g.m > 0, "w must not be empty")
     require(dy.shape[0] == g.n and dy.shape[1] == g.m, "dy must be (N, M)")
     require(dx is None or (dx.shape[0] == g.n and dx.shape[1] == g.d), "dx must be (N, D)")
     require(dbias is None or dbias.shape[0] == g.m, "dbias must have one value for each output")

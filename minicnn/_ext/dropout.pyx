@@ -10,11 +10,10 @@ cache when it is applied; a group at the border of two parts is drawn for both.
 Where elements share a decision (whole channels, say), as many bits as there are decisions are drawn, and each is spread
 over the elements that share it (spread.h); then a sample is one part, and the rest is the same.
 """
-from cython.parallel cimport prange
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, recorded, submit
+from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, recorded, share_out, submit
 from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
 from minicnn._ext.runtime cimport affine, chosen_leaves, keep_bits, mask_scale, real, require, team, use_leaves
 
@@ -109,6 +108,7 @@ cdef int understand(object sharing, Py_ssize_t size, Sharing *found) except -1:
     found.by_the_batch, axes = sharing
     found.decisions = 1
     for length, shared in axes:
+        require(0 < length <= size // elements, "the axes must be those of a sample")
         elements *= length
         found.decisions *= 1 if shared else length
         if found.axes and found.shared[found.axes - 1] == <bint> shared:
@@ -125,10 +125,9 @@ cdef int understand(object sharing, Py_ssize_t size, Sharing *found) except -1:
 
 cdef int run(const real[:, ::1] x, uint32_t[:, ::1] keep, real[:, ::1] y, const uint64_t[::1] draw,
              const double[::1] scale, object sharing, bint drawing) except -1:
-    cdef Py_ssize_t n = x.shape[0], size = x.shape[1], b
+    cdef Py_ssize_t n = x.shape[0], size = x.shape[1]
     cdef Dropout g
     cdef Job job
-    cdef int threads
     require(y.shape[0] == n and y.shape[1] == size, "the output must have the shape (N, D) of the input")
     require(keep.shape[0] == n and keep.shape[1] == words(size, sharing), "keep must be (N, words(D))")
     require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
@@ -144,9 +143,8 @@ cdef int run(const real[:, ::1] x, uint32_t[:, ::1] keep, real[:, ::1] y, const 
         job.scratch, job.work = words_for(g.sharing.decisions) * sizeof(uint32_t), n * size / 4.0
         return submit(&job, &g, sizeof(g))
     if not recorded(&job, &g, sizeof(g)):
-        threads = team(n * g.parts, job.work)
-        for b in prange(threads, nogil=True, num_threads=threads, schedule="static"):
-            mask_and_scale[real](&g, n * g.parts * b // threads, n * g.parts * (b + 1) // threads, NULL)
+        with nogil:
+            share_out(<Kernel> mask_and_scale[real], &g, n * g.parts, team(n * g.parts, job.work))
     return 0
 
 

@@ -7,14 +7,23 @@ import math
 import os
 import re
 import sys
+import warnings
 
 CGROUPS = "/sys/fs/cgroup"
 
 
 def threads_wanted():
-    """What MINICNN_NUM_THREADS says, else OMP_NUM_THREADS; None where neither is a number of threads."""
-    wanted = (_whole_number(os.environ.get(name, "")) for name in ("MINICNN_NUM_THREADS", "OMP_NUM_THREADS"))
-    return next((n for n in wanted if n is not None), None)
+    """What MINICNN_NUM_THREADS says, else OMP_NUM_THREADS; None where neither is a number of threads.
+
+    The first is ours: RuntimeWarning where it is set to anything else (empty is not set); a program whose environment
+    is wrong still starts.  The second is OpenMP's, a list such as "4,2" perhaps: what cannot be used is passed over.
+    """
+    ours = os.environ.get("MINICNN_NUM_THREADS", "").strip()
+    wanted = _whole_number(ours) if "," not in ours else None
+    if ours and wanted is None:
+        required = "MINICNN_NUM_THREADS must be a whole number of threads, 1 or more"
+        warnings.warn(f"{required}; got {ours[:80]!r}. It is passed over", RuntimeWarning, stacklevel=2)
+    return wanted or _whole_number(os.environ.get("OMP_NUM_THREADS", ""))
 
 
 def cpus(bound=0):

@@ -9,16 +9,16 @@ next to nothing beside the layers.
 Both losses return (1/N) sum_n w_n l_n; ``weights`` may be None for ones.  With label smoothing a target t becomes
 ``on`` t + ``off``.
 """
-from cython.parallel cimport prange
 from libc.math cimport exp, fabs, log, log1p
 from libc.stdint cimport int64_t, uint8_t
 
+from minicnn._ext.plan cimport Kernel, share_out
 from minicnn._ext.runtime cimport affine, chosen_leaves, real, require, softmax_row, team, use_leaves
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    BLOCK = 4096  # outputs of one item of the parallel loop: whole samples
+    BLOCK = 4096  # outputs that a thread gets, at least
 
 cdef double CLIP = 1e-7  # probabilities keep this distance from 0 where a logarithm is taken (Keras's epsilon)
 
@@ -35,6 +35,9 @@ ctypedef struct Loss:
     int kind
     bint from_logits
     double on, off, delta
+    const void *outputs    # (n, width), real; so are the next two
+    const void *targets
+    void *gradient
     const int64_t *labels  # NULL: rows of targets
     const double *weights  # NULL: ones
     double *losses
@@ -49,24 +52,22 @@ def softmax_crossentropy(const real[:, ::1] outputs not None, const int64_t[::1]
     ``outputs`` are logits, or p itself.  ``losses`` (N,) receives the losses of the samples without their weights.
     """
     cdef Loss a
-    cdef Py_ssize_t b, blocks, rows
-    cdef const real *out = &outputs[0, 0]
-    cdef const real *wanted = NULL
-    cdef real *slope = &gradient[0, 0]
-    cdef int threads
-    a.n, a.width, a.on, a.off, a.from_logits = outputs.shape[0], outputs.shape[1], on, off, from_logits
-    a.labels, a.weights, a.losses = NULL, NULL, &losses[0]
+    cdef Py_ssize_t n = outputs.shape[0], width = outputs.shape[1]
+    describe(&a, outputs.shape, gradient.shape, weights, losses)
+    require((labels is None) != (targets is None), "either labels or targets must be None")
+    require(targets is None or (targets.shape[0] == n and targets.shape[1] == width),
+            "targets must have the shape of outputs")
+    require(labels is None or (labels.shape[0] == n and all_classes(labels, width)),
+            "labels must have an entry for each sample, which must be in [0, K)")
+    a.on, a.off, a.from_logits = on, off, from_logits
+    a.outputs, a.gradient = &outputs[0, 0], &gradient[0, 0]
+    a.labels, a.targets = NULL, NULL
     if targets is not None:
-        wanted = &targets[0, 0]
-    if labels is not None:
+        a.targets = &targets[0, 0]
+    else:
         a.labels = &labels[0]
-    if weights is not None:
-        a.weights = &weights[0]
-    rows = max(1, BLOCK // a.width)
-    blocks = (a.n + rows - 1) // rows
-    threads = team(blocks, 10.0 * a.n * a.width)
-    for b in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
-        crossentropy_rows(&a, out, wanted, slope, b * rows, min(a.n, (b + 1) * rows))
+    with nogil:
+        share_out(<Kernel> crossentropy_rows[real], &a, n, team(items(&a), 10.0 * n * width))
     return weighted_mean(&a)
 
 
@@ -78,21 +79,34 @@ def elementwise(int kind, const real[:, ::1] outputs not None, const real[:, ::1
     ``delta`` is Huber's.  ``losses`` (N,) receives the losses of the samples without their weights.
     """
     cdef Loss a
-    cdef Py_ssize_t b, blocks, rows
-    cdef const real *out = &outputs[0, 0]
-    cdef const real *wanted = &targets[0, 0]
-    cdef real *slope = &gradient[0, 0]
-    cdef int threads
-    a.n, a.width, a.kind, a.on, a.off, a.delta = outputs.shape[0], outputs.shape[1], kind, on, off, delta
-    a.weights, a.losses = NULL, &losses[0]
+    cdef Py_ssize_t n = outputs.shape[0], width = outputs.shape[1]
+    describe(&a, outputs.shape, gradient.shape, weights, losses)
+    require(targets.shape[0] == n and targets.shape[1] == width, "targets must have the shape of outputs")
+    a.kind, a.on, a.off, a.delta = kind, on, off, delta
+    a.outputs, a.targets, a.gradient = &outputs[0, 0], &targets[0, 0], &gradient[0, 0]
+    with nogil:
+        share_out(<Kernel> elementwise_rows[real], &a, n,
+                  team(items(&a), (20.0 if kind >= BINARY_LOGITS else 2.0) * n * width))
+    return weighted_mean(&a)
+
+
+cdef int describe(Loss *a, const Py_ssize_t *shape, const Py_ssize_t *gradient, const double[::1] weights,
+                  double[::1] losses) except -1:
+    """What both have: shapes are those of outputs and gradient."""
+    require(shape[1] > 0, "a sample must have at least one output")
+    require(gradient[0] == shape[0] and gradient[1] == shape[1], "gradient must have the shape of outputs")
+    require(losses.shape[0] == shape[0], "losses must have an entry for each sample")
+    require(weights is None or weights.shape[0] == shape[0], "weights must have an entry for each sample")
+    a.n, a.width, a.losses, a.weights, a.labels = shape[0], shape[1], &losses[0], NULL, NULL
     if weights is not None:
         a.weights = &weights[0]
-    rows = max(1, BLOCK // a.width)
-    blocks = (a.n + rows - 1) // rows
-    threads = team(blocks, (20.0 if kind >= BINARY_LOGITS else 2.0) * a.n * a.width)
-    for b in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
-        elementwise_rows(&a, out, wanted, slope, b * rows, min(a.n, (b + 1) * rows))
-    return weighted_mean(&a)
+    return 0
+
+
+cdef inline Py_ssize_t items(const Loss *a) noexcept nogil:
+    """What threads may share: runs of whole samples."""
+    cdef Py_ssize_t rows = max(<Py_ssize_t> 1, BLOCK // a.width)
+    return (a.n + rows - 1) // rows
 
 
 cdef double weighted_mean(const Loss *a) noexcept nogil:
@@ -118,9 +132,11 @@ cdef inline double target(const Loss *a, const real *targets, Py_ssize_t i, Py_s
     return a.off + (a.on if k == a.labels[i] else 0)
 
 
-cdef void crossentropy_rows(const Loss *a, const real *outputs, const real *targets, real *gradient, Py_ssize_t i0,
-                            Py_ssize_t i1) noexcept nogil:
+cdef void crossentropy_rows(const Loss *a, Py_ssize_t i0, Py_ssize_t i1, real *_scratch) noexcept nogil:
     cdef Py_ssize_t i
+    cdef const real *outputs = <const real *> a.outputs
+    cdef const real *targets = <const real *> a.targets
+    cdef real *gradient = <real *> a.gradient
     for i in range(i0, i1):
         if a.labels is not NULL and a.off == 0:
             a.losses[i] = label_crossentropy(a, outputs + i * a.width, gradient + i * a.width, i)
@@ -163,9 +179,11 @@ cdef double target_crossentropy(const Loss *a, const real *row, const real *targ
     return loss
 
 
-cdef void elementwise_rows(const Loss *a, const real *outputs, const real *targets, real *gradient, Py_ssize_t i0,
-                           Py_ssize_t i1) noexcept nogil:
+cdef void elementwise_rows(const Loss *a, Py_ssize_t i0, Py_ssize_t i1, real *_scratch) noexcept nogil:
     cdef Py_ssize_t i, k
+    cdef const real *outputs = <const real *> a.outputs
+    cdef const real *targets = <const real *> a.targets
+    cdef real *gradient = <real *> a.gradient
     cdef double loss, slope, scale
     for i in range(i0, i1):
         loss = 0
@@ -231,6 +249,7 @@ def in_top(const real[:, ::1] outputs not None, const int64_t[::1] labels not No
     """
     cdef Py_ssize_t i, k, label, ahead
     require(labels.shape[0] == outputs.shape[0] == right.shape[0], "labels and right must have the rows of outputs")
+    require(all_classes(labels, outputs.shape[1]), "labels must be in [0, K)")
     with nogil:
         for i in range(outputs.shape[0]):
             label, ahead = labels[i], 0

@@ -56,8 +56,9 @@ cdef struct Apply:
     Shape shape
 
 
-cdef Shape shape_of(const Py_ssize_t *x_shape) noexcept:
+cdef Shape shape_of(const Py_ssize_t *x_shape) except *:
     cdef Shape s
+    require(x_shape[2] > 0, "x must have at least one channel")
     s.n, s.rows, s.c = x_shape[0], x_shape[1], x_shape[2]
     s.block = max(<Py_ssize_t> 1, BLOCK // s.c)
     s.blocks = (s.n * s.rows + s.block - 1) // s.block

@@ -8,18 +8,19 @@ depend on the number of threads, and their squares are added in order, so neithe
 
 All vectors are the model's flat ones, of equal length; ``pieces`` holds rows (offset, size, decayed, segment).  Both
 entries return -1, or the number of the first piece whose gradient has no finite norm: then nothing has been changed.
+ValueError where a length differs, or a piece or a rule reaches beyond the vectors.
 
 Constraints: a row of ``rules`` is (kind, offset, five lengths), with a number in ``limits``.  The parameter at that
 offset counts as an array of five axes, whose second and fourth are those of the norm; units that lie side by side on
 the last axis are taken together, RUN at a time.  Both are None where there are no constraints.
 """
-from cython.parallel cimport prange
 from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from minicnn._ext.runtime cimport (adam_update, add_squares, chosen_leaves, real, scale_each, sgd_update, sum_squares,
-                                   team, use_leaves)
+from minicnn._ext.plan cimport Kernel, share_out
+from minicnn._ext.runtime cimport (adam_update, add_squares, chosen_leaves, real, require, scale_each, sgd_update,
+                                   sum_squares, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -30,7 +31,15 @@ cdef enum:
     IS_MAX_NORM, IS_NON_NEG, IS_UNIT_NORM  # kinds of constraints
     RUN = 64
 
+cdef int64_t MOST_STEPS = <int64_t> 1 << 62
+
 ctypedef struct Step:
+    void *w                  # real; so are the next three
+    void *m                  # velocity, or mean; or absent
+    void *v
+    const void *g
+    const int64_t *pieces    # (count, 4)
+    double *squares          # of each piece
     double rate, momentum, decay, clip
     bint nesterov
     double beta_1, beta_2, epsilon, corrected_rate
@@ -45,22 +54,23 @@ def sgd(real[::1] parameters not None, real[::1] velocity, const real[::1] gradi
     ``velocity`` may be None where momentum is 0; ``clipnorm`` 0 clips nothing.
     """
     cdef Step a
-    cdef Py_ssize_t count = pieces.shape[0], p
-    cdef real *w = &parameters[0]
-    cdef real *v = NULL
-    cdef const real *g = &gradients[0]
+    cdef Py_ssize_t count = pieces.shape[0]
     cdef int threads = team(count, parameters.shape[0] / 2.0)
+    require(velocity is not None or momentum == 0, "momentum needs a velocity")
+    require(velocity is None or velocity.shape[0] == parameters.shape[0], "velocity must have the length of parameters")
+    check(parameters.shape[0], gradients.shape[0], pieces, squares, iterations)
+    check_rules(parameters.shape[0], rules, limits)
+    a.w, a.g, a.pieces, a.squares, a.m = &parameters[0], &gradients[0], &pieces[0, 0], &squares[0], NULL
     if velocity is not None:
-        v = &velocity[0]
+        a.m = &velocity[0]
     a.rate, a.momentum, a.nesterov, a.decay = rate, momentum, nesterov, decay
-    a.clip = clip_factor(g, pieces, squares, clipnorm, threads)
+    a.clip = clip_factor(<Kernel> piece_squares[real], &a, count, clipnorm, threads)
     if a.clip < 0:
         return first_not_finite(squares, count)
     with nogil:
-        for p in prange(count, num_threads=threads, schedule="static"):
-            sgd_piece(&a, w, v, g, pieces[p, 0], pieces[p, 1], pieces[p, 2])
+        share_out(<Kernel> sgd_pieces[real], &a, count, threads)
         if rules is not None:
-            constrain_all(w, rules, limits)
+            constrain_all(&parameters[0], rules, limits)
         iterations[0] += 1
     return -1
 
@@ -75,49 +85,82 @@ def adam(real[::1] parameters not None, real[::1] m not None, real[::1] v not No
     ``clipnorm`` 0 clips nothing.
     """
     cdef Step a
-    cdef Py_ssize_t count = pieces.shape[0], p
-    cdef real *w = &parameters[0]
-    cdef real *mean = &m[0]
-    cdef real *square = &v[0]
-    cdef const real *g = &gradients[0]
-    cdef double t = iterations[0] + 1
-    cdef int threads = team(count, <double> parameters.shape[0])
+    cdef Py_ssize_t count = pieces.shape[0], length = parameters.shape[0]
+    cdef int threads = team(count, <double> length)
+    cdef double t
+    require(m.shape[0] == length and v.shape[0] == length, "m and v must have the length of parameters")
+    check(length, gradients.shape[0], pieces, squares, iterations)
+    check_rules(length, rules, limits)
+    a.w, a.g, a.pieces, a.squares, a.m, a.v = &parameters[0], &gradients[0], &pieces[0, 0], &squares[0], &m[0], &v[0]
+    t = iterations[0] + 1
     a.rate, a.beta_1, a.beta_2, a.epsilon, a.decay = rate, beta_1, beta_2, epsilon, decay
     a.corrected_rate = rate * sqrt(1 - pow(beta_2, t)) / (1 - pow(beta_1, t))
-    a.clip = clip_factor(g, pieces, squares, clipnorm, threads)
+    a.clip = clip_factor(<Kernel> piece_squares[real], &a, count, clipnorm, threads)
     if a.clip < 0:
         return first_not_finite(squares, count)
     with nogil:
-        for p in prange(count, num_threads=threads, schedule="static"):
-            adam_piece(&a, w, mean, square, g, pieces[p, 0], pieces[p, 1], pieces[p, 2])
+        share_out(<Kernel> adam_pieces[real], &a, count, threads)
         if rules is not None:
-            constrain_all(w, rules, limits)
+            constrain_all(&parameters[0], rules, limits)
         iterations[0] += 1
     return -1
 
 
 def constrain(real[::1] parameters not None, const int64_t[:, ::1] rules, const double[::1] limits):
     """Constrains the parameters as a step does after its update."""
+    check_rules(parameters.shape[0], rules, limits)
     if rules is not None:
         with nogil:
             constrain_all(&parameters[0], rules, limits)
 
 
-cdef double clip_factor(const real *g, const int64_t[:, ::1] pieces, double[::1] squares, double clipnorm,
-                        int threads) noexcept:
+cdef int check(Py_ssize_t length, Py_ssize_t gradients, const int64_t[:, ::1] pieces, const double[::1] squares,
+               const int64_t[::1] iterations) except -1:
+    cdef Py_ssize_t p
+    require(gradients == length, "gradients must have the length of parameters")
+    require(pieces.shape[1] == 4 and squares.shape[0] >= pieces.shape[0], "squares must have an entry for each piece")
+    require(iterations.shape[0] == 1 and 0 <= iterations[0] < MOST_STEPS, "iterations must be one number below 2^62")
+    for p in range(pieces.shape[0]):
+        require(0 <= pieces[p, 0] <= length and 0 <= pieces[p, 1] <= length - pieces[p, 0],
+                "every piece must lie within the parameters")
+    return 0
+
+
+cdef int check_rules(Py_ssize_t length, const int64_t[:, ::1] rules, const double[::1] limits) except -1:
+    cdef Py_ssize_t r, axis, most
+    require((rules is None) == (limits is None), "rules and limits must be there both or not at all")
+    if rules is None:
+        return 0
+    require(rules.shape[1] == 7 and limits.shape[0] == rules.shape[0], "every rule must have 7 numbers and a limit")
+    for r in range(rules.shape[0]):
+        require(0 <= rules[r, 1] <= length, "every rule must lie within the parameters")
+        most = length - rules[r, 1]
+        for axis in range(2, 7):
+            require(0 <= rules[r, axis] <= most, "every rule must lie within the parameters")
+            most //= max(<int64_t> 1, rules[r, axis])
+    return 0
+
+
+cdef double clip_factor(Kernel square_up, const Step *a, Py_ssize_t count, double clipnorm, int threads) noexcept:
     # What the gradients are multiplied by so that their norm is at most clipnorm; -1 if the norm is not finite.
     cdef double total = 0, norm
-    cdef Py_ssize_t p, count = pieces.shape[0]
+    cdef Py_ssize_t p
     if clipnorm == 0:
         return 1
-    for p in prange(count, nogil=True, num_threads=threads, schedule="static"):
-        squares[p] = sum_squares(g + pieces[p, 0], pieces[p, 1])
+    with nogil:
+        share_out(square_up, a, count, threads)
     for p in range(count):
-        total += squares[p]
+        total += a.squares[p]
     norm = sqrt(total)
     if not isfinite(norm):
         return -1
     return clipnorm / norm if norm > clipnorm else 1
+
+
+cdef void piece_squares(const Step *a, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    cdef Py_ssize_t p
+    for p in range(first, last):
+        a.squares[p] = sum_squares(<const real *> a.g + a.pieces[4 * p], a.pieces[4 * p + 1])
 
 
 cdef Py_ssize_t first_not_finite(const double[::1] squares, Py_ssize_t count) noexcept nogil:
@@ -130,29 +173,52 @@ cdef Py_ssize_t first_not_finite(const double[::1] squares, Py_ssize_t count) no
     return -1
 
 
-cdef void sgd_piece(const Step *a, real *w, real *v, const real *g, int64_t offset, int64_t size,
-                    bint decayed) noexcept nogil:
-    sgd_update(w + offset, v + offset if v is not NULL else v, g + offset, size, <real> a.rate, <real> a.momentum,
-               a.nesterov, <real> (a.rate * a.decay if decayed else 0), <real> a.clip)
+cdef void sgd_pieces(const Step *a, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    cdef Py_ssize_t p
+    cdef const int64_t *piece
+    cdef real *v = NULL
+    for p in range(first, last):
+        piece = a.pieces + 4 * p
+        if a.m is not NULL:
+            v = <real *> a.m + piece[0]
+        sgd_update(<real *> a.w + piece[0], v, <const real *> a.g + piece[0], piece[1], <real> a.rate,
+                   <real> a.momentum, a.nesterov, <real> (a.rate * a.decay if piece[2] else 0), <real> a.clip)
 
 
-cdef void adam_piece(const Step *a, real *w, real *m, real *v, const real *g, int64_t offset, int64_t size,
-                     bint decayed) noexcept nogil:
-    adam_update(w + offset, m + offset, v + offset, g + offset, size, <real> a.corrected_rate,
-                <real> (1 - a.beta_1), <real> (1 - a.beta_2), <real> a.epsilon,
-                <real> (a.rate * a.decay if decayed else 0), <real> a.clip)
+cdef void adam_pieces(const Step *a, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    cdef Py_ssize_t p
+    cdef const int64_t *piece
+    for p in range(first, last):
+        piece = a.pieces + 4 * p
+        adam_update(<real *> a.w + piece[0], <real *> a.m + piece[0], <real *> a.v + piece[0],
+                    <const real *> a.g + piece[0], piece[1], <real> a.corrected_rate, <real> (1 - a.beta_1),
+                    <real> (1 - a.beta_2), <real> a.epsilon, <real> (a.rate * a.decay if piece[2] else 0),
+                    <real> a.clip)
 
 
 # ---- constraints ----
 
+ctypedef struct Rule:
+    void *w                # real, the first parameter of the rule
+    const int64_t *row     # kind, offset, five lengths
+    double limit
+
+
 cdef void constrain_all(real *w, const int64_t[:, ::1] rules, const double[::1] limits) noexcept nogil:
-    cdef Py_ssize_t r, i, items
-    cdef int threads
+    cdef Py_ssize_t r, items, size
+    cdef Rule a
     for r in range(rules.shape[0]):
+        a.w, a.row, a.limit = w + rules[r, 1], &rules[r, 0], limits[r]
         items = rules[r, 2] * rules[r, 4] * ((rules[r, 6] + RUN - 1) // RUN)
-        threads = team(items, rules[r, 2] * rules[r, 3] * rules[r, 4] * rules[r, 5] * rules[r, 6] / 2.0)
-        for i in prange(items, num_threads=threads, schedule="static"):
-            constrain_units(w + rules[r, 1], <int> rules[r, 0], limits[r], &rules[r, 2], i)
+        size = rules[r, 2] * rules[r, 3] * rules[r, 4] * rules[r, 5] * rules[r, 6]
+        if size:
+            share_out(<Kernel> constrain_items[real], &a, items, team(items, size / 2.0))
+
+
+cdef void constrain_items(const Rule *a, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(first, last):
+        constrain_units(<real *> a.w, <int> a.row[0], a.limit, a.row + 2, i)
 
 
 cdef void constrain_units(real *w, int kind, double limit, const int64_t *axes, Py_ssize_t item) noexcept nogil:

@@ -5,11 +5,10 @@ Design: for parameters the items are pieces of the flat vector, as in optim.pyx;
 samples, and each sample has a penalty of its own, so that a plan may take block after block of them.  Sums are made in
 double, in the leaves' lanes, and those of pieces and of samples are added in order: no bit depends on the threads.
 """
-from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
+from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, share_out, submit
 from minicnn._ext.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute, sum_squares,
                                    take_scratch, team, use_leaves)
 
@@ -27,34 +26,68 @@ cdef inline double penalty(const real *w, Py_ssize_t n, double l1, double l2) no
 
 # ---- parameters ----
 
+cdef struct Pieces:
+    const void *w            # real; so is the next
+    void *gradient
+    double *found            # of each piece
+    const int64_t *pieces    # (count, 2)
+    const double *rates      # (count, 2)
+
+
+cdef int describe(Pieces *a, Py_ssize_t length, const int64_t[:, ::1] pieces, const double[:, ::1] rates) except -1:
+    cdef Py_ssize_t p
+    require(pieces.shape[1] == 2 and rates.shape[1] == 2 and rates.shape[0] == pieces.shape[0],
+            "pieces and rates must have rows of two")
+    for p in range(pieces.shape[0]):
+        require(0 <= pieces[p, 0] <= length and 0 <= pieces[p, 1] <= length - pieces[p, 0],
+                "every piece must lie within the parameters")
+    a.w, a.gradient, a.found, a.pieces, a.rates = NULL, NULL, NULL, &pieces[0, 0], &rates[0, 0]
+    return 0
+
+
+cdef void piece_penalties(const Pieces *a, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    cdef Py_ssize_t p
+    for p in range(first, last):
+        a.found[p] = penalty(<const real *> a.w + a.pieces[2 * p], a.pieces[2 * p + 1], a.rates[2 * p],
+                             a.rates[2 * p + 1])
+
+
+cdef void piece_slopes(const Pieces *a, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    cdef Py_ssize_t p
+    for p in range(first, last):
+        add_slope(<const real *> a.w + a.pieces[2 * p], <real> a.rates[2 * p], <real> (2 * a.rates[2 * p + 1]),
+                  <real *> a.gradient + a.pieces[2 * p], a.pieces[2 * p + 1])
+
+
 def value(const real[::1] parameters not None, const int64_t[:, ::1] pieces not None,
           const double[:, ::1] rates not None):
     """The sum of the penalties of all pieces, rows (offset, size) of the flat vector with rows (l1, l2) of rates."""
     cdef Py_ssize_t count = pieces.shape[0], p
-    cdef const real *w = &parameters[0]
     cdef double total = 0
-    cdef double *found
-    cdef int threads = team(count, parameters.shape[0] / 8.0)
+    cdef Pieces a
+    describe(&a, parameters.shape[0], pieces, rates)
     if count == 0:
         return 0.0
-    found = <double *> take_scratch(count, sizeof(double))
-    for p in prange(count, nogil=True, num_threads=threads, schedule="static"):
-        found[p] = penalty(w + pieces[p, 0], pieces[p, 1], rates[p, 0], rates[p, 1])
+    a.w, a.found = &parameters[0], <double *> take_scratch(count, sizeof(double))
+    with nogil:
+        share_out(<Kernel> piece_penalties[real], &a, count, team(count, parameters.shape[0] / 8.0))
     for p in range(count):
-        total += found[p]
-    free_scratch(found)
+        total += a.found[p]
+    free_scratch(a.found)
     return total
 
 
 def add_gradients(const real[::1] parameters not None, real[::1] gradients not None,
                   const int64_t[:, ::1] pieces not None, const double[:, ::1] rates not None):
     """gradients += l1 sign(w) + 2 l2 w, piece by piece; arguments as for ``value``."""
-    cdef Py_ssize_t count = pieces.shape[0], p
-    cdef const real *w = &parameters[0]
-    cdef real *g = &gradients[0]
-    cdef int threads = team(count, parameters.shape[0] / 4.0)
-    for p in prange(count, nogil=True, num_threads=threads, schedule="static"):
-        add_slope(w + pieces[p, 0], <real> rates[p, 0], <real> (2 * rates[p, 1]), g + pieces[p, 0], pieces[p, 1])
+    cdef Py_ssize_t count = pieces.shape[0]
+    cdef Pieces a
+    describe(&a, parameters.shape[0], pieces, rates)
+    require(gradients.shape[0] == parameters.shape[0], "gradients must have the length of parameters")
+    if count:
+        a.w, a.gradient = &parameters[0], &gradients[0]
+        with nogil:
+            share_out(<Kernel> piece_slopes[real], &a, count, team(count, parameters.shape[0] / 4.0))
 
 
 # ---- outputs ----

@@ -39,6 +39,9 @@ cdef struct Job:
 cdef int submit(const Job *job, const void *args, Py_ssize_t size) except -1
 # The second half alone: True if a plan took the job.
 cdef bint recorded(const Job *job, const void *args, Py_ssize_t size) except -1
+# A kernel that is no job, on all items at once, in so many threads.  With one thread, here as for jobs, OpenMP is not
+# entered at all: where memory is short its library would end the process.
+cdef void share_out(Kernel kernel, const void *args, Py_ssize_t items, int threads) noexcept nogil
 # Memory for the arrays of jobs that are submitted next, 64-byte aligned: freed by give_back, unless a plan recorded
 # them.  `lasting`: zero at first, and from run to run of a plan what the kernels left in it.
 cdef char *borrow(Py_ssize_t size, bint lasting) except NULL

@@ -94,11 +94,24 @@ cdef int submit(const Job *job, const void *args, Py_ssize_t size) except -1:
     threads = team(shares, job.work)
     memory = <char *> take_scratch(threads, scratch)
     try:
-        for b in prange(threads, nogil=True, num_threads=threads, schedule="static"):
-            run_share(job, args, b, threads, memory + b * scratch)
+        if threads == 1:
+            with nogil:
+                run_share(job, args, 0, 1, memory)
+        else:
+            for b in prange(threads, nogil=True, num_threads=threads, schedule="static"):
+                run_share(job, args, b, threads, memory + b * scratch)
     finally:
         free_scratch(memory)
     return 0
+
+
+cdef void share_out(Kernel kernel, const void *args, Py_ssize_t items, int threads) noexcept nogil:
+    cdef Py_ssize_t b
+    if threads == 1:
+        kernel(args, 0, items, NULL)
+    else:
+        for b in prange(threads, num_threads=threads, schedule="static"):
+            kernel(args, items * b // threads, items * (b + 1) // threads, NULL)
 
 
 cdef void run_share(const Job *job, const void *args, Py_ssize_t share, Py_ssize_t shares,
@@ -131,13 +144,16 @@ cdef void give_back(char *memory) noexcept:
 @cython.auto_pickle(False)
 cdef class _Scratch:
     """Owns memory that was borrowed while a plan was recorded."""
-    cdef uintptr_t address
-
-    def __cinit__(self, address):
-        self.address = address
+    cdef void *memory
 
     def __dealloc__(self):
-        free_scratch(<void *> self.address)
+        free_scratch(self.memory)
+
+
+cdef _Scratch owner_of(char *memory):
+    cdef _Scratch owner = _Scratch.__new__(_Scratch)
+    owner.memory = memory
+    return owner
 
 
 def place_all(pieces):
@@ -377,10 +393,10 @@ cdef class Plan:
 
     cdef int borrowed(self, char *memory, Py_ssize_t size, bint lasting) except -1:
         if lasting:
-            self.lasting.append(_Scratch(<uintptr_t> memory))
+            self.lasting.append(owner_of(memory))
             self.outside.append((<uintptr_t> memory, <uintptr_t> memory + size))
         else:
-            self.buffers.append(Buffer(<uintptr_t> memory, size, _Scratch(<uintptr_t> memory)))
+            self.buffers.append(Buffer(<uintptr_t> memory, size, owner_of(memory)))
         return 0
 
     def use(self, array):

@@ -5,8 +5,9 @@
  * follow: what it writes there is overwritten, since pixels are written in the order of their addresses.  Only where an
  * image ends (`edge`) are such vectors cut off.
  *
- * MAX, TWO, NV, BYTES, PART are constants wherever these functions are inlined: maximum or average, a 2x2 window,
- * vectors taken at a time (large windows would else be walked through once for each), winners in bytes, cut-off vectors.
+ * MAX, TWO, LONG, NV, BYTES, PART are constants wherever these functions are inlined: maximum or average, a 2x2 window,
+ * a large one, vectors taken at a time (large windows would else be walked through once for each), winners in bytes,
+ * cut-off vectors.
  */
 #ifdef SINGLE
 typedef int32_t NAME(lane);
@@ -87,6 +88,8 @@ TARGET INLINE void NAME(store_taps)(const int BYTES, const int PART, void *winne
 
 /* ---- forward ---- */
 
+#define RUN 16 /* pixels of a row that are added as they are; so are a window's rows, if there are no more of them */
+
 /* Several rows of x are read side by side, which the hardware takes for no pattern: so the rows that follow are fetched
  * in the order of memory, a part with each of the `count` windows. */
 TARGET INLINE void NAME(fetch)(const Windows v, const REAL *x, idx q)
@@ -144,23 +147,38 @@ LEAF NAME(max_windows)(const Windows *v, const REAL *x, REAL *y, void *winner)
     else NAME(max_row)(0, 1, 1, 0, *v, x, y, winner);
 }
 
-TARGET INLINE void NAME(average_row)(const int TWO, const int NV, const int PART, const Windows v, REAL share,
-                                     const REAL *x, REAL *y)
+/* total += x, where lost is what rounding added to total before (W. Kahan, "Further remarks on reducing truncation
+ * errors", CACM 8(1), 1965); of an infinite total it is NaN and does not count */
+TARGET INLINE void NAME(add_exactly)(VEC *total, VEC *lost, VEC x)
+{
+    const VEC part = x - *lost, sum = *total + part, rest = (sum - *total) - part;
+    *lost = SELECT(VEC, rest == rest, rest, SPLAT(0));
+    *total = sum;
+}
+
+TARGET INLINE void NAME(average_row)(const int TWO, const int LONG, const int NV, const int PART, const Windows v,
+                                     REAL share, const REAL *x, REAL *y)
 {
     const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
     const MASK mask = MASK_OF(c);
     for (idx q = 0; q < v.count; q++) {
         NAME(fetch)(v, x, q);
         VECTORS(NV) {
-            VEC total[4], sum[4];
+            VEC total[4], lost[4], sum[4];
             const REAL *from = x + q * v.step + j;
-            UNROLL(4) for (int i = 0; i < NV; i++) total[i] = SPLAT(0);
+            UNROLL(4) for (int i = 0; i < NV; i++) total[i] = lost[i] = SPLAT(0);
             for (idx a = 0; a < kh; a++) {
-                UNROLL(4) for (int i = 0; i < NV; i++) sum[i] = SPLAT(0);
-                for (idx b = 0; b < kw; b++)
-                    UNROLL(4) for (int i = 0; i < NV; i++)
-                        sum[i] += NAME(load_some)(PART, from + a * v.row + b * c + i * VL, mask);
-                UNROLL(4) for (int i = 0; i < NV; i++) total[i] += sum[i];
+                for (idx b = 0, end_of_run = kw; b < kw;) {
+                    if (LONG) end_of_run = b + RUN < kw ? b + RUN : kw;
+                    UNROLL(4) for (int i = 0; i < NV; i++) sum[i] = SPLAT(0);
+                    for (; b < end_of_run; b++)
+                        UNROLL(4) for (int i = 0; i < NV; i++)
+                            sum[i] += NAME(load_some)(PART, from + a * v.row + b * c + i * VL, mask);
+                    UNROLL(4) for (int i = 0; i < NV; i++) {
+                        if (LONG) NAME(add_exactly)(&total[i], &lost[i], sum[i]);
+                        else total[i] += sum[i];
+                    }
+                }
             }
             UNROLL(4) for (int i = 0; i < NV; i++)
                 NAME(store_some)(PART, y + q * c + j + i * VL, mask, total[i] * SPLAT(share));
@@ -169,16 +187,19 @@ TARGET INLINE void NAME(average_row)(const int TWO, const int NV, const int PART
     }
 }
 
-/* y = share * the sums of a row of windows of x, each row of a window for itself: one long sum in float would lose up
- * to a per cent */
+/* y = share * the sums of a row of windows of x, each row of a window for itself.  Of large windows runs of a row are
+ * added up so that no bit of them is lost: one long sum in float would lose up to a per cent. */
 LEAF NAME(average_windows)(const Windows *v, REAL share, const REAL *x, REAL *y)
 {
     LEAVE_NARROW(v->c, average_windows, v, share, x, y)
-    const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL;
-    if (part) NAME(average_row)(0, 1, 1, *v, share, x, y);
-    else if (two) NAME(average_row)(1, 1, 0, *v, share, x, y);
-    else if (v->c >= 4 * VL) NAME(average_row)(0, 4, 0, *v, share, x, y);
-    else NAME(average_row)(0, 1, 0, *v, share, x, y);
+    const int two = v->kh == 2 && v->kw == 2, part = v->edge && v->c < VL, big = v->kh > RUN || v->kw > RUN;
+    if (big && part) NAME(average_row)(0, 1, 1, 1, *v, share, x, y);
+    else if (big && v->c >= 4 * VL) NAME(average_row)(0, 1, 4, 0, *v, share, x, y);
+    else if (big) NAME(average_row)(0, 1, 1, 0, *v, share, x, y);
+    else if (part) NAME(average_row)(0, 0, 1, 1, *v, share, x, y);
+    else if (two) NAME(average_row)(1, 0, 1, 0, *v, share, x, y);
+    else if (v->c >= 4 * VL) NAME(average_row)(0, 0, 4, 0, *v, share, x, y);
+    else NAME(average_row)(0, 0, 1, 0, *v, share, x, y);
 }
 
 /* ---- backward where every pixel lies in one window: each is written once ---- */
@@ -291,6 +312,7 @@ LEAF NAME(average_gather)(const Geometry *g, idx row, int edge, const REAL *dy, 
 #undef LAST_VECTORS
 #undef LEAVE_NARROW
 #undef LANES
+#undef RUN
 #undef LANES_OF
 #undef CONVERT
 #undef LOAD_BYTES

@@ -20,6 +20,10 @@ ctypedef fused taps:
     int32_t
 
 
+cdef enum:
+    LARGEST = 1 << 30  # of any length: no product of two overflows
+
+
 cdef struct Pool:
     Array x            # (n, h, w, c), input or its gradient
     Array y            # (n, oh, ow, c), output or its gradient
@@ -141,6 +145,10 @@ cdef int describe(Pool *p, const void *x, const Py_ssize_t *x_shape, const void 
     g.h, g.w, g.c = x_shape[1], x_shape[2], x_shape[3]
     g.oh, g.ow = y_shape[1], y_shape[2]
     g.kh, g.kw, g.sh, g.sw, g.top, g.left = geometry
+    require(0 < g.h <= LARGEST and 0 < g.w <= LARGEST and 0 < g.oh <= LARGEST and 0 < g.ow <= LARGEST and g.c > 0,
+            "images must have 1 to 2^30 rows and columns, and a channel")
+    require(0 < g.kh <= LARGEST and 0 < g.kw <= LARGEST and 0 < g.sh <= LARGEST and 0 < g.sw <= LARGEST
+            and 0 <= g.top and 0 <= g.left, "windows and strides must be 1 to 2^30, and paddings not negative")
     require((g.oh - 1) * g.sh - g.top < g.h and (g.ow - 1) * g.sw - g.left < g.w and g.top < g.kh and g.left < g.kw,
             "every window must overlap the image")
     p.tiled = (g.top == 0 and g.left == 0 and g.oh * g.kh <= g.h and g.ow * g.kw <= g.w

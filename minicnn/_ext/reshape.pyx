@@ -38,8 +38,8 @@ cdef Border describe(const char *x, const Py_ssize_t *x_shape, const char *y, co
                      Py_ssize_t top, Py_ssize_t left, Py_ssize_t size) except *:
     """x: the smaller images; size: of an element in bytes."""
     cdef Py_ssize_t c = x_shape[3]
-    require(y_shape[0] == x_shape[0] and y_shape[3] == c and top + x_shape[1] <= y_shape[1]
-            and left + x_shape[2] <= y_shape[2], "y must have room for the images of x")
+    require(y_shape[0] == x_shape[0] and y_shape[3] == c and 0 <= top <= y_shape[1] - x_shape[1]
+            and 0 <= left <= y_shape[2] - x_shape[2], "y must have room for the images of x")
     return Border(
         inner=Array(<char *> x, x_shape[1] * x_shape[2] * c * size),
         outer=Array(<char *> y, y_shape[1] * y_shape[2] * c * size), h=x_shape[1], row=x_shape[2] * c,

@@ -1,8 +1,8 @@
 # cython: language_level=3
 """How many threads and whether a job is worth them, the instruction set, scratch memory, fork guard, build facts.
 
-Design: every parallel loop of the library is a ``prange`` over ``team(items, work)`` threads, and ``team`` is the only
-place that decides their number.  Results never depend on it: the kernels cut their work by shape alone.
+Design: every parallel loop of the library runs on ``team(items, work)`` threads, and ``team`` is the only place that
+decides their number; where it is one, no loop enters OpenMP.  Results never depend on it: the kernels cut their work by shape alone.
 """
 import os
 import sys
@@ -59,7 +59,7 @@ cdef void *take_scratch(Py_ssize_t count, Py_ssize_t size) except NULL:
     # One more line of 64 bytes: up to 63 to align, and the address that malloc gave, just before the aligned one.
     cdef char *raw = NULL
     cdef char *aligned
-    if count <= (sys.maxsize - 128) // size:
+    if 0 <= count <= (sys.maxsize - 128) // size:
         raw = <char *> malloc(count * size + 128)
     if raw is NULL:
         raise MemoryError(f"no memory for {count} x {size} bytes of scratch")

@@ -95,7 +95,7 @@ class Noise:
         if not isinstance(self._rate, schedules.Schedule):
             return self._rate
         where = f"{type(self).__name__}: {type(self._rate).__name__}"
-        return _check.number(where, f"the rate of step {step}", self._rate(step), 0, 1)
+        return schedules.rate_at(where, f"the rate of step {step}", self._rate, (step,), 1)
 
     def get_config(self):
         config = super().get_config()

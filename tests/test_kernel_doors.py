@@ -1,0 +1,252 @@
+"""Kernels check at their doors what their inner loops rely on: a wrong length is a ValueError, no access beside."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from minicnn._ext import (
+    activation,
+    batch,
+    conv,
+    dense,
+    dropconnect,
+    dropout,
+    gaussian,
+    loss,
+    norm,
+    optim,
+    penalty,
+    pool,
+    reshape,
+    runtime,
+)
+
+DTYPES = [np.float32, np.float64]
+DRAW = np.array([32768, 1, 0, 0, 0, 8], np.uint64)
+ONE = np.ones(1)
+
+
+def ints(*rows):
+    return np.array(rows, np.int64)
+
+
+def zeros(*shape, dtype=np.float32):
+    return np.zeros(shape, dtype)
+
+
+def right():
+    """{entry: (function, arguments)}: all arguments fit."""
+    image, grown, kernel = zeros(2, 4, 4, 3), zeros(2, 6, 6, 3), zeros(3, 3, 3, 5)
+    out, pooled = zeros(2, 4, 4, 5), zeros(2, 2, 2, 3)
+    same, window = (1, 1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 0, 0)
+    pieces, rules, limits = ints((0, 6, 0, 0), (6, 4, 1, 1)), ints((0, 4, 1, 2, 1, 1, 3)), np.ones(1)
+    flat, squares, steps = [zeros(10) for _ in range(4)], np.zeros(2), np.zeros(1, np.int64)
+    x, y, w, v3, v5 = zeros(4, 3), zeros(4, 5), zeros(3, 5), [zeros(3) for _ in range(8)], zeros(5)
+    keep, x3 = zeros(4, dropout.words(3), dtype=np.uint32), zeros(4, 2, 3)
+    labels, losses, weights = np.array([0, 4, 1, 2]), np.zeros(4), np.ones(4)
+    head = pieces, squares, steps, 0.1
+    return {
+        "sgd": (optim.sgd, (flat[0], flat[1], flat[2], *head, 0.9, False, 0.0, 1.0, rules, limits)),
+        "adam": (optim.adam, (*flat, *head, 0.9, 0.9, 1e-7, 0.0, 1.0, rules, limits)),
+        "constrain": (optim.constrain, (flat[0], rules, limits)),
+        "penalty.value": (penalty.value, (flat[0], pieces[:, :2].copy(), np.ones((2, 2)))),
+        "penalty.add_gradients": (penalty.add_gradients, (flat[0], flat[1], pieces[:, :2].copy(), np.ones((2, 2)))),
+        "of_samples": (penalty.of_samples, (x, 0.1, 0.1, losses)),
+        "slope": (penalty.slope, (x, x + 1, 0.1, 0.1, x.copy())),
+        "pad": (reshape.pad, (image, grown, 1, 2)),
+        "crop": (reshape.crop, (grown, image, 1, 2)),
+        "rescale": (reshape.rescale, (x, 1.0, 0.0, x.copy())),
+        "gather": (batch.gather, (y, np.array([3, 0]), zeros(2, 5))),
+        "gather_labels": (batch.gather_labels, (labels, np.array([3, 0]), np.zeros(2, np.int64))),
+        "conv.forward": (conv.forward, (image, kernel, v5, out, same)),
+        "conv.backward_input": (conv.backward_input, (out, kernel, image, same)),
+        "conv.backward_params": (conv.backward_params, (image, out, kernel, v5, same)),
+        "max_forward": (pool.max_forward, (image, pooled, zeros(2, 2, 2, 3, dtype=np.uint8), window)),
+        "max_backward": (pool.max_backward, (pooled, zeros(2, 2, 2, 3, dtype=np.uint8), image, window)),
+        "average_forward": (pool.average_forward, (image, pooled, window)),
+        "average_backward": (pool.average_backward, (pooled, image, window)),
+        "dense.forward": (dense.forward, (x, w, v5, y)),
+        "dense.backward": (dense.backward, (x, w, y, w.copy(), v5, x.copy())),
+        "dropconnect.forward": (dropconnect.forward, (x, w, v5, y, DRAW, ONE)),
+        "dropconnect.backward": (dropconnect.backward, (x, w, y, w.copy(), v5, x.copy(), DRAW, ONE)),
+        "dropout.forward": (dropout.forward, (x, keep, x.copy(), DRAW, ONE)),
+        "dropout.backward": (dropout.backward, (x, keep, x.copy(), DRAW, ONE)),
+        "dropout.scale": (dropout.scale, (x, ONE, x.copy())),
+        "gaussian": (gaussian.multiply, (x, x.copy(), DRAW, ONE)),
+        "activation.forward": (activation.forward, (1, 0.0, x, x.copy())),
+        "activation.backward": (activation.backward, (1, 0.0, x, x.copy(), x.copy())),
+        "softmax": (activation.softmax, (x3, x3.copy())),
+        "softmax_backward": (activation.softmax_backward, (x3, x3.copy(), x3.copy())),
+        "norm.training": (norm.forward_training, (x3, v3[0], v3[1], 1e-3, 0.9, *v3[2:6], x3.copy())),
+        "norm.forward": (norm.forward, (x3, v3[0], v3[1], 1e-3, v3[2], v3[3], x3.copy())),
+        "norm.backward": (norm.backward, (x3, x3.copy(), *v3[:5], x3.copy())),
+        "labels": (loss.softmax_crossentropy, (y, labels, None, weights, 1.0, 0.0, True, y.copy(), losses)),
+        "targets": (loss.softmax_crossentropy, (y, None, y.copy(), weights, 1.0, 0.0, True, y.copy(), losses)),
+        "elementwise": (loss.elementwise, (0, y, y.copy(), weights, 1.0, 0.0, 1.0, y.copy(), losses)),
+        "in_top": (loss.in_top, (y, labels, 1, np.zeros(4, np.uint8))),
+    }
+
+
+ENTRIES = list(right())
+IMAGES = {(argument, axis) for argument in (0, 1, 2, 3) for axis in (1, 2)}
+MEANING = {  # (argument, axis) whose length may be another: fewer pieces, larger images, windows cut off by their end
+    "sgd": {(3, 0), (4, 0)},
+    "adam": {(4, 0), (5, 0)},
+    "constrain": {(0, 0)},
+    "penalty.value": {(0, 0)},
+    "of_samples": {(0, 1)},
+    "pad": IMAGES,
+    "crop": IMAGES,
+    "gather": {(0, 0)},
+    "gather_labels": {(0, 0)},
+    "conv.forward": IMAGES | {(1, 0), (1, 1)},
+    "conv.backward_input": IMAGES | {(1, 0), (1, 1)},
+    "conv.backward_params": IMAGES | {(2, 0), (2, 1)},
+    "max_forward": {(0, 1), (0, 2)},
+    "max_backward": {(2, 1), (2, 2)},
+    "average_forward": IMAGES,
+    "average_backward": IMAGES,
+    "in_top": {(0, 1)},
+}
+
+
+def lengths_to_spoil(arguments):
+    for place, value in enumerate(arguments):
+        if isinstance(value, np.ndarray):
+            for axis, length in enumerate(value.shape):
+                for other in {0, length - 1, length + 1} - {length}:
+                    yield place, axis, other
+
+
+def other_length(array, axis, length):
+    shape = list(array.shape)
+    shape[axis] = length
+    return np.zeros(shape, array.dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_length_is_checked(entry, dtype):
+    """One axis of one array at a time is shorter, longer or empty: refused, unless the call may have a meaning."""
+    function, arguments = right()[entry]
+    arguments = [a.astype(dtype) if getattr(a, "dtype", None) == np.float32 else a for a in arguments]
+    function(*arguments)
+    for place, axis, length in lengths_to_spoil(arguments):
+        wrong = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+        wrong[place] = other_length(arguments[place], axis, length)
+        may_differ = (place, axis) in MEANING.get(entry, ())
+        with contextlib.suppress(ValueError) if may_differ else refused():
+            function(*wrong)
+
+
+def refused():
+    return pytest.raises(ValueError, match=r"^kernel: ")
+
+
+BAD_POOLS = [(0, 2, 2, 2, 0, 0), (2, -1, 2, 2, 0, 0), (2, 2, 0, 2, 0, 0), (2, 2, 2, -2, 0, 0), (2, 2, 2, 2, -1, 0),
+             (2, 2, 2, 2, 0, -3), (2, 2, 2, 2, 2, 0), (2, 2, 5, 2, 0, 0), (2, 2, 2**62, 2, 0, 0),
+             (2**62, 2, 2, 2, 0, 0), (2, 2, 2, 2**61 + 1, 0, 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("geometry", BAD_POOLS)
+@pytest.mark.parametrize("entry", ["max_forward", "max_backward", "average_forward", "average_backward"])
+def test_windows_that_reach_beside_the_image(entry, geometry):
+    function, arguments = right()[entry]
+    with refused():
+        function(*arguments[:-1], geometry)
+
+
+def test_a_window_of_padding_alone():
+    """An image without rows below a row of padding."""
+    with refused():
+        pool.average_forward(zeros(1, 0, 4, 3), zeros(1, 1, 4, 3), (2, 1, 1, 1, 1, 0))
+
+
+BAD_CONVOLUTIONS = [(0, 1, 1, 1, 1, 1, 1), (1, -1, 1, 1, 1, 1, 1), (1, 1, -1, 1, 1, 1, 1), (1, 1, 1, -2**40, 1, 1, 1),
+                    (1, 1, 1, 1, 0, 1, 1), (1, 1, 1, 1, 1, -1, 1), (1, 1, 1, 1, 1, 1, 0), (1, 1, 1, 1, 1, 1, -1),
+                    (1, 1, 1, 1, 1, 1, 3), (2**62, 1, 1, 1, 1, 1, 1), (1, 1, 1, 1, 1, 2**62, 1),
+                    (2**30, 2**30, 1, 1, 1, 1, 1), (1, 1, 2**40, 1, 1, 1, 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("geometry", BAD_CONVOLUTIONS)
+@pytest.mark.parametrize("entry", ["conv.forward", "conv.backward_input", "conv.backward_params"])
+def test_convolutions_that_reach_beside_the_image(entry, geometry):
+    function, arguments = right()[entry]
+    with refused():
+        function(*arguments[:-1], geometry)
+
+
+@pytest.mark.parametrize("where", [(-1, 0), (0, -1), (3, 0), (0, 3), (-(10**6), 0), (2**63 - 1, 0), (0, -(2**63))])
+def test_borders_that_do_not_fit(where):
+    for entry in ("pad", "crop"):
+        function, arguments = right()[entry]
+        with refused():
+            function(*arguments[:-2], *where)
+
+
+@pytest.mark.parametrize("piece", [(-1, 2), (9, 2), (0, 11), (2**62, 1), (1, 2**63 - 1), (3, -1)])
+@pytest.mark.parametrize("entry", ["sgd", "adam", "penalty.value", "penalty.add_gradients"])
+def test_pieces_beside_the_vectors(entry, piece):
+    function, arguments = right()[entry]
+    arguments = list(arguments)
+    place = next(i for i, a in enumerate(arguments) if getattr(a, "dtype", None) == np.int64)
+    arguments[place][1, :2] = piece
+    with refused():
+        function(*arguments)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [(-1, 1, 1, 1, 1, 1), (9, 1, 2, 1, 1, 1), (0, 1, 2, 2, 1, 3), (0, 2**32, 1, 2**32, 1, 1), (0, 1, -1, 1, 1, 1)],
+)
+@pytest.mark.parametrize("entry", ["sgd", "adam", "constrain"])
+def test_rules_beside_the_vectors(entry, rule):
+    function, (*rest, rules, limits) = right()[entry]
+    with refused():
+        function(*rest, ints((int(rules[0, 0]), *rule)), limits)
+    with refused():
+        function(*rest, rules, None)
+
+
+@pytest.mark.parametrize("steps", [-1, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("entry", ["sgd", "adam"])
+def test_counts_that_would_overflow(entry, steps):
+    function, arguments = right()[entry]
+    next(a for a in arguments if getattr(a, "shape", None) == (1,) and a.dtype == np.int64)[0] = steps
+    with refused():
+        function(*arguments)
+
+
+def test_momentum_without_velocity():
+    function, (w, _, *rest) = right()["sgd"]
+    with refused():
+        function(w, None, *rest)
+
+
+@pytest.mark.parametrize("label", [-1, 5, 2**40])
+def test_labels_that_are_no_class(label):
+    for entry in ("labels", "in_top"):
+        function, arguments = right()[entry]
+        arguments[1][2] = label
+        with refused():
+            function(*arguments)
+
+
+def test_either_labels_or_targets():
+    function, (y, labels, _, *rest) = right()["labels"]
+    for both in ((None, None), (labels, y.copy())):
+        with refused():
+            function(y, *both, *rest)
+
+
+@pytest.mark.parametrize("axes", [((3, True), (2, True)), ((-1, True), (-3, True)), ((2**62 + 1, True), (3, True))])
+def test_axes_that_are_not_those_of_a_sample(axes):
+    function, (x, _, *rest) = right()["dropout.forward"]
+    with refused():
+        function(x, zeros(4, 1, dtype=np.uint32), *rest, (False, axes))
+
+
+def test_scratch_of_a_negative_size():
+    with pytest.raises(MemoryError):
+        runtime.scratch_is_aligned(-100)
