@@ -14,7 +14,7 @@ from minicnn import _check, layers, losses, montecarlo, optimizers
 from minicnn import training as loop
 from minicnn._ext import activation as activation_kernel
 from minicnn._ext.runtime import Exclusive
-from minicnn.layer import Layer, collect_penalties, mean_penalty
+from minicnn.layer import Layer, collect_penalties, mean_penalty, output_of
 from minicnn.metrics import Accuracy, TopKAccuracy
 from minicnn.metrics import get as get_metric
 from minicnn.parameters import Parameters
@@ -242,15 +242,12 @@ class Sequential(Parameters):
         return outputs
 
     def _forward_without_plan(self, x, training):
+        x = self._cast(x).copy()  # layers keep it, and the caller may write into his own
         with collect_penalties() as found:
-            outputs = self._forward(self._cast(x), training)
+            for layer in self.layers:
+                x = output_of(layer, x, training)
         self._latest.penalty = len(x), mean_penalty(found, len(x))
-        return outputs
-
-    def _forward(self, x, training):
-        for layer in self.layers:
-            x = layer.forward(x, training=training)
-        return x
+        return x.copy()  # of what the last layer may have kept
 
     __call__ = forward
 
@@ -464,7 +461,7 @@ class Sequential(Parameters):
         """The output of every layer for a batch x, in eval mode, as a list."""
         x, found = self._cast(self._inputs("outputs", x)), []
         for layer in self.layers:
-            x = layer.forward(x, training=False)
+            x = output_of(layer, x)
             found.append(x.copy())
         return found
 

@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from minicnn import _check, callbacks, datasets, losses
+from minicnn.layer import output_of
 
 
 class History:
@@ -174,7 +175,7 @@ def _not_finite(model, x, value, place):
         culprit = "the penalty of the parameters"
     with np.errstate(all="ignore"):
         for number, layer in enumerate(model.layers):
-            x = layer.forward(x, training=False)
+            x = output_of(layer, x)
             if not np.isfinite(x).all():
                 culprit = f"the output of layer {number}, {type(layer).__name__}"
                 break

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "testing": {"_check", "layer"},
     "callbacks": {"_check"},
     "saving": {"__init__", "_check", "layers", "losses", "model", "optimizers"},  # __init__ for the version
-    "training": BASE | {"callbacks", "datasets", "losses", "metrics"},
+    "training": BASE | {"callbacks", "datasets", "layer", "losses", "metrics"},
     "parameters": {"_check", "regularizers"},
     "model": BASE
     | {"ensemble", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "parameters", "plan"}

@@ -69,7 +69,7 @@ class BatchNormalization(Layer, compiled=True):
             raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x), fix))
         mean, inverse_std = empty(gamma.shape, gamma.dtype), empty(gamma.shape, gamma.dtype)
         kernel.forward_training(rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving, _rows(y))
-        self.keep(len(x), x, mean, inverse_std)
+        self.keep(len(x), self.own(x), mean, inverse_std)
         return y
 
     def backward(self, dy):
