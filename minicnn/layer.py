@@ -142,6 +142,10 @@ class Layer:
         """Multiplications with addition that one sample costs in ``forward``; 0 where they do not matter."""
         return 0
 
+    def smallest_batch(self):
+        """The least number of samples that a training forward works on, once built: ``fit`` asks before it begins."""
+        return 1
+
     def get_config(self):
         """The constructor's arguments, ready for JSON: ``type(layer)(**layer.get_config())`` is the same layer anew."""
         config = {}
