@@ -71,7 +71,8 @@ class Loss:
         where = type(self).__name__
         outputs = _outputs(where, outputs)
         weights = None if weights is None else sample_weights(where, weights, len(outputs))
-        return self._compute(outputs, y, weights, bool(from_logits), into)
+        from_logits = _check.boolean(where, "from_logits", from_logits)
+        return self._compute(outputs, y, weights, from_logits, into)
 
     def _compute(self, outputs, y, weights, from_logits, into):
         """(value, gradient) from checked outputs and weights."""

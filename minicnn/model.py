@@ -293,6 +293,7 @@ class Sequential(Parameters):
         """
         if at is not None:
             _check.choice("Sequential.backward", "at", at, ("outputs",))
+        input_gradient = _check.boolean("Sequential.backward", "input_gradient", input_gradient)
         if not self.built:
             raise RuntimeError("Sequential.backward: needs forward in training mode before it")
         with self._exclusive("backward", again=True):
@@ -474,7 +475,7 @@ class Sequential(Parameters):
         if not self.built:
             if x.ndim < 1:
                 raise ValueError(_check.message(where, "x must have a batch axis", _check.shape_of(x)))
-            self._build_for(x)
+            self._build_for(where, x)
         if (*x.shape[1:], 1) == self.input_shape and x.ndim == len(self.input_shape):
             x = x[..., None]
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
@@ -484,13 +485,30 @@ class Sequential(Parameters):
             raise ValueError(_check.message(where, wanted, _check.shape_of(x), fix))
         return x
 
-    def _build_for(self, x):
+    def _build_for(self, where, x):
+        if self._declared_shape is not None:
+            self.build(self._declared_shape)
+            return
+        sees_images = any(layer.input_ndim == 3 for layer in self.layers)
+        if sees_images and x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[1] < x.shape[2] == x.shape[3]:
+            taken, fix = (
+                f"images of {x.shape[1]} x {x.shape[2]} pixels",
+                "Channels come last here: x.transpose(0, 2, 3, 1)",
+            )
+            self._warn_of_axes(where, x, f"{taken} with {x.shape[3]} channels", fix)
         try:
-            self.build(x.shape[1:] if self._declared_shape is None else self._declared_shape)
+            self.build(x.shape[1:])
         except ValueError:
-            if self._declared_shape is not None or x.ndim != 3:
+            if x.ndim != 3:
                 raise
+            if sees_images and x.shape[2] in (1, 3) and x.shape[2] < min(x.shape[:2]):
+                taken = f"{x.shape[0]} grey images of {x.shape[1]} x {x.shape[2]} pixels"
+                self._warn_of_axes(where, x, taken, "One image needs a batch axis: x[None]")
             self.build((*x.shape[1:], 1))  # what is no chain for (N, H, W) may be one for grey images
+
+    def _warn_of_axes(self, where, x, taken, fix):
+        """The first array that a model sees decides its shapes: for good, and for a wrong one in silence."""
+        warnings.warn(f"{where}: x of shape {x.shape} is taken as {taken}. {fix}", stacklevel=5)
 
     def _cast(self, x):
         return _check.contiguous(x, self.dtype)
