@@ -244,10 +244,14 @@ class Sequential(Parameters):
     def _forward_without_plan(self, x, training):
         x = self._cast(x).copy()  # layers keep it, and the caller may write into his own
         with collect_penalties() as found:
-            for layer in self.layers:
-                x = output_of(layer, x, training)
+            outputs = self._forward(x, training)
         self._latest.penalty = len(x), mean_penalty(found, len(x))
-        return x.copy()  # of what the last layer may have kept
+        return outputs.copy()  # of what the last layer may have kept
+
+    def _forward(self, x, training):
+        for layer in self.layers:
+            x = output_of(layer, x, training)
+        return x
 
     __call__ = forward
 
