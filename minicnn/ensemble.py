@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 
 from minicnn import _check, jobs, training
-from minicnn.losses import BinaryCrossentropy
+from minicnn.losses import BinaryCrossentropy, class_numbers
 from minicnn.model import Sequential
 
 KINDS = {  # what the outputs of a member are
@@ -414,6 +414,10 @@ def _fit(number, member, x, y, drawn, arguments):
             x, y = x[drawn], np.asanyarray(y)[drawn]
             if arguments.get("sample_weight") is not None:
                 arguments = {**arguments, "sample_weight": np.asarray(arguments["sample_weight"])[drawn]}
+            if arguments.get("class_weight") is not None:  # of a class that was not drawn nobody need be warned
+                present = set(class_numbers("Ensemble.fit", y).tolist())
+                weights = {key: weight for key, weight in arguments["class_weight"].items() if key in present}
+                arguments = {**arguments, "class_weight": weights}
         return member.fit(x, y, **arguments)
 
 
