@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 
 from minicnn import _check, jobs, training
+from minicnn.losses import class_numbers
 from minicnn.model import Sequential
 from minicnn.outputs import of as outputs_of
 from minicnn.settings import Values
@@ -407,6 +408,10 @@ def _fit(number, member, x, y, drawn, arguments):
             x, y = x[drawn], np.asanyarray(y)[drawn]
             if arguments.get("sample_weight") is not None:
                 arguments = {**arguments, "sample_weight": np.asarray(arguments["sample_weight"])[drawn]}
+            if arguments.get("class_weight") is not None:  # of a class that was not drawn nobody need be warned
+                present = set(class_numbers("Ensemble.fit", y).tolist())
+                weights = {key: weight for key, weight in arguments["class_weight"].items() if key in present}
+                arguments = {**arguments, "class_weight": weights}
         return member.fit(x, y, **arguments)
 
 

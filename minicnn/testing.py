@@ -57,7 +57,8 @@ def gradcheck(layer_or_model, x, *, tolerance=1e-6, step=1e-5, samples=200, seed
     - ``samples``: how many places of each array are checked (all, if it has no more), drawn with ``seed``; >= 1.
 
     Returns a ``GradientCheck``.  Raises ``GradientError`` with the layer, the parameter, the place, both numbers and
-    the likely mistake; TypeError or ValueError for wrong arguments.
+    the likely mistake; TypeError or ValueError for wrong arguments, and where a layer of a model returns no array of
+    the right shape.
     """
     options = {
         "tolerance": _check.number("gradcheck", "tolerance", tolerance, 0, open_low=True),
@@ -65,9 +66,9 @@ def gradcheck(layer_or_model, x, *, tolerance=1e-6, step=1e-5, samples=200, seed
         "samples": _check.integer("gradcheck", "samples", samples, 1),
         "seed": _check.integer("gradcheck", "seed", seed, 0),
     }
-    twin, x = _in_float64(layer_or_model, _batch(x))
+    twin, x, declared = _in_float64(layer_or_model, _batch(x))
     try:
-        return _check_all(_Subject(twin, x, seed), **options)
+        return _check_all(_Subject(twin, x, seed, declared), **options)
     except GradientError as error:
         if not isinstance(twin, Layer):
             _find_wrong_layer(twin, x, options, error)
@@ -108,13 +109,17 @@ def _batch(x):
 
 
 def _in_float64(given, x):
-    """(float64 copy, built and with its masks held still, x in the shape it works on)."""
+    """(float64 copy, built and with its masks held still, x in the shape it works on, the shape of a sample of y).
+
+    The last is None where others have built it: of a model the layers are held to what they declared.
+    """
+    declared = None
     if isinstance(given, Layer):
         twin = copy.deepcopy(given)
         for layer in _inner_layers(twin):
             _to_float64(layer)
         if twin.input_shape is None:
-            twin.build(x.shape[1:], np.random.default_rng(0))
+            declared = twin.build(x.shape[1:], np.random.default_rng(0))
     elif hasattr(given, "layers") and hasattr(given, "state_dict"):
         twin = _model_in_float64(given, x)
         if (*x.shape[1:], 1) == twin.input_shape:
@@ -126,7 +131,7 @@ def _in_float64(given, x):
     for layer in _inner_layers(twin):
         if hasattr(layer, "freeze_mask"):
             layer.freeze_mask()
-    return twin, x
+    return twin, x, declared
 
 
 def _inner_layers(value):
@@ -169,8 +174,8 @@ def _model_in_float64(model, x):
 class _Subject:
     """A float64 layer or model with x and r: calls it, and complains of what no layer may do."""
 
-    def __init__(self, twin, x, seed):
-        self.twin, self.x = twin, x
+    def __init__(self, twin, x, seed, declared=None):
+        self.twin, self.x, self.declared = twin, x, declared
         self.name = type(twin).__name__
         # (prefix of the names, layer): one layer without a prefix, or those of a model with "0.", "1.", ...
         self.layers = [("", twin)] if isinstance(twin, Layer) else [(f"{i}.", one) for i, one in enumerate(twin.layers)]
@@ -202,6 +207,11 @@ class _Subject:
         if not isinstance(y, np.ndarray) or len(y) != len(self.x) or y.dtype != np.float64:
             required = f"must return an array of {len(self.x)} samples with the dtype of x, float64"
             raise GradientError(f"{self.name}.forward {required}; got {_described(y)}")
+        if self.declared is not None and y.shape[1:] != tuple(self.declared):
+            shape = (len(y), *self.declared)
+            raise GradientError(
+                f"{self.name}.forward must return the shape that build declared, {shape}; got {y.shape}"
+            )
         if isinstance(self.twin, Layer):
             return y.copy(), mean_penalty(found, len(y))
         return y.copy(), self.twin.penalty() + self.twin._activity_penalty(len(y))

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "model": BASE
     | {"ensemble", "inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "outputs"}
     | {"parameters", "plan", "saving", "settings", "training"},
-    "ensemble": BASE | {"jobs", "model", "outputs", "settings", "training"},
+    "ensemble": BASE | {"jobs", "losses", "model", "outputs", "settings", "training"},
     "thinning": {"_check", "layer", "layers", "losses", "metrics"},
     "jobs": BASE,
     "plot_axes": {"_check", "metrics"},

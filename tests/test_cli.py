@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import Sequential, cli, datasets, layers
+from minicnn import Sequential, cli, datasets, layers, tasks
 from minicnn.cli import main
 
 # The tests run in folders of their own: there the package that is tested must be found, installed or not.
@@ -831,3 +831,11 @@ def test_usage_proposes_the_nearest_word(capsys):
     assert "Did you mean train?" in usage(capsys, "trian")
     assert "Did you mean" not in usage(capsys, "train", "--xyzzy")
     assert "show versions" in usage(capsys)
+
+
+@pytest.mark.parametrize(("samples", "steps"), [(64, 2), (65, 2), (66, 3), (1, 1)])
+def test_the_schedule_counts_the_steps_that_fit_takes(samples, steps):
+    """A last sample joins the batch before it; then there is no step of its own."""
+    task = tasks.TASKS["digits"]
+    model = tasks.model(task, 0.5, 0, task.settings, samples)
+    assert model.optimizer.get_config()["learning_rate"]["config"]["decay_steps"] == steps

@@ -826,3 +826,20 @@ def test_members_train_on_the_batches_of_fit(drop_last, steps):
     ensemble.fit(X, LABELS, batch_size=11, verbose=0, drop_last=drop_last)
     assert ensemble.members[0].optimizer.iterations == steps
     assert whole_state(ensemble.members[0]) == whole_state(alone)
+
+
+def test_a_class_that_a_member_has_not_drawn_is_no_reason_to_warn():
+    y = np.arange(12) // 11  # one sample of class 1
+    members = [mc.Sequential([layers.Flatten(), layers.Dense(2)], seed=seed) for seed in range(4)]
+    for member in members:
+        member.compile("sgd", "sparse_categorical_crossentropy")
+    drawn = [np.random.default_rng([0, number]).integers(0, 12, 12) for number in range(4)]
+    assert {bool((rows == 11).any()) for rows in drawn} == {True, False}
+    mc.Ensemble(members).fit(X, y, bootstrap=True, class_weight={0: 2.0, 1: 3.0}, verbose=0)
+    for seed, rows in enumerate(drawn):
+        alone = mc.Sequential([layers.Flatten(), layers.Dense(2)], seed=seed)
+        alone.compile("sgd", "sparse_categorical_crossentropy")
+        alone.fit(X[rows], y[rows], sample_weight=np.array([2.0, 3.0])[y[rows]], verbose=0)
+        assert alone.fingerprint() == members[seed].fingerprint()
+    with pytest.warns(UserWarning, match="a weight for class 1, which no label in y has"):
+        mc.Ensemble(members).fit(X, 0 * y, bootstrap=True, class_weight={1: 3.0}, verbose=0)

@@ -395,18 +395,25 @@ def test_a_gradient_that_nobody_wants_may_be_none():
 
 @pytest.mark.parametrize("way", WAYS[:3])
 def test_arrays_of_other_dtypes_are_cast(way):
+    """At once: the next layer in Python and the loss see float32, as they would from a compiled layer."""
+    seen = set()
+
+    def note(array):
+        seen.add(array.dtype.name)
+        return array
+
     def wide(array):
         return array.astype(np.float64)
 
     models = []
-    for own in (own_layer(), own_layer(wide, wide)):
-        models.append(
-            mc.Sequential([layers.Flatten(), layers.Dense(4), own, own_layer(), layers.Dense(5), own_layer()])
-        )
+    for own in (lambda: own_layer(), lambda: own_layer(wide, wide)):
+        chain = [layers.Flatten(), layers.Dense(4), own(), own_layer(note, note), own(), layers.Dense(5), own()]
+        models.append(mc.Sequential(chain))
         models[-1].compile("sgd", "sparse_categorical_crossentropy")
         way(models[-1])
+    assert seen == {"float32"}
     assert models[0].fingerprint() == models[1].fingerprint()
-    assert models[1].forward(X).dtype == np.float32
+    assert models[1].train().forward(X).dtype == models[1].eval().forward(X).dtype == np.float32
 
 
 class InPlace(mc.Layer):

@@ -134,6 +134,16 @@ def test_every_mistake_is_named(fault, message):
         gradcheck(Affine(fault=fault), X)
 
 
+def test_an_output_of_another_shape_than_declared():
+    class Narrow(Square):
+        def build(self, input_shape, rng):
+            return (*super().build(input_shape, rng)[:-1], 7)
+
+    message = r"^Narrow.forward must return the shape that build declared, \(3, 7\); got \(3, 5\)$"
+    with pytest.raises(GradientError, match=message):
+        gradcheck(Narrow(), X)
+
+
 def test_a_transposed_gradient():
     with pytest.raises(GradientError, match=re.escape("the right numbers in the wrong places: transposed?")):
         gradcheck(Affine(5, fault="transposed"), X)
