@@ -278,8 +278,12 @@ class Ensemble:
             if member.optimizer is None:
                 raise RuntimeError(f"{where}: member {number} needs compile(optimizer, loss) before it")
             with _naming(where, number):
-                weights = arguments.get("sample_weight"), arguments.get("class_weight")
-                training._samples(member, "fit", x, y, *weights)  # of wrong ones no member learns; and it is built
+                # Of wrong ones no member learns; and it is built.
+                names = "sample_weight", "class_weight", "validation_split", "validation_data"
+                given = {name: arguments[name] for name in names if name in arguments}
+                (trained_on, *_), *_ = training.samples(member, x, y, **given)
+                sizes = {name: arguments[name] for name in ("batch_size", "drop_last") if name in arguments}
+                training.slices(member, len(trained_on), **sizes)
         if not bootstrap:
             self._warn_of_twins()
         tasks = []

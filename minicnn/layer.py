@@ -132,6 +132,11 @@ class Layer(Closed):
         """y of shape (N, *output_shape) for x of shape (N, *input_shape).
 
         With ``training`` the layer may keep what ``backward`` needs; without, it keeps nothing and changes nothing.
+
+        x is the caller's: do not write into it.  (A model gives a layer in Python copies of its own, as x and as the dy
+        of ``backward``, so that one that does works in place there harms nobody; whoever calls it alone finds his array
+        changed.)  An output of another dtype is cast; a model raises TypeError for one that is no array of numbers,
+        ValueError for one of another shape.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(x, training)")
 
@@ -147,7 +152,11 @@ class Layer(Closed):
         return self.forward(x, training=False)
 
     def backward(self, dy):
-        """dL/dx for dL/dy, both with the shapes of ``forward``; overwrites ``grads``."""
+        """dL/dx for dL/dy, both with the shapes of ``forward``; overwrites ``grads``.
+
+        What is said of ``forward``'s x and output holds for dy and dL/dx, too, wherever somebody wants it: of the first
+        layer with parameters ``fit`` does not, and that may return None.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")
 
     # ---- what a model may ask for besides; the defaults suit most layers ----
@@ -162,17 +171,24 @@ class Layer(Closed):
 
     def gradient(self, dy, at_logits, wanted):
         """dL/dx by the way that suits: ``at_logits`` for a gradient before the activation; None unless ``wanted``."""
+        if in_python(self):
+            dy = self._as_batch("backward", "dy", dy, self.output_shape).copy()
+        n = len(dy)
         if at_logits:
             dx = self.backward_logits(dy, wanted)
         elif wanted:
             dx = self.backward(dy)
         else:
             dx = self.backward_params(dy)
-        return dx if wanted else None
+        return _returned(self, "backward", dx, (n, *self.input_shape)) if wanted else None
 
     def multiply_adds(self):
         """Multiplications with addition that one sample costs in ``forward``; 0 where they do not matter."""
         return 0
+
+    def smallest_batch(self):
+        """The least number of samples that a training forward works on, once built: ``fit`` asks before it begins."""
+        return 1
 
     def get_config(self):
         """The constructor's arguments, ready for JSON: ``type(layer)(**layer.get_config())`` is the same layer anew."""
@@ -249,6 +265,44 @@ class Layer(Closed):
             if name != "dtype" and not as_given:
                 shown.append(f"{value!r}" if place == 0 else f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+# ---- how a model calls its layers ----
+
+
+def in_python(layer):
+    """True for a layer that has to run as Python: whatever it does, it does outside of plans."""
+    return not layer.compiled or bool(vars(layer).keys() & {"forward", "backward"})
+
+
+def output_of(layer, x, training=False, lot=None):
+    """``layer.forward(x, training)``, or with a lot ``layer.sample(x, lot)``, held to the contract of a layer."""
+    if in_python(layer):
+        x = layer._as_batch("forward", "x", x, layer.input_shape).copy()
+    n = len(x)
+    y = layer.forward(x, training=training) if lot is None else layer.sample(x, lot)
+    return _returned(layer, "forward", y, (n, *layer.output_shape))
+
+
+def _returned(layer, method, array, shape):
+    """What a layer in Python returned, as an array of the layer's dtype; compiled ones are taken at their word.
+
+    Unchecked, None would end a backward pass in silence, and one row be repeated to fill a batch.
+    """
+    if not in_python(layer):
+        return array
+    where, place = f"{type(layer).__name__}.{method}", f"It is layer {layer.stream[1]} of the model"
+    if not isinstance(array, np.ndarray):
+        name = "y" if method == "forward" else "dx"
+        fix = f"{place}; is `return {name}` missing?" if array is None else place
+        required = f"{method} must return {name}, an array of shape {shape}"
+        got = _check.Shown("None" if array is None else f"a {type(array).__name__}")
+        raise TypeError(_check.message(where, required, got, fix))
+    _check.numeric_array(where, f"what {method} of layer {layer.stream[1]} of the model returns", array)
+    if array.shape != shape:
+        name = "the shape that build declared" if method == "forward" else "the shape of forward's x"
+        raise ValueError(_check.message(where, f"{method} must return {name}, {shape}", _check.shape_of(array), place))
+    return _check.contiguous(array, layer.dtype)
 
 
 # ---- what a compiled layer uses in forward and backward, so that a plan can record them ----

@@ -32,6 +32,7 @@ values, with the first index where a value is wrong.  NaN in the outputs gives N
 import functools
 import inspect
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,10 @@ class Loss(Configured):
         where = type(self).__name__
         outputs = _outputs(where, outputs)
         weights = None if weights is None else sample_weights(where, weights, len(outputs))
-        if from_logits is None:
-            from_logits = self.from_logits is True
-        return self._compute(outputs, y, weights, bool(from_logits), into)
+        from_logits = (
+            self.from_logits is True if from_logits is None else _check.boolean(where, "from_logits", from_logits)
+        )
+        return self._compute(outputs, y, weights, from_logits, into)
 
     def _compute(self, outputs, y, weights, from_logits, into):
         """(value, gradient) from checked outputs and weights."""
@@ -486,7 +488,7 @@ def labels(where, y, n=None, classes=None):
     wrong = (y < 0) | (y >= limit)
     if y.dtype.kind == "f":
         wrong |= np.isnan(y) | (y != np.floor(y))
-    required = f"labels must be whole numbers {'>= 0' if classes is None else f'in [0, {classes - 1}]'}"
+    required = f"labels must be whole numbers {_among(classes)}"
     _reject(where, required, y, wrong)
     return _check.contiguous(y, np.int64)
 
@@ -525,21 +527,49 @@ def sample_weights(where, weights, n):
     return _check.contiguous(weights, np.float64)
 
 
-def class_weights(where, y, class_weight):
+def class_weights(where, y, class_weight, classes=None, stacklevel=2):
     """The weight of every sample's class: float64 (N,).
 
     ``class_weight`` maps class numbers to weights >= 0; classes that it leaves out weigh 1, as in Keras.  ``y`` (N,) or
-    (N, 1) are class numbers, (N, K) one-hot rows.  ``where`` begins the messages of errors.
+    (N, 1) are class numbers, (N, K) one-hot rows.  ``classes``: how many there are, None where that is not known.
+    ``where`` begins the messages of errors.
+
+    ValueError for a number that is no class, TypeError for what is no number; warns of a class that no sample has.
+    ``stacklevel``: of that warning.
     """
     if not isinstance(class_weight, dict):
         required = "class_weight must be a dictionary from class numbers to weights"
         raise TypeError(_check.message(where, required, _check.kind(class_weight)))
-    numbers = class_numbers(where, y)
-    weights = np.ones(len(numbers))
-    for number, weight in class_weight.items():
-        number = _check.integer(where, "a class of class_weight", number, 0)
-        weights[numbers == number] = _check.number(where, f"the weight of class {number}", weight, 0)
+    numbers = class_numbers(where, y, classes=classes)
+    weights, unused = np.ones(len(numbers)), []
+    for key, weight in class_weight.items():
+        number = _key(where, key, classes)
+        chosen = numbers == number
+        weights[chosen] = _check.number(where, f"the weight of class {number}", weight, 0)
+        if not chosen.any():
+            unused.append(number)
+    if unused:
+        listed = f"{'class' if len(unused) == 1 else 'classes'} {', '.join(map(str, unused))}"
+        warnings.warn(
+            f"{where}: class_weight has a weight for {listed}, which no label in y has: it weighs nothing. Are the "
+            "classes numbered otherwise?",
+            stacklevel=stacklevel,
+        )
     return weights
+
+
+def _key(where, key, classes):
+    """A key of ``class_weight`` as a class number; like labels it may be a whole float."""
+    if isinstance(key, float | np.floating):
+        if not float(key).is_integer():
+            required = f"a class of class_weight must be a whole number {_among(classes)}"
+            raise ValueError(_check.message(where, required, key))
+        key = int(key)
+    return _check.integer(where, "a class of class_weight", key, 0, None if classes is None else classes - 1)
+
+
+def _among(classes):
+    return ">= 0" if classes is None else f"in [0, {classes - 1}]"
 
 
 def _numbers(where, y):

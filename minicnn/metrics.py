@@ -76,6 +76,7 @@ class Metric(Closed):
         TypeError and ValueError as losses raise them.
         """
         where = type(self).__name__
+        from_logits = _check.boolean(where, "from_logits", from_logits)
         outputs = _check.numeric_array(where, "outputs", outputs)
         if outputs.ndim == 0:
             raise ValueError(_check.message(where, "outputs must have a batch axis", _check.shape_of(outputs)))

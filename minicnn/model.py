@@ -13,7 +13,7 @@ import numpy as np
 from minicnn import _check, inputs, layers, losses, montecarlo, optimizers
 from minicnn import training as loop
 from minicnn._ext.runtime import Exclusive
-from minicnn.layer import Layer, collect_penalties, mean_penalty
+from minicnn.layer import Layer, collect_penalties, mean_penalty, output_of
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.metrics import spelling
 from minicnn.outputs import Outputs, enters_at_softmax, narrow_softmax
@@ -318,14 +318,15 @@ class Sequential(Parameters, Closed):
         return outputs
 
     def _forward_without_plan(self, x, training):
+        x = self._cast(x).copy()  # layers keep it, and the caller may write into his own
         with collect_penalties() as found:
-            outputs = self._forward(self._cast(x), training)
+            outputs = self._forward(x, training)
         self._latest.penalty = len(x), mean_penalty(found, len(x))
-        return outputs
+        return outputs.copy()  # of what the last layer may have kept
 
     def _forward(self, x, training):
         for layer in self.layers:
-            x = layer.forward(x, training=training)
+            x = output_of(layer, x, training)
         return x
 
     __call__ = forward
@@ -372,6 +373,7 @@ class Sequential(Parameters, Closed):
         """
         if at is not None:
             _check.choice("Sequential.backward", "at", at, ("outputs",))
+        input_gradient = _check.boolean("Sequential.backward", "input_gradient", input_gradient)
         if not self.built:
             raise RuntimeError("Sequential.backward: needs forward in training mode before it")
         with self._exclusive("backward", again=True):
@@ -537,7 +539,7 @@ class Sequential(Parameters, Closed):
         """The output of every layer for a batch x, in eval mode, as a list."""
         x, found = self._cast(self._inputs("outputs", x)), []
         for layer in self.layers:
-            x = layer.forward(x, training=False)
+            x = output_of(layer, x)
             found.append(x.copy())
         return found
 
@@ -550,7 +552,7 @@ class Sequential(Parameters, Closed):
         if not self.built:
             if x.ndim < 1:
                 raise ValueError(_check.message(where, "x must have a batch axis", _check.shape_of(x)))
-            self._build_for(x)
+            self._build_for(where, x)
         if (*x.shape[1:], 1) == self.input_shape and x.ndim == len(self.input_shape):
             x = x[..., None]
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
@@ -560,13 +562,30 @@ class Sequential(Parameters, Closed):
             raise ValueError(_check.message(where, wanted, _check.shape_of(x), fix))
         return x
 
-    def _build_for(self, x):
+    def _build_for(self, where, x):
+        if self._declared_shape is not None:
+            self.build(self._declared_shape)
+            return
+        sees_images = any(layer.input_ndim == 3 for layer in self.layers)
+        if sees_images and x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[1] < x.shape[2] == x.shape[3]:
+            taken, fix = (
+                f"images of {x.shape[1]} x {x.shape[2]} pixels",
+                "Channels come last here: x.transpose(0, 2, 3, 1)",
+            )
+            self._warn_of_axes(where, x, f"{taken} with {x.shape[3]} channels", fix)
         try:
-            self.build(x.shape[1:] if self._declared_shape is None else self._declared_shape)
+            self.build(x.shape[1:])
         except ValueError:
-            if self._declared_shape is not None or x.ndim != 3:
+            if x.ndim != 3:
                 raise
+            if sees_images and x.shape[2] in (1, 3) and x.shape[2] < min(x.shape[:2]):
+                taken = f"{x.shape[0]} grey images of {x.shape[1]} x {x.shape[2]} pixels"
+                self._warn_of_axes(where, x, taken, "One image needs a batch axis: x[None]")
             self.build((*x.shape[1:], 1))  # what is no chain for (N, H, W) may be one for grey images
+
+    def _warn_of_axes(self, where, x, taken, fix):
+        """The first array that a model sees decides its shapes: for good, and for a wrong one in silence."""
+        warnings.warn(f"{where}: x of shape {x.shape} is taken as {taken}. {fix}", stacklevel=5)
 
     def _cast(self, x):
         return _check.contiguous(x, self.dtype)

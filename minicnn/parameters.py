@@ -124,6 +124,7 @@ class Parameters:
         """
         self._require_built("load_state_dict")
         where = "Sequential.load_state_dict"
+        strict = _check.boolean(where, "strict", strict)
         if not hasattr(d, "keys"):
             raise TypeError(_check.message(where, "d must be a dictionary of arrays", _check.kind(d)))
         targets = {name: layer.params[key] for name, layer, key in self._named_parameters()}

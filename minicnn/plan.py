@@ -13,10 +13,9 @@ import itertools
 
 import numpy as np
 
-from minicnn import _check
 from minicnn._ext import batch
 from minicnn._ext import plan as native
-from minicnn.layer import collect_penalties, empty, mean_penalty
+from minicnn.layer import collect_penalties, empty, in_python, mean_penalty, output_of
 from minicnn.layers import MaxPooling2D
 
 GATHERED = (np.dtype("u1"), np.dtype("i8"), np.dtype("f4"), np.dtype("f8"))  # dtypes that batch.gather reads
@@ -67,7 +66,7 @@ class Plan:
         self._layers, self._all = model.layers if layers is None else layers, np.arange(n)
         self._picked, self.losses = {}, np.empty(n)
         self._states, self._numbers = [], []  # (state, name, copy of an array or None); what is no array
-        self._watched = [layer for layer in self._layers if _may_be_recorded(layer)]
+        self._watched = [layer for layer in self._layers if not in_python(layer)]
         self._marks = self._marks_now()
         self._recorded = native.Plan()
         for array in model._arrays_in_place():
@@ -75,20 +74,20 @@ class Plan:
         for lot in (lots or {}).values():
             for array in lot:
                 self._recorded.use(array)
-        groups = itertools.groupby(range(len(self._layers)), key=lambda i: _may_be_recorded(self._layers[i]))
+        groups = itertools.groupby(range(len(self._layers)), key=lambda i: in_python(self._layers[i]))
         self._kept = {}  # of each layer, where it is wanted: while recorded, then where it is
         before = [layer._kept for layer in self._layers]
 
         def call(layer, x):
-            return layer.sample(x, lots[layer]) if lots else layer.forward(x, training=training)
+            return output_of(layer, x, training, lots[layer] if lots else None)
 
         try:
             self._sections = [
-                (_Recorded if compiled else _InPython)(self._recorded, self._layers, [*numbers], n, call)
-                for compiled, numbers in groups
+                (_InPython if python else _Recorded)(self._recorded, self._layers, [*numbers], n, call)
+                for python, numbers in groups
             ]
             if by_hand:
-                self._kept = {layer: layer._kept for layer in self._layers if _may_be_recorded(layer)}
+                self._kept = {layer: layer._kept for layer in self._layers if not in_python(layer)}
             for input_gradient in [False, True] if by_hand else [False] if training else []:
                 self._record_backward(model._backward_calls(input_gradient), input_gradient)
         finally:
@@ -218,18 +217,14 @@ class Plan:
         dy = self.dy
         for section in reversed(self._sections):
             dy = section.backward(dy, input_gradient)
-            if dy is None:
+            if dy is None:  # not wanted any further
                 return None
         return dy
 
 
 def can_be_recorded(model):
     """True if no layer of the model has to run as Python."""
-    return all(map(_may_be_recorded, model.layers))
-
-
-def _may_be_recorded(layer):
-    return layer.compiled and not vars(layer).keys() & {"forward", "backward"}
+    return not any(map(in_python, model.layers))
 
 
 class _Place:
@@ -353,26 +348,14 @@ class _InPython:
         pass
 
     def forward(self, x):
-        x = x.copy()
         with collect_penalties() as self.penalties:
             for layer in self.layers:
                 x = self.call(layer, x)
-                self.require_shape(layer, "forward", x, layer.output_shape, "the shape that build declared")
         return x
 
     def backward(self, dy, input_gradient):
-        dy = dy.copy()
         for layer, call in zip(reversed(self.layers), reversed(self.calls[input_gradient]), strict=True):
-            if call is None:
+            if call is None:  # nobody behind it has parameters; where one has, ``gradient`` returns an array
                 return None
             dy = layer.gradient(dy, *call)
-            if dy is not None:
-                self.require_shape(layer, "backward", dy, layer.input_shape, "the shape of forward's x")
         return dy
-
-    def require_shape(self, layer, method, array, shape, name):
-        """Where the next section is recorded, an array of another shape might be repeated to fit, in silence."""
-        shape = (len(self.x), *shape)
-        if np.shape(array) != shape:
-            required = f"{method} must return {name}, {shape}"
-            raise ValueError(_check.message(f"{type(layer).__name__}.{method}", required, _check.shape_of(array)))

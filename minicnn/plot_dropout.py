@@ -262,6 +262,7 @@ def ablation(curves, rescaled=True, ax=None):
     multiplied by 1 / (1 - share) is drawn too, dotted.
     """
     where = "plot.ablation"
+    rescaled = _check.boolean(where, "rescaled", rescaled)
     curves = curves if isinstance(curves, dict) else {"accuracy": curves}
     if not curves or not all(isinstance(curve, thinning.AblationCurve) for curve in curves.values()):
         required = "curves must be an AblationCurve or a dict {name: AblationCurve}"

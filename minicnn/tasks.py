@@ -70,7 +70,7 @@ TASKS = {
 def model(task, rate, seed, settings, samples):
     """The task's network with the dropout rate ``rate``, compiled for training on so many samples."""
     chain = Sequential(task.network(rate), seed=seed)
-    steps = -(-samples // settings["batch_size"])
+    steps = len(datasets.slices(samples, settings["batch_size"]))
     schedule = optimizers.ExponentialDecay(settings["lr"], steps, task.lr_decay)
     chain.compile(optimizers.SGD(schedule, settings["momentum"]), LOSS, ["accuracy"])
     chain.build(task.image)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicnn import _check, layers, losses, metrics
-from minicnn.layer import Layer
+from minicnn.layer import Layer, output_of
 
 __all__ = ["AblationCurve", "AveragingCurve", "ablation_curve", "averaging_curve", "mean_and_error", "sums_of_ones"]
 
@@ -140,7 +140,7 @@ def _through(model, part, x, step=256):
     for start in range(0, max(len(x), 1), step):
         h = model._cast(x[start : start + step])
         for layer in model.layers[part]:
-            h = layer.forward(h, training=False)
+            h = output_of(layer, h)
         batches.append(h)
     return np.concatenate(batches)
 

@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 
 from minicnn import _check, callbacks, datasets, losses, metrics
+from minicnn.layer import output_of
 from minicnn.outputs import of as outputs_of
 
 
@@ -49,21 +50,28 @@ def fit(
     sample_weight=None,
     initial_epoch=0,
     clean_train_metrics=False,
+    drop_last=None,
 ):
     """Trains ``model`` on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
 
-    - ``batch_size``: samples of a step, >= 1; the last batch of an epoch may be smaller.
+    - ``batch_size``: samples of a step, >= 1.  ``drop_last``: what becomes of the last batch of an epoch where it would
+      be smaller.  None: it is trained on, but a single sample that is left joins the batch before it, because batch
+      normalisation cannot train on one; False: it is trained on as it is; True: it is dropped (PyTorch's meaning).
+      ``datasets.batches`` gives the same batches.
     - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that training
       in pieces gives the bits of one ``fit``.
     - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
     - ``callbacks``: a list of ``callbacks.Callback``.
     - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
       ``validation_data``: (x, y) or (x, y, sample_weight) instead.  Their results are logged as val_loss and so on.
+      Warns where the split leaves none of a class to train on, as it does where samples are sorted by class.
     - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
-    - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras.
+    - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i the
+      product of both.  Classes without a weight weigh 1.  Class weights are for training alone: neither val_loss nor
+      clean_loss has them, as ``evaluate`` has not; sample weights are cut by ``validation_split`` as x and y are.
       Where there are metrics, which are divided by the sum of the weights, it must not be 0, of the validation neither.
     - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
-      samples trained on and their weights.  Training is the same bit for bit; it costs a forward pass over them.
+      samples trained on and their ``sample_weight``.  Training is the same bit for bit; it costs a forward pass.
 
     The loss and the metrics of an epoch are means over its batches as they were trained: in train mode, with dropout
     on, each batch with the weights before its step.  Those of the validation are computed in eval mode, with nothing
@@ -72,27 +80,32 @@ def fit(
     which mode it was computed.  All losses have the penalties of regularizers.py in them.
 
     Raises RuntimeError before ``compile`` or when the model is being trained already; ValueError and TypeError for bad
-    arguments, before anything is changed; ValueError, before the first step, for callbacks that need a log which will
-    not be there.  What only a step can show ends training there, and the step changes nothing: ValueError, with the
-    sample, for a number in x that is not finite; FloatingPointError, with the step and the layer, if the loss is not
-    finite.  Whatever ends training, ``on_train_end`` of the callbacks is called (callbacks.py).
+    arguments, before anything is changed, also where a batch would be too small for a layer; ValueError, before the
+    first step, for callbacks that need a log which will not be there.  What only a step can show ends training there,
+    and the step changes nothing: ValueError, with the sample, for a number in x that is not finite; FloatingPointError,
+    with the step and the layer, if the loss is not finite.  Whatever ends training, ``on_train_end`` of the callbacks
+    is called (callbacks.py).
 
     Warns where ``initial_epoch`` is above 0 and the optimiser, one with moments or a schedule, has done no step yet:
     it begins anew.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
     ``save_optimizer``.
     """
     _require_compiled(model, "fit")
-    batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
+    shuffle = _check.boolean("Sequential.fit", "shuffle", shuffle)
     clean = _check.boolean("Sequential.fit", "clean_train_metrics", clean_train_metrics)
     initial_epoch = _check.integer("Sequential.fit", "initial_epoch", initial_epoch, 0)
+    batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
     epochs = _check.integer("Sequential.fit", "epochs", epochs, 0)
-    x, y, weights = _samples(model, "fit", x, y, sample_weight, class_weight)
-    (x, y, weights), validation = _split(model, x, y, weights, validation_split, validation_data)
+    given = sample_weight, class_weight, validation_split, validation_data
+    trained_on, of_classes, validation = samples(model, x, y, *given)
+    x, y, weights = trained_on
+    weights = _product(weights, of_classes)
     for what, part in (("training", (x, y, weights)), ("validation", validation or ())):
         _require_weight(model, "fit", f"the {what} samples", *part[2:])
-    evaluated = {"clean_": (x, y, weights) if clean else None, "val_": validation}
+    parts = slices(model, len(x), batch_size, drop_last)
+    evaluated = {"clean_": trained_on if clean else None, "val_": validation}
     names = _log_names(model, evaluated)
-    params = {"epochs": epochs, "batch_size": batch_size, "steps": -(-len(x) // batch_size), "metrics": names}
+    params = {"epochs": epochs, "batch_size": batch_size, "steps": len(parts), "metrics": names}
     hooks = _Hooks(callbacks, params)
     if 0 < initial_epoch < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
         warnings.warn(_BEGINS_ANEW.format(initial_epoch, type(model.optimizer).__name__), stacklevel=2)
@@ -110,10 +123,10 @@ def fit(
             for epoch in range(initial_epoch, epochs):
                 hooks.call("on_epoch_begin", epoch)
                 order = datasets.order(len(x), model.seed, epoch) if shuffle else np.arange(len(x))
-                logs = _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress, seen)
-                for prefix, samples in evaluated.items():
-                    if samples is not None:
-                        results = evaluate(model, *samples[:2], batch_size, True, *samples[2:])
+                logs = _epoch(model, x, y, weights, [order[part] for part in parts], epoch, hooks, progress, seen)
+                for prefix, part in evaluated.items():
+                    if part is not None:
+                        results = evaluate(model, *part[:2], batch_size, True, *part[2:])
                         logs.update({prefix + name: value for name, value in results.items()})
                 progress.epoch(epoch, logs)
                 try:
@@ -143,11 +156,10 @@ def _log_names(model, evaluated):
     return [prefix + name for prefix in ("", *(key for key, part in evaluated.items() if part)) for name in names]
 
 
-def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress, seen):
-    """All steps of one epoch; returns the means over it."""
+def _epoch(model, x, y, weights, batches, epoch, hooks, progress, seen):
+    """All steps of one epoch, each over the samples that one of ``batches`` names; returns the means over it."""
     mean = _Means(model)
-    for step, start in enumerate(range(0, len(x), batch_size)):
-        chosen = order[start : start + batch_size]
+    for step, chosen in enumerate(batches):
         hooks.call("on_train_batch_begin", step)
         _step(model, x, y, weights, chosen, mean, lambda: f"Sequential.fit: step {step} of epoch {epoch}")  # noqa: B023
         model._trained_on(seen)
@@ -161,7 +173,8 @@ def _epoch(model, x, y, weights, order, batch_size, epoch, hooks, progress, seen
 def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
     _require_compiled(model, "train_on_batch")
-    x, y, weights = _samples(model, "train_on_batch", x, y, sample_weight, class_weight)
+    x, y, *weights = _samples(model, "train_on_batch", x, y, sample_weight, class_weight)
+    weights = _product(*weights)
     _require_weight(model, "train_on_batch", "the samples", weights)
     with model._exclusive("train_on_batch"):
         mean = _Means(model)
@@ -207,7 +220,7 @@ def _not_finite(model, x, value, place):
         culprit = "the penalty of the parameters"
     with np.errstate(all="ignore"):
         for number, layer in enumerate(model.layers):
-            x = layer.forward(x, training=False)
+            x = output_of(layer, x)
             if not np.isfinite(x).all():
                 culprit = f"the output of layer {number}, {type(layer).__name__}"
                 break
@@ -219,7 +232,8 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
     """Loss and metrics over x, y with nothing dropped, whatever the mode: {name: value}, or the loss, or a list."""
     _require_compiled(model, "evaluate")
     batch_size = _check.integer("Sequential.evaluate", "batch_size", batch_size, 1)
-    x, y, weights = _samples(model, "evaluate", x, y, sample_weight, None)
+    return_dict = _check.boolean("Sequential.evaluate", "return_dict", return_dict)
+    x, y, weights, _ = _samples(model, "evaluate", x, y, sample_weight)
     _require_weight(model, "evaluate", "the samples", weights)
     mean = _Means(model)
     for start in range(0, len(x), batch_size):
@@ -274,8 +288,11 @@ def _require_compiled(model, method):
         raise RuntimeError(f"Sequential.{method}: needs compile(optimizer, loss) before it")
 
 
-def _samples(model, method, x, y, sample_weight, class_weight):
-    """x, y and the weights of the samples as arrays of one length, at least 1; weights None where there are none."""
+def _samples(model, method, x, y, sample_weight, class_weight=None):
+    """x, y, the weights of the samples and of their classes, as arrays of one length, at least 1.
+
+    Weights are None where there are none.  Those of classes stand apart: only training knows them.
+    """
     where = f"Sequential.{method}"
     if np.ma.is_masked(y):
         raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
@@ -292,13 +309,51 @@ def _samples(model, method, x, y, sample_weight, class_weight):
     check = CHECKS_OF_TARGETS.get(type(model.loss_function))
     if check and len(model.output_shape) == 1 and model.output_shape[0] > 1:
         check(where, y, len(y), model.output_shape[0])
-    weights = None
+    weights = of_classes = None
     if sample_weight is not None:
         weights = losses.sample_weights(where, sample_weight, len(x))
     if class_weight is not None:
-        of_classes = losses.class_weights(where, y, class_weight)
-        weights = of_classes if weights is None else weights * of_classes
-    return x, y, weights
+        of_classes = losses.class_weights(where, y, class_weight, _classes(model), 5 if method == "fit" else 4)
+    return x, y, weights, of_classes
+
+
+def _classes(model):
+    """The number of classes that the outputs tell apart; None where it is not known."""
+    if len(model.output_shape) == 1 and model.output_shape[0] > 1:
+        return model.output_shape[0]
+    yes_or_no = model.output_shape in ((), (1,)) and isinstance(model.loss_function, losses.BinaryCrossentropy)
+    return 2 if yes_or_no else None
+
+
+def _product(weights, of_classes):
+    """Weights of samples times those of their classes, of which the first count; each may be None."""
+    if weights is None or of_classes is None:
+        return of_classes if weights is None else weights
+    return weights * of_classes
+
+
+def samples(model, x, y, sample_weight=None, class_weight=None, validation_split=0.0, validation_data=None):
+    """``fit``'s arguments as ((x, y, sample weights) to train on, their class weights, (x, y, weights) to validate on).
+
+    Weights are None where there are none, and so is the last part.
+    """
+    x, y, weights, of_classes = _samples(model, "fit", x, y, sample_weight, class_weight)
+    trained_on, validation = _split(model, x, y, weights, validation_split, validation_data)
+    return trained_on, None if of_classes is None else of_classes[: len(trained_on[0])], validation
+
+
+def slices(model, n, batch_size=32, drop_last=None):
+    """``datasets.slices`` for ``fit``; ValueError if a batch is too small for a layer of the model, which is built."""
+    parts = datasets.slices(n, batch_size, drop_last, "Sequential.fit")
+    least = min(part.stop - part.start for part in parts)
+    for number, layer in enumerate(model.layers):
+        if least < layer.smallest_batch():
+            name = f"layer {number}, {type(layer).__name__}"
+            required = f"in training {name}, needs at least {layer.smallest_batch()} samples in every batch"
+            got = _check.Shown(f"{least} in one, by batch_size={batch_size}, drop_last={drop_last} and {n} samples")
+            fix = "Choose a larger batch_size, or leave drop_last as it is"
+            raise ValueError(_check.message("Sequential.fit", required, got, fix))
+    return parts
 
 
 def _require_weight(model, method, what, weights=None):
@@ -317,8 +372,7 @@ def _split(model, x, y, weights, fraction, data):
         if not isinstance(data, list | tuple) or len(data) not in (2, 3):
             required = "validation_data must be (x, y) or (x, y, sample_weight)"
             raise TypeError(_check.message(where, required, _check.Shown(type(data).__name__)))
-        valid_x, valid_y, valid_weights = _samples(model, "fit", *data[:2], *data[2:] or [None], None)
-        return (x, y, weights), (valid_x, valid_y, valid_weights)
+        return (x, y, weights), _samples(model, "fit", *data[:2], *data[2:] or [None])[:3]
     if fraction == 0:
         return (x, y, weights), None
     kept = int(len(x) * (1 - fraction) + 1e-9)  # 10 * (1 - 0.9) is a little less than 1
@@ -326,8 +380,30 @@ def _split(model, x, y, weights, fraction, data):
         required = f"validation_split must leave samples on both sides of {len(x)}"
         raise ValueError(_check.message(where, required, fraction))
     training, validation = slice(0, kept), slice(kept, None)
+    _warn_of_classes_left_out(model, y, kept)
     cut = [None if weights is None else weights[part] for part in (training, validation)]
     return (x[training], y[training], cut[0]), (x[validation], y[validation], cut[1])
+
+
+def _warn_of_classes_left_out(model, y, kept):
+    """Where samples are sorted by class, those at the end are of classes that training would never see."""
+    classes, loss = _classes(model), model.loss_function
+    softmax = isinstance(loss, losses.SparseCategoricalCrossentropy | losses.CategoricalCrossentropy)
+    if classes is None or not (softmax or (isinstance(loss, losses.BinaryCrossentropy) and y.size == len(y))):
+        return
+    if not softmax and not np.isin(y, (0, 1)).all():  # probabilities, or what the loss is going to refuse
+        return
+    numbers = losses.class_numbers("Sequential.fit", y)
+    trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:kept], numbers[kept:]))
+    missing = np.flatnonzero(validated & ~trained).tolist()
+    if missing:
+        listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        warnings.warn(
+            "Sequential.fit: validation_split takes the samples at the end, and with them all of "
+            f"{'class' if len(missing) == 1 else 'classes'} {listed}: none is left to train on. Shuffle x and y "
+            "before, or give validation_data",
+            stacklevel=5,
+        )
 
 
 class _Hooks:
@@ -384,7 +460,7 @@ class _Hooks:
 
 def verbosity(where, verbose):
     """The argument ``verbose`` as 0, 1 or 2; "auto" depends on what stderr is."""
-    if verbose not in ("auto", 0, 1, 2):  # True is 1, False is 0
+    if not isinstance(verbose, str | int | np.integer | np.bool_) or verbose not in ("auto", 0, 1, 2):  # True is 1
         raise ValueError(_check.message(where, "verbose must be 'auto', 0, 1 or 2", verbose))
     if verbose == "auto":
         verbose = 0 if sys.stderr is None else 1 if sys.stderr.isatty() else 2

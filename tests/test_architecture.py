@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "callbacks": {"_check", "_files", "metrics", "saving", "schedules"},
     "saving": {"__init__", "_check", "_files", "layers", "losses", "model", "optimizers", "settings"},  # its version
     "outputs": BASE | {"layers", "losses", "metrics"},
-    "training": BASE | {"callbacks", "datasets", "losses", "metrics", "outputs"},
+    "training": BASE | {"callbacks", "datasets", "layer", "losses", "metrics", "outputs"},
     "parameters": {"_check", "regularizers", "settings"},
     "model": BASE
     | {"ensemble", "inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "outputs"}

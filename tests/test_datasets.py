@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from minicnn import datasets
-from minicnn.datasets import DataError, batches, digits, idx, images, mnist, order
+from minicnn.datasets import DataError, batches, digits, idx, images, mnist, order, slices
 
 # ---- digits ----
 
@@ -264,6 +264,29 @@ def test_batches_follow_the_order():
     plain = list(batches(x, y, batch_size=4, shuffle=False))
     np.testing.assert_array_equal(np.concatenate([xb for xb, _ in plain]), x)
     assert list(batches(x[:0], y[:0])) == []
+
+
+@pytest.mark.parametrize(("n", "batch_size", "sizes", "kept", "dropped"), [
+    (8, 4, [4, 4], [4, 4], [4, 4]), (9, 4, [4, 5], [4, 4, 1], [4, 4]), (10, 4, [4, 4, 2], [4, 4, 2], [4, 4]),
+    (5, 4, [5], [4, 1], [4]), (3, 2, [3], [2, 1], [2]), (3, 1, [1, 1, 1], [1, 1, 1], [1, 1, 1]), (1, 1, [1], [1], [1]),
+    (1, 4, [1], [1], None), (3, 4, [3], [3], None), (0, 4, [], [], []),
+])  # fmt: skip
+def test_slices(n, batch_size, sizes, kept, dropped):
+    """A single sample that is left joins the batch before it; the slices follow each other from 0."""
+    for drop_last, want in ((None, sizes), (False, kept), (True, dropped)):
+        if want is None:
+            match = f"^here: with drop_last=True there must be at least batch_size = {batch_size} samples; got {n}"
+            with pytest.raises(ValueError, match=match):
+                slices(n, batch_size, drop_last, "here")
+            with pytest.raises(ValueError, match=r"^datasets\.batches: with drop_last=True there must be at least"):
+                batches(np.arange(n), np.arange(n), batch_size, drop_last=True)
+            continue
+        found = slices(n, batch_size, drop_last)
+        assert [part.stop - part.start for part in found] == want
+        assert [part.start for part in found] == [0, *np.cumsum(want)][: len(found)]
+        parts = [*batches(np.arange(n), np.arange(n), batch_size, seed=3, drop_last=drop_last)]
+        assert [len(xb) for xb, _ in parts] == want
+        assert [*np.concatenate([np.empty(0), *(xb for xb, _ in parts)])] == [*order(n, 3)[: sum(want)]]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

@@ -796,3 +796,33 @@ def test_the_mean_of_thinned_networks_is_near_the_scaled_one():
     error = np.abs(found.mean - scaled) / (found.std / np.sqrt(4000))
     assert error.max() < 4.5  # of 36 numbers
     assert (found.std > 0.1).all()
+
+
+# ---- batches ----
+
+
+def with_norm(seed):
+    model = mc.Sequential([layers.Flatten(), layers.BatchNormalization(), layers.Dense(4)], seed=seed)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("more", [{"batch_size": 1}, {"batch_size": 11, "drop_last": False},
+                                  {"batch_size": 9, "validation_split": 1 / 6, "drop_last": False}])  # fmt: skip
+def test_no_member_trains_where_a_batch_is_too_small_for_one(more):
+    plain = mc.Sequential([layers.Flatten(), layers.Dense(4)])
+    plain.compile("sgd", "sparse_categorical_crossentropy")
+    ensemble = mc.Ensemble([plain, with_norm(1)])
+    match = "^Ensemble.fit: member 1: .*layer 1, BatchNormalization, needs at least 2 samples in every batch"
+    with pytest.raises(ValueError, match=match):
+        ensemble.fit(X, LABELS, verbose=0, **more)
+    assert [member.optimizer.iterations for member in ensemble.members] == [0, 0]
+
+
+@pytest.mark.parametrize(("drop_last", "steps"), [(None, 1), (True, 1)])
+def test_members_train_on_the_batches_of_fit(drop_last, steps):
+    alone, ensemble = with_norm(0), mc.Ensemble([with_norm(0), with_norm(1)])
+    alone.fit(X, LABELS, batch_size=11, verbose=0, drop_last=drop_last)
+    ensemble.fit(X, LABELS, batch_size=11, verbose=0, drop_last=drop_last)
+    assert ensemble.members[0].optimizer.iterations == steps
+    assert whole_state(ensemble.members[0]) == whole_state(alone)

@@ -461,3 +461,22 @@ def test_input_is_a_shape_and_no_layer():
     assert not isinstance(entry, Layer)
     with pytest.raises(ValueError, match=r"^Input: every axis of input_shape must be a whole number >= 1; got 0$"):
         layers.Input((28, 0))
+
+
+@every_layer
+@both_types
+def test_a_layer_used_alone_keeps_nothing_of_the_callers_arrays(name, dtype):
+    """x and y may be written into before backward."""
+    found = []
+    for spoil in (False, True):
+        layer = built(name, dtype=dtype)
+        x, dy = inputs(layer, 3, dtype)
+        y = layer.forward(x, training=True)
+        if spoil:
+            x[...] = y[...] = np.nan
+        found.append({"dx": layer.backward(dy), **layer.grads})
+        before = found[-1]["dx"].copy()
+        dy[...] = np.nan
+        assert_same_bits(found[-1]["dx"], before)
+    for key, want in found[0].items():
+        assert_same_bits(found[1][key], want)

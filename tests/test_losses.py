@@ -498,6 +498,7 @@ def test_class_weights():
         ([1, 2], [0, 1], TypeError, "^fit: class_weight must be a dictionary from class numbers to weights"),
         ({"0": 1}, [0, 1], TypeError, "a class of class_weight must be a whole number >= 0; got '0'"),
         ({-1: 1}, [0, 1], ValueError, "a class of class_weight"),
+        ({0.5: 1}, [0, 1], ValueError, "a class of class_weight must be a whole number >= 0; got 0.5"),
         ({0: -1}, [0, 1], ValueError, "the weight of class 0 must be a number >= 0; got -1"),
         ({0: math.nan}, [0, 1], ValueError, "got nan"),
         ({0: "x"}, [0, 1], TypeError, "the weight of class 0"),

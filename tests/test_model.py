@@ -707,3 +707,70 @@ def test_many_layers_are_added_and_built_in_linear_time():
         return len(seen)
 
     assert calls(800) < 2.2 * calls(400)
+
+
+def images_model(*first):
+    chain = [*first, layers.Conv2D(2, 1), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    model = mc.Sequential(chain)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("first", [[], [layers.Rescaling], [layers.MaxPooling2D]], ids=str)
+@pytest.mark.parametrize(("shape", "match"), [
+    ((8, 8, 1), r"^Sequential.predict: x of shape \(8, 8, 1\) is taken as 8 grey images of 8 x 1 pixels.* x\[None\]$"),
+    ((9, 8, 3), r"^Sequential.predict: x of shape \(9, 8, 3\) is taken as 9 grey images of 8 x 3 pixels.* x\[None\]$"),
+    ((4, 3, 9, 9), r"images of 3 x 9 pixels with 9 channels. Channels come last here: x.transpose\(0, 2, 3, 1\)$"),
+    ((4, 1, 9, 9), r"images of 1 x 9 pixels with 9 channels. Channels come last here: x.transpose\(0, 2, 3, 1\)$"),
+])  # fmt: skip
+def test_shapes_that_are_hardly_meant(first, shape, match):
+    """The first array decides what the model is built for."""
+    model = images_model(*(one(1) for one in first))
+    with pytest.warns(UserWarning, match=match) as caught:
+        model.predict(np.zeros(shape))
+    assert [one.filename for one in caught] == [__file__]
+    model.predict(np.zeros(shape))  # now that is its shape
+
+
+@pytest.mark.parametrize(
+    "shape", [(8, 8, 8), (2, 8, 3), (8, 1, 3), (4, 9, 9, 3), (4, 9, 9, 1), (4, 3, 9, 8), (4, 3, 3, 3), (4, 2, 9, 9)]
+)
+def test_shapes_that_may_be_meant(shape):
+    images_model().predict(np.zeros(shape))
+    flat = mc.Sequential([layers.Flatten(), layers.Dense(2)])
+    flat.predict(np.zeros(shape))
+    declared = images_model(layers.Input(shape[1:] if len(shape) == 4 else (*shape[1:], 1)))
+    declared.predict(np.zeros(shape))
+
+
+def test_no_word_about_axes_where_no_layer_asks_for_images():
+    for shape in ((8, 8, 1), (4, 3, 9, 9)):
+        mc.Sequential([layers.Flatten(), layers.Dense(2)]).predict(np.zeros(shape))
+
+
+@pytest.mark.parametrize("value", ["no", "False", 0, 1, None])
+def test_switches_are_true_or_false(value):
+    """Text that says "no" is true in Python."""
+    model, x, y = small(), np.zeros((2, *IMAGE), np.float32), np.zeros(2, int)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.train().forward(x)
+    outputs = model.eval().forward(x)
+    calls = {
+        "return_dict": lambda: model.evaluate(x, y, return_dict=value),
+        "return_samples": lambda: model.predict_mc(x, 2, return_samples=value),
+        "input_gradient": lambda: model.backward(outputs, input_gradient=value),
+        "mode": lambda: model.train(value),
+        "strict": lambda: model.load_state_dict(model.state_dict(), strict=value),
+        "shuffle": lambda: mc.datasets.batches(x, y, shuffle=value),
+        "from_logits": lambda: mc.losses.MeanSquaredError()(outputs, outputs, from_logits=value),
+    }
+    if value is not None:
+        calls["training"] = lambda: model.forward(x, training=value)
+        calls["drop_last"] = lambda: mc.datasets.batches(x, y, drop_last=value)
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=f"{name} must be True(,| or) False"):
+            call()
+    with pytest.raises(TypeError, match="from_logits must be True or False"):
+        mc.metrics.Accuracy().update(outputs, y, from_logits=value)
+    with pytest.raises(TypeError, match="rescaled must be True or False"):
+        mc.plot.ablation({}, rescaled=value)

@@ -301,6 +301,159 @@ def test_a_gradient_of_another_shape(more):
     assert model.fingerprint() == before
 
 
+def own_layer(forward=None, backward=None):
+    """An identity in Python in which one direction is another."""
+
+    class Own(mc.Layer):
+        def forward(self, x, training=False):
+            return x if forward is None else forward(x)
+
+        def backward(self, dy):
+            return dy if backward is None else backward(dy)
+
+    return Own()
+
+
+def train_by_fit(model):
+    model.fit(X, LABELS, batch_size=20, epochs=1, verbose=0)
+
+
+def train_on_batch(model):
+    model.train_on_batch(X, LABELS)
+
+
+def train_by_hand(model):
+    _, gradient = model.loss(model.train().forward(X), LABELS)
+    model.backward(gradient)
+
+
+def check_the_gradient(model):
+    mc.testing.gradcheck(model, X[:2])
+
+
+WAYS = [train_by_fit, train_on_batch, train_by_hand, check_the_gradient]
+BROKEN = [
+    (lambda array: None, TypeError, "array of shape .*; got None. It is layer 2 of the model; is `return {}` missing"),
+    (
+        lambda array: array.tolist(),
+        TypeError,
+        "must return {}, an array of shape .*; got a list. It is layer 2 of the model",
+    ),
+    (lambda array: array.sum(), TypeError, "must return {}, an array of shape .*It is layer 2 of the model"),
+    (lambda array: array.astype(str), TypeError, "of layer 2 of the model returns must be an array of numbers"),
+    (lambda array: array * 1j, TypeError, "of layer 2 of the model returns must be an array of numbers"),
+    (lambda array: array[1:], ValueError, "must return the shape .*; got shape .*It is layer 2 of the model"),
+    (lambda array: array[:, :1], ValueError, "must return the shape .*; got shape .*It is layer 2 of the model"),
+    (lambda array: array[..., None], ValueError, "must return the shape .*; got shape .*It is layer 2 of the model"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", ["forward", "backward"])
+@pytest.mark.parametrize(("broken", "error", "match"), BROKEN)
+def test_what_a_layer_in_python_returns_is_looked_at(way, method, broken, error, match):
+    """In silence, a forgotten ``return dx`` would keep all layers in front of it from learning."""
+    own = own_layer(**{method: broken})
+    model = mc.Sequential([layers.Flatten(), layers.Dense(4), own, layers.Dense(5)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.build(X.shape[1:]) or model.fingerprint()
+    match = rf"^Own\.{method}: .*" + match.format("y" if method == "forward" else "dx")
+    with pytest.raises(error, match=match):
+        way(model)
+    assert model.fingerprint() == before
+
+
+def test_a_gradient_that_nobody_wants_may_be_none():
+    class First(mc.Layer):
+        def build(self, input_shape, rng):
+            self.add_param("scale", (1,), lambda shape, rng: np.ones(shape), rng)
+            return super().build(input_shape, rng)
+
+        def forward(self, x, training=False):
+            self.x = x
+            return x * self.params["scale"]
+
+        def backward(self, dy):
+            self.grads["scale"][...] = (self.x * dy).sum()
+
+    def new():
+        model = mc.Sequential([own_layer(backward=lambda dy: None), First(), layers.Flatten(), layers.Dense(5)])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    fitted, looped = new(), new()
+    fitted.train_on_batch(X, LABELS)
+    _, gradient = looped.loss(looped.train().forward(X), LABELS)
+    looped.backward(gradient, input_gradient=False)
+    looped.optimizer.step()
+    assert fitted.fingerprint() == looped.fingerprint()
+    assert fitted.layers[1].params["scale"] != 1
+    looped.forward(X)
+    with pytest.raises(TypeError, match=r"^First\.backward: backward must return dx.*It is layer 1 of the model"):
+        looped.backward(gradient)
+
+
+@pytest.mark.parametrize("way", WAYS[:3])
+def test_arrays_of_other_dtypes_are_cast(way):
+    def wide(array):
+        return array.astype(np.float64)
+
+    models = []
+    for own in (own_layer(), own_layer(wide, wide)):
+        models.append(
+            mc.Sequential([layers.Flatten(), layers.Dense(4), own, own_layer(), layers.Dense(5), own_layer()])
+        )
+        models[-1].compile("sgd", "sparse_categorical_crossentropy")
+        way(models[-1])
+    assert models[0].fingerprint() == models[1].fingerprint()
+    assert models[1].forward(X).dtype == np.float32
+
+
+class InPlace(mc.Layer):
+    """y = 2 x, written where x stands; keeps what it was given and what it returned."""
+
+    def forward(self, x, training=False):
+        x *= 2
+        self.seen = x
+        return x
+
+    def backward(self, dy):
+        dy *= 2
+        dy += 0 * self.seen
+        return dy
+
+
+@pytest.mark.parametrize("places", [[0], [0, 0], [2], [2, 2], [4], [4, 4], [0, 3, 6]])
+def test_a_layer_that_works_in_place_harms_nobody(places):
+    """It has copies of its own: the caller's arrays are whole, and the loop by hand gives the bits of ``fit``."""
+
+    def new():
+        chain = [layers.Flatten(), layers.Dense(4, "tanh"), layers.BatchNormalization(), layers.Dense(5)]
+        for place in places:
+            chain.insert(place, InPlace())
+        model = mc.Sequential(chain, seed=1)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    fitted, looped, x = new(), new(), X.copy()
+    fitted.fit(x, LABELS, batch_size=40, epochs=1, verbose=0, shuffle=False)
+    x_before = x.copy()
+    outputs = looped.train().forward(x)
+    _, gradient = looped.loss(outputs, LABELS)
+    outputs[...] = x[...] = np.nan  # a caller may use his own arrays again
+    gradient_before = gradient.copy()
+    looped.backward(gradient)
+    looped.optimizer.step()
+    assert_same_bits(gradient, gradient_before)
+    assert fitted.fingerprint() == looped.fingerprint()
+    x[...] = x_before
+    found = looped.outputs(x)
+    assert_same_bits(found[-1], looped.eval().forward(x))
+    assert_same_bits(found[-1], looped.predict(x))
+    assert_same_bits(x, x_before)
+    assert_same_bits(x, X)
+
+
 @pytest.mark.parametrize("end", ["softmax", "tanh", None])
 def test_a_loss_and_a_metric_may_keep_and_change_what_they_get(end):
     kept, copies = [], []

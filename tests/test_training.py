@@ -387,11 +387,12 @@ def test_clean_metrics_are_those_of_evaluate_bit_for_bit(options):
 
 
 def test_clean_metrics_count_the_samples_with_their_weights():
+    """Those of the samples, as in validation: with the weights of classes both losses could not be compared."""
     model, weights = compiled(), np.linspace(0, 2, 12)
-    product = (weights * np.array([2.0, 1, 1, 0])[LABELS])[:8]
-    watch = Logs(X[:8], LABELS[:8], batch_size=5, sample_weight=product)
+    watch = Logs(X[:8], LABELS[:8], batch_size=5, sample_weight=weights[:8])
     more = {"class_weight": {0: 2.0, 3: 0}, "sample_weight": weights, "validation_split": 0.3}
     model.fit(X, LABELS, **FIT, **more, callbacks=[watch], clean_train_metrics=True)
+    assert len(watch.seen) == 2
     for logs, expected in watch.seen:
         assert {name: logs[name] for name in expected} == expected
 
@@ -427,6 +428,138 @@ def test_clean_metrics_that_are_interrupted_leave_model_and_mode(error, mode):
     assert whole_state(model) == whole_state(plain)
 
 
+# ---- the last batch ----
+
+
+def with_norm(image=False):
+    first = [] if image else [layers.Flatten()]
+    model = mc.Sequential(
+        [*first, layers.BatchNormalization(), *([layers.Flatten()] if image else []), layers.Dense(4)]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+class Sizes(Callback):
+    """How many samples each step had, and what was said before."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        forward = self.model._training_plan
+
+        def plan(n):
+            self.found.append(n)
+            return forward(n)
+
+        self.model._training_plan = plan
+
+    def on_train_batch_end(self, batch, logs=None):
+        del self.model._training_plan
+
+
+@pytest.mark.parametrize("drop_last", [None, False, True])
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 11, 12, 13])
+def test_the_batches_of_fit_are_those_of_datasets(batch_size, drop_last):
+    fitted, looped, sizes = compiled(), compiled(), Sizes()
+    if drop_last and batch_size == 13:
+        with pytest.raises(
+            ValueError, match=r"^Sequential.fit: with drop_last=True .* batch_size = 13 samples; got 12"
+        ):
+            fitted.fit(X, LABELS, batch_size, drop_last=drop_last)
+        return
+    fitted.fit(X, LABELS, batch_size, epochs=2, verbose=0, drop_last=drop_last, callbacks=[sizes])
+    wanted = []
+    for epoch in range(2):
+        for xb, yb in mc.datasets.batches(X, LABELS, batch_size, fitted.seed, epoch, drop_last=drop_last):
+            _, gradient = looped.loss(looped.train().forward(xb), yb)
+            looped.backward(gradient)
+            looped.optimizer.step()
+            wanted.append(len(xb))
+    assert sizes.found == wanted
+    assert sizes.params["steps"] == len(wanted) / 2 == fitted.optimizer.iterations / 2
+    assert whole_state(fitted) == whole_state(looped)
+
+
+def test_a_last_sample_joins_the_batch_before_it():
+    model, sizes = with_norm(), Sizes()
+    model.fit(X, LABELS, batch_size=11, verbose=0, callbacks=[sizes])
+    assert sizes.found == [12]
+    model.fit(X[:9], LABELS[:9], batch_size=4, verbose=0, callbacks=[sizes])
+    assert sizes.found == [12, 4, 5]
+    model.fit(X[:9], LABELS[:9], batch_size=4, verbose=0, drop_last=True, callbacks=[sizes])
+    assert sizes.found == [12, 4, 5, 4, 4]
+
+
+@pytest.mark.parametrize("more", [{"batch_size": 1}, {"batch_size": 11, "drop_last": False}, {"n": 1}])
+def test_a_batch_that_is_too_small_is_known_before_the_first_step(more):
+    more = {"epochs": 2, "verbose": 0} | more
+    x, y = X[: more.get("n", 12)], LABELS[: more.pop("n", 12)]
+    model = with_norm()
+    before, history = model.build(X.shape[1:]) or whole_state(model), model.history
+    match = (
+        "^Sequential.fit: in training layer 1, BatchNormalization, needs at least 2 samples in every batch; got 1 in"
+    )
+    with pytest.raises(ValueError, match=match):
+        model.fit(x, y, **more)
+    assert whole_state(model) == before
+    assert model.history is history
+    with_norm(image=True).fit(x, y, **more)  # several values of a channel in one sample
+
+
+def test_a_layer_of_ones_own_says_how_many_samples_it_needs():
+    class Pairs(mc.Layer):
+        def smallest_batch(self):
+            return 4
+
+        def forward(self, x, training=False):
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    model = mc.Sequential([Pairs(), layers.Flatten(), layers.Dense(4)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(X, LABELS, batch_size=8, verbose=0)
+    with pytest.raises(ValueError, match="layer 0, Pairs, needs at least 4 samples in every batch; got 2 in one"):
+        model.fit(X, LABELS, batch_size=5, verbose=0)
+    assert model.evaluate(X, LABELS, batch_size=5) > 0
+
+
+# ---- a class that is left out ----
+
+
+SORTED = np.sort(LABELS)
+
+
+@pytest.mark.parametrize(("units", "loss", "y", "missing"), [
+    (4, "sparse_categorical_crossentropy", SORTED, "class 3"),
+    (4, "sparse_categorical_crossentropy", SORTED[:, None], "class 3"),
+    (4, "sparse_categorical_crossentropy", SORTED // 3 + SORTED // 2, "class 2"),
+    (4, "categorical_crossentropy", np.eye(4)[SORTED], "class 3"),
+    (1, "binary_crossentropy", np.arange(12) > 8, "class 1"),
+    (1, "binary_crossentropy", (np.arange(12.0) > 8)[:, None], "class 1"),
+    (1, "binary_crossentropy", np.linspace(0, 1, 12), None),  # probabilities
+    (4, "binary_crossentropy", np.eye(4)[SORTED], None),  # each by itself a yes or no
+    (4, "mse", np.eye(4)[SORTED], None),
+    (1, "mse", np.arange(12.0), None),
+])  # fmt: skip
+def test_a_split_that_leaves_no_sample_of_a_class(units, loss, y, missing):
+    model = mc.Sequential([layers.Flatten(), layers.Dense(units)])
+    model.compile("sgd", loss)
+    if missing is None:
+        model.fit(X, y, **FIT, validation_split=0.25)
+    else:
+        match = rf"^Sequential.fit: .* all of {missing}: none is left to train on. Shuffle x and y before"
+        with pytest.warns(UserWarning, match=match) as caught:
+            model.fit(X, y, **FIT, validation_split=0.25)
+        assert caught[0].filename == __file__
+    order = np.random.default_rng(0).permutation(12)
+    model.fit(X[order], y[order], **FIT, validation_split=0.25)
+    model.fit(X, y, **FIT, validation_data=(X, y))
+
+
 # ---- weights of samples and classes ----
 
 
@@ -447,6 +580,69 @@ def test_class_weights_are_sample_weights():
     one.train_on_batch(X, LABELS, class_weight=table)
     other.train_on_batch(X, LABELS, of_classes)
     assert whole_state(one) == whole_state(other)
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0, 2, 12)])
+@pytest.mark.parametrize("table", [{0: 1.0, 1: 10.0}, {2: 0.0, 3: 0.0, 0: 0.0}])
+def test_class_weights_are_for_training_alone(weights, table):
+    """The validation is what ``evaluate`` gives, whether it was split off or given; samples keep their weights."""
+    by_split, by_data, without = compiled(), compiled(), compiled()
+    cut = [weights] * 2 if weights is None else [weights[:8], weights[8:]]
+    split = by_split.fit(X, LABELS, **FIT, class_weight=table, sample_weight=weights, validation_split=1 / 3).history
+    data = (X[8:], LABELS[8:], cut[1])
+    given = by_data.fit(
+        X[:8], LABELS[:8], **FIT, class_weight=table, sample_weight=cut[0], validation_data=data
+    ).history
+    assert split == given
+    assert whole_state(by_split) == whole_state(by_data)
+    found = by_split.evaluate(X[8:], LABELS[8:], 5, True, cut[1])
+    assert {f"val_{name}": value for name, value in found.items()} == {
+        name: values[-1] for name, values in split.items() if name.startswith("val_")
+    }
+    without.fit(X, LABELS, **FIT, sample_weight=weights, validation_split=1 / 3)
+    assert whole_state(without) != whole_state(by_split)
+
+
+@pytest.mark.parametrize(("end", "units", "loss", "y", "last"), [
+    ("softmax", 4, "sparse_categorical_crossentropy", LABELS, 3),
+    ("softmax", 4, "sparse_categorical_crossentropy", LABELS[:, None].astype(float), 3),
+    ("softmax", 4, "categorical_crossentropy", ONE_HOT, 3),
+    (None, 4, "categorical_crossentropy", ONE_HOT, 3),
+    ("sigmoid", 4, "mse", ONE_HOT, 3),
+    ("sigmoid", 1, "binary_crossentropy", LABELS % 2, 1),
+    (None, 1, "binary_crossentropy", LABELS[:, None] % 2, 1),
+])  # fmt: skip
+def test_class_weights_of_what_is_no_class(end, units, loss, y, last):
+    model = mc.Sequential([layers.Flatten(), layers.Dense(units, end)])
+    model.compile("sgd", loss)
+    before = model.build(X.shape[1:]) or model.fingerprint()
+    for call in (model.fit, model.train_on_batch):
+        for key in (last + 1, 100, -1, 0.5, math.nan, math.inf):
+            match = (
+                rf"^Sequential.{call.__name__}: a class of class_weight must be a whole number in \[0, {last}\]; got "
+            )
+            with pytest.raises(ValueError, match=match + str(key)):
+                call(X, y, class_weight={0: 2.0, key: 3.0})
+        for key in ("1", None, True):
+            with pytest.raises(TypeError, match=rf"a class of class_weight must be .*\[0, {last}\]; got '?{key}"):
+                call(X, y, class_weight={key: 3.0})
+    assert model.fingerprint() == before
+    model.train_on_batch(X, y, class_weight={np.float64(0): 2.0, np.int8(last): 3})
+
+
+def test_class_weights_of_a_class_that_no_sample_has():
+    y, models = np.where(LABELS == 2, 1, LABELS), [compiled() for _ in range(3)]
+    match = "class_weight has a weight for class 2, which no label in y has"
+    with pytest.warns(UserWarning, match=f"^Sequential.fit: {match}") as caught:
+        models[0].fit(X, y, **FIT, class_weight={2: 5.0})
+    assert caught[0].filename == __file__
+    models[1].fit(X, y, **FIT)
+    assert whole_state(models[0]) == whole_state(models[1])
+    with pytest.warns(UserWarning, match=f"^Sequential.train_on_batch: {match}") as caught:
+        models[0].train_on_batch(X, np.eye(4)[y].argmax(1), class_weight={2: 5.0, 1: 2.0})
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="a weight for classes 2, 3, which no label in y has"):
+        models[0].train_on_batch(X[:2], y[:2], class_weight={2: 5.0, 3: 2.0})
 
 
 def test_a_weight_of_zero_is_a_sample_that_is_not_there():
@@ -492,6 +688,9 @@ def test_weights_that_are_refused(more, error, message):
     ({"callbacks": [print]}, TypeError), ({"callbacks": [Callback]}, TypeError),
     ({"callbacks": Callback()}, TypeError), ({"callbacks": ["early"]}, TypeError),
     ({"clean_train_metrics": 1}, TypeError), ({"clean_train_metrics": "yes"}, TypeError),
+    ({"shuffle": "False"}, TypeError), ({"shuffle": "batch"}, TypeError), ({"shuffle": 1}, TypeError),
+    ({"shuffle": None}, TypeError), ({"drop_last": "no"}, TypeError), ({"drop_last": 1}, TypeError),
+    ({"verbose": None}, ValueError), ({"verbose": [0]}, ValueError), ({"verbose": np.zeros(2)}, ValueError),
 ])  # fmt: skip
 def test_arguments_that_are_refused(more, error):
     model = compiled()

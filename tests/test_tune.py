@@ -33,6 +33,19 @@ def build(rate, seed, metrics=("accuracy",), loss="sparse_categorical_crossentro
     return model
 
 
+def build_with_norm(rate, seed):
+    chain = [layers.Dense(5), layers.BatchNormalization(), layers.Dropout(rate), layers.Dense(3)]
+    model = mc.Sequential(chain, seed=seed)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def test_a_last_sample_of_a_fold_does_not_end_its_run():
+    """Of 25 samples 5 folds leave 20 to train on, and batches of 19 one of them."""
+    curve = dropout_curve(build_with_norm, X[:25], Y[:25], cv=5, **{**FAST, "batch_size": 19})
+    assert [row["failed"] for row in curve.table] == [0, 0]
+
+
 # ---- folds ----
 
 

@@ -27,7 +27,7 @@ def train(seed, data, samples, epochs, units, keep):
     encoder = layers.Dense(units, activation="relu", kernel_initializer=_small)
     chain = [encoder, layers.Dropout(1 - keep), layers.Dense(x.shape[1])]
     model = mc.Sequential(chain, seed=seed)
-    steps = epochs * -(-len(x) // lab.BATCH_SIZE)
+    steps = epochs * len(mc.datasets.slices(len(x), lab.BATCH_SIZE))
     model.compile(mc.optimizers.Adam(mc.optimizers.CosineDecay(0.001, steps)), "mean_squared_error")
     model.fit(x, x, lab.BATCH_SIZE, epochs, verbose=0)
     hidden = model.outputs(x_test)[0]

@@ -74,7 +74,7 @@ def chain(size):
 
 def fit(model, x, y, epochs, learning_rate):
     """Trains with momentum and a learning rate that falls to 0 along a cosine."""
-    steps = epochs * -(-len(x) // BATCH_SIZE)
+    steps = epochs * len(mc.datasets.slices(len(x), BATCH_SIZE))
     model.compile(mc.optimizers.SGD(mc.optimizers.CosineDecay(learning_rate, steps), MOMENTUM), LOSS)
     model.fit(x, y, BATCH_SIZE, epochs, verbose=0)
 

@@ -90,7 +90,7 @@ class Activation(Layer, compiled=True):
         y = empty(x.shape, x.dtype)
         self._function.forward(x, y)
         if training:
-            self.keep(len(x), x if self._function.needs_input else self.own(y))
+            self.keep(len(x), self.own(x if self._function.needs_input else y))
         return y
 
     def backward(self, dy):

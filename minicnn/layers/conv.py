@@ -157,7 +157,7 @@ class Conv2D(Affine, Layer, compiled=True):
         )
         y, saved = self._activate(z, training)
         if training:
-            self.keep(len(x), x, *saved)
+            self.keep(len(x), self.own(x), *saved)
         return y
 
     def _linear_gradient(self, x, dz, input_gradient):

@@ -68,7 +68,7 @@ class Dense(Affine, Layer, compiled=True):
         x = self.check_input(x)
         y, saved = self._activate(self._linear(x, training), training)
         if training:
-            self.keep(len(x), x, *saved)
+            self.keep(len(x), self.own(x), *saved)
         return y
 
     def _linear(self, x, training):

@@ -60,6 +60,10 @@ class BatchNormalization(Layer, compiled=True):
         self.state["moving_variance"] = np.ones(channels, self.dtype)
         return input_shape
 
+    def smallest_batch(self):
+        """Two samples where each gives one value of a channel, so that R >= 2."""
+        return 2 if math.prod(self.input_shape[:-1]) == 1 else 1
+
     def forward(self, x, training=False):
         x = self.check_input(x)
         y = empty(x.shape, x.dtype)
@@ -69,13 +73,13 @@ class BatchNormalization(Layer, compiled=True):
         if not training:
             kernel.forward(rows, gamma, beta, self.epsilon, *moving, _rows(y))
             return y
-        if rows.shape[0] * rows.shape[1] < 2:
+        if len(x) < self.smallest_batch():
             required = "training needs at least two values of each channel"
             fix = "Choose a batch_size that does not leave a last batch of one sample"
             raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x), fix))
         mean, inverse_std = empty(gamma.shape, gamma.dtype), empty(gamma.shape, gamma.dtype)
         kernel.forward_training(rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving, _rows(y))
-        self.keep(len(x), x, mean, inverse_std)
+        self.keep(len(x), self.own(x), mean, inverse_std)
         return y
 
     def backward(self, dy):
