@@ -6,8 +6,8 @@ divided by N also where weights are given, as Keras's "sum_over_batch_size" does
 - ``outputs`` (N, ...): what the model gave, float32 or float64 (any other number kind is computed in float64),
 - ``y``: what was right, in the shape that the loss names,
 - ``weights`` (N,), optional: finite numbers, which may be negative,
-- ``from_logits``: whether the outputs are logits instead of probabilities; only the cross-entropies ask.  None: what
-  their own ``from_logits`` says, "auto" being False here; a model knows (``outputs.py``) and always says it,
+- ``from_logits``: whether the outputs are logits instead of probabilities; only the cross-entropies ask.
+  "auto": what their own ``from_logits`` says, False for "auto"; a model knows (``outputs.py``) and always says it,
 
 and returns (value, gradient): a float, and an array of the shape and dtype of ``outputs``.  The gradient is the one at
 the outputs, except that the two categorical cross-entropies are fused with the softmax before them: theirs is always
@@ -78,15 +78,15 @@ class Loss(Configured):
     def gradient_at(self):
         return "logits" if self.fuses_softmax else "outputs"
 
-    def __call__(self, outputs, y, weights=None, from_logits=None, into=None):
+    def __call__(self, outputs, y, weights=None, from_logits="auto", into=None):
         """(value, gradient); ``into``: two arrays for the gradient and for the loss of each sample (in float64), where
         the caller has them already."""
         where = type(self).__name__
         outputs = _outputs(where, outputs)
         weights = None if weights is None else sample_weights(where, weights, len(outputs))
-        from_logits = (
-            self.from_logits is True if from_logits is None else _check.boolean(where, "from_logits", from_logits)
-        )
+        if isinstance(from_logits, str) and from_logits == "auto":
+            from_logits = self.from_logits is True
+        from_logits = _check.boolean(where, "from_logits", from_logits)
         return self._compute(outputs, y, weights, from_logits, into)
 
     def _compute(self, outputs, y, weights, from_logits, into):

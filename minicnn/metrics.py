@@ -47,6 +47,16 @@ def _name(where, argument, name):
     return name
 
 
+class Unknown:
+    """Whether outputs are logits, where a model cannot know it: ValueError for whoever asks for its truth."""
+
+    def __init__(self, reason):
+        self.reason = reason
+
+    def __bool__(self):
+        raise ValueError(self.reason)
+
+
 class Metric(Closed):
     """The weighted mean of one number per sample.
 
@@ -65,6 +75,9 @@ class Metric(Closed):
         then refused before the first step instead of when it is asked for."""
         return False
 
+    def require_shape(self, shape):
+        """ValueError where no outputs (N, *shape) will do, so that it is said before the first step."""
+
     def reset(self):
         """Forgets all batches."""
         self._total = self._weight = 0.0
@@ -76,7 +89,8 @@ class Metric(Closed):
         TypeError and ValueError as losses raise them.
         """
         where = type(self).__name__
-        from_logits = _check.boolean(where, "from_logits", from_logits)
+        if not isinstance(from_logits, Unknown):
+            from_logits = _check.boolean(where, "from_logits", from_logits)
         outputs = _check.numeric_array(where, "outputs", outputs)
         if outputs.ndim == 0:
             raise ValueError(_check.message(where, "outputs must have a batch axis", _check.shape_of(outputs)))
@@ -121,6 +135,10 @@ class Accuracy(Metric):
 
     def needs_from_logits(self, shape):
         return len(shape) != 1 or shape[0] == 1
+
+    def require_shape(self, shape):
+        if len(shape) > 1:
+            _column("Accuracy", np.empty((0, *shape)))
 
     def _values(self, outputs, y, from_logits):
         if outputs.ndim == 2 and outputs.shape[1] > 1:
@@ -180,6 +198,9 @@ class TopKAccuracy(Metric):
         self.k = k
         self.name = f"top_{self.k}_accuracy" if name is None else name
         super().__init__()
+
+    def require_shape(self, shape):
+        _require_classes("TopKAccuracy", np.empty((0, *shape)), self.k)
 
     def _values(self, outputs, y, from_logits):
         return _in_top("TopKAccuracy", outputs, y, self.k)
@@ -358,11 +379,15 @@ def confusion_matrix(y_true, y_pred, classes=None):
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-def _in_top(where, outputs, y, k):
-    """bool (N,): fewer than k classes have an output that is larger than the right one's."""
+def _require_classes(where, outputs, k):
     if outputs.ndim != 2 or outputs.shape[1] < max(k, 2):
         required = f"outputs must have shape (N, classes) with at least {max(k, 2)} classes"
         raise ValueError(_check.message(where, required, _check.shape_of(outputs)))
+
+
+def _in_top(where, outputs, y, k):
+    """bool (N,): fewer than k classes have an output that is larger than the right one's."""
+    _require_classes(where, outputs, k)
     labels = losses.class_numbers(where, y, *outputs.shape)
     right = np.empty(len(outputs), np.uint8)
     dtype = np.float32 if outputs.dtype == np.float32 else np.float64

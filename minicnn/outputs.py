@@ -22,8 +22,8 @@ from minicnn.layers.activation import NAMES, Function
 PROBABILITIES = ("sigmoid", "softmax")
 SAYINGS = ("same", "changed", *NAMES)
 WAYS_OUT = (
-    'Say output_function = "linear", "softmax" or "sigmoid" in the class of the layer, or give the cross-entropy '
-    "from_logits=True or from_logits=False"
+    'Say output_function = "linear", "softmax" or "sigmoid" in the class of the layer or a subclass, or give the '
+    "cross-entropy from_logits=True or from_logits=False"
 )
 
 
@@ -76,7 +76,7 @@ class Outputs:
         """True for logits, False for probabilities; where it cannot be known, something whose truth raises ValueError:
         who does not look does not need to know."""
         if self.function is None:
-            return _Unknown(self._number, self._layer)
+            return _unknown(self._number, self._layer)
         return self.function == "linear"
 
     @property
@@ -145,9 +145,13 @@ class Outputs:
         ]
 
     def require_known(self, given):
-        """ValueError if the loss or one of the metrics ``given`` needs to know what cannot be known."""
-        if self.loss.needs_from_logits or any(m.needs_from_logits(self.shape) for m in self.metrics(given)):
+        """ValueError if the loss or one of the metrics ``given`` needs to know what cannot be known, or if a metric
+        cannot be computed of outputs of this shape."""
+        chosen = self.metrics(given)
+        if self.loss.needs_from_logits or any(metric.needs_from_logits(self.shape) for metric in chosen):
             bool(self.from_logits)
+        for metric in chosen:
+            metric.require_shape(self.shape)
 
 
 def _found(layers):
@@ -169,16 +173,11 @@ def _found(layers):
     return "linear", None
 
 
-class _Unknown:
-    """Whether outputs are logits, where it cannot be known."""
-
-    def __init__(self, number, layer):
-        self.number, self.layer = number, layer
-
-    def __bool__(self):
-        what = "does not say what it makes"
-        if self.layer.output_function is not None:
-            what = "changes what a softmax or sigmoid has made"
-        required = "it must be known whether the outputs are logits or probabilities"
-        got = _check.Shown(f"layer {self.number}, {type(self.layer).__name__}, which {what}")
-        raise ValueError(_check.message("Sequential", required, got, WAYS_OUT))
+def _unknown(number, layer):
+    """What says why it cannot be known, to whoever asks."""
+    what = "does not say what it makes"
+    if layer.output_function is not None:
+        what = "changes what a softmax or sigmoid has made"
+    required = "it must be known whether the outputs are logits or probabilities"
+    got = _check.Shown(f"layer {number}, {type(layer).__name__}, which {what}")
+    return metrics.Unknown(_check.message("Sequential", required, got, WAYS_OUT))

@@ -557,6 +557,24 @@ def test_what_outputs_are_before_anything_is_known():
     assert outputs.Outputs((), None).function == "linear"
 
 
+@pytest.mark.parametrize(
+    ("chain", "metric", "said"),
+    [
+        (lambda: dense(), "top_5_accuracy", "TopKAccuracy: .* at least 5 classes"),
+        (lambda: dense(1), "top_k_accuracy", "TopKAccuracy: .* at least 5 classes"),
+        (lambda: [L.Dense(3)], "accuracy", "Accuracy: outputs must have shape"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_told_before_the_first_step(chain, metric, said):
+    model = compiled(chain(), "mse", [metric])
+    before = model.fingerprint(), model.history, model.optimizer.iterations
+    y = np.zeros((12, *model.output_shape))
+    for train in (model.fit, model.train_on_batch):
+        with pytest.raises(ValueError, match=said):
+            train(X, y)
+    assert (model.fingerprint(), model.history, model.optimizer.iterations) == before
+
+
 # ---- a metric that can only be NaN ----
 
 
