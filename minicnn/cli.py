@@ -227,6 +227,10 @@ def predict(options):
     model = saving.load_model(options.model)
     if len(model.output_shape) != 1:
         raise ValueError(f"{options.model}: predict needs a model with one row of outputs; got {model.output_shape}")
+    kind = model.output_kind
+    if kind == "labels" or (kind == "values" and model.loss_function is not None):
+        needed = f"predict needs {minicnn.ensemble.KINDS['classes']}, or {minicnn.ensemble.KINDS['binary']}"
+        raise ValueError(f"{options.model}: {needed}; got {minicnn.ensemble.KINDS[kind]}. Use Sequential.predict")
     scale, found, status = _Scale(model, options), [], 0
     for path in options.files:
         try:

@@ -839,3 +839,23 @@ def test_the_schedule_counts_the_steps_that_fit_takes(samples, steps):
     task = tasks.TASKS["digits"]
     model = tasks.model(task, 0.5, 0, task.settings, samples)
     assert model.optimizer.get_config()["learning_rate"]["config"]["decay_steps"] == steps
+
+
+@pytest.mark.parametrize(
+    ("end", "loss", "words"),
+    [
+        ("sigmoid", "binary_crossentropy", "several probabilities, each of a yes by itself"),
+        (None, "mse", "no probabilities"),
+    ],
+)
+def test_predict_refuses_outputs_that_are_no_classes(end, loss, words, capsys):
+    model = Sequential([layers.Flatten(), layers.Dense(3, activation=end)])
+    model.compile("sgd", loss)
+    model.build((4, 4, 1))
+    model.save("other.npz")
+    np.save("x.npy", np.zeros((1, 4, 4, 1), np.float32))
+    assert main(["predict", "other.npz", "x.npy"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "predict needs probabilities of the classes" in err
+    assert words in err
