@@ -58,7 +58,10 @@ class Parameters:
 
     @property
     def segments(self):
-        """(name, offset, size, trainable) of each parameter in the flat vectors; empty before ``build``."""
+        """(name, offset, size, trainable, decayed) of each parameter in the flat vectors; empty before ``build``.
+
+        ``decayed`` is True for all: what weight decay spares is the optimiser's business.
+        """
         return tuple(
             (name, offset, layer.params[key].size, layer.trainable, True) for name, layer, key, offset in self._places
         )
