@@ -1,5 +1,7 @@
 """Settings and fixtures of the whole suite."""
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -10,6 +12,10 @@ COMMON = {"deadline": None, "database": None, "print_blob": True}
 hypothesis.settings.register_profile("default", max_examples=100, derandomize=True, **COMMON)
 hypothesis.settings.register_profile("long", max_examples=1000, **COMMON)
 hypothesis.settings.load_profile("default")
+
+# A shell without job control starts what it puts into the background deaf to Ctrl-C, and all children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
