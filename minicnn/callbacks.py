@@ -53,10 +53,16 @@ class Callback:
         pass
 
     def on_train_batch_begin(self, batch, logs=None):
-        pass
+        self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
-        pass
+        self.on_batch_end(batch, logs)
+
+    def on_batch_begin(self, batch, logs=None):
+        """Keras's other name for ``on_train_batch_begin``."""
+
+    def on_batch_end(self, batch, logs=None):
+        """Keras's other name for ``on_train_batch_end``."""
 
 
 class _Monitor(Callback):

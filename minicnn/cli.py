@@ -277,16 +277,20 @@ class _Scale:
             self.guess = (0, 255) if isinstance(model.layers[0], layers.Rescaling) else (0, 1)
 
     def of_picture(self, path, image):
-        """The uint8 picture as the model wants it, with a warning where dark and bright seem to be exchanged."""
+        """The uint8 picture as the model wants it."""
         values = inputs.from_bytes(255 - image if self.invert else image, self.ends or self.guess)
         if self.ends is None and not self.noted:
             self.noted = True
             ends = f"0 to {self.guess[1]}"
             _note(f"note: the range of the model's training inputs is not known: pictures are scaled to {ends}")
-        elif self.ends and self.mean is not None:
+        return self._looked_at(path, values)
+
+    def _looked_at(self, path, values):
+        """The numbers of a picture, with a warning where dark and bright seem to be exchanged."""
+        if self.ends and self.mean is not None and values.size:
             mean = float(values.mean(dtype=np.float64))
             if inputs.looks_inverted(mean, self.mean, self.ends):
-                fix = "leave --invert away" if self.invert else "try --invert"
+                fix = "leave out --invert" if self.invert else "try --invert"
                 low, high = self.ends
                 shares = [f"{100 * (value - low) / (high - low):.0f} %" for value in (mean, self.mean)]
                 what = f"its mean brightness is {shares[0]}, that of the training data was {shares[1]}"
@@ -309,7 +313,7 @@ class _Scale:
             if self.ends != (0, 255):
                 ends = "{:g} to {:g}".format(*self.ends)
                 _note(f"note: {path}: uint8, scaled like a picture: 0 to 255 become {ends}, as the model was trained")
-            return inputs.from_bytes(255 - array if self.invert else array, self.ends)
+            return self._looked_at(path, inputs.from_bytes(255 - array if self.invert else array, self.ends))
         if self.invert:
             _note(f"warning: {path}: taken as it is: --invert is for pictures and their bytes")
         if self.ends is None:

@@ -369,9 +369,12 @@ def outputs_first(function):
 
 
 def surely_outputs_first(function):
-    """True only for (outputs, y) with names of both that cannot be mistaken: words, or a y after a word."""
+    """Whether a metric's names say (outputs, y): those of both parameters, or one word.  Where they do not tell, a
+    metric gets (y, outputs), as it always has: so a letter alone says nothing here."""
     first, second, words = _meanings(function)
-    return (first, second) == ("answer", "truth") and words[0] and (words[1] or _positional(function)[1] == "y")
+    if first is not None and second is not None:
+        return first == "answer" and second == "truth"
+    return (first == "answer" and words[0]) or (second == "truth" and words[1])
 
 
 def _meanings(function):

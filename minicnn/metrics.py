@@ -382,7 +382,8 @@ def confusion_matrix(y_true, y_pred, classes=None):
 def _require_classes(where, outputs, k):
     if outputs.ndim != 2 or outputs.shape[1] < max(k, 2):
         required = f"outputs must have shape (N, classes) with at least {max(k, 2)} classes"
-        raise ValueError(_check.message(where, required, _check.shape_of(outputs)))
+        got = _check.Shown(f"shape ({', '.join(map(str, ('N', *outputs.shape[1:])))})")
+        raise ValueError(_check.message(where, required, got))
 
 
 def _in_top(where, outputs, y, k):

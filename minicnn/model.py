@@ -502,8 +502,9 @@ class Sequential(Parameters, Closed):
         """Outputs (..., *output_shape) of ``predict`` as probabilities, of a built model.
 
         Where the model gives logits they go through softmax, or through sigmoid if there is a single output or the
-        model is compiled with the binary cross-entropy; probabilities stay as they are.  ValueError where it cannot be
-        known what they are: see ``Layer.output_function``.
+        model is compiled with the binary cross-entropy; probabilities stay as they are, but those of classes that do
+        not sum to 1, as behind a max-pooling, are divided by their sum.  ValueError where it cannot be known what they
+        are: see ``Layer.output_function``.
         """
         self._require_built("as_probabilities")
         return outputs_of(self).probabilities(_check.numeric_array("Sequential.as_probabilities", "outputs", outputs))

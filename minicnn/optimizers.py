@@ -175,6 +175,9 @@ class Optimizer(Configured):
         if before_step is not None:
             before_step()  # may bind anew
         parameters, gradients, segments, pieces, squares = self._require_bound(where)
+        if not parameters.flags.writeable:
+            got = _check.Shown("a read-only array")
+            raise ValueError(_check.message(where, "the model's parameters must be writable", got))
         common = self.weight_decay or 0.0, self.clipnorm or 0.0, *self._rules
         bad = self._kernel(parameters, gradients, (pieces, squares, self._iterations, self.learning_rate), common)
         if bad >= 0:
@@ -195,8 +198,11 @@ class Optimizer(Configured):
         """What is remembered under this name; whoever replaced ``slots`` gets an error instead of other training."""
         slot, where = self.slots.get(name), f"{type(self).__name__}.step"
         parameters = self._bound[0]
-        if not isinstance(slot, np.ndarray) or slot.shape != parameters.shape or slot.dtype != parameters.dtype:
+        fits = isinstance(slot, np.ndarray) and slot.shape == parameters.shape and slot.dtype == parameters.dtype
+        if not fits or not slot.flags.writeable:
             required = f"slots[{name!r}] must be an array {parameters.shape} of {parameters.dtype}, as bind made it"
+            if fits:
+                raise ValueError(_check.message(where, f"{required}, and writable", _check.Shown("a read-only one")))
             got = _check.Shown(f"{slot.dtype} of shape {slot.shape}" if isinstance(slot, np.ndarray) else repr(slot))
             raise ValueError(_check.message(where, required, got))
         return slot

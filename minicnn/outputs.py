@@ -20,6 +20,7 @@ from minicnn._ext import activation as kernel
 from minicnn.layers.activation import NAMES, Function
 
 PROBABILITIES = ("sigmoid", "softmax")
+ROUNDING = 1e-3  # a sum of probabilities of a softmax is no further from 1
 SAYINGS = ("same", "changed", *NAMES)
 WAYS_OUT = (
     'Say output_function = "linear", "softmax" or "sigmoid" in the class of the layer or a subclass, or give the '
@@ -100,9 +101,14 @@ class Outputs:
         return self._binary or self.shape in ((), (1,))
 
     def probabilities(self, outputs):
-        """Outputs (..., *shape) as probabilities: new ones where they are logits, otherwise themselves."""
+        """Outputs (..., *shape) as probabilities: new ones where they are logits, otherwise themselves; but those of
+        classes which do not sum to 1, as behind a max-pooling, are divided by their sum, as in the loss."""
         if not self.from_logits:
-            return outputs
+            if self.function != "softmax" or self._whole:
+                return outputs
+            total = outputs.sum(-1, keepdims=True, dtype=np.float64)
+            needed = (np.abs(total - 1) > ROUNDING) & (total > 0)
+            return outputs / np.where(needed, total, 1).astype(outputs.dtype) if needed.any() else outputs
         outputs = np.ascontiguousarray(outputs)
         found = np.empty_like(outputs)
         Function("Outputs", "sigmoid" if self._yes_or_no else "softmax").forward(outputs, found)
@@ -112,9 +118,9 @@ class Outputs:
         """The Outputs of what ``probabilities`` gave; of "values" the same."""
         read = copy.copy(self)
         read._fused = False
-        if self.kind != "values" and self.from_logits:
+        if self.kind != "values":
             read.function = "sigmoid" if self._yes_or_no else "softmax"
-            read._whole = True
+            read._whole = read.function == "softmax"
         return read
 
     def compute_loss(self, outputs, y, weights=None, into=None):

@@ -189,6 +189,9 @@ def _require_the_same(model, members):
 
 def _load(path, custom_layers):
     """(model, what save_checkpoint added or None)."""
+    if custom_layers is not None and not isinstance(custom_layers, dict):
+        required = 'custom_layers must be a dictionary {"ClassName": class}'
+        raise TypeError(_check.message("Sequential.load", required, _check.kind(custom_layers)))
     try:
         stored = _StoredArrays(_unpack(_read(path)))
         document = _document(stored.members.pop("model.json", b""))

@@ -716,7 +716,7 @@ def test_dark_ink_on_bright_paper_is_noticed_and_inverted(digit_model, capsys):
     assert inverted.replace("-negative", "") == out
     assert err == ""
     assert main(["predict", "digits.npz", "--invert", *plain]) == 0
-    assert "leave --invert away" in capsys.readouterr().err
+    assert "leave out --invert" in capsys.readouterr().err
 
 
 def test_what_is_not_known_is_said_once(model_file, capsys):

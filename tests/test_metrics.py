@@ -240,17 +240,18 @@ def positional(a, b):
 
 
 def letters(p, t):
-    assert t.ndim == 2
-    return float(p[0])
+    assert p.ndim == 2
+    return float(t[0])
 
 
 @pytest.mark.parametrize("function", [
     order, positional, letters, lambda outputs, y: order(outputs, y), lambda logits, labels: order(logits, labels),
     lambda y, y_hat: order(y_hat, y), lambda t, p: order(p, t), lambda y_true, y_pred: order(y_pred, y_true),
-    lambda *given: positional(*given), lambda outputs, other: positional(outputs, other),
+    lambda *given: positional(*given), lambda outputs, other: order(outputs, other),
+    lambda a, target: order(a, target), lambda a, y: positional(a, y), lambda y_true, b: positional(y_true, b),
 ])  # fmt: skip
 def test_the_order_of_arguments(function):
-    """Truth first, unless the names of both parameters say the other order beyond doubt."""
+    """Truth first, unless the names of both parameters say the other order, or a word of one."""
     assert run(metrics.get(function), (np.zeros((2, 3)), [7, 7])) == 7
 
 
