@@ -100,9 +100,11 @@ class Layer(Closed):
 
     def __setattr__(self, name, value):
         """Counts what is set from outside, so that a model knows when a plan that it recorded is out of date."""
+        if name[0] == "_" and name != "__class__":  # many times in every step
+            object.__setattr__(self, name, value)
+            return
         super().__setattr__(name, value)
-        if name[0] != "_" or name == "__class__":
-            self._changes += 1
+        self._changes += 1
 
     def __setstate__(self, state):
         super().__setstate__(state)

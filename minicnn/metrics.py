@@ -64,7 +64,7 @@ class Metric(Closed):
     way is better; None, if a subclass does not say: then EarlyStopping and ModelCheckpoint need their ``mode``.
     """
 
-    name = ""
+    name: Any = ""
     better: str | None = None
 
     def __init__(self):

@@ -35,6 +35,7 @@ NOT_COPIED = {
     "_settling",
     "_places",
     "_governed",
+    "_read",
     "_idle",
     "_idle_samplers",
     "_pending",
@@ -91,6 +92,7 @@ class Sequential(Parameters, Closed):
         self.stop_training = False
         self._training = False
         self._declared_shape = None
+        self._read = None  # (what it was read from, Outputs): outputs.of
         self._seen = None  # inputs.Seen of training
         self._make_locks()
         self._forget_plans()
@@ -708,7 +710,7 @@ class Sequential(Parameters, Closed):
         self._make_locks()
         self._forget_plans()
         self._put(parameters=None, gradients=None)
-        self._places = ()
+        self._places, self._read = (), None
         if self.built:
             self._flatten()
             for layer in self.layers:

@@ -25,7 +25,9 @@ PACKAGE = __name__.partition(".")[0]
 
 
 class Setting:
-    """An attribute that is checked whenever it is assigned, and read when it is needed.
+    """An attribute that is checked whenever it is assigned.
+
+    Its value lies in the object's ``__dict__`` under its name, where Python finds it without asking here.
 
     - ``check``: a function of ``_check``, or another one, called with the class's name, the attribute's name, the value
       and all further arguments.
@@ -40,14 +42,6 @@ class Setting:
 
     def __set_name__(self, owner, name):
         self.name = name
-
-    def __get__(self, thing, owner=None):
-        if thing is None:
-            return self
-        try:
-            return vars(thing)[self.name]
-        except KeyError:
-            raise AttributeError(f"{type(thing).__name__!r} object has no attribute {self.name!r}") from None
 
     def __set__(self, thing, value):
         if not (value is None and self.optional):

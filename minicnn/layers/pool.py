@@ -12,10 +12,15 @@ from minicnn.settings import Fixed
 
 
 class _Pooling(Layer):
-    """What all four have in common: windows, strides, padding."""
+    """What all four have in common."""
 
     input_ndim = 3
     output_function = "same"
+
+
+class _Window(_Pooling):
+    """A window with its size, strides and padding."""
+
     pool_size = Fixed(_check.pair)
     strides = Fixed(_check.pair)
     padding = Fixed(_check.choice, ("valid", "same"))
@@ -47,10 +52,10 @@ class _Global(_Pooling):
     """A window as large as the image; the output is (N, C)."""
 
     def __init__(self, dtype=None):
-        Layer.__init__(self, dtype)
+        super().__init__(dtype)
 
     def build(self, input_shape, rng):
-        h, w, c = Layer.build(self, input_shape, rng)
+        h, w, c = super().build(input_shape, rng)
         self._geometry = (h, w, 1, 1, 0, 0)
         self.output_shape = (c,)
         return self.output_shape
@@ -96,7 +101,7 @@ class _Average:
         return dx
 
 
-class MaxPooling2D(_Maximum, _Pooling, compiled=True):
+class MaxPooling2D(_Maximum, _Window, compiled=True):
     """y[n, i, j, c] = max over the window at (i SH - top, j SW - left) of x[n, :, :, c];  dx: dy goes to the winner.
 
     x: (N, H, W, C), y: (N, OH, OW, C).  The first of equal pixels wins; a NaN wins over all; padding never wins.
@@ -108,7 +113,7 @@ class MaxPooling2D(_Maximum, _Pooling, compiled=True):
     """
 
 
-class AveragePooling2D(_Average, _Pooling, compiled=True):
+class AveragePooling2D(_Average, _Window, compiled=True):
     """y[n, i, j, c] = mean over the window at (i SH - top, j SW - left) of x[n, :, :, c];  dx: each dy in equal parts.
 
     x: (N, H, W, C), y: (N, OH, OW, C).  With padding the mean is over the real pixels of the window, as in Keras.
