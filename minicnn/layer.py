@@ -13,7 +13,7 @@ import numpy as np
 
 from minicnn import _check
 from minicnn._ext import penalty, plan
-from minicnn.settings import Closed, Setting, Values, refuse
+from minicnn.settings import Closed, Setting, Values, owned, refuse
 
 MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted
 
@@ -107,7 +107,7 @@ class Layer(Closed):
         self._changes += 1
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        vars(self).update(owned(state))
         self._in_model = False  # a copy of a layer is in none; that of a model takes its layers in itself
 
     def __init__(self, dtype=None):

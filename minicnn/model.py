@@ -706,7 +706,7 @@ class Sequential(Parameters, Closed):
         return {key: value for key, value in self.__dict__.items() if key not in NOT_COPIED}
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        vars(self).update(state)
         self._make_locks()
         self._forget_plans()
         self._put(parameters=None, gradients=None)

@@ -27,7 +27,7 @@ from minicnn import _check, configured, constraints, schedules
 from minicnn._ext import optim as kernels
 from minicnn.configured import Configured
 from minicnn.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay, PolynomialDecay, Schedule
-from minicnn.settings import Given, Setting, Values
+from minicnn.settings import Given, Setting, Values, owned
 
 __all__ = [
     "SGD",
@@ -250,7 +250,7 @@ class Optimizer(Configured):
         return optimizer
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        vars(self).update(owned(state))
         self._make_slots()
 
     def __getstate__(self):

@@ -89,7 +89,6 @@ class Parameters:
 
     def _add_penalty_gradients(self):
         """To the gradients of the data, which every backward overwrites: so they are never added twice."""
-        self._settle()
         if self._penalties:
             self._penalties.add_gradients()
 

@@ -103,9 +103,6 @@ class Closed:
         """Sets what is Given, or Fixed by more than the constructor."""
         vars(self).update(values)
 
-    def __setstate__(self, state):
-        vars(self).update(owned(state))
-
     def __copy__(self):
         return copy.deepcopy(self)  # two cannot share their arrays
 
@@ -165,12 +162,14 @@ class Values(dict):
         self.where, self.kind, self.open = where, kind, open
 
     def __setitem__(self, name, value):
-        if self.where is None or (name not in self and self.open):
+        array = self.get(name)
+        counts = type(value) is type(array) is int and 0 <= value <= _check.MOST_STEPS  # many times in every step
+        if self.where is None or counts or (self.open and name not in self):
             dict.__setitem__(self, name, value)
             return
         if name not in self:
             self._refuse(f"{self.kind} must have no other names than", name)
-        array, called = self[name], f"{self.kind}[{name!r}]"
+        called = f"{self.kind}[{name!r}]"
         if not isinstance(array, np.ndarray):
             dict.__setitem__(self, name, _check.integer(self.where, called, value, 0, _check.MOST_STEPS))
         elif value is not array:
