@@ -676,7 +676,7 @@ class Sequential(Parameters, Closed):
         optimizer, loss = optimizers.to_config(self.optimizer), losses.to_config(self.loss_function)
         if optimizer is None or loss is None:
             return None
-        named = [spelling(metric) for metric in self.metrics]
+        named = [spelling(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
         return {"optimizer": optimizer, "loss": loss, "metrics": [name for name in named if name is not None]}
 
     def save(self, path):

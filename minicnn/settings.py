@@ -157,7 +157,9 @@ class Values(dict):
         place of those of the same name."""
         dict.update(self, arrays)
         for name, value in self.items():
-            if not isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray):
+                dict.__setitem__(self, name, value if value.base is not None else value[...])  # a view keeps its size
+            else:
                 dict.__setitem__(self, name, _check.integer(where, f"{kind}[{name!r}]", value, 0, _check.MOST_STEPS))
         self.where, self.kind, self.open = where, kind, open
 

@@ -277,6 +277,8 @@ def test_slots_keep_their_arrays(optimizer):
     ):
         with pytest.raises(ValueError, match=type(optimizer).__name__):
             change()
+    with pytest.raises(ValueError, match="does not own its data"):
+        slot.resize((3,), refcheck=False)
     optimizer.slots[name] = np.ones_like(slot)
     assert optimizer.slots[name] is slot
     assert (slot == 1).all()
@@ -309,6 +311,17 @@ def test_a_counter_stays_a_whole_number(step):
     with pytest.raises((TypeError, ValueError), match=r"Dropout: state\['step'\] must be a whole number"):
         model.layers[0].state["step"] = step
     train(model, samples((5,)))
+
+
+def test_metrics_may_be_appended_by_name(tmp_path):
+    model = dropout_model()
+    model.metrics.append("top_2_accuracy")
+    model.save(tmp_path / "m.npz")
+    assert [metric.name for metric in mc.Sequential.load(tmp_path / "m.npz").metrics] == ["accuracy", "top_2_accuracy"]
+    assert list(model.evaluate(samples((5,)), LABELS, return_dict=True)) == ["loss", "accuracy", "top_2_accuracy"]
+    model.metrics.append("acuracy")
+    with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
+        model.evaluate(samples((5,)), LABELS)
 
 
 class Own(mc.Layer):
