@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-MOST_BYTES = 1_000_000
+MOST_BYTES = 1_500_000
 TAG = re.compile(r"minicnn-[\w.]+-cp311-abi3-manylinux\w+(\.manylinux\w+)*\.whl")
 
 
