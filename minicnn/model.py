@@ -269,7 +269,7 @@ class Sequential(Parameters, Closed):
 
     @training.setter
     def training(self, mode):
-        refuse(self, "training", "is not to be assigned", mode, "Use train() or eval()")
+        refuse(self, "training", "cannot be assigned", mode, "Use train() or eval()")
 
     @property
     def input_range(self):

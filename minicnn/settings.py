@@ -69,7 +69,7 @@ class Given(Setting):
         self.how = how
 
     def __set__(self, thing, value):
-        refuse(thing, self.name, "is not to be assigned", value, self.how)
+        refuse(thing, self.name, "cannot be assigned", value, self.how)
 
 
 class Closed:
@@ -83,11 +83,11 @@ class Closed:
     def _require_setting(self, name, value):
         known = getattr(type(self), name, None)
         if isinstance(known, property) and known.fset is None:
-            refuse(self, name, "is not to be assigned: it follows from other attributes", value)
+            refuse(self, name, "cannot be assigned: it follows from other attributes", value)
         if hasattr(known, "__set__") or inspect.isfunction(known) or not is_ours(type(self)):
             return
         if hasattr(type(self), name):
-            refuse(self, name, "is not to be assigned", value, "Define it in a subclass")
+            refuse(self, name, "cannot be assigned", value, "Define it in a subclass")
         near = _check.nearest(name, [other for other in dir(type(self)) if other[0] != "_"])
         raise AttributeError(
             _check.message(type(self).__name__, "assigns what is no attribute of it", _check.Shown(name),
