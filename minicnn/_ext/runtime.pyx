@@ -2,7 +2,8 @@
 """How many threads and whether a job is worth them, the instruction set, scratch memory, fork guard, build facts.
 
 Design: every parallel loop of the library runs on ``team(items, work)`` threads, and ``team`` is the only place that
-decides their number; where it is one, no loop enters OpenMP.  Results never depend on it: the kernels cut their work by shape alone.
+decides their number; where it is one, no loop enters OpenMP.  Results never depend on it: the kernels cut their work by
+shape alone.
 """
 import os
 import sys
