@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, jobs, training
+from minicnn import _check, processes, training
 from minicnn.losses import class_numbers
 from minicnn.model import Sequential
 from minicnn.outputs import of as outputs_of
@@ -272,8 +272,8 @@ class Ensemble:
         if _check.boolean(where, "bootstrap", bootstrap) and arguments.get("validation_split"):
             required = "bootstrap needs validation_data in the place of validation_split"
             raise ValueError(_check.message(where, required, arguments["validation_split"]))
-        processes, _ = jobs.processes(where, n_jobs, len(self.members))
-        if processes > 1 and arguments.get("callbacks"):
+        count, _ = processes.how_many(where, n_jobs, len(self.members))
+        if count > 1 and arguments.get("callbacks"):
             raise ValueError(_check.message(where, "callbacks need n_jobs=1", n_jobs))
         for number, member in enumerate(self.members):
             if member.optimizer is None:
@@ -292,7 +292,7 @@ class Ensemble:
             rng = np.random.default_rng([self.seed, number])
             drawn = rng.integers(0, len(x), len(x)) if bootstrap else None
             tasks.append((number, member, x, y, drawn, arguments))
-        return [_fit(*task) for task in tasks] if processes == 1 else _fit_in_processes(n_jobs, tasks)
+        return [_fit(*task) for task in tasks] if count == 1 else _fit_in_processes(n_jobs, tasks)
 
     def _warn_of_twins(self):
         seen = {}
@@ -420,7 +420,7 @@ def _fit_in_processes(n_jobs, tasks):
         for number, member, *_ in tasks:
             with _naming("Ensemble.fit", number):
                 stack.enter_context(member._exclusive("fit"))
-        trained = dict(jobs.run_all("Ensemble.fit", _fit_copy, tasks, n_jobs))
+        trained = dict(processes.run_all("Ensemble.fit", _fit_copy, tasks, n_jobs))
         for number, member, *_ in tasks:
             _become(member, trained[number])
     return [member.history for _, member, *_ in tasks]

@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-from minicnn import _check, _files, datasets, jobs, losses, metrics, training
+from minicnn import _check, _files, datasets, losses, metrics, processes, training
 from minicnn.model import Sequential
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]
@@ -90,7 +90,7 @@ def dropout_curve(
     tasks = [(rate, *place, folds[place[0]]) for rate in rates for place in np.ndindex(repeats, cv or 1)]
     run = functools.partial(_run, build, x, y, validation_data, settings)
     with _progress(len(tasks), verbose) as say:
-        found = jobs.run_all(where, run, tasks, n_jobs, {"build": build}, say)
+        found = processes.run_all(where, run, tasks, n_jobs, {"build": build}, say)
     found.sort(key=lambda one: (one["rate"], one["repeat"], one["fold"]))  # whatever order they came in
     if all(one["error"] for one in found):
         raise RuntimeError(f"{where}: every run failed; the first one with {found[0]['error']}")

@@ -43,13 +43,13 @@ MAY_IMPORT = {
     "model": BASE
     | {"ensemble", "inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "outputs"}
     | {"parameters", "plan", "saving", "settings", "training"},
-    "ensemble": BASE | {"jobs", "losses", "model", "outputs", "settings", "training"},
+    "ensemble": BASE | {"losses", "model", "outputs", "processes", "settings", "training"},
     "thinning": {"_check", "layer", "layers", "losses", "metrics"},
-    "jobs": BASE,
+    "processes": BASE,
     "plot_axes": {"_check", "metrics"},
     "plot_dropout": {"_check", "plot_axes", "thinning"},
     "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
-    "tune": {"_check", "_files", "datasets", "jobs", "losses", "metrics", "model", "plot", "training"},
+    "tune": {"_check", "_files", "datasets", "losses", "metrics", "model", "plot", "processes", "training"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything

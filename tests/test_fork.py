@@ -5,7 +5,7 @@ import os
 
 import pytest
 from forking import SCENARIOS
-from processes import TESTS, output_of
+from programs import TESTS, output_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 

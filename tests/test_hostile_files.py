@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from determinism import CHAINS
 from models import LABELS, X, compiled
-from processes import run
+from programs import run
 
 import minicnn as mc
 from minicnn import ModelFileError, datasets, saving
@@ -357,7 +357,7 @@ def test_no_file_of_the_package_knows_pickle():
     """Files are read without running anything in them.  ``copy`` and ``__getstate__`` are for models in memory."""
     package = Path(mc.__file__).parent
     for path in [*package.rglob("*.py"), *package.rglob("*.pyx")]:
-        if path.name == "jobs.py":  # what processes of one program send each other
+        if path.name == "processes.py":  # what processes of one program send each other
             continue
         text = path.read_text(encoding="utf-8")
         found = re.findall(r"(?:import|from)\s+(?:\w+,\s*)*(?:c?[pP]ickle|dill|shelve|marshal|joblib)\b", text)

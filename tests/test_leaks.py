@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from models import LABELS, X, chain
-from processes import output_of
+from programs import output_of
 
 import minicnn as mc
 

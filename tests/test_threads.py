@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 from models import LABELS, Hook, X, compiled, trained, whole_state
-from processes import output_of, run
+from programs import output_of, run
 from running import at_once, use_threads
 
 import minicnn as mc

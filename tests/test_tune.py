@@ -14,11 +14,11 @@ import time
 
 import numpy as np
 import pytest
-from processes import alive
+from programs import alive
 from running import normal
 
 import minicnn as mc
-from minicnn import jobs, layers
+from minicnn import layers, processes
 from minicnn.tune import DropoutCurve, dropout_curve, stratified_folds
 
 Y = np.arange(30) % 3
@@ -451,7 +451,7 @@ def test_ctrl_c_in_a_run_ends_them_all():
 
 
 @pytest.fixture(scope="module")
-def processes():
+def none_left():
     """None are left by others, and none for others: joblib keeps its processes for later."""
     loky = pytest.importorskip("joblib.externals.loky")
     loky.get_reusable_executor().shutdown(wait=True)
@@ -459,7 +459,7 @@ def processes():
     loky.get_reusable_executor().shutdown(wait=True)
 
 
-def test_the_curve_is_the_same_at_any_number_of_processes_and_threads(processes):
+def test_the_curve_is_the_same_at_any_number_of_processes_and_threads(none_left):
     def lr(rate):
         return 1e38 if rate == 0.7 else 0.1
 
@@ -476,43 +476,43 @@ def test_the_curve_is_the_same_at_any_number_of_processes_and_threads(processes)
     assert mc.get_num_threads() == 5
 
 
-def test_threads_are_divided_among_the_processes(processes):
+def test_threads_are_divided_among_the_processes(none_left):
     mc.set_num_threads(5)
     done = []
-    found = jobs.run_all("test", lambda task: (task, mc.get_num_threads()), range(7), 2, {}, done.append)
+    found = processes.run_all("test", lambda task: (task, mc.get_num_threads()), range(7), 2, {}, done.append)
     assert sorted(found) == sorted(done) == [(task, 2) for task in range(7)]
     for function in (lambda task: mc.get_num_threads(), lambda task: task / 0):  # who comes after us finds what was
         with contextlib.suppress(ZeroDivisionError):
-            assert jobs._with_threads(2, function, 1) == 2
+            assert processes._with_threads(2, function, 1) == 2
         assert mc.get_num_threads() == 5
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal masks")
-def test_ctrl_c_does_not_reach_the_processes(processes):
+def test_ctrl_c_does_not_reach_the_processes(none_left):
     """A terminal sends it to all; those that are just starting would print a traceback each."""
 
     def blocked(task):
         return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
-    assert jobs.run_all("test", blocked, range(4), 2, {}, lambda one: None) == [True] * 4
+    assert processes.run_all("test", blocked, range(4), 2, {}, lambda one: None) == [True] * 4
     assert not blocked(0)
 
 
-def test_an_error_in_a_process_arrives(processes):
+def test_an_error_in_a_process_arrives(none_left):
     def fails(task):
         if task == 2:
             raise LookupError("here")
         return task
 
     with pytest.raises(LookupError, match="here"):
-        jobs.run_all("test", fails, range(50), 2, {}, lambda one: None)
+        processes.run_all("test", fails, range(50), 2, {}, lambda one: None)
 
     def done(one):
         raise ArithmeticError("there")
 
     with pytest.raises(ArithmeticError, match="there"):  # and joblib does not warn of what is left undone
-        jobs.run_all("test", abs, range(50), 2, {}, done)
-    assert sorted(jobs.run_all("test", abs, range(5), 2, {}, lambda one: None)) == [0, 1, 2, 3, 4]
+        processes.run_all("test", abs, range(50), 2, {}, done)
+    assert sorted(processes.run_all("test", abs, range(5), 2, {}, lambda one: None)) == [0, 1, 2, 3, 4]
 
 
 def test_what_cannot_be_sent_to_a_process():

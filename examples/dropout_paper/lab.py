@@ -22,7 +22,7 @@ import time
 import numpy as np
 
 import minicnn as mc
-from minicnn import jobs, layers
+from minicnn import layers, processes
 
 BATCH_SIZE = 100
 MOMENTUM = 0.9
@@ -104,7 +104,7 @@ def run(experiment, size, seeds, n_jobs=1, folder=None, say=print):
             _keep(_file(folder, experiment, task), result)
             say(f"{experiment.TITLE}: {len(done)} of {len(left)}, {result['cpu seconds']:.1f} s: {_key(task)}")
 
-    jobs.run_all("dropout_paper", functools.partial(_timed, experiment.train), left, n_jobs, {}, keep)
+    processes.run_all("dropout_paper", functools.partial(_timed, experiment.train), left, n_jobs, {}, keep)
     return [{**task, **(done.get(_key(task)) or json.loads(file.read_text()))}
             for task, file in zip(tasks, files, strict=True)]  # fmt: skip
 

@@ -24,15 +24,15 @@ def run_all(where, function, tasks, n_jobs, sent=None, done=None):
     If ``function`` or ``done`` raises, or on Ctrl-C, all processes are ended.  ImportError without joblib, TypeError
     for what cannot be sent, ValueError for n_jobs 0.
     """
-    jobs, joblib = processes(where, n_jobs, len(tasks))
-    if jobs > 1:
+    count, joblib = how_many(where, n_jobs, len(tasks))
+    if count > 1:
         _require_picklable(where, sent or {}, joblib)
         _make_sure_that_processes_can_be_ended()
-        function = functools.partial(_with_threads, max(1, get_num_threads() // jobs), function)
+        function = functools.partial(_with_threads, max(1, get_num_threads() // count), function)
     found, results = [], map(function, tasks)
     try:
-        if jobs > 1:
-            parallel = joblib.Parallel(jobs, backend="loky", return_as="generator_unordered")
+        if count > 1:
+            parallel = joblib.Parallel(count, backend="loky", return_as="generator_unordered")
             with _ctrl_c_later():
                 results = parallel(joblib.delayed(function)(task) for task in tasks)
         for result in results:
@@ -46,7 +46,7 @@ def run_all(where, function, tasks, n_jobs, sent=None, done=None):
     return found
 
 
-def processes(where, n_jobs, most):
+def how_many(where, n_jobs, most):
     """How many processes, and joblib where it is more than one."""
     if _check.integer(where, "n_jobs", n_jobs) == 0:
         raise ValueError(_check.message(where, "n_jobs must be a whole number other than 0", n_jobs))

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from processes import alive, environment
+from programs import alive, environment
 
 import minicnn as mc
 
