@@ -1,11 +1,15 @@
-"""Files that programs name: opened only where they are regular ones.
+"""Files that programs name: opened only where they are regular ones, written so that they are whole or not there.
 
 A pipe without a writer lets its reader wait for ever, one without a reader its writer, and a device may have no end.
 """
 
+import contextlib
 import errno
 import os
+import platform
+import re
 import stat
+import zlib
 
 
 def open_regular(path, refused):
@@ -48,8 +52,60 @@ def mode_of(path):
     return stat.S_IMODE(mode)
 
 
+def write_atomically(path, pieces):
+    """Writes the bytes to ``path`` so that whoever looks sees the old file or the new one, whole, also after a crash.
+
+    A temporary file in the same folder is written and brought to the disk, then takes the name (a link's target is
+    replaced, not the link).  The permissions are those of the old file, or what the umask gives.  Whatever goes wrong,
+    OSError or Ctrl-C, the old file stays; what a killed process left behind is removed by the next write.
+    """
+    mode = mode_of(path)  # of the path as it was given: the real one has no slash at its end
+    path = os.path.realpath(os.fsdecode(path))
+    folder, name = os.path.split(path)
+    prefix = f".{name[:32]}-{zlib.crc32(platform.node().encode()):08x}-"  # processes have numbers on one computer only
+    _sweep(folder, prefix)
+    temporary = os.path.join(folder, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            if mode is not None:
+                os.chmod(temporary, mode)
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename = path  # the name that the caller knows
+        raise
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _require_regular(path, about, refused):
     if stat.S_ISDIR(about.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(about.st_mode):
         raise refused("is not a regular file")
+
+
+def _sweep(folder, prefix):
+    """Removes temporary files of processes that are no more."""
+    if os.name != "posix":  # there os.kill(pid, 0) would end the process
+        return
+    pattern = re.compile(re.escape(prefix) + r"(\d{1,9})-[0-9a-f]{8}\.tmp")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if found := pattern.fullmatch(name):
+                try:
+                    os.kill(int(found[1]), 0)
+                except ProcessLookupError:
+                    os.unlink(os.path.join(folder, name))
+                except OSError:
+                    pass  # somebody else's, and alive

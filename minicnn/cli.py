@@ -97,7 +97,7 @@ class Run:
         return os.path.join(self.folder, name)
 
     def write_json(self, name, value):
-        saving.write_atomically(self.path(name), [json.dumps(value, indent=1).encode() + b"\n"])
+        _files.write_atomically(self.path(name), [json.dumps(value, indent=1).encode() + b"\n"])
 
     def _settings_before(self):
         """The settings with which the run was begun, {} where there are none."""
@@ -194,14 +194,14 @@ def tune(options):
 def _written(folder, report, curve):
     """The paths of tune.json and, with matplotlib, tune.png."""
     table, picture = os.path.join(folder, "tune.json"), os.path.join(folder, "tune.png")
-    saving.write_atomically(table, [json.dumps(report, indent=1).encode() + b"\n"])
+    _files.write_atomically(table, [json.dumps(report, indent=1).encode() + b"\n"])
     image = io.BytesIO()
     try:
         curve.plot(image)
     except ImportError as error:
         _note(f"no picture: {error}")
         return [table]
-    saving.write_atomically(picture, [image.getvalue()])
+    _files.write_atomically(picture, [image.getvalue()])
     return [table, picture]
 
 

@@ -1,36 +1,27 @@
 """Model files and checkpoints: one file, a .npz that ``numpy.load`` opens too, without pickle.
 
-A file is a zip archive: ``model.json`` (architecture, integers of the layers' state, how the model was compiled), then
-one ``NAME.npy`` for every array, under its name in ``state_dict``; a checkpoint has the optimiser's arrays besides,
-under ``optimizer/``.  Nothing is compressed and all times are fixed, so the same model gives the same bytes.  The zip
-comment holds the SHA-256 of everything before it.
+A file is a zip archive (archive.py): ``model.json`` (architecture, integers of the layers' state, how the model was
+compiled), then one ``NAME.npy`` for every array, under its name in ``state_dict``; a checkpoint has the optimiser's
+arrays besides, under ``optimizer/``.  The same model gives the same bytes.
 
-Design: reading believes nothing.  The digest finds every accident.  Against files made to hurt, each later step takes
-only what our own writer would have written: the archive, packed again from what was found in it, must have the same
-digest; so must the JSON, character for character; and an array is accepted under the name, dtype and shape that the
-architecture asks for while it is built (``_StoredArrays``), so that no file can declare more than it holds.
+Design: reading believes nothing.  Like the archive, the JSON must be what our own writer would have written, character
+for character; and an array is accepted under the name, dtype and shape that the architecture asks for while it is built
+(``_StoredArrays``), so that no file can declare more than it holds.
 """
 
-import contextlib
-import hashlib
 import json
 import math
 import os
-import platform
 import re
-import struct
-import zlib
 
 import numpy as np
 
-from minicnn import _check, _files, layers, losses, optimizers
+from minicnn import _check, archive, layers, losses, optimizers
+from minicnn._files import write_atomically
+from minicnn.archive import Refused
 from minicnn.settings import is_ours, replaced
 
 FORMAT = 1
-_SEAL = b"minicnn sha256 "
-_LARGEST = 2**32 - 2**16  # bytes; beyond it a zip archive needs another layout
-_LOCAL, _CENTRAL, _END = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I"), struct.Struct("<4s4H2IH")
-_VERSION, _FLAGS, _STORED, _TIME, _DATE = 20, 0x800, 0, 0, 0x21  # names in UTF-8; 1980-01-01, the first day of zip
 
 
 class ModelFileError(ValueError):
@@ -38,10 +29,6 @@ class ModelFileError(ValueError):
 
     A file that is not there stays a FileNotFoundError, one that may not be read a PermissionError.
     """
-
-
-class _Refused(Exception):
-    """What is wrong with the file that is being read; ``_load`` adds its name."""
 
 
 def save_model(model, path):
@@ -137,7 +124,7 @@ def _write(path, document, arrays, model=None):
     members = _written(document, arrays)
     if model is not None:
         _require_the_same(model, members)
-    write_atomically(path, _sealed(_pack(members)))
+    write_atomically(path, archive.sealed(archive.pack(members)))
 
 
 def _written(document, arrays):
@@ -150,7 +137,7 @@ def _written(document, arrays):
         if np.isnan(array).any():
             raise ValueError(f"Sequential.save: every parameter must be a number; got NaN in {name!r}")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        members[f"{name}.npy"] = _npy_header(little.dtype, little.shape) + little.tobytes()
+        members[f"{name}.npy"] = archive.npy_header(little.dtype, little.shape) + little.tobytes()
     return members
 
 
@@ -180,8 +167,8 @@ def _require_the_same(model, members):
         document = _document(text)
         again, _ = _describe(_rebuild(document, stored, custom))
         if _json({**again, "checkpoint": document["checkpoint"]}) != text:
-            raise _Refused("describes another model: is each argument of a custom layer kept under its own name?")
-    except _Refused as error:
+            raise Refused("describes another model: is each argument of a custom layer kept under its own name?")
+    except Refused as error:
         required = "reading the file must give this model again"
         got = _check.Shown(f"one that {error}")
         raise ValueError(_check.message("Sequential.save", required, got, "Nothing was written")) from error.__cause__
@@ -193,12 +180,12 @@ def _load(path, custom_layers):
         required = 'custom_layers must be a dictionary {"ClassName": class}'
         raise TypeError(_check.message("Sequential.load", required, _check.kind(custom_layers)))
     try:
-        stored = _StoredArrays(_unpack(_read(path)))
+        stored = _StoredArrays(archive.unpack(archive.read(path)))
         document = _document(stored.members.pop("model.json", b""))
         model = _rebuild(document, stored, custom_layers)
         if stored.members:
-            raise _Refused(f"has a member too many, {next(iter(stored.members))[:80]!r}")
-    except _Refused as error:
+            raise Refused(f"has a member too many, {next(iter(stored.members))[:80]!r}")
+    except Refused as error:
         said = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(error))  # it may quote names out of the file
         raise ModelFileError(f"{os.fspath(path)}: {said}") from error.__cause__
     return model, document["checkpoint"]
@@ -217,10 +204,10 @@ def _rebuild(document, stored, custom_layers):
             model.compile(*chosen)
         if document["checkpoint"] is not None:
             _restore_training(model, document["checkpoint"], stored)
-    except (_Refused, MemoryError):
+    except (Refused, MemoryError):
         raise
     except Exception as error:  # the file chose all arguments: whatever they lead to is its fault
-        raise _Refused(f"does not describe a model that can be rebuilt ({type(error).__name__}: {error})") from error
+        raise Refused(f"does not describe a model that can be rebuilt ({type(error).__name__}: {error})") from error
     return model
 
 
@@ -246,18 +233,18 @@ class _StoredArrays:
         """
         data = self.members.pop(f"{name}.npy", None)
         if data is None:
-            raise _Refused(f"lacks the array {name!r}")
+            raise Refused(f"lacks the array {name!r}")
         self.taken.add(name)
         dtype = np.dtype(dtype).newbyteorder("<")
-        header = _npy_header(dtype, shape)
+        header = archive.npy_header(dtype, shape)
         if len(data) != len(header) + math.prod(shape) * dtype.itemsize or data[: len(header)] != header:
             found = re.search(rb"'descr': '([^']*)'.*'shape': (\([^()]*\))", bytes(data[:200]))
             found = f"{found[1].decode('latin-1')} {found[2].decode('latin-1')}" if found else "something else"
-            raise _Refused(f"must hold {name!r} as {dtype.str} {tuple(shape)}; got {found}, {len(data)} bytes")
+            raise Refused(f"must hold {name!r} as {dtype.str} {tuple(shape)}; got {found}, {len(data)} bytes")
         array = np.empty(shape, dtype)
         memoryview(array.reshape(-1).view(np.uint8))[:] = data[len(header) :]
         if np.isnan(array).any():
-            raise _Refused(f"holds NaN in {name!r}")
+            raise Refused(f"holds NaN in {name!r}")
         return array
 
 
@@ -276,7 +263,7 @@ def _restore_training(model, checkpoint, stored):
     _whole_number("epoch", checkpoint["epoch"])
     for name, values in checkpoint["history"].items():
         if not isinstance(values, list) or not all(type(value) is float for value in values):
-            raise _Refused(f"must hold a list of floats as the history of {name[:80]!r}")
+            raise Refused(f"must hold a list of floats as the history of {name[:80]!r}")
     now, state = model.optimizer.get_state(), {}
     integers = [name for name, value in now.items() if not isinstance(value, np.ndarray)]
     _same_names("the state of the optimiser", checkpoint["optimizer"], integers)
@@ -291,12 +278,12 @@ def _restore_training(model, checkpoint, stored):
 def _same_names(what, found, wanted):
     if not isinstance(found, dict) or set(found) != set(wanted):
         got = ", ".join(found) if isinstance(found, dict) else type(found).__name__
-        raise _Refused(f"must hold {', '.join(wanted) or 'nothing'} as {what}; got {got[:200] or 'nothing'}")
+        raise Refused(f"must hold {', '.join(wanted) or 'nothing'} as {what}; got {got[:200] or 'nothing'}")
 
 
 def _whole_number(name, value):
     if type(value) is not int or not 0 <= value <= _check.MOST_STEPS:
-        raise _Refused(f"must hold a whole number below 2^62 as {name!r}; got {str(value)[:80]}")
+        raise Refused(f"must hold a whole number below 2^62 as {name!r}; got {str(value)[:80]}")
     return value
 
 
@@ -310,149 +297,13 @@ def _document(text):
         document = json.loads(bytes(text))
         canonical = _json(document) == text  # no key twice, for one
     except (ValueError, RecursionError) as error:
-        raise _Refused(f"has a model.json that is not JSON ({error})") from error
+        raise Refused(f"has a model.json that is not JSON ({error})") from error
     if not canonical or not isinstance(document, dict):
-        raise _Refused("has a model.json that minicnn did not write")
+        raise Refused("has a model.json that minicnn did not write")
     version = document.get("format")
     if type(version) is int and version > FORMAT:
-        raise _Refused(f"has format {version}, and this minicnn reads only {FORMAT}: a newer minicnn is needed")
+        raise Refused(f"has format {version}, and this minicnn reads only {FORMAT}: a newer minicnn is needed")
     if type(version) is not int or version != FORMAT:
-        raise _Refused(f"has no format that minicnn knows; got {str(version)[:80]}")
+        raise Refused(f"has no format that minicnn knows; got {str(version)[:80]}")
     _same_names("model.json", document, ("format", "minicnn", "model", "state", "compile", "checkpoint"))
     return document
-
-
-# ---- the container ----
-
-
-def _npy_header(dtype, shape):
-    """What begins a .npy file of format 1.0: numpy.lib.format describes it."""
-    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {tuple(shape)}, }}"
-    text += " " * (-(len(text) + 11) % 64) + "\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode("ascii")
-
-
-def _pack(members):
-    """The bytes of a zip archive up to its comment, piece by piece, for {name: bytes}."""
-    names = {name: name.encode("utf-8") for name in members}
-    size = sum(76 + 2 * len(encoded) + len(members[name]) for name, encoded in names.items()) + 22
-    if size > _LARGEST or len(members) > 2**16 - 2:
-        raise ValueError(f"model files can have 4 GB and 65,534 arrays; got {size} bytes and {len(members) - 1} arrays")
-    offset, directory = 0, b""
-    for name, data in members.items():
-        encoded = names[name]
-        about = _FLAGS, _STORED, _TIME, _DATE, zlib.crc32(data), len(data), len(data), len(encoded), 0
-        yield _LOCAL.pack(b"PK\3\4", _VERSION, *about) + encoded
-        yield data
-        directory += _CENTRAL.pack(b"PK\1\2", _VERSION, _VERSION, *about, 0, 0, 0, 0, offset) + encoded
-        offset += _LOCAL.size + len(encoded) + len(data)
-    comment = len(_SEAL) + 64
-    yield directory + _END.pack(b"PK\5\6", 0, 0, len(members), len(members), len(directory), offset, comment)
-
-
-def _digest(pieces):
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest().encode("ascii")
-
-
-def _sealed(pieces):
-    """The pieces, then the zip comment with their digest."""
-    pieces = list(pieces)
-    return [*pieces, _SEAL + _digest(pieces)]
-
-
-def _read(path):
-    """All bytes of a regular file; a pipe or a device could go on for ever."""
-    file, size = _files.open_regular(path, _Refused)
-    with file:
-        if size > _LARGEST:
-            raise _Refused("is not a minicnn model file: it has more than 4 GB")
-        return file.read(size)
-
-
-def _unpack(data):
-    """{name: bytes} of a file that ``_pack`` and ``_sealed`` made, and of no other."""
-    if not data:
-        raise _Refused("is empty")
-    if not data.startswith(b"PK\3\4"):
-        raise _Refused("is not a minicnn model file")
-    body, seal, stated = memoryview(data)[: -len(_SEAL) - 64], data[-len(_SEAL) - 64 : -64], data[-64:]
-    if seal != _SEAL:
-        raise _Refused("is truncated, or is not a minicnn model file")
-    if _digest([body]) != stated:
-        raise _Refused("is damaged: its bytes do not have the SHA-256 that it states")
-    try:
-        members = _members(body)
-        canonical = _digest(_pack(members)) == stated
-    except (ValueError, struct.error) as error:
-        raise _Refused(f"is not a zip archive that minicnn wrote ({error})") from error
-    if not canonical:
-        raise _Refused("is not laid out as minicnn writes its files")
-    return members
-
-
-def _members(body):
-    members, start = {}, 0
-    while body[start : start + 4] == b"PK\3\4":
-        *_, size, _, length, _ = _LOCAL.unpack_from(body, start)
-        begin = start + _LOCAL.size + length
-        members[str(body[start + _LOCAL.size : begin], "utf-8")] = body[begin : begin + size]
-        start = begin + size
-    return members
-
-
-# ---- files that are whole or not there ----
-
-
-def write_atomically(path, pieces):
-    """Writes the bytes to ``path`` so that whoever looks sees the old file or the new one, whole, also after a crash.
-
-    A temporary file in the same folder is written and brought to the disk, then takes the name (a link's target is
-    replaced, not the link).  The permissions are those of the old file, or what the umask gives.  Whatever goes wrong,
-    OSError or Ctrl-C, the old file stays; what a killed process left behind is removed by the next write.
-    """
-    mode = _files.mode_of(path)  # of the path as it was given: the real one has no slash at its end
-    path = os.path.realpath(os.fsdecode(path))
-    folder, name = os.path.split(path)
-    prefix = f".{name[:32]}-{zlib.crc32(platform.node().encode()):08x}-"  # processes have numbers on one computer only
-    _sweep(folder, prefix)
-    temporary = os.path.join(folder, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            if mode is not None:
-                os.chmod(temporary, mode)
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename == temporary:
-            error.filename = path  # the name that the caller knows
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _sweep(folder, prefix):
-    """Removes temporary files of processes that are no more."""
-    if os.name != "posix":  # there os.kill(pid, 0) would end the process
-        return
-    pattern = re.compile(re.escape(prefix) + r"(\d{1,9})-[0-9a-f]{8}\.tmp")
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            if found := pattern.fullmatch(name):
-                try:
-                    os.kill(int(found[1]), 0)
-                except ProcessLookupError:
-                    os.unlink(os.path.join(folder, name))
-                except OSError:
-                    pass  # somebody else's, and alive

@@ -36,7 +36,9 @@ MAY_IMPORT = {
     "datasets": BASE | {"_files", "datasets"},
     "testing": {"_check", "layer"},
     "callbacks": {"_check", "_files", "metrics", "saving", "schedules"},
-    "saving": {"__init__", "_check", "_files", "layers", "losses", "model", "optimizers", "settings"},  # its version
+    "archive": {"_files"},
+    # __init__ for the version that stands in every file
+    "saving": {"__init__", "_check", "_files", "archive", "layers", "losses", "model", "optimizers", "settings"},
     "outputs": BASE | {"layers", "losses", "metrics"},
     "training": BASE | {"callbacks", "datasets", "layer", "losses", "metrics", "outputs"},
     "parameters": {"_check", "regularizers", "settings"},

@@ -26,7 +26,8 @@ from models import LABELS, X, compiled
 from programs import run
 
 import minicnn as mc
-from minicnn import ModelFileError, datasets, saving
+from minicnn import ModelFileError, archive, datasets, saving
+from minicnn._files import write_atomically
 from minicnn.datasets import DataError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="processes, permissions and limits as POSIX has them")
@@ -189,14 +190,14 @@ def damaged_file(rng, document, arrays):
     for _ in range(rng.choice([0, 1, 1, 1, 2])):
         damage_document(rng, document)
     text = json.dumps(document, separators=(",", ":")).encode("ascii")
-    npy = {f"{name}.npy": saving._npy_header(a.dtype, a.shape) + a.tobytes() for name, a in arrays.items()}
+    npy = {f"{name}.npy": archive.npy_header(a.dtype, a.shape) + a.tobytes() for name, a in arrays.items()}
     members = {"model.json": text, **npy}
     for _ in range(rng.choice([0, 0, 1, 2])):
         damage_members(rng, members)
-    body = b"".join(saving._pack(members))
+    body = b"".join(archive.pack(members))
     if rng.random() < 0.25:
         body = damage_bytes(rng, body)
-    data = b"".join(saving._sealed([body]))
+    data = b"".join(archive.sealed([body]))
     return damage_bytes(rng, data) if rng.random() < 0.05 else data
 
 
@@ -500,7 +501,7 @@ def test_a_folder_that_vanishes_during_a_save(tmp_path):
         yield b"b"
 
     with pytest.raises(FileNotFoundError, match=re.escape(str(path))):
-        saving.write_atomically(path, pieces())
+        write_atomically(path, pieces())
     assert not path.parent.exists()
     with pytest.raises(FileNotFoundError, match=re.escape(str(path))):
         filled(1).save(path)

@@ -1,6 +1,5 @@
 """Model files: exact round trips, the same bytes for the same model, and nothing but a sentence for anything else."""
 
-import errno
 import json
 import os
 import pickle
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import ModelFileError, Sequential, layers, optimizers, saving
+from minicnn import ModelFileError, Sequential, archive, layers, optimizers, saving
 
 
 def small(dtype="float32", seed=5):
@@ -208,22 +207,6 @@ def test_every_truncation_is_found(path):
             saving.load_model(path)
 
 
-def test_every_flipped_bit_is_found(path):
-    model = Sequential([layers.Dense(1)])
-    model.build((2,))
-    model.save(path)
-    whole = path.read_bytes()
-    for bit in range(8 * len(whole)):
-        damaged = bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(saving._Refused):
-            saving._unpack(bytes(damaged))
-    path.write_bytes(damaged)
-    with pytest.raises(ModelFileError, match=r"m\.npz: is damaged"):
-        saving.load_model(path)
-    saving._unpack(whole)
-
-
 @pytest.mark.parametrize("tail", [b"\0", b"PK", bytes(1000)])
 def test_bytes_after_the_end_are_found(path, tail):
     small().save(path)
@@ -313,12 +296,12 @@ def parts(checkpoint=True):
 
 
 def seal(path, members):
-    path.write_bytes(b"".join(saving._sealed(saving._pack(members))))
+    path.write_bytes(b"".join(archive.sealed(archive.pack(members))))
 
 
 def members_of(document, arrays):
     text = document if isinstance(document, bytes) else saving._json(document)
-    npy = {f"{n}.npy": saving._npy_header(a.dtype, a.shape) + a.tobytes() for n, a in arrays.items()}
+    npy = {f"{n}.npy": archive.npy_header(a.dtype, a.shape) + a.tobytes() for n, a in arrays.items()}
     return {"model.json": text, **npy}
 
 
@@ -511,68 +494,6 @@ def test_headers_that_numpy_would_read_but_we_never_write(path):
         refused(path, r"must hold '4\.bias'")
 
 
-def rezip(path, change, **arguments):
-    """The good file, written again by zipfile with a difference, and sealed."""
-    members = members_of(*parts())
-    with zipfile.ZipFile(path, "w", **arguments) as file:
-        for name, content in members.items():
-            info = zipfile.ZipInfo(name)
-            info.compress_type = file.compression
-            change(file, info, content)
-        file.comment = b"x" * 79
-    body = path.read_bytes()[:-79]
-    path.write_bytes(b"".join(saving._sealed([body])))
-
-
-def test_archives_that_minicnn_did_not_write(path):
-    def plain(file, info, content):
-        file.writestr(info, content)
-
-    def twice(file, info, content):
-        file.writestr(info, content)
-        if info.filename == "0.bias.npy":
-            with pytest.warns(UserWarning, match="Duplicate name"):
-                file.writestr(info, content)
-
-    def late(file, info, content):
-        info.date_time = (2020, 1, 1, 0, 0, 0)
-        file.writestr(info, content)
-
-    def extra(file, info, content):
-        info.extra = b"\x99\x99\x04\x00evil"
-        file.writestr(info, content)
-
-    def commented(file, info, content):
-        info.comment = b"evil"
-        file.writestr(info, content)
-
-    for change in (plain, twice, late, extra, commented):
-        rezip(path, change)
-        refused(path, "is not (laid out as minicnn|a zip archive that minicnn)")
-    rezip(path, plain, compression=zipfile.ZIP_DEFLATED)
-    refused(path, "is not (laid out as minicnn|a zip archive that minicnn)")
-
-
-def test_archives_with_holes_and_lies(path):
-    seal(path, members_of(*parts()))
-    body = path.read_bytes()[:-79]
-    central = body.index(b"PK\1\2")
-    size = body[22:26]
-    for wrong in (
-        body[:central] + b"hole" + body[central:],
-        body[:central],
-        body.replace(size, b"\xff\xff\xff\xff", 1),
-        body.replace(size, b"\0\0\0\0", 1),
-        body[:30] + b"\xff" + body[31:],
-        body[: central + 42] + b"\1" + body[central + 43 :],
-        b"PK\3\4",
-        b"PK\3\4" + bytes(26),
-        b"PK\3\4" + bytes(26) + body,
-    ):
-        path.write_bytes(b"".join(saving._sealed([wrong])))
-        refused(path, "is not (laid out as minicnn|a zip archive that minicnn)")
-
-
 def test_random_damage_under_a_good_seal_is_a_model_or_a_sentence(path):
     """Whatever stands in the file, under a digest that somebody has made fit: never another exception."""
     seal(path, members_of(*parts()))
@@ -582,7 +503,7 @@ def test_random_damage_under_a_good_seal_is_a_model_or_a_sentence(path):
         damaged = bytearray(body)
         for place in rng.integers(0, len(body), rng.integers(1, 4)):
             damaged[place] = rng.integers(0, 256)
-        path.write_bytes(b"".join(saving._sealed([bytes(damaged)])))
+        path.write_bytes(b"".join(archive.sealed([bytes(damaged)])))
         try:
             saving.load_checkpoint(path)
         except ModelFileError as error:
@@ -609,7 +530,7 @@ def test_random_json_under_a_good_seal_is_a_model_or_a_sentence(path):
 
 
 def test_too_large_for_the_format(path, monkeypatch):
-    monkeypatch.setattr(saving, "_LARGEST", 1000)
+    monkeypatch.setattr(archive, "LARGEST", 1000)
     with pytest.raises(ValueError, match="model files can have 4 GB"):
         trained().save(path)
     assert os.listdir(path.parent) == []
@@ -618,98 +539,7 @@ def test_too_large_for_the_format(path, monkeypatch):
         saving.load_model(path)
 
 
-# ---- writing ----
-
-
-def test_order_of_the_system_calls(path, monkeypatch):
-    calls = []
-    fsync, replace = os.fsync, os.replace
-
-    def traced_fsync(descriptor):
-        calls.append("fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file")
-        if calls[-1] == "fsync file":
-            assert os.fstat(descriptor).st_size == 5
-        fsync(descriptor)
-
-    def traced_replace(source, target):
-        calls.append("replace")
-        assert os.path.dirname(source) == os.path.dirname(target)
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", traced_fsync)
-    monkeypatch.setattr(os, "replace", traced_replace)
-    saving.write_atomically(path, [b"he", b"llo"])
-    assert path.read_bytes() == b"hello"
-    assert calls == ["fsync file", "replace", "fsync folder"]
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize("place", ["pieces", "fsync", "replace"])
-def test_whatever_goes_wrong_the_old_file_stays(path, monkeypatch, place, error):
-    path.write_bytes(b"old")
-
-    def fail(*arguments):
-        raise error
-
-    def pieces():
-        yield b"half"
-        if place == "pieces":
-            fail()
-
-    if place != "pieces":
-        monkeypatch.setattr(os, place, fail)
-    with pytest.raises(type(error)):
-        saving.write_atomically(path, pieces())
-    monkeypatch.undo()
-    assert path.read_bytes() == b"old"
-    assert os.listdir(path.parent) == ["m.npz"]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="permissions and links as POSIX has them")
-def test_permissions_and_links(tmp_path):
-    before = os.umask(0o027)
-    try:
-        saving.write_atomically(tmp_path / "new", [b"1"])
-        assert stat.S_IMODE(os.stat(tmp_path / "new").st_mode) == 0o640
-        os.chmod(tmp_path / "new", 0o604)
-        saving.write_atomically(tmp_path / "new", [b"2"])
-        assert stat.S_IMODE(os.stat(tmp_path / "new").st_mode) == 0o604
-    finally:
-        os.umask(before)
-    (tmp_path / "folder").mkdir()
-    os.symlink(tmp_path / "folder" / "target", tmp_path / "link")
-    for content in (b"first", b"second"):
-        saving.write_atomically(tmp_path / "link", [content])
-        assert os.path.islink(tmp_path / "link")
-        assert (tmp_path / "folder" / "target").read_bytes() == content
-
-
-def test_names_of_every_kind(tmp_path):
-    for name in ("x" * 250, "ä" * 120, " ", "-", "a\nb", os.fsdecode(b"\xff.npz")):
-        saving.write_atomically(tmp_path / name, [b"1"])
-        saving.write_atomically(os.fsencode(tmp_path / name), [b"2"])
-        assert (tmp_path / name).read_bytes() == b"2"
-    assert len(os.listdir(tmp_path)) == 6
-    with pytest.raises(TypeError):
-        saving.write_atomically(3, [b""])
-
-
-@pytest.mark.skipif(os.name != "posix", reason="processes as POSIX has them")
-def test_what_a_dead_process_left_is_swept_and_nothing_else(path, monkeypatch):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    names = []
-    monkeypatch.setattr(os, "replace", lambda source, target: names.append(os.path.basename(source)))
-    saving.write_atomically(path, [b"1"])
-    monkeypatch.undo()
-    (temporary,) = names
-    assert os.listdir(path.parent) == [temporary]
-    dead = temporary.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
-    others = [temporary, temporary + "x", dead.replace("m.npz", "n.npz"), dead.replace(".m", "m"), "m.npz.tmp"]
-    for name in [dead, *others]:
-        (path.parent / name).write_bytes(b"left")
-    saving.write_atomically(path, [b"1"])
-    assert sorted(os.listdir(path.parent)) == sorted([*others, "m.npz"])
+# ---- saves that do not end ----
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -737,7 +567,8 @@ def test_killed_while_saving(path):
     assert os.listdir(path.parent) == ["m.npz"]
 
 
-def test_the_source_evaluates_nothing():
-    with open(saving.__file__, encoding="utf-8") as file:
+@pytest.mark.parametrize("module", [saving, archive], ids=lambda module: module.__name__)
+def test_the_source_evaluates_nothing(module):
+    with open(module.__file__, encoding="utf-8") as file:
         source = file.read()
     assert not re.search(r"\beval\(|\bexec\(|import pickle|importlib|__import__|allow_pickle", source)
