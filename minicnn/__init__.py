@@ -35,7 +35,8 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from minicnn import ensemble, plot, saving, testing, thinning, tune
-    from minicnn.ensemble import Ensemble, Prediction
+    from minicnn.ensemble import Ensemble
+    from minicnn.prediction import Prediction
     from minicnn.saving import ModelFileError
 
 __version__ = "0.1.0"
@@ -69,7 +70,7 @@ __all__ = [
 ]
 
 
-LAZY = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "ensemble"}  # classes and their modules
+LAZY = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "prediction"}  # classes and their modules
 
 
 def __getattr__(name):

@@ -18,7 +18,7 @@ import warnings
 import numpy as np
 
 import minicnn
-from minicnn import _check, _files, datasets, inputs, layers, saving, tasks
+from minicnn import _check, _files, datasets, inputs, layers, prediction, saving, tasks
 from minicnn.callbacks import Callback
 from minicnn.tasks import TASKS
 
@@ -229,8 +229,8 @@ def predict(options):
         raise ValueError(f"{options.model}: predict needs a model with one row of outputs; got {model.output_shape}")
     kind = model.output_kind
     if kind == "labels" or (kind == "values" and model.loss_function is not None):
-        needed = f"predict needs {minicnn.ensemble.KINDS['classes']}, or {minicnn.ensemble.KINDS['binary']}"
-        raise ValueError(f"{options.model}: {needed}; got {minicnn.ensemble.KINDS[kind]}. Use Sequential.predict")
+        needed = f"predict needs {prediction.KINDS['classes']}, or {prediction.KINDS['binary']}"
+        raise ValueError(f"{options.model}: {needed}; got {prediction.KINDS[kind]}. Use Sequential.predict")
     scale, found, status = _Scale(model, options), [], 0
     for path in options.files:
         try:

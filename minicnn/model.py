@@ -534,9 +534,9 @@ class Sequential(Parameters, Closed):
         variance of a regression has the noise of the data, 1/tau, besides std^2.  For averaging thinned networks as
         such: Srivastava et al., JMLR 15 (2014), section 7.5.
         """
-        from minicnn import ensemble  # here: many programs never use it, and it imports this module
+        from minicnn import prediction  # here: many programs never use it
 
-        return ensemble.predict_mc(self, x, n_samples, seed, batch_size, return_samples)
+        return prediction.predict_mc(self, x, n_samples, seed, batch_size, return_samples)
 
     def outputs(self, x):
         """The output of every layer for a batch x, in eval mode, as a list."""

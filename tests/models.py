@@ -82,3 +82,23 @@ class Keep(Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.states.append(whole_state(self.model))
+
+
+def network(units, end, loss, seed=0, dtype="float32"):
+    model = mc.Sequential([layers.Flatten(), layers.Dense(units, activation=end)], seed=seed, dtype=dtype)
+    if loss is not None:
+        model.compile("sgd", loss)
+    model.build(IMAGE)
+    return model
+
+
+def softmax(z):
+    return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def same(z):
+    return z

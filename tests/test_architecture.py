@@ -43,9 +43,10 @@ MAY_IMPORT = {
     "training": BASE | {"callbacks", "datasets", "layer", "losses", "metrics", "outputs"},
     "parameters": {"_check", "regularizers", "settings"},
     "model": BASE
-    | {"ensemble", "inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "outputs"}
-    | {"parameters", "plan", "saving", "settings", "training"},
-    "ensemble": BASE | {"losses", "model", "outputs", "processes", "settings", "training"},
+    | {"inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "outputs"}
+    | {"parameters", "plan", "prediction", "saving", "settings", "training"},
+    "prediction": {"_check"},
+    "ensemble": BASE | {"losses", "model", "outputs", "prediction", "processes", "settings", "training"},
     "thinning": {"_check", "layer", "layers", "losses", "metrics"},
     "processes": BASE,
     "plot_axes": {"_check", "metrics"},
