@@ -8,11 +8,11 @@ import warnings
 import numpy as np
 
 from minicnn import _check, processes, training
-from minicnn.losses import class_numbers
 from minicnn.model import Sequential
 from minicnn.outputs import of as outputs_of
 from minicnn.prediction import KINDS, Prediction, check_how, read
 from minicnn.settings import Values
+from minicnn.targets import class_numbers
 
 __all__ = ["Ensemble", "Prediction"]
 

@@ -31,8 +31,6 @@ values, with the first index where a value is wrong.  NaN in the outputs gives N
 
 import functools
 import inspect
-import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -41,6 +39,7 @@ from minicnn import _check
 from minicnn._ext import loss as kernels
 from minicnn.configured import Configured
 from minicnn.settings import Fixed
+from minicnn.targets import class_weights, labels, like_outputs, one_hot, reject, sample_weights
 
 __all__ = [
     "BinaryCrossentropy",
@@ -56,10 +55,7 @@ __all__ = [
     "to_config",
 ]
 
-_ONE_HOT_TOLERANCE = 1e-3  # of the sum of a row of targets: float16 probabilities of 1,000 classes pass
-_REALS = (np.dtype(np.float32), np.dtype(np.float64))  # the kernels' types
 _CLIP = 1e-7  # the kernels' CLIP
-_MOST_CLASSES = 2**53  # where the number of classes is not known: whole numbers that float64 holds
 
 
 class Loss(Configured):
@@ -92,6 +88,14 @@ class Loss(Configured):
     def _compute(self, outputs, y, weights, from_logits, into):
         """(value, gradient) from checked outputs and weights."""
         raise NotImplementedError(f"{type(self).__name__} has no _compute(outputs, y, weights, from_logits, into)")
+
+
+def _outputs(where, outputs):
+    outputs = _check.numeric_array(where, "outputs", outputs)
+    if outputs.ndim == 0 or outputs.size == 0:
+        raise ValueError(_check.message(where, "outputs must hold at least one sample", _check.shape_of(outputs)))
+    dtype = np.float32 if outputs.dtype.kind == "f" and outputs.dtype.itemsize == 4 else np.float64
+    return _check.contiguous(outputs, dtype)
 
 
 # ---- cross-entropy over classes ----
@@ -286,7 +290,7 @@ class BinaryCrossentropy(_Elementwise):
     def _target(self, outputs, y):
         y = like_outputs("BinaryCrossentropy", outputs, y)
         if y.size and not (y.min() >= 0 and y.max() <= 1):  # without arrays of their own in every step
-            _reject("BinaryCrossentropy", "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
+            reject("BinaryCrossentropy", "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
         return y
 
 
@@ -464,157 +468,3 @@ def from_config(config):
 
 def _class(name):
     return _NAMES[_check.choice("losses.get", "the loss", name, tuple(_NAMES))]
-
-
-# ---- what is right, and how much it counts: the checks that losses and metrics share ----
-
-
-def labels(where, y, n=None, classes=None):
-    """y of shape (n,) or (n, 1) as int64 class numbers (n,) in [0, classes).
-
-    Whole floats and bool are welcome.  TypeError for text; ValueError for another shape or length, and for a number
-    that is no class, with its index.
-    """
-    y = _numbers(where, y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        fix = 'One-hot rows need "categorical_crossentropy"' if y.ndim == 2 else ""
-        required = "y must be class numbers of shape (N,) or (N, 1)"
-        raise ValueError(_check.message(where, required, _check.shape_of(y), fix))
-    _same_length(where, y, n)
-    limit = _MOST_CLASSES if classes is None else classes
-    if y.dtype.kind != "f":
-        numbers = _check.contiguous(y, np.int64)
-        if kernels.all_classes(numbers, limit):
-            return numbers
-    wrong = (y < 0) | (y >= limit)
-    if y.dtype.kind == "f":
-        wrong |= np.isnan(y) | (y != np.floor(y))
-    required = f"labels must be whole numbers {_among(classes)}"
-    _reject(where, required, y, wrong)
-    return _check.contiguous(y, np.int64)
-
-
-def one_hot(where, y, n=None, classes=None):
-    """y as it is, an array (n, classes) of numbers >= 0 whose rows sum to 1 within 1e-3; ValueError if it is not."""
-    y = _numbers(where, y)
-    if y.ndim != 2 or (classes is not None and y.shape[1] != classes):
-        fix = 'Class numbers need "sparse_categorical_crossentropy"' if y.ndim == 1 or y.shape[1:] == (1,) else ""
-        required = f"y must be one-hot rows of shape (N, {'classes' if classes is None else classes})"
-        raise ValueError(_check.message(where, required, _check.shape_of(y), fix))
-    _same_length(where, y, n)
-    if y.dtype in _REALS and y.flags.c_contiguous and kernels.all_distributions(y, _ONE_HOT_TOLERANCE):
-        return y
-    _reject(where, "targets must be numbers >= 0", y, ~(y >= 0))
-    sums = y.sum(1, dtype=np.float64)
-    _reject(where, "the targets of a sample must sum to 1", sums, ~(np.abs(sums - 1) <= _ONE_HOT_TOLERANCE))
-    return y
-
-
-def class_numbers(where, y, n=None, classes=None):
-    """int64 class numbers (n,) from labels (n,) or (n, 1), or from one-hot rows (n, classes)."""
-    y = _numbers(where, y)
-    if y.ndim == 2 and y.shape[1] > 1:
-        return one_hot(where, y, n, classes).argmax(1)
-    return labels(where, y, n, classes)
-
-
-def sample_weights(where, weights, n):
-    """``weights`` as a float64 array (n,) of finite numbers."""
-    weights = _check.numeric_array(where, "sample weights", weights)
-    if weights.shape != (n,):
-        required = f"sample weights must have shape ({n},), one for each sample"
-        raise ValueError(_check.message(where, required, _check.shape_of(weights)))
-    _reject(where, "sample weights must be finite", weights, ~np.isfinite(weights))
-    return _check.contiguous(weights, np.float64)
-
-
-def class_weights(where, y, class_weight, classes=None, stacklevel=2):
-    """The weight of every sample's class: float64 (N,).
-
-    ``class_weight`` maps class numbers to weights >= 0; classes that it leaves out weigh 1, as in Keras.  ``y`` (N,) or
-    (N, 1) are class numbers, (N, K) one-hot rows.  ``classes``: how many there are, None where that is not known.
-    ``where`` begins the messages of errors.
-
-    ValueError for a number that is no class, TypeError for what is no number; warns of a class that no sample has.
-    ``stacklevel``: of that warning.
-    """
-    if not isinstance(class_weight, dict):
-        required = "class_weight must be a dictionary from class numbers to weights"
-        raise TypeError(_check.message(where, required, _check.kind(class_weight)))
-    numbers = class_numbers(where, y, classes=classes)
-    weights, unused = np.ones(len(numbers)), []
-    for key, weight in class_weight.items():
-        number = _key(where, key, classes)
-        chosen = numbers == number
-        weights[chosen] = _check.number(where, f"the weight of class {number}", weight, 0)
-        if not chosen.any():
-            unused.append(number)
-    if unused:
-        listed = f"{'class' if len(unused) == 1 else 'classes'} {', '.join(map(str, unused))}"
-        warnings.warn(
-            f"{where}: class_weight has a weight for {listed}, which no label in y has: it weighs nothing. Are the "
-            "classes numbered otherwise?",
-            stacklevel=stacklevel,
-        )
-    return weights
-
-
-def _key(where, key, classes):
-    """A key of ``class_weight`` as a class number; like labels it may be a whole float."""
-    if isinstance(key, float | np.floating):
-        if not float(key).is_integer():
-            required = f"a class of class_weight must be a whole number {_among(classes)}"
-            raise ValueError(_check.message(where, required, key))
-        key = int(key)
-    return _check.integer(where, "a class of class_weight", key, 0, None if classes is None else classes - 1)
-
-
-def _among(classes):
-    return ">= 0" if classes is None else f"in [0, {classes - 1}]"
-
-
-def _numbers(where, y):
-    try:
-        return _check.numeric_array(where, "y", y)
-    except TypeError as error:
-        if np.asarray(y).dtype.kind not in "USO":
-            raise
-        hint = "Number the classes from 0, for instance with np.unique(y, return_inverse=True)"
-        raise TypeError(f"{error}. {hint}") from None
-
-
-def _outputs(where, outputs):
-    outputs = _check.numeric_array(where, "outputs", outputs)
-    if outputs.ndim == 0 or outputs.size == 0:
-        raise ValueError(_check.message(where, "outputs must hold at least one sample", _check.shape_of(outputs)))
-    dtype = np.float32 if outputs.dtype.kind == "f" and outputs.dtype.itemsize == 4 else np.float64
-    return _check.contiguous(outputs, dtype)
-
-
-def like_outputs(where, outputs, y):
-    """y in the shape and dtype of the outputs; only a last axis of 1 may be there or not."""
-    y = _check.numeric_array(where, "y", y)
-    if y.ndim > 0:
-        _same_length(where, y, len(outputs))
-    if y.shape != outputs.shape and (*y.shape, 1) != outputs.shape and y.shape != (*outputs.shape, 1):
-        required = f"y must have the shape {outputs.shape} of the outputs"
-        raise ValueError(_check.message(where, required, _check.shape_of(y)))
-    cast = _check.contiguous(y, outputs.dtype).reshape(outputs.shape)
-    if cast.size and not (math.isfinite(cast.min()) and math.isfinite(cast.max())):
-        _reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~np.isfinite(cast))
-    return cast
-
-
-def _same_length(where, y, n):
-    if n is not None and len(y) != n:
-        raise ValueError(_check.message(where, f"y must have the {n} samples of the outputs", len(y)))
-
-
-def _reject(where, required, values, wrong):
-    """ValueError with the first value that is wrong and its index."""
-    if wrong.any():
-        place = tuple(int(axis) for axis in np.unravel_index(wrong.argmax(), wrong.shape))
-        index = place[0] if len(place) == 1 else place
-        raise ValueError(_check.message(where, required, _check.Shown(f"{values[place]} at index {index}")))

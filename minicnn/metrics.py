@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn import _check, losses
+from minicnn import _check, losses, targets
 from minicnn._ext import loss as kernels
 from minicnn.settings import Closed, Fixed
 
@@ -95,7 +95,7 @@ class Metric(Closed):
         if outputs.ndim == 0:
             raise ValueError(_check.message(where, "outputs must have a batch axis", _check.shape_of(outputs)))
         if weights is not None:
-            weights = losses.sample_weights(where, weights, len(outputs))
+            weights = targets.sample_weights(where, weights, len(outputs))
         values = self._values(outputs, y, from_logits)
         if weights is None:
             self._total += float(np.count_nonzero(values)) if values.dtype == bool else math.fsum(values.tolist())
@@ -144,7 +144,7 @@ class Accuracy(Metric):
         if outputs.ndim == 2 and outputs.shape[1] > 1:
             return _in_top("Accuracy", outputs, y, 1)
         outputs = _column("Accuracy", outputs)
-        right = (outputs > (0 if from_logits else 0.5)) == losses.labels("Accuracy", y, len(outputs), 2)
+        right = (outputs > (0 if from_logits else 0.5)) == targets.labels("Accuracy", y, len(outputs), 2)
         return right & ~np.isnan(outputs)
 
 
@@ -175,7 +175,7 @@ class BinaryAccuracy(Metric):
 
     def _values(self, outputs, y, from_logits):
         outputs = outputs if outputs.dtype.kind == "f" else outputs.astype(np.float64)
-        y = losses.like_outputs("BinaryAccuracy", outputs, y)
+        y = targets.like_outputs("BinaryAccuracy", outputs, y)
         if not ((y == 0) | (y == 1)).all():
             wrong = y[(y != 0) & (y != 1)].flat[0]
             raise ValueError(_check.message("BinaryAccuracy", "y must be 0 or 1", float(wrong)))
@@ -350,7 +350,7 @@ def accuracy(y_true, y_pred):
     if y_pred.ndim == 2 and y_pred.shape[1] > 1:
         return float(_in_top("accuracy", y_pred, y_true, 1).mean())
     predicted = _predicted("accuracy", y_pred)
-    return float((losses.class_numbers("accuracy", y_true, len(predicted)) == predicted).mean())
+    return float((targets.class_numbers("accuracy", y_true, len(predicted)) == predicted).mean())
 
 
 def top_k_accuracy(y_true, y_pred, k=5):
@@ -369,13 +369,13 @@ def confusion_matrix(y_true, y_pred, classes=None):
     """
     where = "confusion_matrix"
     predicted = _predicted(where, y_pred)
-    true = losses.class_numbers(where, y_true, len(predicted))
+    true = targets.class_numbers(where, y_true, len(predicted))
     if classes is None:
         widths = [np.shape(y)[1] for y in (y_true, y_pred) if np.ndim(y) == 2 and np.shape(y)[1] > 1]
         classes = max([1 + int(max(true.max(), predicted.max())), *widths])
     classes = _check.integer(where, "classes", classes, 1)
     for numbers in (true, predicted):
-        losses.labels(where, numbers, None, classes)
+        targets.labels(where, numbers, None, classes)
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -389,7 +389,7 @@ def _require_classes(where, outputs, k):
 def _in_top(where, outputs, y, k):
     """bool (N,): fewer than k classes have an output that is larger than the right one's."""
     _require_classes(where, outputs, k)
-    labels = losses.class_numbers(where, y, *outputs.shape)
+    labels = targets.class_numbers(where, y, *outputs.shape)
     right = np.empty(len(outputs), np.uint8)
     dtype = np.float32 if outputs.dtype == np.float32 else np.float64
     kernels.in_top(_check.contiguous(outputs, dtype), labels, k, right)
@@ -420,4 +420,4 @@ def _predicted(where, y_pred):
     y_pred = _column(where, y_pred)
     if y_pred.dtype.kind == "f" and ((y_pred >= 0) & (y_pred <= 1)).all():
         return (y_pred > 0.5).astype(np.int64)
-    return losses.labels(where, y_pred)
+    return targets.labels(where, y_pred)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicnn import _check, layers, losses, metrics
+from minicnn import _check, layers, metrics, targets
 from minicnn.layer import Layer, output_of
 
 __all__ = ["AblationCurve", "AveragingCurve", "ablation_curve", "averaging_curve", "mean_and_error", "sums_of_ones"]
@@ -192,7 +192,7 @@ def averaging_curve(model, x, y, counts=COUNTS, repeats=10, seed=0):
     counts = _ascending(where, "counts", counts, lambda k: _check.integer(where, "every count", k, 1))
     repeats = _check.integer(where, "repeats", repeats, 1)
     seed = _check.integer(where, "seed", seed, 0, 2**64 - repeats)
-    labels = losses.class_numbers(where, y, len(x), model.output_shape[0])
+    labels = targets.class_numbers(where, y, len(x), model.output_shape[0])
     found, first = np.empty((2, repeats, len(counts))), None
     for repeat in range(repeats):
         prediction = model.predict_mc(x, counts[-1], seed=seed + repeat, return_samples=True)

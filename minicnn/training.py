@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, callbacks, datasets, losses, metrics
+from minicnn import _check, callbacks, datasets, losses, metrics, targets
 from minicnn.layer import output_of
 from minicnn.outputs import of as outputs_of
 
@@ -278,8 +278,8 @@ class _Means:
 
 # Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
 CHECKS_OF_TARGETS = {
-    losses.SparseCategoricalCrossentropy: losses.labels,
-    losses.CategoricalCrossentropy: losses.one_hot,
+    losses.SparseCategoricalCrossentropy: targets.labels,
+    losses.CategoricalCrossentropy: targets.one_hot,
 }
 
 
@@ -311,9 +311,9 @@ def _samples(model, method, x, y, sample_weight, class_weight=None):
         check(where, y, len(y), model.output_shape[0])
     weights = of_classes = None
     if sample_weight is not None:
-        weights = losses.sample_weights(where, sample_weight, len(x))
+        weights = targets.sample_weights(where, sample_weight, len(x))
     if class_weight is not None:
-        of_classes = losses.class_weights(where, y, class_weight, _classes(model), 5 if method == "fit" else 4)
+        of_classes = targets.class_weights(where, y, class_weight, _classes(model), 5 if method == "fit" else 4)
     return x, y, weights, of_classes
 
 
@@ -393,7 +393,7 @@ def _warn_of_classes_left_out(model, y, kept):
         return
     if not softmax and not np.isin(y, (0, 1)).all():  # probabilities, or what the loss is going to refuse
         return
-    numbers = losses.class_numbers("Sequential.fit", y)
+    numbers = targets.class_numbers("Sequential.fit", y)
     trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:kept], numbers[kept:]))
     missing = np.flatnonzero(validated & ~trained).tolist()
     if missing:
