@@ -7,12 +7,13 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, processes, training
+from minicnn import _check, intake, processes
 from minicnn.model import Sequential
 from minicnn.outputs import of as outputs_of
 from minicnn.prediction import KINDS, Prediction, check_how, read
 from minicnn.settings import Values
 from minicnn.targets import class_numbers
+from minicnn.training import Means
 
 __all__ = ["Ensemble", "Prediction"]
 
@@ -82,9 +83,9 @@ class Ensemble:
                 # Of wrong ones no member learns; and it is built.
                 names = "sample_weight", "class_weight", "validation_split", "validation_data"
                 given = {name: arguments[name] for name in names if name in arguments}
-                (trained_on, *_), *_ = training.samples(member, x, y, **given)
+                (trained_on, *_), *_ = intake.of_fit(member, x, y, **given)
                 sizes = {name: arguments[name] for name in ("batch_size", "drop_last") if name in arguments}
-                training.slices(member, len(trained_on), **sizes)
+                intake.slices(member, len(trained_on), **sizes)
         if not bootstrap:
             self._warn_of_twins()
         tasks = []
@@ -142,7 +143,7 @@ class Ensemble:
             raise RuntimeError("Ensemble.evaluate: member 0 needs compile(optimizer, loss) before it")
         prediction = self.predict(x, batch_size=batch_size)
         reading = outputs_of(first).once_read()
-        means = training._Means(first, reading)
+        means = Means(first, reading)
         loss, _ = reading.compute_loss(prediction.mean, y)
         means.update(loss, prediction.mean, y, None)
         return means.result()

@@ -5,18 +5,17 @@ loss of one's own), the model is afterwards as it was before the step, or as it 
 parameters in one native call, and a step that did not get there puts the layers' states back.
 """
 
-import contextlib
 import copy
 import math
-import sys
-import time
 import warnings
 
 import numpy as np
 
-from minicnn import _check, callbacks, datasets, losses, metrics, targets
+from minicnn import _check, callbacks, datasets, metrics
+from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import output_of
 from minicnn.outputs import of as outputs_of
+from minicnn.progress import progress_of
 
 
 class History:
@@ -97,11 +96,11 @@ def fit(
     batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
     epochs = _check.integer("Sequential.fit", "epochs", epochs, 0)
     given = sample_weight, class_weight, validation_split, validation_data
-    trained_on, of_classes, validation = samples(model, x, y, *given)
+    trained_on, of_classes, validation = of_fit(model, x, y, *given)
     x, y, weights = trained_on
-    weights = _product(weights, of_classes)
+    weights = product(weights, of_classes)
     for what, part in (("training", (x, y, weights)), ("validation", validation or ())):
-        _require_weight(model, "fit", f"the {what} samples", *part[2:])
+        require_weight(model, "fit", f"the {what} samples", *part[2:])
     parts = slices(model, len(x), batch_size, drop_last)
     evaluated = {"clean_": trained_on if clean else None, "val_": validation}
     names = _log_names(model, evaluated)
@@ -109,7 +108,7 @@ def fit(
     hooks = _Hooks(callbacks, params)
     if 0 < initial_epoch < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
         warnings.warn(_BEGINS_ANEW.format(initial_epoch, type(model.optimizer).__name__), stacklevel=2)
-    progress = _progress(verbose, hooks.params)
+    progress = progress_of(verbose, hooks.params)
     with model._exclusive("fit"), progress:
         before = model.training  # not earlier: of a model that another thread trains it would be that fit's mode
         history, logs = History(), {}
@@ -150,6 +149,11 @@ _BEGINS_ANEW = (
 )
 
 
+def _require_compiled(model, method):
+    if model.optimizer is None:
+        raise RuntimeError(f"Sequential.{method}: needs compile(optimizer, loss) before it")
+
+
 def _log_names(model, evaluated):
     """What ``fit`` logs at the end of an epoch."""
     names = ["loss", *metrics.log_names(metrics.get_all("Sequential", "metrics", model.metrics))]
@@ -158,7 +162,7 @@ def _log_names(model, evaluated):
 
 def _epoch(model, x, y, weights, batches, epoch, hooks, progress, seen):
     """All steps of one epoch, each over the samples that one of ``batches`` names; returns the means over it."""
-    mean = _Means(model)
+    mean = Means(model)
     for step, chosen in enumerate(batches):
         hooks.call("on_train_batch_begin", step)
         _step(model, x, y, weights, chosen, mean, lambda: f"Sequential.fit: step {step} of epoch {epoch}")  # noqa: B023
@@ -173,11 +177,11 @@ def _epoch(model, x, y, weights, batches, epoch, hooks, progress, seen):
 def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
     _require_compiled(model, "train_on_batch")
-    x, y, *weights = _samples(model, "train_on_batch", x, y, sample_weight, class_weight)
-    weights = _product(*weights)
-    _require_weight(model, "train_on_batch", "the samples", weights)
+    x, y, *weights = samples(model, "train_on_batch", x, y, sample_weight, class_weight)
+    weights = product(*weights)
+    require_weight(model, "train_on_batch", "the samples", weights)
     with model._exclusive("train_on_batch"):
-        mean = _Means(model)
+        mean = Means(model)
         _step(model, x, y, weights, np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
         model._trained_on(model._look_at(x))
         return mean.result()
@@ -233,9 +237,9 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
     _require_compiled(model, "evaluate")
     batch_size = _check.integer("Sequential.evaluate", "batch_size", batch_size, 1)
     return_dict = _check.boolean("Sequential.evaluate", "return_dict", return_dict)
-    x, y, weights, _ = _samples(model, "evaluate", x, y, sample_weight)
-    _require_weight(model, "evaluate", "the samples", weights)
-    mean = _Means(model)
+    x, y, weights, _ = samples(model, "evaluate", x, y, sample_weight)
+    require_weight(model, "evaluate", "the samples", weights)
+    mean = Means(model)
     for start in range(0, len(x), batch_size):
         part = slice(start, start + batch_size)
         w = None if weights is None else weights[part]
@@ -250,7 +254,7 @@ def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
     return [*logs.values()] if model.metrics else logs["loss"]
 
 
-class _Means:
+class Means:
     """Running means of the loss and the metrics over batches."""
 
     def __init__(self, model, reading=None):
@@ -271,139 +275,6 @@ class _Means:
     def result(self):
         found = (metric.result() for metric in self.metrics)
         return {"loss": self.total / self.count, **dict(zip(self.names, found, strict=True))}
-
-
-# ---- arguments ----
-
-
-# Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
-CHECKS_OF_TARGETS = {
-    losses.SparseCategoricalCrossentropy: targets.labels,
-    losses.CategoricalCrossentropy: targets.one_hot,
-}
-
-
-def _require_compiled(model, method):
-    if model.optimizer is None:
-        raise RuntimeError(f"Sequential.{method}: needs compile(optimizer, loss) before it")
-
-
-def _samples(model, method, x, y, sample_weight, class_weight=None):
-    """x, y, the weights of the samples and of their classes, as arrays of one length, at least 1.
-
-    Weights are None where there are none.  Those of classes stand apart: only training knows them.
-    """
-    where = f"Sequential.{method}"
-    if np.ma.is_masked(y):
-        raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
-    x, y = _check.numeric_array(where, "x", x), np.asarray(y)
-    if y.ndim < 1:
-        raise ValueError(_check.message(where, "y must have a batch axis", _check.shape_of(y)))
-    if x.ndim and len(x) != len(y):
-        lengths = _check.Shown(f"{len(x)} and {len(y)}")
-        raise ValueError(_check.message(where, "x and y must have the same number of samples", lengths))
-    if not len(y):
-        raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
-    x = model._inputs(method, x)
-    outputs_of(model).require_known(metrics.get_all(where, "metrics", model.metrics))
-    check = CHECKS_OF_TARGETS.get(type(model.loss_function))
-    if check and len(model.output_shape) == 1 and model.output_shape[0] > 1:
-        check(where, y, len(y), model.output_shape[0])
-    weights = of_classes = None
-    if sample_weight is not None:
-        weights = targets.sample_weights(where, sample_weight, len(x))
-    if class_weight is not None:
-        of_classes = targets.class_weights(where, y, class_weight, _classes(model), 5 if method == "fit" else 4)
-    return x, y, weights, of_classes
-
-
-def _classes(model):
-    """The number of classes that the outputs tell apart; None where it is not known."""
-    if len(model.output_shape) == 1 and model.output_shape[0] > 1:
-        return model.output_shape[0]
-    yes_or_no = model.output_shape in ((), (1,)) and isinstance(model.loss_function, losses.BinaryCrossentropy)
-    return 2 if yes_or_no else None
-
-
-def _product(weights, of_classes):
-    """Weights of samples times those of their classes, of which the first count; each may be None."""
-    if weights is None or of_classes is None:
-        return of_classes if weights is None else weights
-    return weights * of_classes
-
-
-def samples(model, x, y, sample_weight=None, class_weight=None, validation_split=0.0, validation_data=None):
-    """``fit``'s arguments as ((x, y, sample weights) to train on, their class weights, (x, y, weights) to validate on).
-
-    Weights are None where there are none, and so is the last part.
-    """
-    x, y, weights, of_classes = _samples(model, "fit", x, y, sample_weight, class_weight)
-    trained_on, validation = _split(model, x, y, weights, validation_split, validation_data)
-    return trained_on, None if of_classes is None else of_classes[: len(trained_on[0])], validation
-
-
-def slices(model, n, batch_size=32, drop_last=None):
-    """``datasets.slices`` for ``fit``; ValueError if a batch is too small for a layer of the model, which is built."""
-    parts = datasets.slices(n, batch_size, drop_last, "Sequential.fit")
-    least = min(part.stop - part.start for part in parts)
-    for number, layer in enumerate(model.layers):
-        if least < layer.smallest_batch():
-            name = f"layer {number}, {type(layer).__name__}"
-            required = f"in training {name}, needs at least {layer.smallest_batch()} samples in every batch"
-            got = _check.Shown(f"{least} in one, by batch_size={batch_size}, drop_last={drop_last} and {n} samples")
-            fix = "Choose a larger batch_size, or leave drop_last as it is"
-            raise ValueError(_check.message("Sequential.fit", required, got, fix))
-    return parts
-
-
-def _require_weight(model, method, what, weights=None):
-    """ValueError where the metrics could only be 0/0."""
-    if weights is not None and model.metrics and not math.fsum(weights):
-        required = f"the weights of {what} must not sum to 0, of which no metric can be computed"
-        fix = "Leave the metrics out, or the samples"
-        raise ValueError(_check.message(f"Sequential.{method}", required, 0.0, fix))
-
-
-def _split(model, x, y, weights, fraction, data):
-    """((x, y, weights) to train on, (x, y) or (x, y, weights) to validate on or None)."""
-    where = "Sequential.fit"
-    fraction = _check.number(where, "validation_split", fraction, 0, 1, open_high=True)
-    if data is not None:
-        if not isinstance(data, list | tuple) or len(data) not in (2, 3):
-            required = "validation_data must be (x, y) or (x, y, sample_weight)"
-            raise TypeError(_check.message(where, required, _check.Shown(type(data).__name__)))
-        return (x, y, weights), _samples(model, "fit", *data[:2], *data[2:] or [None])[:3]
-    if fraction == 0:
-        return (x, y, weights), None
-    kept = int(len(x) * (1 - fraction) + 1e-9)  # 10 * (1 - 0.9) is a little less than 1
-    if not 0 < kept < len(x):
-        required = f"validation_split must leave samples on both sides of {len(x)}"
-        raise ValueError(_check.message(where, required, fraction))
-    training, validation = slice(0, kept), slice(kept, None)
-    _warn_of_classes_left_out(model, y, kept)
-    cut = [None if weights is None else weights[part] for part in (training, validation)]
-    return (x[training], y[training], cut[0]), (x[validation], y[validation], cut[1])
-
-
-def _warn_of_classes_left_out(model, y, kept):
-    """Where samples are sorted by class, those at the end are of classes that training would never see."""
-    classes, loss = _classes(model), model.loss_function
-    softmax = isinstance(loss, losses.SparseCategoricalCrossentropy | losses.CategoricalCrossentropy)
-    if classes is None or not (softmax or (isinstance(loss, losses.BinaryCrossentropy) and y.size == len(y))):
-        return
-    if not softmax and not np.isin(y, (0, 1)).all():  # probabilities, or what the loss is going to refuse
-        return
-    numbers = targets.class_numbers("Sequential.fit", y)
-    trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:kept], numbers[kept:]))
-    missing = np.flatnonzero(validated & ~trained).tolist()
-    if missing:
-        listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        warnings.warn(
-            "Sequential.fit: validation_split takes the samples at the end, and with them all of "
-            f"{'class' if len(missing) == 1 else 'classes'} {listed}: none is left to train on. Shuffle x and y "
-            "before, or give validation_data",
-            stacklevel=5,
-        )
 
 
 class _Hooks:
@@ -453,84 +324,3 @@ class _Hooks:
     def call(self, hook, *arguments):
         for callback in self.all:
             getattr(callback, hook)(*arguments)
-
-
-# ---- progress ----
-
-
-def verbosity(where, verbose):
-    """The argument ``verbose`` as 0, 1 or 2; "auto" depends on what stderr is."""
-    if not isinstance(verbose, str | int | np.integer | np.bool_) or verbose not in ("auto", 0, 1, 2):  # True is 1
-        raise ValueError(_check.message(where, "verbose must be 'auto', 0, 1 or 2", verbose))
-    if verbose == "auto":
-        verbose = 0 if sys.stderr is None else 1 if sys.stderr.isatty() else 2
-    return int(verbose)
-
-
-def _progress(verbose, params):
-    return (_Silent, _Bar, _Lines)[verbosity("Sequential.fit", verbose)](params)
-
-
-class _Silent(contextlib.AbstractContextManager):
-    shows_steps = False
-
-    def __init__(self, params):
-        self.params = params
-        self.started = time.perf_counter()
-
-    def __exit__(self, *error):
-        pass
-
-    def step(self, epoch, logs):
-        pass
-
-    def epoch(self, epoch, logs):
-        pass
-
-    def title(self, epoch):
-        return f"epoch {epoch + 1:{len(str(self.params['epochs']))}}/{self.params['epochs']}"
-
-
-class _Lines(_Silent):
-    """One line an epoch."""
-
-    def epoch(self, epoch, logs):
-        seconds = time.perf_counter() - self.started
-        self.started = time.perf_counter()
-        print(f"{self.title(epoch)}  {seconds:5.1f} s  {_shown(logs)}", file=sys.stderr, flush=True)
-
-
-class _Bar(_Silent):
-    """A bar of steps for each epoch, drawn by tqdm."""
-
-    shows_steps = True
-    bar = None
-
-    def step(self, epoch, logs):
-        if self.bar is None:
-            from tqdm import tqdm  # here, not above: importing it takes longer than importing minicnn
-
-            self.bar = tqdm(total=self.params["steps"], desc=self.title(epoch), unit="step", file=sys.stderr)
-        self.bar.set_postfix_str(_shown(logs), refresh=False)
-        self.bar.update()
-
-    def epoch(self, epoch, logs):
-        if self.bar is not None:
-            self.bar.set_postfix_str(_shown(logs))
-            self.bar.close()
-            self.bar = None
-
-    def __exit__(self, *error):
-        if self.bar is not None:
-            self.bar.close()
-
-
-def _shown(logs):
-    """The numbers, with the mode in which they were computed where there are both kinds."""
-    parts = {"train mode": [], "eval mode": []}
-    for name, value in logs.items():
-        mode = "eval mode" if name.startswith(("clean_", "val_")) else "train mode"
-        parts[mode].append(f"{name} {value:.4f}")
-    if not parts["eval mode"]:
-        return "  ".join(parts["train mode"])
-    return " | ".join(f"{mode}: {'  '.join(numbers)}" for mode, numbers in parts.items())

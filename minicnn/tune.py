@@ -15,8 +15,9 @@ import sys
 
 import numpy as np
 
-from minicnn import _check, _files, datasets, losses, metrics, processes, training
+from minicnn import _check, _files, datasets, intake, losses, metrics, processes
 from minicnn.model import Sequential
+from minicnn.progress import verbosity
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]
 
@@ -67,7 +68,7 @@ def dropout_curve(
     RuntimeError, with the first error, if every single run failed.
     """
     where = "dropout_curve"
-    rates, verbose = _rates(where, rates), training.verbosity(where, verbose)
+    rates, verbose = _rates(where, rates), verbosity(where, verbose)
     select = _check.choice(where, "select", select, ("loss", "accuracy"))
     x, y, cv = _samples(where, x, y, cv, validation_data)
     settings = {
@@ -80,7 +81,7 @@ def dropout_curve(
     }
     first = _built(where, build, rates[0], _seed(seed, 0, 0))
     for own_x, own_y, *weights in [(x, y), *([] if validation_data is None else [validation_data])]:
-        training._samples(first, "fit", own_x, own_y, *weights or [None], None)  # of wrong ones no network learns
+        intake.samples(first, "fit", own_x, own_y, *weights or [None], None)  # of wrong ones no network learns
     names = metrics.log_names(first.metrics)
     if select == "accuracy" and "accuracy" not in names:
         required = "select='accuracy' needs models with a metric of that name"
@@ -230,7 +231,7 @@ def _built(where, build, rate, seed):
 def _progress(total, verbose):
     """A function that takes the result of each run and says on stderr how far they are."""
     if verbose == 1:
-        from tqdm import tqdm  # here, as in training.py: its import takes long
+        from tqdm import tqdm  # here, as in progress.py: its import takes long
 
         with tqdm(total=total, desc="dropout curve", unit="run", file=sys.stderr) as bar:
 

@@ -41,19 +41,21 @@ MAY_IMPORT = {
     # __init__ for the version that stands in every file
     "saving": {"__init__", "_check", "_files", "archive", "layers", "losses", "model", "optimizers", "settings"},
     "outputs": BASE | {"layers", "losses", "metrics"},
-    "training": BASE | {"callbacks", "datasets", "layer", "losses", "metrics", "outputs", "targets"},
+    "intake": {"_check", "datasets", "losses", "metrics", "outputs", "targets"},
+    "progress": {"_check"},
+    "training": BASE | {"callbacks", "datasets", "intake", "layer", "metrics", "outputs", "progress"},
     "parameters": {"_check", "regularizers", "settings"},
     "model": BASE
     | {"inputs", "layer", "layers", "losses", "metrics", "montecarlo", "optimizers", "outputs"}
     | {"parameters", "plan", "prediction", "saving", "settings", "training"},
     "prediction": {"_check"},
-    "ensemble": BASE | {"model", "outputs", "prediction", "processes", "settings", "targets", "training"},
+    "ensemble": {"_check", "intake", "model", "outputs", "prediction", "processes", "settings", "targets", "training"},
     "thinning": {"_check", "layer", "layers", "metrics", "targets"},
     "processes": BASE,
     "plot_axes": {"_check", "metrics"},
     "plot_dropout": {"_check", "plot_axes", "thinning"},
     "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
-    "tune": {"_check", "_files", "datasets", "losses", "metrics", "model", "plot", "processes", "training"},
+    "tune": {"_check", "_files", "datasets", "intake", "losses", "metrics", "model", "plot", "processes", "progress"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything

@@ -582,7 +582,7 @@ def test_a_step_allocates_no_array(number, weighted):
     chosen = np.arange(n)
 
     def steps(count):
-        mean = training._Means(model)
+        mean = training.Means(model)
         for _ in range(count):
             training._step(model, x, y, weights, chosen, mean, str)
 

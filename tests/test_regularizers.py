@@ -511,7 +511,7 @@ def test_a_step_allocates_no_array():
     n = 1000
     x, y, chosen = np.resize(X, (n, *IMAGE)), np.resize(LABELS, n), np.arange(n)
     model = model_of(optimizer=optimizers.SGD(1e-4))
-    mean = training._Means(model)
+    mean = training.Means(model)
 
     def steps(count):
         for _ in range(count):

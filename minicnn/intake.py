@@ -1,0 +1,136 @@
+"""What ``fit``, ``train_on_batch`` and ``evaluate`` are given: samples, targets, weights, checked before anything else.
+
+Of ``fit`` they are also divided, into those to train on and those to validate on, and cut into batches.
+"""
+
+import math
+import warnings
+
+import numpy as np
+
+from minicnn import _check, datasets, losses, metrics, targets
+from minicnn.outputs import of as outputs_of
+
+# Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
+CHECKS_OF_TARGETS = {
+    losses.SparseCategoricalCrossentropy: targets.labels,
+    losses.CategoricalCrossentropy: targets.one_hot,
+}
+
+
+def samples(model, method, x, y, sample_weight, class_weight=None):
+    """x, y, the weights of the samples and of their classes, as arrays of one length, at least 1.
+
+    Weights are None where there are none.  Those of classes stand apart: only training knows them.
+    """
+    where = f"Sequential.{method}"
+    if np.ma.is_masked(y):
+        raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
+    x, y = _check.numeric_array(where, "x", x), np.asarray(y)
+    if y.ndim < 1:
+        raise ValueError(_check.message(where, "y must have a batch axis", _check.shape_of(y)))
+    if x.ndim and len(x) != len(y):
+        lengths = _check.Shown(f"{len(x)} and {len(y)}")
+        raise ValueError(_check.message(where, "x and y must have the same number of samples", lengths))
+    if not len(y):
+        raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
+    x = model._inputs(method, x)
+    outputs_of(model).require_known(metrics.get_all(where, "metrics", model.metrics))
+    check = CHECKS_OF_TARGETS.get(type(model.loss_function))
+    if check and len(model.output_shape) == 1 and model.output_shape[0] > 1:
+        check(where, y, len(y), model.output_shape[0])
+    weights = of_classes = None
+    if sample_weight is not None:
+        weights = targets.sample_weights(where, sample_weight, len(x))
+    if class_weight is not None:
+        of_classes = targets.class_weights(where, y, class_weight, _classes(model), 5 if method == "fit" else 4)
+    return x, y, weights, of_classes
+
+
+def _classes(model):
+    """The number of classes that the outputs tell apart; None where it is not known."""
+    if len(model.output_shape) == 1 and model.output_shape[0] > 1:
+        return model.output_shape[0]
+    yes_or_no = model.output_shape in ((), (1,)) and isinstance(model.loss_function, losses.BinaryCrossentropy)
+    return 2 if yes_or_no else None
+
+
+def product(weights, of_classes):
+    """Weights of samples times those of their classes, of which the first count; each may be None."""
+    if weights is None or of_classes is None:
+        return of_classes if weights is None else weights
+    return weights * of_classes
+
+
+def of_fit(model, x, y, sample_weight=None, class_weight=None, validation_split=0.0, validation_data=None):
+    """``fit``'s arguments as ((x, y, sample weights) to train on, their class weights, (x, y, weights) to validate on).
+
+    Weights are None where there are none, and so is the last part.
+    """
+    x, y, weights, of_classes = samples(model, "fit", x, y, sample_weight, class_weight)
+    trained_on, validation = _split(model, x, y, weights, validation_split, validation_data)
+    return trained_on, None if of_classes is None else of_classes[: len(trained_on[0])], validation
+
+
+def slices(model, n, batch_size=32, drop_last=None):
+    """``datasets.slices`` for ``fit``; ValueError if a batch is too small for a layer of the model, which is built."""
+    parts = datasets.slices(n, batch_size, drop_last, "Sequential.fit")
+    least = min(part.stop - part.start for part in parts)
+    for number, layer in enumerate(model.layers):
+        if least < layer.smallest_batch():
+            name = f"layer {number}, {type(layer).__name__}"
+            required = f"in training {name}, needs at least {layer.smallest_batch()} samples in every batch"
+            got = _check.Shown(f"{least} in one, by batch_size={batch_size}, drop_last={drop_last} and {n} samples")
+            fix = "Choose a larger batch_size, or leave drop_last as it is"
+            raise ValueError(_check.message("Sequential.fit", required, got, fix))
+    return parts
+
+
+def require_weight(model, method, what, weights=None):
+    """ValueError where the metrics could only be 0/0."""
+    if weights is not None and model.metrics and not math.fsum(weights):
+        required = f"the weights of {what} must not sum to 0, of which no metric can be computed"
+        fix = "Leave the metrics out, or the samples"
+        raise ValueError(_check.message(f"Sequential.{method}", required, 0.0, fix))
+
+
+def _split(model, x, y, weights, fraction, data):
+    """((x, y, weights) to train on, (x, y) or (x, y, weights) to validate on or None)."""
+    where = "Sequential.fit"
+    fraction = _check.number(where, "validation_split", fraction, 0, 1, open_high=True)
+    if data is not None:
+        if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+            required = "validation_data must be (x, y) or (x, y, sample_weight)"
+            raise TypeError(_check.message(where, required, _check.Shown(type(data).__name__)))
+        return (x, y, weights), samples(model, "fit", *data[:2], *data[2:] or [None])[:3]
+    if fraction == 0:
+        return (x, y, weights), None
+    kept = int(len(x) * (1 - fraction) + 1e-9)  # 10 * (1 - 0.9) is a little less than 1
+    if not 0 < kept < len(x):
+        required = f"validation_split must leave samples on both sides of {len(x)}"
+        raise ValueError(_check.message(where, required, fraction))
+    training, validation = slice(0, kept), slice(kept, None)
+    _warn_of_classes_left_out(model, y, kept)
+    cut = [None if weights is None else weights[part] for part in (training, validation)]
+    return (x[training], y[training], cut[0]), (x[validation], y[validation], cut[1])
+
+
+def _warn_of_classes_left_out(model, y, kept):
+    """Where samples are sorted by class, those at the end are of classes that training would never see."""
+    classes, loss = _classes(model), model.loss_function
+    softmax = isinstance(loss, losses.SparseCategoricalCrossentropy | losses.CategoricalCrossentropy)
+    if classes is None or not (softmax or (isinstance(loss, losses.BinaryCrossentropy) and y.size == len(y))):
+        return
+    if not softmax and not np.isin(y, (0, 1)).all():  # probabilities, or what the loss is going to refuse
+        return
+    numbers = targets.class_numbers("Sequential.fit", y)
+    trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:kept], numbers[kept:]))
+    missing = np.flatnonzero(validated & ~trained).tolist()
+    if missing:
+        listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        warnings.warn(
+            "Sequential.fit: validation_split takes the samples at the end, and with them all of "
+            f"{'class' if len(missing) == 1 else 'classes'} {listed}: none is left to train on. Shuffle x and y "
+            "before, or give validation_data",
+            stacklevel=5,
+        )
