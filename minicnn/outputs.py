@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from minicnn import _check, losses, metrics
-from minicnn._ext import activation as kernel
+from minicnn._ext import activation as kernels
 from minicnn.layers.activation import NAMES, Function
 
 PROBABILITIES = ("sigmoid", "softmax")
@@ -142,7 +142,7 @@ class Outputs:
             at_outputs, rows = gradient, (len(gradient), -1, gradient.shape[-1])
             gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
             probabilities = _check.contiguous(outputs, gradient.dtype).reshape(rows)
-            kernel.softmax_backward(probabilities, at_outputs.reshape(rows), gradient.reshape(rows))
+            kernels.softmax_backward(probabilities, at_outputs.reshape(rows), gradient.reshape(rows))
         return value, gradient
 
     def metrics(self, given):

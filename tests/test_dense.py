@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from running import at_every_thread_count, build, dtypes, inputs, layouts, normal, run
 
 from minicnn import layers
-from minicnn._ext import dense as kernel
+from minicnn._ext import dense as kernels
 from minicnn.testing import gradcheck
 
 widths = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 127, 129, 255, 256, 257, 300, 513]))
@@ -156,6 +156,6 @@ def test_the_kernels_check_the_shapes():
     """Parameters are in anybody's reach: a wrong one is an error, not a write beyond an array."""
     x, w, y = (np.zeros(shape, np.float32) for shape in ((3, 20), (19, 10), (3, 10)))
     with pytest.raises(ValueError, match=r"kernel: w must be \(D, M\)"):
-        kernel.forward(x, w, None, y)
+        kernels.forward(x, w, None, y)
     with pytest.raises(ValueError, match="kernel: bias must have one value for each output"):
-        kernel.forward(x[:, :19].copy(), w, np.zeros(9, np.float32), y)
+        kernels.forward(x[:, :19].copy(), w, np.zeros(9, np.float32), y)

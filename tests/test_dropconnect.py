@@ -27,7 +27,7 @@ from running import (
 
 import minicnn
 from minicnn import layers, schedules
-from minicnn._ext import dropconnect as kernel
+from minicnn._ext import dropconnect as kernels
 from minicnn._ext import runtime
 from minicnn.layers import DropConnect
 from minicnn.layers.noise import new_lot
@@ -186,8 +186,8 @@ def test_a_threshold_of_0_in_the_kernel_keeps_all():
     x, w, bias, dy = normal((5, 40)), normal((40, 17), seed=1), normal((17,), seed=2), normal((5, 17), seed=3)
     draw, one = np.array([0, 1, 2, 3, 0, 1 << 62], np.uint64), np.ones(1)
     y, dw, dbias, dx = np.empty((5, 17)), np.empty((40, 17)), np.empty(17), np.empty((5, 40))
-    kernel.forward(x, w, bias, y, draw, one)
-    kernel.backward(x, w, dy, dw, dbias, dx, draw, one)
+    kernels.forward(x, w, bias, y, draw, one)
+    kernels.backward(x, w, dy, dw, dbias, dx, draw, one)
     assert_close(y, reference.dense(x, w, bias), 1e-13)
     for got, want in zip((dx, dw, dbias), reference.dense_grad(x, w, dy), strict=True):
         assert_close(got, want, 1e-13)
@@ -360,6 +360,6 @@ def test_what_is_refused():
     x, w = normal((5, 4)), normal((4, 3))
     for shapes in (((5, 4), (3, 3), (5, 3)), ((5, 4), (4, 3), (4, 3))):
         with pytest.raises(ValueError, match=r"^kernel: "):
-            kernel.forward(x, np.ones(shapes[1]), None, np.ones(shapes[2]), np.ones(6, np.uint64), np.ones(1))
+            kernels.forward(x, np.ones(shapes[1]), None, np.ones(shapes[2]), np.ones(6, np.uint64), np.ones(1))
     with pytest.raises(ValueError, match=r"^kernel: draw"):
-        kernel.forward(x, w, None, np.ones((5, 3)), np.zeros(6, np.uint64), np.ones(1))
+        kernels.forward(x, w, None, np.ones((5, 3)), np.zeros(6, np.uint64), np.ones(1))

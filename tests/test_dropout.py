@@ -20,7 +20,7 @@ from running import at_every_thread_count, build, dtypes, inputs, layouts, norma
 
 import minicnn as mc
 from minicnn import layers, schedules
-from minicnn._ext import dropout as kernel
+from minicnn._ext import dropout as kernels
 from minicnn._ext import runtime
 from minicnn.layers import Dropout, SpatialDropout2D
 from minicnn.testing import GradientError, gradcheck
@@ -500,9 +500,9 @@ def test_both_modes_agree_in_expectation(make):
 
 def mask_was_written(layer, x):
     """Whether a training forward draws: the kernel writes a mask where it draws one, and nowhere else."""
-    before = np.full((len(x), kernel.words(x[0].size)), 0xA5A5A5A5, np.uint32)
+    before = np.full((len(x), kernels.words(x[0].size)), 0xA5A5A5A5, np.uint32)
     after, y = before.copy(), np.empty_like(x)
-    kernel.forward(x, after, y, layer._draw, layer._scale)
+    kernels.forward(x, after, y, layer._draw, layer._scale)
     return not np.array_equal(before, after)
 
 

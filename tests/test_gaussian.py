@@ -26,7 +26,7 @@ from running import (
 
 import minicnn
 from minicnn import layers, schedules
-from minicnn._ext import gaussian as kernel
+from minicnn._ext import gaussian as kernels
 from minicnn._ext import runtime
 from minicnn.layers import GaussianDropout
 from minicnn.layers.noise import new_lot
@@ -42,14 +42,14 @@ def draw_of(seed=SEED, number=NUMBER, step=0, first=0, period=ALL, threshold=1):
 
 def multiplied(x, sigma, draw):
     y = np.full_like(x, np.nan)
-    kernel.multiply(x, y, draw, np.array([sigma]))
+    kernels.multiply(x, y, draw, np.array([sigma]))
     return y
 
 
 def standard_normal(n):
     """z of n elements of the kernel's noise, n a multiple of 128."""
     z = np.empty(n, np.float32)
-    kernel.factors(z, draw_of(), 1.0)
+    kernels.factors(z, draw_of(), 1.0)
     return z.astype(np.float64) - 1
 
 
@@ -69,7 +69,7 @@ def test_the_noise_is_a_function_of_seed_layer_step_and_index(seed, number, step
 def test_the_same_factors_in_both_types():
     x = normal((5, 999), "float32")
     factors = np.empty(5 * 999 // 128 * 128 + 128, np.float32)
-    kernel.factors(factors, draw_of(), 0.7)
+    kernels.factors(factors, draw_of(), 0.7)
     factors = factors[: x.size].reshape(x.shape)
     assert_same_bits(multiplied(x, 0.7, draw_of()), x * factors)
     assert_same_bits(multiplied(x.astype(np.float64), 0.7, draw_of()), x * factors.astype(np.float64))
@@ -139,7 +139,7 @@ def test_the_ends_draw_nothing():
 def test_the_kernel_checks_its_arguments(wrong):
     x = normal((3, 5), "float32")
     with pytest.raises(ValueError, match=r"^kernel: "):
-        kernel.multiply(*wrong(x, x.copy(), draw_of(), np.ones(1)))
+        kernels.multiply(*wrong(x, x.copy(), draw_of(), np.ones(1)))
 
 
 # ---- the distribution ----
@@ -268,7 +268,7 @@ def test_a_backward_without_the_noise_is_caught():
 @pytest.mark.parametrize("rate", [0, *RATES, 1])
 def test_evaluation_draws_nothing_and_passes_all(rate, monkeypatch):
     layer, x = gaussian(rate), normal(ONES.shape, "float32")
-    monkeypatch.setattr(kernel, "multiply", refuse)
+    monkeypatch.setattr(kernels, "multiply", refuse)
     assert_same_bits(layer.forward(x), x)
     assert layer.state == {"step": 0}
     with pytest.raises(AssertionError, match="a random number was drawn"):

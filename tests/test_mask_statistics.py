@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minicnn import layers
-from minicnn._ext import dropout as kernel
+from minicnn._ext import dropout as kernels
 
 N = 1 << 17  # bits of a mask
 RATES = [1 / 65536, 0.01, 0.1, 0.25, 0.3, 0.5, 0.75, 0.8, 0.9, 0.99, 65535 / 65536]
@@ -26,7 +26,7 @@ def mask(rate=0.5, seed=0, number=0, step=0, purpose=0, n=N):
     """The first n bits, True where kept."""
     words = np.empty(n // 32, np.uint32)
     threshold = min(max(round(rate * 65536), 1), 65535)
-    kernel.mask(words, np.array([threshold, seed, step, number * 16 + purpose, 0, 1], np.uint64))
+    kernels.mask(words, np.array([threshold, seed, step, number * 16 + purpose, 0, 1], np.uint64))
     return np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").astype(bool)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from running import at_every_thread_count, batches, build, channels, dtypes, inputs, layouts, normal, run, sizes
 
 from minicnn import layers
-from minicnn._ext import pool as kernel
+from minicnn._ext import pool as kernels
 from minicnn.testing import gradcheck
 
 POOLS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
@@ -122,16 +122,16 @@ def test_nothing_is_written_outside_the_images(size, c, geometry, dtype):
     x, y = normal((2, h, w, c), dtype), np.zeros((2, oh, ow, c), dtype)
     for taps in (np.uint8, np.int32):
         (_, x_in), (all_y, y_in), (all_winner, winner) = middle(x), middle(y), middle(np.zeros(y.shape, taps))
-        kernel.max_forward(x_in, y_in, winner, geometry)
+        kernels.max_forward(x_in, y_in, winner, geometry)
         (_, dy), (all_dx, dx) = middle(normal(y.shape, dtype, 1)), middle(x)
-        kernel.max_backward(dy, winner, dx, geometry)
+        kernels.max_backward(dy, winner, dx, geometry)
         for around in (all_y, all_dx):
             assert np.isnan(around[[0, -1]]).all()
             assert np.isfinite(around[1:-1]).all()
         assert (all_winner[[0, -1]] == 255).all()
     (all_y, y_in), (all_dx, dx) = middle(y), middle(x)
-    kernel.average_forward(x_in, y_in, geometry)
-    kernel.average_backward(dy, dx, geometry)
+    kernels.average_forward(x_in, y_in, geometry)
+    kernels.average_backward(dy, dx, geometry)
     for around in (all_y, all_dx):
         assert np.isnan(around[[0, -1]]).all()
         assert np.isfinite(around[1:-1]).all()
@@ -140,7 +140,7 @@ def test_nothing_is_written_outside_the_images(size, c, geometry, dtype):
 def test_a_byte_is_not_enough_for_a_large_window():
     x, y = np.zeros((1, 17, 16, 2)), np.zeros((1, 1, 1, 2))
     with pytest.raises(ValueError, match="winner must be int32 where a window has more than 256 pixels"):
-        kernel.max_forward(x, y, np.zeros(y.shape, np.uint8), (17, 16, 1, 1, 0, 0))
+        kernels.max_forward(x, y, np.zeros(y.shape, np.uint8), (17, 16, 1, 1, 0, 0))
 
 
 # ---- what must be exact ----
@@ -261,7 +261,7 @@ def test_averages_of_large_windows_lose_nothing(h, w, c, dtype):
     """Equal numbers, whose roundings all go the same way, and others: no error but that of a run of 16 pixels."""
     for x in (np.full((1, h, w, c), 0.1, dtype), normal((1, h, w, c)).astype(dtype) + np.dtype(dtype).type(1)):
         y = np.empty((1, 1, 1, c), dtype)
-        kernel.average_forward(x, y, (h, w, 1, 1, 0, 0))
+        kernels.average_forward(x, y, (h, w, 1, 1, 0, 0))
         exact = x.reshape(-1, c).T.copy().mean(1, dtype=np.longdouble)  # in pairs, since they are neighbours
         assert (np.abs(y[0, 0, 0] - exact) <= 8 * np.finfo(dtype).eps * np.abs(exact)).all()
 
@@ -271,5 +271,5 @@ def test_an_average_of_a_large_window_is_what_is_in_it(value):
     x = np.ones((1, 40, 50, 3), np.float32)
     x[0, 5, 7, 1] = value
     y = np.empty((1, 1, 1, 3), np.float32)
-    kernel.average_forward(x, y, (40, 50, 1, 1, 0, 0))
+    kernels.average_forward(x, y, (40, 50, 1, 1, 0, 0))
     np.testing.assert_array_equal(y[0, 0, 0], [1, value, 1])

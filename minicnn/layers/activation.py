@@ -17,11 +17,11 @@ name            f(x)                                                source
 """
 
 from minicnn import _check
-from minicnn._ext import activation as kernel
+from minicnn._ext import activation as kernels
 from minicnn.layer import Layer, empty
 from minicnn.settings import Fixed
 
-NAMES = (*kernel.KINDS, "softmax")
+NAMES = (*kernels.KINDS, "softmax")
 LEAKY_RELU_SLOPE = 0.01  # PyTorch's default
 
 
@@ -32,7 +32,7 @@ class Function:
         self.name = "linear" if name is None else _check.choice(where, "activation", name, NAMES)
         self.slope = slope
         self.is_softmax = self.name == "softmax"
-        self.kind = kernel.KINDS.get(self.name, 0)
+        self.kind = kernels.KINDS.get(self.name, 0)
         self.needs_input = self.name == "gelu"
 
     def fused(self, training):
@@ -45,9 +45,9 @@ class Function:
             return
         if self.is_softmax:
             rows = (len(z), -1, z.shape[-1])
-            kernel.softmax(z.reshape(rows), out.reshape(rows))
+            kernels.softmax(z.reshape(rows), out.reshape(rows))
         else:
-            kernel.forward(self.kind, self.slope, z.reshape(len(z), -1), out.reshape(len(z), -1))
+            kernels.forward(self.kind, self.slope, z.reshape(len(z), -1), out.reshape(len(z), -1))
 
     def backward(self, saved, dy):
         """dz for dy, with ``saved`` = f(z), or z if ``needs_input``.  A linear one returns dy itself."""
@@ -56,10 +56,10 @@ class Function:
         dz = empty(dy.shape, dy.dtype)
         if self.is_softmax:
             rows = (len(dy), -1, dy.shape[-1])
-            kernel.softmax_backward(saved.reshape(rows), dy.reshape(rows), dz.reshape(rows))
+            kernels.softmax_backward(saved.reshape(rows), dy.reshape(rows), dz.reshape(rows))
         else:
             flat = (len(dy), -1)
-            kernel.backward(self.kind, self.slope, saved.reshape(flat), dy.reshape(flat), dz.reshape(flat))
+            kernels.backward(self.kind, self.slope, saved.reshape(flat), dy.reshape(flat), dz.reshape(flat))
         return dz
 
 

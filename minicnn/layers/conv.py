@@ -1,7 +1,7 @@
 """Convolution: every output pixel is a weighted sum over a window of the input, the same weights everywhere."""
 
 from minicnn import _check
-from minicnn._ext import conv as kernel
+from minicnn._ext import conv as kernels
 from minicnn.layer import Layer, empty
 from minicnn.layers.affine import Affine
 from minicnn.settings import Fixed
@@ -121,8 +121,8 @@ class Conv2D(Affine, Layer, compiled=True):
         axes = zip((h, w), self.kernel_size, self.strides, self.dilation_rate, strict=True)
         (oh, top), (ow, left) = (output_size(*axis, self.padding) for axis in axes)
         if oh < 1 or ow < 1:
-            kernel = f"the kernel {self.kernel_size} with dilation {self.dilation_rate}"
-            required = f"an image must be at least as large as {kernel}"
+            window = f"the kernel {self.kernel_size} with dilation {self.dilation_rate}"
+            required = f"an image must be at least as large as {window}"
             raise ValueError(_check.message("Conv2D", required, input_shape, 'Use padding="same" or a smaller kernel'))
         reach = [
             (out - 1) * stride + (size - 1) * dilation + 1
@@ -145,7 +145,7 @@ class Conv2D(Affine, Layer, compiled=True):
         z = empty((len(x), *self.output_shape), self.dtype)
         function = self._function
         bias = self.params.get("bias")
-        kernel.forward(
+        kernels.forward(
             x,
             self.params["kernel"],
             bias,
@@ -153,7 +153,7 @@ class Conv2D(Affine, Layer, compiled=True):
             self._geometry,
             function.fused(training),
             function.slope,
-            kernel.ALGORITHMS[self.algorithm],
+            kernels.ALGORITHMS[self.algorithm],
         )
         y, saved = self._activate(z, training)
         if training:
@@ -161,12 +161,12 @@ class Conv2D(Affine, Layer, compiled=True):
         return y
 
     def _linear_gradient(self, x, dz, input_gradient):
-        algorithm = kernel.ALGORITHMS[self.algorithm]
-        kernel.backward_params(x, dz, self.grads["kernel"], self.grads.get("bias"), self._geometry, algorithm)
+        algorithm = kernels.ALGORITHMS[self.algorithm]
+        kernels.backward_params(x, dz, self.grads["kernel"], self.grads.get("bias"), self._geometry, algorithm)
         if not input_gradient:
             return None
         dx = empty(x.shape, x.dtype)
-        kernel.backward_input(dz, self.params["kernel"], dx, self._geometry, algorithm)
+        kernels.backward_input(dz, self.params["kernel"], dx, self._geometry, algorithm)
         return dx
 
     def multiply_adds(self):

@@ -3,7 +3,7 @@
 import math
 
 from minicnn import _check
-from minicnn._ext import dense as kernel
+from minicnn._ext import dense as kernels
 from minicnn.layer import Layer, empty
 from minicnn.layers.affine import Affine
 from minicnn.settings import Fixed
@@ -76,7 +76,7 @@ class Dense(Affine, Layer, compiled=True):
         z = empty((len(x), *self.output_shape), self.dtype)
         w, bias, function = self.params["kernel"], self.params.get("bias"), self._function
         rows = _rows(x, w.shape[0]), _rows(z, w.shape[1])
-        kernel.forward(rows[0], w, bias, rows[1], function.fused(training), function.slope)
+        kernels.forward(rows[0], w, bias, rows[1], function.fused(training), function.slope)
         return z
 
     def _linear_gradient(self, x, dz, input_gradient):
@@ -84,7 +84,7 @@ class Dense(Affine, Layer, compiled=True):
         dx = empty(x.shape, x.dtype) if input_gradient else None
         dx_rows = None if dx is None else _rows(dx, w.shape[0])
         x, dz = _rows(x, w.shape[0]), _rows(dz, w.shape[1])
-        kernel.backward(x, w, dz, self.grads["kernel"], self.grads.get("bias"), dx_rows)
+        kernels.backward(x, w, dz, self.grads["kernel"], self.grads.get("bias"), dx_rows)
         return dx
 
     def multiply_adds(self):

@@ -5,7 +5,7 @@ Read next: ``dense.py``, ``noise.py`` (the rate, the step), the kernel ``_ext/dr
 """
 
 from minicnn import _check
-from minicnn._ext import dropconnect as kernel
+from minicnn._ext import dropconnect as kernels
 from minicnn.layer import each_time, empty
 from minicnn.layers.dense import Dense
 from minicnn.layers.noise import Mask, decisions
@@ -93,7 +93,7 @@ class DropConnect(Mask, Dense, compiled=True):
             return super()._linear(x, training)
         z, function = empty((len(x), self.units), self.dtype), self._function
         w, bias = self.params["kernel"], self.params.get("bias")
-        kernel.forward(x, w, bias, z, *lot, function.fused(training), function.slope)
+        kernels.forward(x, w, bias, z, *lot, function.fused(training), function.slope)
         return z
 
     def sample(self, x, lot):
@@ -104,7 +104,7 @@ class DropConnect(Mask, Dense, compiled=True):
             return super()._linear_gradient(x, dz, input_gradient)
         dx = empty(x.shape, x.dtype) if input_gradient else None
         w, dw, dbias = self.params["kernel"], self.grads["kernel"], self.grads.get("bias")
-        kernel.backward(x, w, dz, dw, dbias, dx, *self._lot)
+        kernels.backward(x, w, dz, dw, dbias, dx, *self._lot)
         return dx
 
     @property

@@ -7,7 +7,7 @@ Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/dropout.pyx``, t
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext import dropout as kernel
+from minicnn._ext import dropout as kernels
 from minicnn.layer import Layer, each_time, empty
 from minicnn.layers.noise import Mask, as_rows, decisions
 from minicnn.settings import refuse
@@ -86,14 +86,14 @@ class Dropout(Mask, Layer, compiled=True):
         return y
 
     def _drop(self, x, lot):
-        y, mask = empty(x.shape, x.dtype), empty((len(x), kernel.words(x[:1].size, self._sharing)), np.uint32)
-        kernel.forward(as_rows(x), mask, as_rows(y), *lot, self._sharing)
+        y, mask = empty(x.shape, x.dtype), empty((len(x), kernels.words(x[:1].size, self._sharing)), np.uint32)
+        kernels.forward(as_rows(x), mask, as_rows(y), *lot, self._sharing)
         return y, mask
 
     def backward(self, dy):
         dy, (mask,) = self.check_gradient(dy)
         dx = empty(dy.shape, dy.dtype)
-        kernel.backward(as_rows(dy), mask, as_rows(dx), *self._lot, self._sharing)
+        kernels.backward(as_rows(dy), mask, as_rows(dx), *self._lot, self._sharing)
         return dx
 
     def sample(self, x, lot):

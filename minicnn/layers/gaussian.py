@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from minicnn._ext import gaussian as kernel
+from minicnn._ext import gaussian as kernels
 from minicnn.layer import Layer, each_time, empty
 from minicnn.layers.noise import DECISIONS, Noise, as_rows
 
@@ -78,11 +78,11 @@ class GaussianDropout(Noise, Layer, compiled=True):
             return np.full(shape, threshold == 0, self.dtype)
         size = math.prod(shape)
         factors = np.empty(-(-size // 128) * 128, np.float32)  # whole groups
-        kernel.factors(factors, self._draw, self._scale[0])
+        kernels.factors(factors, self._draw, self._scale[0])
         return factors[:size].reshape(shape).astype(self.dtype)
 
 
 def _multiply(x, lot):
     y = empty(x.shape, x.dtype)
-    kernel.multiply(as_rows(x), as_rows(y), *lot)
+    kernels.multiply(as_rows(x), as_rows(y), *lot)
     return y

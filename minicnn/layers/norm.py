@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minicnn import _check, initializers
-from minicnn._ext import norm as kernel
+from minicnn._ext import norm as kernels
 from minicnn.layer import Layer, empty
 from minicnn.settings import Setting
 
@@ -71,14 +71,14 @@ class BatchNormalization(Layer, compiled=True):
         moving = self.state["moving_mean"], self.state["moving_variance"]
         rows = _rows(x)
         if not training:
-            kernel.forward(rows, gamma, beta, self.epsilon, *moving, _rows(y))
+            kernels.forward(rows, gamma, beta, self.epsilon, *moving, _rows(y))
             return y
         if len(x) < self.smallest_batch():
             required = "training needs at least two values of each channel"
             fix = "Choose a batch_size that does not leave a last batch of one sample"
             raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x), fix))
         mean, inverse_std = empty(gamma.shape, gamma.dtype), empty(gamma.shape, gamma.dtype)
-        kernel.forward_training(rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving, _rows(y))
+        kernels.forward_training(rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving, _rows(y))
         self.keep(len(x), self.own(x), mean, inverse_std)
         return y
 
@@ -86,7 +86,7 @@ class BatchNormalization(Layer, compiled=True):
         dy, (x, mean, inverse_std) = self.check_gradient(dy)
         dx = empty(x.shape, x.dtype)
         gamma, grads = self.params["gamma"], self.grads
-        kernel.backward(_rows(x), _rows(dy), gamma, mean, inverse_std, grads["gamma"], grads["beta"], _rows(dx))
+        kernels.backward(_rows(x), _rows(dy), gamma, mean, inverse_std, grads["gamma"], grads["beta"], _rows(dx))
         return dx
 
 

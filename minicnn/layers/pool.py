@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext import pool as kernel
+from minicnn._ext import pool as kernels
 from minicnn.layer import Layer, empty
 from minicnn.layers.conv import output_size
 from minicnn.settings import Fixed
@@ -70,7 +70,7 @@ class _Maximum:
         y = empty((len(x), *self.output_shape), self.dtype)
         winner = empty(y.shape, np.uint8 if math.prod(self._geometry[:2]) <= 256 else np.int32)
         if len(x):
-            kernel.max_forward(x, self._image(y), self._image(winner), self._geometry)
+            kernels.max_forward(x, self._image(y), self._image(winner), self._geometry)
         if training:
             self.keep(len(x), winner)
         return y
@@ -79,7 +79,7 @@ class _Maximum:
         dy, (winner,) = self.check_gradient(dy)
         dx = empty((len(dy), *self.input_shape), self.dtype)
         if len(dy):
-            kernel.max_backward(self._image(dy), self._image(winner), dx, self._geometry)
+            kernels.max_backward(self._image(dy), self._image(winner), dx, self._geometry)
         return dx
 
 
@@ -88,7 +88,7 @@ class _Average:
         x = self.check_input(x)
         y = empty((len(x), *self.output_shape), self.dtype)
         if len(x):
-            kernel.average_forward(x, self._image(y), self._geometry)
+            kernels.average_forward(x, self._image(y), self._geometry)
         if training:
             self.keep(len(x))
         return y
@@ -97,7 +97,7 @@ class _Average:
         dy, _ = self.check_gradient(dy)
         dx = empty((len(dy), *self.input_shape), self.dtype)
         if len(dy):
-            kernel.average_backward(self._image(dy), dx, self._geometry)
+            kernels.average_backward(self._image(dy), dx, self._geometry)
         return dx
 
 

@@ -3,7 +3,7 @@
 import math
 
 from minicnn import _check
-from minicnn._ext import reshape as kernel
+from minicnn._ext import reshape as kernels
 from minicnn.layer import Layer, empty
 from minicnn.settings import Fixed, Setting
 
@@ -94,7 +94,7 @@ class ZeroPadding2D(Layer, compiled=True):
         x = self.check_input(x)
         y = empty((len(x), *self.output_shape), self.dtype)
         if len(x):
-            kernel.pad(x, y, self.padding[0][0], self.padding[1][0])
+            kernels.pad(x, y, self.padding[0][0], self.padding[1][0])
         if training:
             self.keep(len(x))
         return y
@@ -103,7 +103,7 @@ class ZeroPadding2D(Layer, compiled=True):
         dy, _ = self.check_gradient(dy)
         dx = empty((len(dy), *self.input_shape), self.dtype)
         if len(dy):
-            kernel.crop(dy, dx, self.padding[0][0], self.padding[1][0])
+            kernels.crop(dy, dx, self.padding[0][0], self.padding[1][0])
         return dx
 
 
@@ -136,5 +136,5 @@ class Rescaling(Layer, compiled=True):
     def _rescale(self, x, offset):
         y = empty(x.shape, x.dtype)
         if x.size:
-            kernel.rescale(x.reshape(len(x), -1), self.scale, offset, y.reshape(len(x), -1))
+            kernels.rescale(x.reshape(len(x), -1), self.scale, offset, y.reshape(len(x), -1))
         return y
