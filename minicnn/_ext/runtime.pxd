@@ -37,6 +37,7 @@ cdef extern from "leaves.h" nogil:
     void tiles(const Tile *t, Py_ssize_t m, Py_ssize_t n, const void *A, const void *B, const void *bias, void *C)
     void multiply_add(const void *x, const void *w, void *y, Py_ssize_t n)
     void add_to(const void *x, void *y, Py_ssize_t n)
+    void plus(bint relu, const void *x, const void *y, void *z, Py_ssize_t n)
     void overlap_add(const void *x, void *y, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t n)
     void affine(const void *x, double a, double b, void *y, Py_ssize_t n)
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
