@@ -5,7 +5,7 @@ Design: items are images or samples; a long one is done in parts of about 16,384
 """
 from libc.string cimport memcpy
 
-from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
+from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
 from minicnn._ext.runtime cimport LINEAR, RELU, chosen_leaves, plus, real, require, use_leaves
 
 use_leaves(chosen_leaves())
@@ -18,10 +18,14 @@ cdef enum:
 
 # ---- sums ----
 
-cdef struct Sum:
+cdef struct SumArrays:
     Array a                  # (n, size)
     Array b                  # (n, size)
     Array y                  # (n, size)
+
+
+cdef struct Sum:
+    SumArrays arrays
     Py_ssize_t size, parts
     bint relu
 
@@ -30,9 +34,8 @@ cdef void add_parts(const Sum *g, Py_ssize_t first, Py_ssize_t last, real *scrat
     cdef Py_ssize_t i, image, start, end
     for i in range(first, last):
         image, start, end = i // g.parts, g.size * (i % g.parts) // g.parts, g.size * (i % g.parts + 1) // g.parts
-        plus(g.relu, <const real *> (g.a.data + image * g.a.step) + start,
-             <const real *> (g.b.data + image * g.b.step) + start,
-             <real *> (g.y.data + image * g.y.step) + start, end - start)
+        plus(g.relu, <const real *> item(g.arrays.a, image) + start, <const real *> item(g.arrays.b, image) + start,
+             <real *> item(g.arrays.y, image) + start, end - start)
 
 
 def add(const real[:, ::1] a not None, const real[:, ::1] b not None, int kind, real[:, ::1] y not None):
@@ -41,22 +44,26 @@ def add(const real[:, ::1] a not None, const real[:, ::1] b not None, int kind, 
     ``kind``: LINEAR or RELU, of activation.KINDS; the others are done by activation.forward afterwards.
     """
     cdef Py_ssize_t n = y.shape[0], size = y.shape[1], parts = max(<Py_ssize_t> 1, size // PART)
+    cdef Sum g
     require(a.shape[0] == n and a.shape[1] == size and b.shape[0] == n and b.shape[1] == size,
             "a and b must have the shape of y")
     require(kind == LINEAR or kind == RELU, "kind must be that of linear or relu")
-    cdef Sum g = Sum(
-        a=Array(<char *> &a[0, 0], size * sizeof(real)), b=Array(<char *> &b[0, 0], size * sizeof(real)),
-        y=Array(<char *> &y[0, 0], size * sizeof(real)), size=size, parts=parts, relu=kind == RELU)
-    cdef Job job = Job(kernel=<Kernel> add_parts[real], place=IMAGES, arrays=3, items=n, parts=parts, chunks=0,
-                       scratch=0, work=n * size / 4.0)
+    g.arrays.a, g.arrays.b, g.arrays.y = rows_at(&a[0, 0], size), rows_at(&b[0, 0], size), rows_at(&y[0, 0], size)
+    g.size, g.parts, g.relu = size, parts, kind == RELU
+    cdef Job job = new_job(<Kernel> add_parts[real], IMAGES, sizeof(g.arrays), n, n * size / 4.0)
+    job.parts = parts
     submit(&job, &g, sizeof(g))
 
 
 # ---- channels ----
 
-cdef struct Channels:
+cdef struct ChannelArrays:
     Array x                     # (n, pixels, run)
     Array y                     # (n, pixels, row)
+
+
+cdef struct Channels:
+    ChannelArrays arrays
     Py_ssize_t pixels, parts
     Py_ssize_t run, row, first  # bytes: of a pixel of x, of a pixel of y, and where in it the channels of x begin
 
@@ -88,8 +95,8 @@ cdef void copy_parts(const Channels *g, Py_ssize_t first, Py_ssize_t last, void 
     for i in range(first, last):
         image, start = i // g.parts, g.pixels * (i % g.parts) // g.parts
         end = g.pixels * (i % g.parts + 1) // g.parts
-        move(g.x.data + image * g.x.step + start * g.run, g.run,
-             g.y.data + image * g.y.step + start * g.row + g.first, g.row, g.run, end - start)
+        move(item(g.arrays.x, image) + start * g.run, g.run, item(g.arrays.y, image) + start * g.row + g.first, g.row,
+             g.run, end - start)
 
 
 cdef void take_parts(const Channels *g, Py_ssize_t first, Py_ssize_t last, void *scratch) noexcept nogil:
@@ -97,21 +104,22 @@ cdef void take_parts(const Channels *g, Py_ssize_t first, Py_ssize_t last, void 
     for i in range(first, last):
         image, start = i // g.parts, g.pixels * (i % g.parts) // g.parts
         end = g.pixels * (i % g.parts + 1) // g.parts
-        move(g.y.data + image * g.y.step + start * g.row + g.first, g.row,
-             g.x.data + image * g.x.step + start * g.run, g.run, g.run, end - start)
+        move(item(g.arrays.y, image) + start * g.row + g.first, g.row, item(g.arrays.x, image) + start * g.run, g.run,
+             g.run, end - start)
 
 
 cdef int run_channels(Kernel kernel, const void *x, const Py_ssize_t *x_shape, const void *y,
                       const Py_ssize_t *y_shape, Py_ssize_t first, Py_ssize_t size) except -1:
     """x: the fewer channels; size: of an element in bytes."""
     cdef Py_ssize_t n = x_shape[0], pixels = x_shape[1], c = x_shape[2], total = y_shape[2]
+    cdef Channels g
     require(y_shape[0] == n and y_shape[1] == pixels, "y must have the images and pixels of x")
     require(0 <= first <= total - c, "y must have room for the channels of x from `first` on")
-    cdef Channels g = Channels(
-        x=Array(<char *> x, pixels * c * size), y=Array(<char *> y, pixels * total * size), pixels=pixels,
-        parts=max(<Py_ssize_t> 1, min(pixels, pixels * c // PART)), run=c * size, row=total * size, first=first * size)
-    cdef Job job = Job(kernel=kernel, place=IMAGES, arrays=2, items=n, parts=g.parts, chunks=0, scratch=0,
-                       work=n * pixels * (1 + c / 4.0))
+    g.pixels, g.parts = pixels, max(<Py_ssize_t> 1, min(pixels, pixels * c // PART))
+    g.run, g.row, g.first = c * size, total * size, first * size
+    g.arrays.x, g.arrays.y = Array(<char *> x, pixels * g.run), Array(<char *> y, pixels * g.row)
+    cdef Job job = new_job(kernel, IMAGES, sizeof(g.arrays), n, n * pixels * (1 + c / 4.0))
+    job.parts = g.parts
     return submit(&job, &g, sizeof(g))
 
 

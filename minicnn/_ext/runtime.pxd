@@ -91,6 +91,14 @@ cdef extern from "leaves.h" nogil:
     void adam_update(void *w, void *m, void *v, const void *g, Py_ssize_t n, double rate, double rest_1,
                      double rest_2, double epsilon, double decay, double clip)
 
+
+# One product of matrices: C[i*c_i + j] = start + sum_{k < depth} A[i*a_i + k*a_k] * B[k*b_k + j].
+cdef inline Tile matrix_tile(Py_ssize_t depth, Py_ssize_t a_k, Py_ssize_t b_k, Py_ssize_t a_i,
+                             Py_ssize_t c_i) noexcept nogil:
+    return Tile(rows=1, a_row=0, c_row=0, ka=1, a_a=0, b_a=0, kb=depth, a_k=a_k, b_k=b_k, a_i=a_i, c_i=c_i,
+                accumulate=False)
+
+
 cdef const Leaves *chosen_leaves() noexcept nogil
 # ValueError unless `ok`: what a kernel's entry checks of the shapes, for the kernels themselves check nothing.
 cdef inline int require(bint ok, str required) except -1:
