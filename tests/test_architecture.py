@@ -164,6 +164,47 @@ def test_every_parallel_loop_asks_how_many_threads(path):
     assert "prange" not in text or "team" in text
 
 
+STRUCT = re.compile(r"^(?:cdef|ctypedef) struct (\w+):\n((?: {4}.*\n|\n)+)", re.M)
+
+
+def miscounted(text):
+    """What in a module could make a job's number of arrays wrong: a plan would take other numbers for addresses."""
+    structs = {name: re.findall(r"^ {4}(\w+)[ *]+(\w+)", body, re.M) for name, body in STRUCT.findall(text)}
+    for name, members in structs.items():
+        kinds = [kind for kind, _ in members]
+        if name.endswith("Arrays"):
+            yield from (f"{name} holds a {kind}" for kind in kinds if kind != "Array")
+        elif "Array" in kinds:
+            yield f"{name} has an Array beside those at its head"
+        elif any(kind.endswith("Arrays") for kind in kinds[1:]):
+            yield f"{name} does not begin with its arrays"
+    yield from re.findall(r"\bJob\([^)]|\.arrays = \d|\barrays=", text)
+    for size in re.findall(r"\bnew_job\(<?[^,]+,[^,]+, ([^,]+),", text):
+        if not re.fullmatch(r"sizeof\(\w+\.arrays\)", size):
+            yield f"new_job with {size}"
+
+
+@pytest.mark.parametrize("path", [path for path in CYTHON if path.stem != "jobs"], ids=lambda path: path.name)
+def test_the_compiler_counts_the_arrays_of_a_job(path):
+    assert list(miscounted(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("text", [
+    "cdef struct PoolArrays:\n    Array x\n    Py_ssize_t n\n", "cdef struct Pool:\n    Array x\n    int n\n",
+    "cdef struct Pool:\n    PoolArrays arrays\n    Array more\n",
+    "cdef struct Pool:\n    int n\n    PoolArrays arrays\n",
+    "job = Job(kernel, IMAGES, 2, n, 1, 0, 0, work)", "job = Job(kernel=kernel, arrays=2)", "job.arrays = 2",
+    "job = new_job(<Kernel> run[real], IMAGES, 32, n, work)", "job = new_job(kernel, IMAGES, sizeof(Pool), n, work)",
+])  # fmt: skip
+def test_a_wrong_number_of_arrays_is_seen(text):
+    assert list(miscounted(text)) != []
+
+
+def test_a_right_number_of_arrays_is_none():
+    text = "cdef struct PoolArrays:\n    Array x\n\n\ncdef struct Pool:\n    PoolArrays arrays\n    int n\n\n\n"
+    assert list(miscounted(text + "job = new_job(<Kernel> f[real], IMAGES, sizeof(g.arrays), n, work)\n")) == []
+
+
 @pytest.mark.parametrize("path", [path for path in CYTHON if path.suffix == ".pyx"], ids=lambda path: path.name)
 def test_every_compiled_module_has_a_stub(path):
     assert path.with_suffix(".pyi").exists()

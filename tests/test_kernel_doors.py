@@ -8,6 +8,7 @@ import pytest
 from minicnn._ext import (
     activation,
     batch,
+    compose,
     conv,
     dense,
     dropconnect,
@@ -57,6 +58,9 @@ def right():
         "pad": (reshape.pad, (image, grown, 1, 2)),
         "crop": (reshape.crop, (grown, image, 1, 2)),
         "rescale": (reshape.rescale, (x, 1.0, 0.0, x.copy())),
+        "compose.add": (compose.add, (x, x + 1, 1, x.copy())),
+        "copy_channels": (compose.copy_channels, (x3, zeros(4, 2, 5), 2)),
+        "take_channels": (compose.take_channels, (zeros(4, 2, 5), 2, x3)),
         "gather": (batch.gather, (y, np.array([3, 0]), zeros(2, 5))),
         "gather_labels": (batch.gather_labels, (labels, np.array([3, 0]), np.zeros(2, np.int64))),
         "conv.forward": (conv.forward, (image, kernel, v5, out, same)),
@@ -98,6 +102,8 @@ MEANING = {  # (argument, axis) whose length may be another: fewer pieces, large
     "of_samples": {(0, 1)},
     "pad": IMAGES,
     "crop": IMAGES,
+    "copy_channels": {(0, 2), (1, 2)},
+    "take_channels": {(0, 2), (2, 2)},
     "gather": {(0, 0)},
     "gather_labels": {(0, 0)},
     "conv.forward": IMAGES | {(1, 0), (1, 1)},
@@ -183,6 +189,21 @@ def test_borders_that_do_not_fit(where):
         function, arguments = right()[entry]
         with refused():
             function(*arguments[:-2], *where)
+
+
+@pytest.mark.parametrize("first", [-1, 3, 2**63 - 1, -(2**63)])
+def test_channels_beside_the_pixel(first):
+    x, y = zeros(4, 2, 3), zeros(4, 2, 5)
+    with refused():
+        compose.copy_channels(x, y, first)
+    with refused():
+        compose.take_channels(y, first, x)
+
+
+def test_sums_with_other_activations():
+    for kind in set(activation.KINDS.values()) - {activation.KINDS["linear"], activation.KINDS["relu"]}:
+        with refused():
+            compose.add(zeros(4, 3), zeros(4, 3), kind, zeros(4, 3))
 
 
 @pytest.mark.parametrize("piece", [(-1, 2), (9, 2), (0, 11), (2**62, 1), (1, 2**63 - 1), (3, -1)])

@@ -1,14 +1,18 @@
 # cython: language_level=3
 """What conv.pyx and winograd.pyx share: the arguments of their kernels."""
-from minicnn._ext.plan cimport Array
+from minicnn._ext.jobs cimport Array
 
 
-cdef struct Conv:
+cdef struct ConvArrays:
     Array x                          # (n, h, w, c), or its gradient
     Array y                          # (n, oh, ow, f), or its gradient
     Array kernel                     # (kh, kw, cg, f), or its gradient
     Array bias                       # (f,), or its gradient; or absent
     Array derived                    # of the kernel, or partial sums: see the kernels
+
+
+cdef struct Conv:
+    ConvArrays arrays
     Py_ssize_t n, h, w, c            # images: count, height, width, channels
     Py_ssize_t kh, kw, cg            # kernel: height, width, channels of a group
     Py_ssize_t oh, ow, f, fg         # output: height, width, filters, filters of a group

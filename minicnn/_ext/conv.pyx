@@ -17,11 +17,11 @@ is summed chunk by chunk of the batch, and the chunks are added in order: the bi
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext cimport winograd
-from minicnn._ext.plan cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of, chunk_start,
-                                chunks_for, give_back, submit)
+from minicnn._ext.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of, chunk_start,
+                                chunks_for, fixed, give_back, item, new_job, rows_at, submit)
 from minicnn._ext.reshape cimport pad_image
-from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, multiply_add,
-                                   overlap_add, real, require, tiles, use_leaves)
+from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, matrix_tile,
+                                   multiply_add, overlap_add, real, require, tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())
@@ -31,7 +31,6 @@ cdef enum:
 
 
 cdef enum:
-    ARRAYS = 5         # at the head of Conv
     LARGEST = 1 << 30  # of any length: no product of two overflows
 
 cdef double MOST_PADDED = 2.0 ** 58  # elements
@@ -81,24 +80,19 @@ def algorithm_of(pass_, x_shape, kernel_shape, y_shape, geometry, int algorithm)
 
 
 cdef void bind(Conv *g, const real *x, const real *kernel, const real *bias, const real *y) noexcept nogil:
-    g.x = Array(<char *> x, g.h * g.w * g.c * sizeof(real))
-    g.y = Array(<char *> y, g.oh * g.ow * g.f * sizeof(real))
-    g.kernel = Array(<char *> kernel, 0)
-    g.bias = Array(<char *> bias, 0)
+    g.arrays.x, g.arrays.y = rows_at(x, g.h * g.w * g.c), rows_at(y, g.oh * g.ow * g.f)
+    g.arrays.kernel, g.arrays.bias = fixed(kernel), fixed(bias)
 
 
-cdef Job a_job(const Conv *g, Place place, Py_ssize_t items, Py_ssize_t parts, Py_ssize_t scratch) noexcept nogil:
-    """Without its kernel; the work is that of a pass over the batch (see `team`)."""
-    cdef Job job
-    memset(&job, 0, sizeof(Job))
-    job.place, job.arrays, job.items, job.parts, job.scratch = place, ARRAYS, items, parts, scratch
-    job.work = (<double> g.n) * g.oh * g.ow * g.f * g.kh * g.kw * g.cg / 32 + g.n * g.oh * g.ow
-    return job
+cdef Job a_job(const Conv *g, Kernel kernel, Place place, Py_ssize_t items) noexcept nogil:
+    """The work is that of a pass over the batch (see `team`)."""
+    return new_job(kernel, place, sizeof(g.arrays), items,
+                   (<double> g.n) * g.oh * g.ow * g.f * g.kh * g.kw * g.cg / 32 + g.n * g.oh * g.ow)
 
 
 cdef const real *image(const Conv *g, Py_ssize_t i, Py_ssize_t row, Py_ssize_t rows, real *pad) noexcept nogil:
     """Rows of image i as the kernel passes over them, zeros included; in `pad` where there are zeros."""
-    cdef const real *x = <const real *> (g.x.data + i * g.x.step)
+    cdef const real *x = <const real *> item(g.arrays.x, i)
     if not g.padded:
         return x + row * g.row
     pad_image(x, g.h, g.w * g.c, pad, rows, g.row, g.top - row, g.left * g.c)
@@ -116,7 +110,7 @@ cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *p
         row = part % g.oh
         rows = min(g.oh - row, last - part)
         x = image(g, part // g.oh, row * g.sh, (rows - 1) * g.sh + (g.kh - 1) * g.dh + 1, pad)
-        y = <real *> (g.y.data + part // g.oh * g.y.step) + row * g.ow * g.f
+        y = <real *> item(g.arrays.y, part // g.oh) + row * g.ow * g.f
         if g.depthwise:
             forward_depthwise(g, rows, x, y)
         else:
@@ -128,8 +122,8 @@ cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *p
 
 cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) noexcept nogil:
     cdef Py_ssize_t a, group
-    cdef const real *kernel = <const real *> g.kernel.data
-    cdef const real *bias = <const real *> g.bias.data
+    cdef const real *kernel = <const real *> g.arrays.kernel.data
+    cdef const real *bias = <const real *> g.arrays.bias.data
     cdef Tile t
     t.rows, t.a_row, t.c_row = rows, g.sh * g.row, g.ow * g.f
     t.a_i, t.c_i = g.sw * g.c, g.f
@@ -153,14 +147,14 @@ cdef void forward_depthwise(const Conv *g, Py_ssize_t rows, const real *x, real 
     cdef Py_ssize_t r, q, a, b
     for r in range(rows):
         for q in range(g.ow):
-            if g.bias.data is not NULL:
-                memcpy(y, g.bias.data, g.f * sizeof(real))
+            if g.arrays.bias.data is not NULL:
+                memcpy(y, g.arrays.bias.data, g.f * sizeof(real))
             else:
                 memset(y, 0, g.f * sizeof(real))
             for a in range(g.kh):
                 for b in range(g.kw):
                     multiply_add(x + (r * g.sh + a * g.dh) * g.row + (q * g.sw + b * g.dw) * g.c,
-                                 <const real *> g.kernel.data + (a * g.kw + b) * g.f, y, g.f)
+                                 <const real *> g.arrays.kernel.data + (a * g.kw + b) * g.f, y, g.f)
             y += g.f
 
 
@@ -186,8 +180,8 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     if g.m > 0:
         forward_by_tiles(&g)
         return
-    cdef Job job = a_job(&g, IMAGES, g.n, g.oh, g.ph * g.row * sizeof(real) if g.padded else 0)
-    job.kernel = <Kernel> forward_rows[real]
+    cdef Job job = a_job(&g, <Kernel> forward_rows[real], IMAGES, g.n)
+    job.parts, job.scratch = g.oh, g.ph * g.row * sizeof(real) if g.padded else 0
     submit(&job, &g, sizeof(g))
 
 
@@ -196,10 +190,10 @@ cdef int forward_by_tiles(Conv *g) except -1:
     cdef char *memory = borrow(winograd.derived_size(g), True)
     cdef Job job
     try:
-        g.derived = Array(memory, 0)
+        g.arrays.derived = fixed(memory)
         prepare(g, <Kernel> winograd.transform_kernel, (g.f if g.turned else g.c) // winograd.GROUP)
-        job = a_job(g, IMAGES, g.n, winograd.tile_rows(g), winograd.forward_scratch(g))
-        job.kernel = <Kernel> winograd.forward_tile_rows
+        job = a_job(g, <Kernel> winograd.forward_tile_rows, IMAGES, g.n)
+        job.parts, job.scratch = winograd.tile_rows(g), winograd.forward_scratch(g)
         submit(&job, g, sizeof(Conv))
     finally:
         give_back(memory)
@@ -221,12 +215,12 @@ cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, 
     cdef real *dx
     cdef real *target
     for part in range(first, last):
-        dx = <real *> (g.x.data + part // g.h * g.x.step) + part % g.h * size
+        dx = <real *> item(g.arrays.x, part // g.h) + part % g.h * size
         target = pad if g.padded else dx
         r = part % g.h + g.top
         memset(target, 0, g.row * sizeof(real))
         if r < g.ph:
-            input_gradient_row(g, r, <const real *> (g.y.data + part // g.h * g.y.step), target, pad + g.row)
+            input_gradient_row(g, r, <const real *> item(g.arrays.y, part // g.h), target, pad + g.row)
         if g.padded:  # the window may reach less far than the image does
             memcpy(dx, pad + g.left * g.c, width * sizeof(real))
             memset(dx + width, 0, (size - width) * sizeof(real))
@@ -256,12 +250,10 @@ cdef void input_gradient_tiles(const Conv *g, Py_ssize_t first, Py_ssize_t step,
                                real *dx) noexcept nogil:
     """`count` kernel rows from `first` on; dy: the row that lies under the first of them."""
     cdef Py_ssize_t b, group, taps = g.kw * g.groups * g.fg * g.cg
-    cdef const real *kernel = <const real *> g.derived.data + first * taps
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
+    cdef const real *kernel = <const real *> g.arrays.derived.data + first * taps
+    cdef Tile t = matrix_tile(g.fg, 1, g.cg, g.f, g.sw * g.c)
     t.ka, t.a_a, t.b_a = count, -(step * g.dh // g.sh) * g.ow * g.f, step * taps
-    t.kb, t.a_k, t.b_k = g.fg, 1, g.cg
-    t.a_i, t.c_i, t.accumulate = g.f, g.sw * g.c, True
+    t.accumulate = True
     for b in range(g.kw):
         for group in range(g.groups):
             tiles(&t, g.ow, g.cg, dy + group * g.fg, kernel + (b * g.groups + group) * g.fg * g.cg,
@@ -278,12 +270,9 @@ cdef void input_gradient_columns(const Conv *g, Py_ssize_t first, Py_ssize_t ste
     """The same as input_gradient_tiles: the products of all kernel columns at once, then one pixel of dy after the
     other adds its run of (kernel column, channel) to dx."""
     cdef Py_ssize_t run = g.kw * g.c
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
+    cdef Tile t = matrix_tile(g.f, 1, run, g.f, run)
     t.ka, t.a_a, t.b_a = count, -(step * g.dh // g.sh) * g.ow * g.f, step * g.f * run
-    t.kb, t.a_k, t.b_k = g.f, 1, run
-    t.a_i, t.c_i, t.accumulate = g.f, run, False
-    tiles(&t, g.ow, run, dy, <const real *> g.derived.data + first * g.f * run, <const real *> NULL, products)
+    tiles(&t, g.ow, run, dy, <const real *> g.arrays.derived.data + first * g.f * run, <const real *> NULL, products)
     overlap_add(products, dx, g.ow, g.sw * g.c, run)
 
 
@@ -294,7 +283,7 @@ cdef void input_gradient_depthwise(const Conv *g, Py_ssize_t first, Py_ssize_t s
         for q in range(g.ow):
             for b in range(g.kw):
                 multiply_add(dy + (q - k * (step * g.dh // g.sh) * g.ow) * g.f,
-                             <const real *> g.kernel.data + ((first + k * step) * g.kw + b) * g.f,
+                             <const real *> g.arrays.kernel.data + ((first + k * step) * g.kw + b) * g.f,
                              dx + (q * g.sw + b * g.dw) * g.c, g.f)
 
 
@@ -310,15 +299,15 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
     cdef real *transposed
     cdef real *source
     for tap in range(first, last):
-        kernel = <const real *> g.kernel.data + tap * size
-        transposed = <real *> g.derived.data + tap * size
+        kernel = <const real *> g.arrays.kernel.data + tap * size
+        transposed = <real *> g.arrays.derived.data + tap * size
         source = transposed + g.kh * g.kw * size
         if memcmp(source, kernel, size * sizeof(real)) == 0:
             continue
         memcpy(source, kernel, size * sizeof(real))
         if columns_together(g):
             run = g.kw * g.c
-            transposed = <real *> g.derived.data + tap // g.kw * g.f * run + tap % g.kw * g.c
+            transposed = <real *> g.arrays.derived.data + tap // g.kw * g.f * run + tap % g.kw * g.c
         for group in range(g.groups):
             for o in range(g.fg):
                 for c in range(g.cg):
@@ -342,11 +331,12 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
         return
     memory = borrow(2 * kernel.size * sizeof(real), True)
     try:
-        g.derived = Array(memory, 0)
+        g.arrays.derived = fixed(memory)
         if not g.depthwise:
             prepare(&g, <Kernel> transpose_taps[real], g.kh * g.kw)
-        job = a_job(&g, IMAGES, g.n, g.h, (g.row + (g.ow * g.kw * g.c if columns_together(&g) else 0)) * sizeof(real))
-        job.kernel = <Kernel> input_gradient_rows[real]
+        job = a_job(&g, <Kernel> input_gradient_rows[real], IMAGES, g.n)
+        job.parts = g.h
+        job.scratch = (g.row + (g.ow * g.kw * g.c if columns_together(&g) else 0)) * sizeof(real)
         submit(&job, &g, sizeof(g))
     finally:
         give_back(memory)
@@ -354,19 +344,19 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
 
 cdef void turn(Conv *g) noexcept nogil:
     """The input's gradient as the forward pass of another convolution: of dy, with the kernel turned by 180 degrees."""
-    cdef Array x = g.x
+    cdef Array x = g.arrays.x
     cdef Py_ssize_t h = g.h, w = g.w, c = g.c
-    g.x, g.h, g.w, g.c = g.y, g.oh, g.ow, g.f
-    g.y, g.oh, g.ow, g.f = x, h, w, c
+    g.arrays.x, g.h, g.w, g.c = g.arrays.y, g.oh, g.ow, g.f
+    g.arrays.y, g.oh, g.ow, g.f = x, h, w, c
     g.top, g.left, g.turned = 2 - g.top, 2 - g.left, True
 
 
 cdef int prepare(const Conv *g, Kernel kernel, Py_ssize_t items) except -1:
     """What is derived from the kernel alone."""
     cdef Conv alone = g[0]
-    cdef Job job = a_job(g, BEFORE, items, 1, 0)
-    alone.x, alone.y = Array(NULL, 0), Array(NULL, 0)
-    job.kernel, job.work = kernel, <double> g.kh * g.kw * g.cg * g.f
+    cdef Job job = a_job(g, kernel, BEFORE, items)
+    alone.arrays.x, alone.arrays.y = fixed(NULL), fixed(NULL)
+    job.work = <double> g.kh * g.kw * g.cg * g.f
     return submit(&job, &alone, sizeof(alone))
 
 
@@ -380,11 +370,11 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
     cdef real *partial
     for i in range(first, last):
         chunk = chunk_of(i, g.chunks, g.n)
-        partial = <real *> g.derived.data + chunk * (size + g.f)
+        partial = <real *> g.arrays.derived.data + chunk * (size + g.f)
         if i == chunk_start(chunk, g.chunks, g.n):
             memset(partial, 0, (size + g.f) * sizeof(real))
         x = image(g, i, 0, g.ph, pad)
-        dy = <const real *> (g.y.data + i * g.y.step)
+        dy = <const real *> item(g.arrays.y, i)
         column_sums(dy, partial + size, g.oh * g.ow, g.f)
         if g.depthwise:
             kernel_gradient_depthwise(g, x, dy, partial)
@@ -424,10 +414,10 @@ cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_sc
     """The gradients of kernel and bias, which follow each other in a partial sum; items are slices of them."""
     cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f, low = first * SLICE, high = min(size + g.f, last * SLICE)
     if low < size:
-        add_range(g, low, min(high, size), <real *> g.kernel.data + low)
-    if high > size and g.bias.data is not NULL:
+        add_range(g, low, min(high, size), <real *> g.arrays.kernel.data + low)
+    if high > size and g.arrays.bias.data is not NULL:
         low = max(low, size)
-        add_range(g, low, high, <real *> g.bias.data + low - size)
+        add_range(g, low, high, <real *> g.arrays.bias.data + low - size)
 
 
 cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result) noexcept nogil:
@@ -435,7 +425,7 @@ cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result
     memset(result, 0, (high - low) * sizeof(real))
     for chunk in range(g.chunks):
         if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
-            add_to(<const real *> g.derived.data + chunk * size + low, result, high - low)
+            add_to(<const real *> g.arrays.derived.data + chunk * size + low, result, high - low)
 
 
 def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
@@ -455,9 +445,9 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
     g.chunks = chunks_for(size * sizeof(real))
     memory = borrow(g.chunks * size * sizeof(real), False)
     try:
-        g.derived = Array(memory, 0)
-        job = a_job(&g, CHUNKS, g.n, 1, g.ph * g.row * sizeof(real) if g.padded else 0)
-        job.kernel, job.chunks = <Kernel> parameter_gradient_images[real], g.chunks
+        g.arrays.derived = fixed(memory)
+        job = a_job(&g, <Kernel> parameter_gradient_images[real], CHUNKS, g.n)
+        job.chunks, job.scratch = g.chunks, g.ph * g.row * sizeof(real) if g.padded else 0
         if g.m > 0:
             job.kernel, job.scratch = <Kernel> winograd.parameter_gradient_images, winograd.gradient_scratch(&g)
         submit(&job, &g, sizeof(g))
@@ -470,7 +460,7 @@ cdef int add_up(const Conv *g, Kernel kernel) except -1:
     """The partial sums of all chunks."""
     cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f + g.f
     cdef Conv alone = g[0]
-    cdef Job job = a_job(g, AFTER, (size + SLICE - 1) // SLICE, 1, 0)
-    alone.x, alone.y = Array(NULL, 0), Array(NULL, 0)
-    job.kernel, job.work = kernel, <double> g.chunks * size / 4
+    cdef Job job = a_job(g, kernel, AFTER, (size + SLICE - 1) // SLICE)
+    alone.arrays.x, alone.arrays.y = fixed(NULL), fixed(NULL)
+    job.work = <double> g.chunks * size / 4
     return submit(&job, &alone, sizeof(alone))

@@ -11,9 +11,9 @@ in the order of its index: the bits depend neither on the threads nor on the oth
 """
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.plan cimport WHOLE, Array, Job, Kernel, submit
-from minicnn._ext.runtime cimport (LINEAR, Tile, activate, chosen_leaves, real, require, row_product, tiles, transpose,
-                                   use_leaves)
+from minicnn._ext.jobs cimport PAGE, WHOLE, Array, Job, Kernel, fixed, new_job, rows_at, submit
+from minicnn._ext.runtime cimport (LINEAR, Tile, activate, chosen_leaves, matrix_tile, real, require, row_product,
+                                   tiles, transpose, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -24,42 +24,40 @@ cdef enum:
     DEPTH_STRIDE = 272  # of copied rows of x: 17 lines of the cache, so that neighbouring rows use different sets
     W_ROWS = 64         # rows of W in an item of backward
     W_STRIDE = 80       # of copied and transposed blocks: 5 lines
-    PAGE = 4096         # bytes after which addresses fall on the same lines of a first-level cache
 
 
-cdef struct Forward:
+cdef struct ForwardArrays:
     Array x                    # (n, d)
     Array w                    # (d, m)
     Array bias                 # (m,)
     Array y                    # (n, m)
+
+
+cdef struct Forward:
+    ForwardArrays arrays
     Py_ssize_t n, d, m         # samples, inputs, outputs
     Py_ssize_t blocks, panels  # of rows, of columns
     int activation
     double slope
 
 
-cdef struct Backward:
+cdef struct BackwardArrays:
     Array x                    # (n, d)
     Array w                    # (d, m)
     Array dy                   # (n, m)
     Array dw                   # (d, m)
     Array dbias                # (m,)
     Array dx                   # (n, d)
+
+
+cdef struct Backward:
+    BackwardArrays arrays
     Py_ssize_t n, d, m
 
 
 cdef inline bint collide(Py_ssize_t rows, Py_ssize_t stride) noexcept nogil:
     """Whether so many rows would displace each other from a cache of eight ways."""
     return rows > 8 and stride % PAGE == 0
-
-
-cdef Array rows_at(const real *data, Py_ssize_t width) noexcept:
-    """An array of rows of `width` values."""
-    return Array(<char *> data, width * sizeof(real))
-
-
-cdef Array fixed(const real *data) noexcept:
-    return Array(<char *> data, 0)
 
 
 # ---- forward ----
@@ -74,22 +72,19 @@ cdef void forward_items(const Forward *g, Py_ssize_t first, Py_ssize_t last, rea
         columns = min(g.m, (last - block * g.panels) * PANEL) - column
         forward_area(g, row, rows, column, columns, memory)
         if g.activation != LINEAR:
-            activate_area(g, <real *> g.y.data + row * g.m + column, rows, columns)
+            activate_area(g, <real *> g.arrays.y.data + row * g.m + column, rows, columns)
 
 
 cdef void forward_area(const Forward *g, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns,
                        real *copy) noexcept nogil:
     """y[row : row + rows, column : column + columns], a slab of inputs after the other."""
     cdef Py_ssize_t slab, k, r, depth
-    cdef const real *x = <const real *> g.x.data + row * g.d
-    cdef const real *w = <const real *> g.w.data + column
-    cdef const real *bias = <const real *> g.bias.data
-    cdef real *y = <real *> g.y.data + row * g.m + column
+    cdef const real *x = <const real *> g.arrays.x.data + row * g.d
+    cdef const real *w = <const real *> g.arrays.w.data + column
+    cdef const real *bias = <const real *> g.arrays.bias.data
+    cdef real *y = <real *> g.arrays.y.data + row * g.m + column
     cdef bint copied = columns > PANEL and collide(rows, g.d * sizeof(real))
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.a_i, t.c_i, t.a_k, t.b_k = DEPTH_STRIDE if copied else g.d, g.m, 1, g.m
+    cdef Tile t = matrix_tile(DEPTH, 1, g.m, DEPTH_STRIDE if copied else g.d, g.m)
     if bias is not NULL:
         bias += column
     if rows == 1:
@@ -125,18 +120,18 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     """y = activation(x w + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M)."""
     cdef Forward g
     cdef Job job
-    cdef Py_ssize_t scratch = ROWS * DEPTH_STRIDE * sizeof(real)
     cdef double work
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
     require(w.shape[0] == g.d and y.shape[0] == g.n and y.shape[1] == g.m, "w must be (D, M) and y (N, M)")
     require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
-    g.x, g.w, g.y = rows_at(&x[0, 0], g.d), fixed(&w[0, 0]), rows_at(&y[0, 0], g.m)
-    g.bias = fixed(<const real *> NULL if bias is None else &bias[0])
+    g.arrays.x, g.arrays.y = rows_at(&x[0, 0], g.d), rows_at(<const real *> &y[0, 0], g.m)
+    g.arrays.w, g.arrays.bias = fixed(&w[0, 0]), fixed(<const real *> NULL if bias is None else &bias[0])
     g.activation, g.slope = activation, slope
     g.panels = (g.m + PANEL - 1) // PANEL
     g.blocks = (g.n + ROWS - 1) // ROWS if g.panels > 1 else (2 * g.n + ROWS - 1) // ROWS
     work = (g.n + 4.0) * g.d * g.m / 32  # W has to be read, even for one row
-    job = Job(<Kernel> forward_items[real], WHOLE, 4, g.blocks * g.panels, 1, 0, scratch, work)
+    job = new_job(<Kernel> forward_items[real], WHOLE, sizeof(g.arrays), g.blocks * g.panels, work)
+    job.scratch = ROWS * DEPTH_STRIDE * sizeof(real)
     submit(&job, &g, sizeof(g))
 
 
@@ -145,8 +140,8 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
 cdef void backward_items(const Backward *g, Py_ssize_t first, Py_ssize_t last, real *memory) noexcept nogil:
     """Blocks of rows of W, which stay in the cache for both gradients."""
     cdef Py_ssize_t item, row, rows
-    if first == 0 and g.dbias.data is not NULL:
-        bias_gradient(g, <real *> g.dbias.data)
+    if first == 0 and g.arrays.dbias.data is not NULL:
+        bias_gradient(g, <real *> g.arrays.dbias.data)
     for item in range(first, last):
         row = item * W_ROWS
         rows = min(<Py_ssize_t> W_ROWS, g.d - row)
@@ -154,58 +149,44 @@ cdef void backward_items(const Backward *g, Py_ssize_t first, Py_ssize_t last, r
             narrow_weight_gradient(g, row, rows, memory)
         else:
             weight_gradient(g, row, rows, memory)
-        if g.dx.data is not NULL:
+        if g.arrays.dx.data is not NULL:
             input_gradient(g, row, rows, memory)
 
 
 cdef void weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *copy) noexcept nogil:
     """dW = x^T dy"""
     cdef Py_ssize_t r
-    cdef const real *x = <const real *> g.x.data + row
+    cdef const real *x = <const real *> g.arrays.x.data + row
     cdef bint copied = collide(g.n, g.d * sizeof(real))
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.kb, t.a_k, t.b_k, t.accumulate = g.n, W_STRIDE if copied else g.d, g.m, False
-    t.a_i, t.c_i = 1, g.m
+    cdef Tile t = matrix_tile(g.n, W_STRIDE if copied else g.d, g.m, 1, g.m)
     if copied:
         for r in range(g.n):
             memcpy(copy + r * W_STRIDE, x + r * g.d, rows * sizeof(real))
-    tiles(&t, rows, g.m, <const real *> copy if copied else x, <const real *> g.dy.data, <const real *> NULL,
-          <real *> g.dw.data + row * g.m)
+    tiles(&t, rows, g.m, <const real *> copy if copied else x, <const real *> g.arrays.dy.data, <const real *> NULL,
+          <real *> g.arrays.dw.data + row * g.m)
 
 
 cdef void narrow_weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *copy) noexcept nogil:
     """dW^T = dy^T x, and then transposed"""
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.kb, t.a_k, t.b_k, t.accumulate = g.n, g.m, g.d, False
-    t.a_i, t.c_i = 1, W_STRIDE
-    tiles(&t, g.m, rows, <const real *> g.dy.data, <const real *> g.x.data + row, <const real *> NULL, copy)
-    transpose(copy, W_STRIDE, g.m, rows, <real *> g.dw.data + row * g.m, g.m)
+    cdef Tile t = matrix_tile(g.n, g.m, g.d, 1, W_STRIDE)
+    tiles(&t, g.m, rows, <const real *> g.arrays.dy.data, <const real *> g.arrays.x.data + row, <const real *> NULL,
+          copy)
+    transpose(copy, W_STRIDE, g.m, rows, <real *> g.arrays.dw.data + row * g.m, g.m)
 
 
 cdef void input_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *transposed) noexcept nogil:
     """dx = dy W^T"""
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.kb, t.a_k, t.b_k, t.accumulate = g.m, 1, W_STRIDE, False
-    t.a_i, t.c_i = g.m, g.d
-    transpose(<const real *> g.w.data + row * g.m, g.m, rows, g.m, transposed, W_STRIDE)
-    tiles(&t, g.n, rows, <const real *> g.dy.data, transposed, <const real *> NULL, <real *> g.dx.data + row)
+    cdef Tile t = matrix_tile(g.m, 1, W_STRIDE, g.m, g.d)
+    transpose(<const real *> g.arrays.w.data + row * g.m, g.m, rows, g.m, transposed, W_STRIDE)
+    tiles(&t, g.n, rows, <const real *> g.arrays.dy.data, transposed, <const real *> NULL,
+          <real *> g.arrays.dx.data + row)
 
 
 cdef void bias_gradient(const Backward *g, real *dbias) noexcept nogil:
     """The sum of the rows of dy: a row of ones times dy."""
     cdef real one = 1
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.kb, t.a_k, t.b_k, t.accumulate = g.n, 0, g.m, False
-    t.a_i, t.c_i = 1, g.m
-    tiles(&t, 1, g.m, &one, <const real *> g.dy.data, <const real *> NULL, dbias)
+    cdef Tile t = matrix_tile(g.n, 0, g.m, 1, g.m)
+    tiles(&t, 1, g.m, &one, <const real *> g.arrays.dy.data, <const real *> NULL, dbias)
 
 
 def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[:, ::1] dy not None,
@@ -213,17 +194,16 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     """Overwrites dw (D, M), dbias ((M,) or None) and dx ((N, D) or None: not wanted) for dy (N, M)."""
     cdef Backward g
     cdef Job job
-    cdef Py_ssize_t items, scratch
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
     require(w.shape[0] == g.d and dw.shape[0] == g.d and dw.shape[1] == g.m, "w and dw must be (D, M)")
     require(dy.shape[0] == g.n and dy.shape[1] == g.m, "dy must be (N, M)")
     require(dx is None or (dx.shape[0] == g.n and dx.shape[1] == g.d), "dx must be (N, D)")
     require(dbias is None or dbias.shape[0] == g.m, "dbias must have one value for each output")
-    g.x, g.dy = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m)
-    g.w, g.dw = fixed(&w[0, 0]), fixed(<const real *> &dw[0, 0])
-    g.dx = rows_at(<const real *> NULL if dx is None else &dx[0, 0], g.d)
-    g.dbias = fixed(<const real *> NULL if dbias is None else &dbias[0])
-    items = (g.d + W_ROWS - 1) // W_ROWS
-    scratch = max(g.n, g.m) * W_STRIDE * sizeof(real)
-    job = Job(<Kernel> backward_items[real], WHOLE, 6, items, 1, 0, scratch, <double> g.n * g.d * g.m / 16)
+    g.arrays.x, g.arrays.dy = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m)
+    g.arrays.w, g.arrays.dw = fixed(&w[0, 0]), fixed(&dw[0, 0])
+    g.arrays.dx = rows_at(<const real *> NULL if dx is None else <const real *> &dx[0, 0], g.d)
+    g.arrays.dbias = fixed(NULL if dbias is None else &dbias[0])
+    job = new_job(<Kernel> backward_items[real], WHOLE, sizeof(g.arrays), (g.d + W_ROWS - 1) // W_ROWS,
+                  <double> g.n * g.d * g.m / 16)
+    job.scratch = max(g.n, g.m) * W_STRIDE * sizeof(real)
     submit(&job, &g, sizeof(g))

@@ -11,7 +11,7 @@ the order of the samples and dx one over M in fixed lanes (matrix.h).  So the bi
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.plan cimport WHOLE, Array, Job, Kernel, submit
+from minicnn._ext.jobs cimport LINE, PAGE, WHOLE, Array, Job, Kernel, fixed, lines, new_job, rows_at, submit
 from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
 from minicnn._ext.runtime cimport (LINEAR, activate, affine, chosen_leaves, column_sums, kept_gradients, kept_product,
                                    real, require, use_leaves)
@@ -20,23 +20,25 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     BLOCK = 4096  # weights of a block of rows, at most, if a row is not longer
-    LINE = 64
-    PAGE = 4096
 
 
-cdef struct Forward:
+cdef struct ForwardArrays:
     Array x                    # (n, d)
     Array w                    # (d, m)
     Array bias                 # (m,)
     Array y                    # (n, m)
     Array draw                 # DRAW numbers, read when the kernel runs
     Array scale                # one number
+
+
+cdef struct Forward:
+    ForwardArrays arrays
     Py_ssize_t n, d, m         # samples, inputs, outputs
     int activation
     double slope
 
 
-cdef struct Backward:
+cdef struct BackwardArrays:
     Array x                    # (n, d)
     Array w                    # (d, m)
     Array dy                   # (n, m)
@@ -45,16 +47,15 @@ cdef struct Backward:
     Array dx                   # (n, d)
     Array draw                 # DRAW numbers
     Array scale                # one number
+
+
+cdef struct Backward:
+    BackwardArrays arrays
     Py_ssize_t n, d, m
 
 
 cdef Py_ssize_t rows_of_block(Py_ssize_t d, Py_ssize_t m) noexcept nogil:
     return min(d, max(<Py_ssize_t> 1, BLOCK // m))
-
-
-cdef Py_ssize_t lines(Py_ssize_t size) noexcept nogil:
-    """`size` bytes, rounded up to whole lines of the cache."""
-    return (size + LINE - 1) // LINE * LINE
 
 
 cdef Py_ssize_t bits_size(Py_ssize_t d, Py_ssize_t m) noexcept nogil:
@@ -73,30 +74,21 @@ cdef Py_ssize_t draw_block(uint32_t *keep, const uint64_t *draw, Py_ssize_t samp
     return element % GROUP
 
 
-cdef Array rows_at(const real *data, Py_ssize_t width) noexcept:
-    """An array of rows of `width` values."""
-    return Array(<char *> data, width * sizeof(real))
-
-
-cdef Array fixed(const void *data) noexcept:
-    return Array(<char *> data, 0)
-
-
 # ---- forward ----
 
 cdef void forward_samples(const Forward *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     """All samples go through a block of rows of W before the next: W is read from memory once."""
     cdef Py_ssize_t block, row, rows = rows_of_block(g.d, g.m), blocks = (g.d + rows - 1) // rows, sample, offset
-    cdef const uint64_t *draw = <const uint64_t *> g.draw.data
+    cdef const uint64_t *draw = <const uint64_t *> g.arrays.draw.data
     cdef uint32_t *keep = <uint32_t *> scratch
-    cdef const real *x = <const real *> g.x.data
-    cdef real *y = <real *> g.y.data
+    cdef const real *x = <const real *> g.arrays.x.data
+    cdef real *y = <real *> g.arrays.y.data
     memset(y + first * g.m, 0, (last - first) * g.m * sizeof(real))
     for block in range(blocks if draw[0] != ALWAYS else 0):
         row = block * rows
         for sample in range(first, last):
             offset = draw_block(keep, draw, sample, row, min(rows, g.d - row), g.d, g.m)
-            kept_product(x + sample * g.d + row, min(rows, g.d - row), <const real *> g.w.data + row * g.m, keep,
+            kept_product(x + sample * g.d + row, min(rows, g.d - row), <const real *> g.arrays.w.data + row * g.m, keep,
                          offset, y + sample * g.m, g.m)
     for sample in range(first, last):
         finish(g, y + sample * g.m)
@@ -105,8 +97,8 @@ cdef void forward_samples(const Forward *g, Py_ssize_t first, Py_ssize_t last, r
 cdef void finish(const Forward *g, real *y) noexcept nogil:
     """y = activation(scale y + bias)"""
     cdef Py_ssize_t j
-    cdef real scale = <real> (<const double *> g.scale.data)[0]
-    cdef const real *bias = <const real *> g.bias.data
+    cdef real scale = <real> (<const double *> g.arrays.scale.data)[0]
+    cdef const real *bias = <const real *> g.arrays.bias.data
     for j in range(g.m):
         y[j] = scale * y[j] + (bias[j] if bias is not NULL else <real> 0)
     if g.activation != LINEAR:
@@ -128,11 +120,12 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     require(g.d > 0 and g.m > 0, "w must not be empty")
     require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
     require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
-    g.x, g.w, g.y = rows_at(&x[0, 0], g.d), fixed(&w[0, 0]), rows_at(<const real *> &y[0, 0], g.m)
-    g.bias = fixed(<const real *> NULL if bias is None else &bias[0])
-    g.draw, g.scale = fixed(&draw[0]), fixed(&scale[0])
+    g.arrays.x, g.arrays.y = rows_at(&x[0, 0], g.d), rows_at(<const real *> &y[0, 0], g.m)
+    g.arrays.w, g.arrays.bias = fixed(&w[0, 0]), fixed(<const real *> NULL if bias is None else &bias[0])
+    g.arrays.draw, g.arrays.scale = fixed(&draw[0]), fixed(&scale[0])
     g.activation, g.slope = activation, slope
-    job = Job(<Kernel> forward_samples[real], WHOLE, 6, g.n, 1, 0, bits_size(g.d, g.m), <double> g.n * g.d * g.m / 3)
+    job = new_job(<Kernel> forward_samples[real], WHOLE, sizeof(g.arrays), g.n, <double> g.n * g.d * g.m / 3)
+    job.scratch = bits_size(g.d, g.m)
     submit(&job, &g, sizeof(g))
 
 
@@ -145,20 +138,20 @@ cdef inline Py_ssize_t wide(Py_ssize_t m) noexcept nogil:
 
 cdef void backward_blocks(const Backward *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t block, row, rows = rows_of_block(g.d, g.m)
-    if first == 0 and g.dbias.data is not NULL:
-        memset(g.dbias.data, 0, g.m * sizeof(real))
-        column_sums(<const real *> g.dy.data, <real *> g.dbias.data, g.n, g.m)
+    if first == 0 and g.arrays.dbias.data is not NULL:
+        memset(g.arrays.dbias.data, 0, g.m * sizeof(real))
+        column_sums(<const real *> g.arrays.dy.data, <real *> g.arrays.dbias.data, g.n, g.m)
     for block in range(first, last):
         row = block * rows
-        gradients(g, row, min(rows, g.d - row), <char *> scratch, <real *> g.dw.data)
+        gradients(g, row, min(rows, g.d - row), <char *> scratch, <real *> g.arrays.dw.data)
 
 
 cdef void gradients(const Backward *g, Py_ssize_t row, Py_ssize_t rows, char *scratch, real *dw) noexcept nogil:
     """dw and dx of some rows of W: both are sums over scale * dy."""
     cdef Py_ssize_t sample, r, offset
-    cdef const uint64_t *draw = <const uint64_t *> g.draw.data
-    cdef real scale = <real> (<const double *> g.scale.data)[0]
-    cdef const real *w = <const real *> g.w.data + row * g.m
+    cdef const uint64_t *draw = <const uint64_t *> g.arrays.draw.data
+    cdef real scale = <real> (<const double *> g.arrays.scale.data)[0]
+    cdef const real *w = <const real *> g.arrays.w.data + row * g.m
     cdef uint32_t *keep = <uint32_t *> scratch
     cdef real *dy = <real *> (scratch + bits_size(g.d, g.m))
     cdef real *dx = dy + wide(g.m)
@@ -168,11 +161,12 @@ cdef void gradients(const Backward *g, Py_ssize_t row, Py_ssize_t rows, char *sc
     memset(sums, 0, rows * wide(g.m) * sizeof(real))
     for sample in range(g.n):
         if draw[0] != ALWAYS:
-            affine(<const real *> g.dy.data + sample * g.m, scale, <real> 0, dy, g.m)
+            affine(<const real *> g.arrays.dy.data + sample * g.m, scale, <real> 0, dy, g.m)
             offset = draw_block(keep, draw, sample, row, rows, g.d, g.m)
-            kept_gradients(<const real *> g.x.data + sample * g.d + row, rows, w, dy, keep, offset, sums, dx, g.m)
-        if g.dx.data is not NULL:
-            memcpy(<real *> g.dx.data + sample * g.d + row, dx, rows * sizeof(real))
+            kept_gradients(<const real *> g.arrays.x.data + sample * g.d + row, rows, w, dy, keep, offset, sums, dx,
+                           g.m)
+        if g.arrays.dx.data is not NULL:
+            memcpy(<real *> g.arrays.dx.data + sample * g.d + row, dx, rows * sizeof(real))
     for r in range(rows):
         memcpy(dw + (row + r) * g.m, sums + r * wide(g.m), g.m * sizeof(real))
 
@@ -201,13 +195,14 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     require(dx is None or (dx.shape[0] == g.n and dx.shape[1] == g.d), "dx must be (N, D)")
     require(dbias is None or dbias.shape[0] == g.m, "dbias must have one value for each output")
     require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
-    g.x, g.dy = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m)
-    g.w, g.dw = fixed(&w[0, 0]), fixed(&dw[0, 0])
-    g.dx = rows_at(<const real *> NULL if dx is None else <const real *> &dx[0, 0], g.d)
-    g.dbias = fixed(NULL if dbias is None else &dbias[0])
-    g.draw, g.scale = fixed(&draw[0]), fixed(&scale[0])
+    g.arrays.x, g.arrays.dy = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m)
+    g.arrays.w, g.arrays.dw = fixed(&w[0, 0]), fixed(&dw[0, 0])
+    g.arrays.dx = rows_at(<const real *> NULL if dx is None else <const real *> &dx[0, 0], g.d)
+    g.arrays.dbias = fixed(NULL if dbias is None else &dbias[0])
+    g.arrays.draw, g.arrays.scale = fixed(&draw[0]), fixed(&scale[0])
     rows = rows_of_block(g.d, g.m)
     size = bits_size(g.d, g.m) + lines((wide(g.m) + rows) * sizeof(real)) + PAGE + rows * wide(g.m) * sizeof(real)
-    job = Job(<Kernel> backward_blocks[real], WHOLE, 8, (g.d + rows - 1) // rows, 1, 0, size,
-              <double> g.n * g.d * g.m / 2.5)
+    job = new_job(<Kernel> backward_blocks[real], WHOLE, sizeof(g.arrays), (g.d + rows - 1) // rows,
+                  <double> g.n * g.d * g.m / 2.5)
+    job.scratch = size
     submit(&job, &g, sizeof(g))

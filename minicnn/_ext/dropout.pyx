@@ -13,7 +13,7 @@ over the elements that share it (spread.h); then a sample is one part, and the r
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, recorded, share_out, submit
+from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, recorded, rows_at, share_out, submit
 from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
 from minicnn._ext.runtime cimport affine, chosen_leaves, keep_bits, mask_scale, real, require, team, use_leaves
 
@@ -36,12 +36,16 @@ cdef extern from "spread.h" nogil:
                       uint32_t *keep, Py_ssize_t place)
 
 
-cdef struct Dropout:
+cdef struct DropoutArrays:
     Array x            # (n, size): input, or in backward the gradient of the output
     Array y            # (n, size)
     Array keep         # (n, parts * words): the mask, bit by bit
     Array draw         # DRAW numbers, read when the kernel runs
     Array scale        # one number
+
+
+cdef struct Dropout:
+    DropoutArrays arrays
     Py_ssize_t size    # of a sample
     Py_ssize_t parts   # of a sample
     bint drawing       # forward
@@ -59,18 +63,18 @@ cdef Py_ssize_t part_count(Py_ssize_t size) noexcept nogil:
 
 cdef void mask_and_scale(const Dropout *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t part, sample, start, size, element
-    cdef const uint64_t *draw = <const uint64_t *> g.draw.data
+    cdef const uint64_t *draw = <const uint64_t *> g.arrays.draw.data
     cdef uint64_t threshold = draw[0]
-    cdef real scale = <real> (<const double *> g.scale.data)[0]
+    cdef real scale = <real> (<const double *> g.arrays.scale.data)[0]
     cdef const real *x
     cdef real *y
     cdef uint32_t *keep
     for part in range(first, last):
         sample, start = part // g.parts, part % g.parts * PART
         size = g.size if g.sharing.axes else min(<Py_ssize_t> PART, g.size - start)
-        x = <const real *> (g.x.data + sample * g.x.step) + start
-        y = <real *> (g.y.data + sample * g.y.step) + start
-        keep = <uint32_t *> (g.keep.data + sample * g.keep.step) + part % g.parts * part_words(g.size)
+        x = <const real *> item(g.arrays.x, sample) + start
+        y = <real *> item(g.arrays.y, sample) + start
+        keep = <uint32_t *> item(g.arrays.keep, sample) + part % g.parts * part_words(g.size)
         element = <Py_ssize_t> index_of(draw, sample, g.size) + start
         if threshold == 0:
             memcpy(y, x, size * sizeof(real))
@@ -133,12 +137,13 @@ cdef int run(const real[:, ::1] x, uint32_t[:, ::1] keep, real[:, ::1] y, const 
     require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
     if n * size == 0:
         return 0
-    g.x, g.y = Array(<char *> &x[0, 0], size * sizeof(real)), Array(<char *> &y[0, 0], size * sizeof(real))
-    g.keep = Array(<char *> &keep[0, 0], keep.shape[1] * sizeof(uint32_t))
-    g.draw, g.scale = Array(<char *> &draw[0], 0), Array(<char *> &scale[0], 0)
+    g.arrays.x, g.arrays.y = rows_at(&x[0, 0], size), rows_at(<const real *> &y[0, 0], size)
+    g.arrays.keep = Array(<char *> &keep[0, 0], keep.shape[1] * sizeof(uint32_t))
+    g.arrays.draw, g.arrays.scale = fixed(&draw[0]), fixed(&scale[0])
     understand(sharing, size, &g.sharing)
     g.size, g.parts, g.drawing = size, 1 if g.sharing.axes else part_count(size), drawing
-    job = Job(<Kernel> mask_and_scale[real], IMAGES, 5, n, g.parts, 0, 0, n * size / (2.0 if drawing else 4.0))
+    job = new_job(<Kernel> mask_and_scale[real], IMAGES, sizeof(g.arrays), n, n * size / (2.0 if drawing else 4.0))
+    job.parts = g.parts
     if g.sharing.axes:
         job.scratch, job.work = words_for(g.sharing.decisions) * sizeof(uint32_t), n * size / 4.0
         return submit(&job, &g, sizeof(g))
@@ -180,24 +185,22 @@ def scale(const real[:, ::1] x not None, const double[::1] factor not None, real
     if x.shape[0] * x.shape[1] == 0:
         return
     memset(&g, 0, sizeof(g))
-    g.x, g.y = Array(<char *> &x[0, 0], x.shape[1] * sizeof(real)), Array(<char *> &y[0, 0], x.shape[1] * sizeof(real))
-    g.keep, g.scale, g.size = Array(NULL, 0), Array(<char *> &factor[0], 0), x.shape[1]
-    g.draw = g.keep
-    job = Job(<Kernel> scale_samples[real], IMAGES, 5, x.shape[0], 1, 0, 0, x.shape[0] * x.shape[1] / 4.0)
+    g.arrays.x, g.arrays.y = rows_at(&x[0, 0], x.shape[1]), rows_at(<const real *> &y[0, 0], x.shape[1])
+    g.arrays.scale, g.size = fixed(&factor[0]), x.shape[1]
+    job = new_job(<Kernel> scale_samples[real], IMAGES, sizeof(g.arrays), x.shape[0], x.shape[0] * x.shape[1] / 4.0)
     submit(&job, &g, sizeof(g))
 
 
 cdef void scale_samples(const Dropout *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i
-    cdef double factor = (<const double *> g.scale.data)[0]
+    cdef double factor = (<const double *> g.arrays.scale.data)[0]
     for i in range(first, last):
         if factor == 0:  # 0 * inf would be NaN
-            memset(g.y.data + i * g.y.step, 0, g.size * sizeof(real))
+            memset(item(g.arrays.y, i), 0, g.size * sizeof(real))
         elif factor == 1:  # 1 * -0.0 + 0 would be 0.0
-            memcpy(g.y.data + i * g.y.step, g.x.data + i * g.x.step, g.size * sizeof(real))
+            memcpy(item(g.arrays.y, i), item(g.arrays.x, i), g.size * sizeof(real))
         else:
-            affine(<const real *> (g.x.data + i * g.x.step), <real> factor, <real> 0,
-                   <real *> (g.y.data + i * g.y.step), g.size)
+            affine(<const real *> item(g.arrays.x, i), <real> factor, <real> 0, <real *> item(g.arrays.y, i), g.size)
 
 
 def mask(uint32_t[::1] keep not None, const uint64_t[::1] draw not None):

@@ -9,7 +9,7 @@ parts of at most 16,384 elements.  Short samples that follow each other share a 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
+from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, submit
 from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, index_of, step_of
 from minicnn._ext.runtime cimport chosen_leaves, fetch_ahead, gaussian, real, require, times, use_leaves
 
@@ -20,11 +20,15 @@ cdef enum:
     PART = 16384  # elements of a part, at most
 
 
-cdef struct Noise:
+cdef struct NoiseArrays:
     Array x            # (n, size): input, or in backward the gradient of the output
     Array y            # (n, size)
     Array draw         # DRAW numbers, read when the kernel runs
     Array sigma        # one number
+
+
+cdef struct Noise:
+    NoiseArrays arrays
     Py_ssize_t size    # of a sample
     Py_ssize_t parts   # of a sample
 
@@ -32,8 +36,8 @@ cdef struct Noise:
 cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     """The factors that were drawn last are those of the groups `block` to `end` - 1 in a `step`."""
     cdef Py_ssize_t part, sample, start, size, n, group, most, block = 0, end = 0
-    cdef const uint64_t *draw = <const uint64_t *> g.draw.data
-    cdef float sigma = <float> (<const double *> g.sigma.data)[0]
+    cdef const uint64_t *draw = <const uint64_t *> g.arrays.draw.data
+    cdef float sigma = <float> (<const double *> g.arrays.sigma.data)[0]
     cdef uint32_t step = 0
     cdef float *factor = <float *> scratch
     cdef const real *x
@@ -41,8 +45,8 @@ cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real
     for part in range(first, last):
         sample, start = part // g.parts, part % g.parts * PART
         size = min(<Py_ssize_t> PART, g.size - start)
-        x = <const real *> (g.x.data + sample * g.x.step) + start
-        y = <real *> (g.y.data + sample * g.y.step) + start
+        x = <const real *> item(g.arrays.x, sample) + start
+        y = <real *> item(g.arrays.y, sample) + start
         if draw[0] == 0:
             memcpy(y, x, size * sizeof(real))
             continue
@@ -81,10 +85,11 @@ def multiply(const real[:, ::1] x not None, real[:, ::1] y not None, const uint6
     require(draw.shape[0] == DRAW and draw[5] > 0 and sigma.shape[0] == 1, "draw must have 6 numbers and sigma 1")
     if n * size == 0:
         return
-    g.x, g.y = Array(<char *> &x[0, 0], size * sizeof(real)), Array(<char *> &y[0, 0], size * sizeof(real))
-    g.draw, g.sigma = Array(<char *> &draw[0], 0), Array(<char *> &sigma[0], 0)
+    g.arrays.x, g.arrays.y = rows_at(&x[0, 0], size), rows_at(<const real *> &y[0, 0], size)
+    g.arrays.draw, g.arrays.sigma = fixed(&draw[0]), fixed(&sigma[0])
     g.size, g.parts = size, parts
-    job = Job(<Kernel> multiply_parts[real], IMAGES, 4, n, parts, 0, BLOCK * GROUP * sizeof(float), n * size / 1.5)
+    job = new_job(<Kernel> multiply_parts[real], IMAGES, sizeof(g.arrays), n, n * size / 1.5)
+    job.parts, job.scratch = parts, BLOCK * GROUP * sizeof(float)
     submit(&job, &g, sizeof(g))
 
 

@@ -49,6 +49,13 @@ LEAF NAME(add)(const REAL *RESTRICT x, REAL *RESTRICT y, idx n)
     LOOP y[i] += x[i];
 }
 
+/* z = x + y, with `relu` 0 where that is negative (a NaN stays); z may be x or y */
+LEAF NAME(plus)(int relu, const REAL *x, const REAL *y, REAL *z, idx n)
+{
+    if (relu) LOOP z[i] = x[i] + y[i] < 0 ? 0 : x[i] + y[i];
+    else LOOP z[i] = x[i] + y[i];
+}
+
 /* y[r * step + i] += x[r * n + i], row by row: the rows of y may overlap */
 LEAF NAME(overlap_add)(const REAL *RESTRICT x, REAL *RESTRICT y, idx rows, idx step, idx n)
 {

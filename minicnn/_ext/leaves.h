@@ -61,6 +61,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     void (*tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C);              \
     void (*multiply_add)(const REAL *x, const REAL *w, REAL *y, idx n);                                               \
     void (*add)(const REAL *x, REAL *y, idx n);                                                                       \
+    void (*plus)(int relu, const REAL *x, const REAL *y, REAL *z, idx n);                                             \
     void (*overlap_add)(const REAL *x, REAL *y, idx rows, idx step, idx n);                                           \
     void (*affine)(const REAL *x, REAL a, REAL b, REAL *y, idx n);                                                    \
     void (*mask_scale)(const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n);                  \
@@ -140,6 +141,7 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define tiles(t, m, n, A, B, bias, C) FOR(C, tiles)(t, m, n, A, B, bias, C)
 #define multiply_add(x, w, y, n) FOR(y, multiply_add)(x, w, y, n)
 #define add_to(x, y, n) FOR(y, add)(x, y, n)
+#define plus(relu, x, y, z, n) FOR(z, plus)(relu, x, y, z, n)
 #define overlap_add(x, y, rows, step, n) FOR(y, overlap_add)(x, y, rows, step, n)
 #define affine(x, a, b, y, n) FOR(y, affine)(x, a, b, y, n)
 #define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)

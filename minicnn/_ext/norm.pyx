@@ -11,7 +11,8 @@ The factors of a channel stand in "lists" of `width` values (`wide` in leaves.h)
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from minicnn._ext.plan cimport BEFORE, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow, give_back, submit
+from minicnn._ext.jobs cimport (BEFORE, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow, fixed, give_back, item,
+                                new_job, rows_at, submit)
 from minicnn._ext.runtime cimport (chosen_leaves, column_moments, column_products, normalize, normalize_grad, real,
                                    require, use_leaves, wide)
 
@@ -27,16 +28,20 @@ cdef struct Shape:
     Py_ssize_t width           # of a list of factors
 
 
-cdef struct Sums:
+cdef struct SumArrays:
     Array x
     Array dy             # backward
     Array mean           # (c,), backward
     Array partials       # (2, blocks, c) double: mean and sum of squares around it; sums of dy and of (x - mean) dy
+
+
+cdef struct Sums:
+    SumArrays arrays
     Shape shape
 
 
-cdef struct Merge:
-    Array partials       # as in Sums
+cdef struct MergeArrays:
+    Array partials       # as in SumArrays
     Array factors        # lists: mean, a, b; backward mean, a, b, d (as in `normalize`, `normalize_grad`)
     Array gamma          # all others: (c,)
     Array beta           # forward
@@ -44,15 +49,23 @@ cdef struct Merge:
     Array inverse_std    # in eval mode absent
     Array first          # moving mean; backward dgamma
     Array second         # moving variance; backward dbeta
+
+
+cdef struct Merge:
+    MergeArrays arrays
     Shape shape
     double epsilon, momentum
 
 
-cdef struct Apply:
+cdef struct ApplyArrays:
     Array x
     Array dy             # backward
     Array factors
     Array y              # output, or dx
+
+
+cdef struct Apply:
+    ApplyArrays arrays
     Shape shape
 
 
@@ -74,10 +87,10 @@ cdef void block_moments(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *
     """Sums of d and d^2 with d = x - the block's first row: that keeps them small where the mean is large."""
     cdef Py_ssize_t i, j, c = g.shape.c, rows
     cdef const real *x
-    cdef double *means = <double *> g.partials.data
+    cdef double *means = <double *> g.arrays.partials.data
     cdef double *squares = means + g.shape.blocks * c
     for i in range(first, last):
-        x = <const real *> g.x.data + i * g.shape.block * c
+        x = <const real *> g.arrays.x.data + i * g.shape.block * c
         rows = block_rows(&g.shape, i)
         column_moments(x, x, scratch, scratch + c, rows, c)
         for j in range(c):
@@ -87,12 +100,12 @@ cdef void block_moments(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *
 
 cdef void block_products(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, j, c = g.shape.c
-    cdef double *sums = <double *> g.partials.data
+    cdef double *sums = <double *> g.arrays.partials.data
     cdef double *products = sums + g.shape.blocks * c
     for i in range(first, last):
-        column_products(<const real *> g.x.data + i * g.shape.block * c,
-                        <const real *> g.dy.data + i * g.shape.block * c, <const real *> g.mean.data, scratch,
-                        scratch + c, block_rows(&g.shape, i), c)
+        column_products(<const real *> g.arrays.x.data + i * g.shape.block * c,
+                        <const real *> g.arrays.dy.data + i * g.shape.block * c, <const real *> g.arrays.mean.data,
+                        scratch, scratch + c, block_rows(&g.shape, i), c)
         for j in range(c):
             sums[i * c + j] = scratch[j]
             products[i * c + j] = scratch[c + j]
@@ -111,7 +124,7 @@ cdef void merge_statistics(const Merge *g, Py_ssize_t first, Py_ssize_t last, do
     cdef Py_ssize_t i, j, c = g.shape.c
     cdef double count = 0, size, share, delta
     cdef double *squares = center + c
-    cdef const double *block_means = <const double *> g.partials.data
+    cdef const double *block_means = <const double *> g.arrays.partials.data
     cdef const double *block_squares = block_means + g.shape.blocks * c
     memset(center, 0, 2 * c * sizeof(double))
     for i in range(g.shape.blocks):
@@ -129,11 +142,11 @@ cdef void forward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, rea
     cdef Py_ssize_t j, width = g.shape.width
     cdef double *center = <double *> scratch
     cdef double variance
-    cdef real *factors = <real *> g.factors.data
-    cdef real *mean = <real *> g.mean.data
-    cdef real *inverse_std = <real *> g.inverse_std.data
-    cdef real *moving_mean = <real *> g.first.data
-    cdef real *moving_variance = <real *> g.second.data
+    cdef real *factors = <real *> g.arrays.factors.data
+    cdef real *mean = <real *> g.arrays.mean.data
+    cdef real *inverse_std = <real *> g.arrays.inverse_std.data
+    cdef real *moving_mean = <real *> g.arrays.first.data
+    cdef real *moving_variance = <real *> g.arrays.second.data
     merge_statistics(g, first, last, center)
     for j in range(g.shape.c):
         variance = center[g.shape.c + j] / (g.shape.n * g.shape.rows)
@@ -142,19 +155,19 @@ cdef void forward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, rea
         moving_mean[j] = <real> (g.momentum * moving_mean[j] + (1 - g.momentum) * center[j])
         moving_variance[j] = <real> (g.momentum * moving_variance[j] + (1 - g.momentum) * variance)
         factors[j] = mean[j]
-        factors[width + j] = (<const real *> g.gamma.data)[j] * inverse_std[j]
-        factors[2 * width + j] = (<const real *> g.beta.data)[j]
+        factors[width + j] = (<const real *> g.arrays.gamma.data)[j] * inverse_std[j]
+        factors[2 * width + j] = (<const real *> g.arrays.beta.data)[j]
     repeat(factors, &g.shape, 3)
 
 
 cdef void eval_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t j, width = g.shape.width
-    cdef real *factors = <real *> g.factors.data
+    cdef real *factors = <real *> g.arrays.factors.data
     for j in range(g.shape.c):
-        factors[j] = (<const real *> g.first.data)[j]
-        factors[width + j] = <real> ((<const real *> g.gamma.data)[j]
-                                     / sqrt((<const real *> g.second.data)[j] + g.epsilon))
-        factors[2 * width + j] = (<const real *> g.beta.data)[j]
+        factors[j] = (<const real *> g.arrays.first.data)[j]
+        factors[width + j] = <real> ((<const real *> g.arrays.gamma.data)[j]
+                                     / sqrt((<const real *> g.arrays.second.data)[j] + g.epsilon))
+        factors[2 * width + j] = (<const real *> g.arrays.beta.data)[j]
     repeat(factors, &g.shape, 3)
 
 
@@ -163,19 +176,19 @@ cdef void backward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, re
     cdef double a, s, count = g.shape.n * g.shape.rows
     cdef double *sums = <double *> scratch
     cdef double *products = sums + c
-    cdef const double *partials = <const double *> g.partials.data
-    cdef real *factors = <real *> g.factors.data
+    cdef const double *partials = <const double *> g.arrays.partials.data
+    cdef real *factors = <real *> g.arrays.factors.data
     memset(sums, 0, 2 * c * sizeof(double))
     for i in range(g.shape.blocks):
         for j in range(c):
             sums[j] += partials[i * c + j]
             products[j] += partials[(g.shape.blocks + i) * c + j]
     for j in range(c):
-        s = (<const real *> g.inverse_std.data)[j]
-        a = (<const real *> g.gamma.data)[j] * s
-        (<real *> g.first.data)[j] = <real> (products[j] * s)
-        (<real *> g.second.data)[j] = <real> sums[j]
-        factors[j] = (<const real *> g.mean.data)[j]
+        s = (<const real *> g.arrays.inverse_std.data)[j]
+        a = (<const real *> g.arrays.gamma.data)[j] * s
+        (<real *> g.arrays.first.data)[j] = <real> (products[j] * s)
+        (<real *> g.arrays.second.data)[j] = <real> sums[j]
+        factors[j] = (<const real *> g.arrays.mean.data)[j]
         factors[width + j] = <real> a
         factors[2 * width + j] = <real> (a * products[j] * s * s / count)
         factors[3 * width + j] = <real> (a * sums[j] / count)
@@ -184,45 +197,40 @@ cdef void backward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, re
 
 cdef void normalize_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, width = g.shape.width
-    cdef const real *factors = <const real *> g.factors.data
+    cdef const real *factors = <const real *> g.arrays.factors.data
     for i in range(first, last):
-        normalize(<const real *> (g.x.data + i * g.x.step), factors, factors + width, factors + 2 * width,
-                  <real *> (g.y.data + i * g.y.step), g.shape.rows * g.shape.c, width)
+        normalize(<const real *> item(g.arrays.x, i), factors, factors + width, factors + 2 * width,
+                  <real *> item(g.arrays.y, i), g.shape.rows * g.shape.c, width)
 
 
 cdef void gradient_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, width = g.shape.width
-    cdef const real *factors = <const real *> g.factors.data
+    cdef const real *factors = <const real *> g.arrays.factors.data
     for i in range(first, last):
-        normalize_grad(<const real *> (g.x.data + i * g.x.step), <const real *> (g.dy.data + i * g.dy.step), factors,
+        normalize_grad(<const real *> item(g.arrays.x, i), <const real *> item(g.arrays.dy, i), factors,
                        factors + width, factors + 2 * width, factors + 3 * width,
-                       <real *> (g.y.data + i * g.y.step), g.shape.rows * g.shape.c, width)
+                       <real *> item(g.arrays.y, i), g.shape.rows * g.shape.c, width)
 
 
 # ---- jobs ----
 
 cdef int sum_up(Kernel kernel, const Sums *g, Py_ssize_t size) except -1:
     cdef const Shape *s = &g.shape
-    cdef Job job = Job(kernel=kernel, place=WHOLE, arrays=4, items=s.blocks, parts=1, chunks=0,
-                       scratch=2 * s.c * size, work=s.n * s.rows * s.c / 4.0)
+    cdef Job job = new_job(kernel, WHOLE, sizeof(g.arrays), s.blocks, s.n * s.rows * s.c / 4.0)
+    job.scratch = 2 * s.c * size
     return submit(&job, g, sizeof(Sums))
 
 
 cdef int merge(Kernel kernel, Place place, const Merge *g) except -1:
-    cdef Job job = Job(kernel=kernel, place=place, arrays=8, items=1, parts=1, chunks=0,
-                       scratch=2 * g.shape.c * sizeof(double), work=g.shape.blocks * g.shape.c + 10.0 * g.shape.c)
+    cdef Job job = new_job(kernel, place, sizeof(g.arrays), 1, g.shape.blocks * g.shape.c + 10.0 * g.shape.c)
+    job.scratch = 2 * g.shape.c * sizeof(double)
     return submit(&job, g, sizeof(Merge))
 
 
 cdef int apply(Kernel kernel, const Apply *g) except -1:
     cdef const Shape *s = &g.shape
-    cdef Job job = Job(kernel=kernel, place=IMAGES, arrays=4, items=s.n, parts=1, chunks=0, scratch=0,
-                       work=s.n * s.rows * s.c / 4.0)
+    cdef Job job = new_job(kernel, IMAGES, sizeof(g.arrays), s.n, s.n * s.rows * s.c / 4.0)
     return submit(&job, g, sizeof(Apply))
-
-
-cdef Array vector(const void *data) noexcept:
-    return Array(<char *> data, 0)
 
 
 def forward_training(const real[:, :, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
@@ -239,22 +247,23 @@ def forward_training(const real[:, :, ::1] x not None, const real[::1] gamma not
     require(gamma.shape[0] == s.c and beta.shape[0] == s.c and mean.shape[0] == s.c and inverse_std.shape[0] == s.c
             and moving_mean.shape[0] == s.c and moving_variance.shape[0] == s.c,
             "every vector must have one value for each channel of x")
-    cdef Py_ssize_t step = s.rows * s.c * sizeof(real)
+    cdef Array images = rows_at(&x[0, 0, 0], s.rows * s.c), results = rows_at(<const real *> &y[0, 0, 0], s.rows * s.c)
     cdef char *partials = borrow(2 * s.blocks * s.c * sizeof(double), False)
     cdef char *factors = NULL
-    cdef Array none = vector(NULL), images = Array(<char *> &x[0, 0, 0], step)
     cdef Sums sums
-    sums.x, sums.dy, sums.mean, sums.partials, sums.shape = images, none, none, vector(partials), s
     cdef Merge g
     cdef Apply last
     try:
         factors = borrow(3 * s.width * sizeof(real), False)
-        g.partials, g.factors, g.gamma = vector(partials), vector(factors), vector(&gamma[0])
-        g.beta, g.mean, g.inverse_std = vector(&beta[0]), vector(&mean[0]), vector(&inverse_std[0])
-        g.first, g.second, g.shape, g.epsilon = vector(&moving_mean[0]), vector(&moving_variance[0]), s, epsilon
-        g.momentum = momentum
-        last.x, last.dy, last.factors, last.y = images, none, vector(factors), Array(<char *> &y[0, 0, 0], step)
-        last.shape = s
+        sums.arrays.x, sums.arrays.dy, sums.arrays.mean = images, fixed(NULL), fixed(NULL)
+        sums.arrays.partials, sums.shape = fixed(partials), s
+        g.arrays.partials, g.arrays.factors, g.arrays.gamma = fixed(partials), fixed(factors), fixed(&gamma[0])
+        g.arrays.beta, g.arrays.mean = fixed(&beta[0]), fixed(&mean[0])
+        g.arrays.inverse_std, g.arrays.first = fixed(&inverse_std[0]), fixed(&moving_mean[0])
+        g.arrays.second = fixed(&moving_variance[0])
+        g.shape, g.epsilon, g.momentum = s, epsilon, momentum
+        last.arrays.x, last.arrays.dy, last.arrays.factors = images, fixed(NULL), fixed(factors)
+        last.arrays.y, last.shape = results, s
         sum_up(<Kernel> block_moments[real], &sums, sizeof(real))
         merge(<Kernel> forward_factors[real], WHOLE, &g)
         apply(<Kernel> normalize_images[real], &last)
@@ -271,16 +280,16 @@ def forward(const real[:, :, ::1] x not None, const real[::1] gamma not None, co
     require(y.shape[0] == s.n and y.shape[1] == s.rows and y.shape[2] == s.c, "y must have the shape of x")
     require(gamma.shape[0] == s.c and beta.shape[0] == s.c and mean.shape[0] == s.c and variance.shape[0] == s.c,
             "every vector must have one value for each channel of x")
-    cdef Py_ssize_t step = s.rows * s.c * sizeof(real)
+    cdef Array images = rows_at(&x[0, 0, 0], s.rows * s.c), results = rows_at(<const real *> &y[0, 0, 0], s.rows * s.c)
     cdef char *factors = borrow(3 * s.width * sizeof(real), False)
-    cdef Array none = vector(NULL)
     cdef Merge g
-    g.partials, g.factors, g.gamma, g.beta = none, vector(factors), vector(&gamma[0]), vector(&beta[0])
-    g.mean, g.inverse_std, g.first, g.second, g.shape = none, none, vector(&mean[0]), vector(&variance[0]), s
-    g.epsilon, g.momentum = epsilon, 0
     cdef Apply last
-    last.x, last.dy, last.factors = Array(<char *> &x[0, 0, 0], step), none, vector(factors)
-    last.y, last.shape = Array(<char *> &y[0, 0, 0], step), s
+    g.arrays.partials, g.arrays.factors, g.arrays.gamma = fixed(NULL), fixed(factors), fixed(&gamma[0])
+    g.arrays.beta, g.arrays.mean, g.arrays.inverse_std = fixed(&beta[0]), fixed(NULL), fixed(NULL)
+    g.arrays.first, g.arrays.second = fixed(&mean[0]), fixed(&variance[0])
+    g.shape, g.epsilon, g.momentum = s, epsilon, 0
+    last.arrays.x, last.arrays.dy, last.arrays.factors = images, fixed(NULL), fixed(factors)
+    last.arrays.y, last.shape = results, s
     try:
         merge(<Kernel> eval_factors[real], BEFORE, &g)
         apply(<Kernel> normalize_images[real], &last)
@@ -302,22 +311,24 @@ def backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None
     require(gamma.shape[0] == s.c and mean.shape[0] == s.c and inverse_std.shape[0] == s.c
             and dgamma.shape[0] == s.c and dbeta.shape[0] == s.c,
             "every vector must have one value for each channel of x")
-    cdef Py_ssize_t step = s.rows * s.c * sizeof(real)
+    cdef Array images = rows_at(&x[0, 0, 0], s.rows * s.c), gradients = rows_at(&dy[0, 0, 0], s.rows * s.c)
+    cdef Array results = rows_at(<const real *> &dx[0, 0, 0], s.rows * s.c)
     cdef char *partials = borrow(2 * s.blocks * s.c * sizeof(double), False)
     cdef char *factors = NULL
-    cdef Array images = Array(<char *> &x[0, 0, 0], step), gradients = Array(<char *> &dy[0, 0, 0], step)
     cdef Sums sums
-    sums.x, sums.dy, sums.mean, sums.partials = images, gradients, vector(&mean[0]), vector(partials)
-    sums.shape = s
     cdef Merge g
     cdef Apply last
     try:
         factors = borrow(4 * s.width * sizeof(real), False)
-        g.partials, g.factors, g.gamma = vector(partials), vector(factors), vector(&gamma[0])
-        g.beta, g.mean, g.inverse_std = vector(NULL), vector(&mean[0]), vector(&inverse_std[0])
-        g.first, g.second, g.shape, g.epsilon, g.momentum = vector(&dgamma[0]), vector(&dbeta[0]), s, 0, 0
-        last.x, last.dy, last.factors = images, gradients, vector(factors)
-        last.y, last.shape = Array(<char *> &dx[0, 0, 0], step), s
+        sums.arrays.x, sums.arrays.dy, sums.arrays.mean = images, gradients, fixed(&mean[0])
+        sums.arrays.partials, sums.shape = fixed(partials), s
+        g.arrays.partials, g.arrays.factors, g.arrays.gamma = fixed(partials), fixed(factors), fixed(&gamma[0])
+        g.arrays.beta, g.arrays.mean = fixed(NULL), fixed(&mean[0])
+        g.arrays.inverse_std, g.arrays.first = fixed(&inverse_std[0]), fixed(&dgamma[0])
+        g.arrays.second = fixed(&dbeta[0])
+        g.shape, g.epsilon, g.momentum = s, 0, 0
+        last.arrays.x, last.arrays.dy, last.arrays.factors = images, gradients, fixed(factors)
+        last.arrays.y, last.shape = results, s
         sum_up(<Kernel> block_products[real], &sums, sizeof(real))
         merge(<Kernel> backward_factors[real], WHOLE, &g)
         apply(<Kernel> gradient_images[real], &last)

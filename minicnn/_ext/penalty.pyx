@@ -8,7 +8,7 @@ double, in the leaves' lanes, and those of pieces and of samples are added in or
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, share_out, submit
+from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, share_out, submit
 from minicnn._ext.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute, sum_squares,
                                    take_scratch, team, use_leaves)
 
@@ -92,10 +92,14 @@ def add_gradients(const real[::1] parameters not None, real[::1] gradients not N
 
 # ---- outputs ----
 
-cdef struct Outputs:
+cdef struct OutputArrays:
     Array y      # (n, size)
     Array dy     # (n, size); absent forward, and may be in backward
     Array out    # forward (n,), in double; backward (n, size)
+
+
+cdef struct Outputs:
+    OutputArrays arrays
     Py_ssize_t size, parts
     double a, b  # l1 and l2; backward what sign(y) and y are multiplied by
 
@@ -103,8 +107,7 @@ cdef struct Outputs:
 cdef void sample_penalties(const Outputs *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(first, last):
-        (<double *> (g.out.data + i * g.out.step))[0] = penalty(<const real *> (g.y.data + i * g.y.step), g.size, g.a,
-                                                                g.b)
+        (<double *> item(g.arrays.out, i))[0] = penalty(<const real *> item(g.arrays.y, i), g.size, g.a, g.b)
 
 
 cdef void slope_parts(const Outputs *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -112,41 +115,41 @@ cdef void slope_parts(const Outputs *g, Py_ssize_t first, Py_ssize_t last, real 
     cdef real *out
     for i in range(first, last):
         sample, start, end = i // g.parts, g.size * (i % g.parts) // g.parts, g.size * (i % g.parts + 1) // g.parts
-        out = <real *> (g.out.data + sample * g.out.step) + start
+        out = <real *> item(g.arrays.out, sample) + start
         size = (end - start) * sizeof(real)
-        if g.dy.data is NULL:
+        if g.arrays.dy.data is NULL:
             memset(out, 0, size)
         else:
-            memcpy(out, <const real *> (g.dy.data + sample * g.dy.step) + start, size)
-        add_slope(<const real *> (g.y.data + sample * g.y.step) + start, <real> g.a, <real> g.b, out, end - start)
+            memcpy(out, <const real *> item(g.arrays.dy, sample) + start, size)
+        add_slope(<const real *> item(g.arrays.y, sample) + start, <real> g.a, <real> g.b, out, end - start)
 
 
 def of_samples(const real[:, ::1] y not None, double l1, double l2, double[::1] found not None):
     """found[n] = l1 sum |y[n]| + l2 sum y[n]^2 for y (N, size)."""
     cdef Py_ssize_t n = y.shape[0], size = y.shape[1]
+    cdef Outputs g
     require(found.shape[0] == n, "found must have an entry for each sample of y")
     if n == 0:
         return
-    cdef Outputs g = Outputs(
-        y=Array(<char *> &y[0, 0], size * sizeof(real)), dy=Array(NULL, 0),
-        out=Array(<char *> &found[0], sizeof(double)), size=size, parts=1, a=l1, b=l2)
-    cdef Job job = Job(<Kernel> sample_penalties[real], IMAGES, 3, n, 1, 0, 0, n * size / 8.0)
+    g.arrays.y, g.arrays.dy, g.arrays.out = rows_at(&y[0, 0], size), fixed(NULL), rows_at(<const double *> &found[0], 1)
+    g.size, g.parts, g.a, g.b = size, 1, l1, l2
+    cdef Job job = new_job(<Kernel> sample_penalties[real], IMAGES, sizeof(g.arrays), n, n * size / 8.0)
     submit(&job, &g, sizeof(g))
 
 
 def slope(const real[:, ::1] y not None, const real[:, ::1] dy, double a, double b, real[:, ::1] out not None):
     """out = dy + a sign(y) + b y, all (N, size); ``dy`` may be None for zeros."""
-    cdef Py_ssize_t n = y.shape[0], size = y.shape[1], step = size * sizeof(real)
+    cdef Py_ssize_t n = y.shape[0], size = y.shape[1]
+    cdef Outputs g
     require(out.shape[0] == n and out.shape[1] == size, "out must have the shape of y")
     require(dy is None or (dy.shape[0] == n and dy.shape[1] == size), "dy must have the shape of y")
     if n == 0:
         return
-    cdef Outputs g = Outputs(
-        y=Array(<char *> &y[0, 0], step), dy=Array(NULL, 0), out=Array(<char *> &out[0, 0], step), size=size,
-        parts=max(<Py_ssize_t> 1, size // PART), a=a, b=b)
-    if dy is not None:
-        g.dy = Array(<char *> &dy[0, 0], step)
-    cdef Job job = Job(<Kernel> slope_parts[real], IMAGES, 3, n, g.parts, 0, 0, n * size / 4.0)
+    g.arrays.y, g.arrays.out = rows_at(&y[0, 0], size), rows_at(<const real *> &out[0, 0], size)
+    g.arrays.dy = rows_at(<const real *> NULL if dy is None else &dy[0, 0], size)
+    g.size, g.parts, g.a, g.b = size, max(<Py_ssize_t> 1, size // PART), a, b
+    cdef Job job = new_job(<Kernel> slope_parts[real], IMAGES, sizeof(g.arrays), n, n * size / 4.0)
+    job.parts = g.parts
     submit(&job, &g, sizeof(g))
 
 

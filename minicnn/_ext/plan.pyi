@@ -4,7 +4,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
-__pyx_capi__: dict[str, object]  # what other modules cimport
+from minicnn._ext.jobs import Recorder
 
 def is_recording() -> bool: ...
 def own(array: NDArray[Any]) -> None: ...
@@ -32,7 +32,7 @@ class Buffer:
 class Program: ...
 
 @disjoint_base
-class Plan:
+class Plan(Recorder):
     buffers: list[Buffer]
     programs: list[Program]
     workspace_size: int

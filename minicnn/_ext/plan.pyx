@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Runs jobs: at once, when a layer is called by hand, or recorded as a plan that is run again and again.
+"""Plans: jobs that were written down while layers submitted them, to be run again and again.
 
 Design: a plan is what the layers submit while it records them, so it does the same arithmetic as they do by hand, and
 running it needs no Python, no checks and no new memory.  A recorded pass (a program) is a list of phases, and between
@@ -16,11 +16,13 @@ that are not in use at the same time may get the same place in it (`lay_out`).
 """
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport parallel, threadid
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from minicnn._ext.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, LINE, WHOLE, Array, Job, Recorder, chunk_start,
+                                current_recorder, lines, run_share, set_recorder)
 from minicnn._ext.runtime cimport free_scratch, take_scratch, team
 
 cdef extern from * nogil:
@@ -36,19 +38,14 @@ cdef extern from * nogil:
     static int team_size(void) { return 1; }
     static void wait_for_team(void) {}
     #endif
-    #if defined(_MSC_VER) && !defined(__clang__)
-    static __declspec(thread) void *recording = 0, *collecting = 0;
-    #else
-    static __thread void *recording = 0, *collecting = 0;
-    #endif
+    #include "thread_local.h"
+    static THREAD_LOCAL void *collecting = 0;
     """
     int team_size()
     void wait_for_team()
-    void *recording   # the Plan that this thread records, or NULL
     void *collecting  # the Collector of this thread, or NULL
 
 cdef enum:
-    LINE = 64                # bytes: arrays and scratch memory begin on a cache line
     MOST_ARRAYS = 12         # of a job
     MOST_ARGUMENTS = 1024    # bytes
     BLOCK_BYTES = 384 << 10  # of all arrays of a stretch, for one block of images: part of a second-level cache
@@ -79,67 +76,7 @@ cdef struct Phase:
     Py_ssize_t chunks, finest        # stretch: what the threads share out; what no block may cross; 0: images
 
 
-cdef Py_ssize_t lines(Py_ssize_t size) noexcept nogil:
-    return (size + LINE - 1) // LINE * LINE
-
-
-# ---- at once ----
-
-cdef int submit(const Job *job, const void *args, Py_ssize_t size) except -1:
-    cdef Py_ssize_t total = job.items * job.parts, shares = job.chunks if job.place == CHUNKS else total
-    cdef Py_ssize_t scratch = max(<Py_ssize_t> LINE, lines(job.scratch)), b, threads
-    cdef char *memory
-    if total == 0 or recorded(job, args, size):
-        return 0
-    threads = team(shares, job.work)
-    memory = <char *> take_scratch(threads, scratch)
-    try:
-        if threads == 1:
-            with nogil:
-                run_share(job, args, 0, 1, memory)
-        else:
-            for b in prange(threads, nogil=True, num_threads=threads, schedule="static"):
-                run_share(job, args, b, threads, memory + b * scratch)
-    finally:
-        free_scratch(memory)
-    return 0
-
-
-cdef void share_out(Kernel kernel, const void *args, Py_ssize_t items, int threads) noexcept nogil:
-    cdef Py_ssize_t b
-    if threads == 1:
-        kernel(args, 0, items, NULL)
-    else:
-        for b in prange(threads, num_threads=threads, schedule="static"):
-            kernel(args, items * b // threads, items * (b + 1) // threads, NULL)
-
-
-cdef void run_share(const Job *job, const void *args, Py_ssize_t share, Py_ssize_t shares,
-                    void *scratch) noexcept nogil:
-    """One thread's share of the items: as many parts, or as many whole chunks, as the others have."""
-    cdef Py_ssize_t total = job.items * job.parts, first = total * share // shares, last = total * (share + 1) // shares
-    if job.place == CHUNKS:
-        first = job.parts * chunk_start(job.chunks * share // shares, job.chunks, job.items)
-        last = job.parts * chunk_start(job.chunks * (share + 1) // shares, job.chunks, job.items)
-    if first < last:
-        job.kernel(args, first, last, scratch)
-
-
-cdef char *borrow(Py_ssize_t size, bint lasting) except NULL:
-    cdef char *memory = <char *> take_scratch(1, max(<Py_ssize_t> 1, size))
-    if lasting:
-        memset(memory, 0, size)
-    if recording is not NULL:
-        (<Plan> recording).borrowed(memory, size, lasting)
-    return memory
-
-
-cdef void give_back(char *memory) noexcept:
-    if recording is NULL:
-        free_scratch(memory)
-
-
-# ---- recorded ----
+# ---- what is recorded ----
 
 @cython.auto_pickle(False)
 cdef class _Scratch:
@@ -175,29 +112,29 @@ def place_all(pieces):
     return total
 
 
-cdef bint recorded(const Job *job, const void *args, Py_ssize_t size) except -1:
-    if recording is NULL:
-        return False
-    (<Plan> recording).add(job, args, size)
-    return True
+cdef Plan recording():
+    """The plan that this thread records, or None."""
+    return None if current_recorder() is NULL else <Plan> current_recorder()
 
 
 def is_recording():
     """True while this thread records a plan: kernels are then written down, not run."""
-    return recording is not NULL
+    return current_recorder() is not NULL
 
 
 def own(array):
     """Makes a new array one of the plan's that this thread records, if it does: its memory will be laid out anew."""
-    if recording is not NULL:
-        (<Plan> recording).buffers.append(Buffer(array.__array_interface__["data"][0], array.nbytes, array))
+    cdef Plan plan = recording()
+    if plan is not None:
+        plan.buffers.append(Buffer(array.__array_interface__["data"][0], array.nbytes, array))
 
 
 def called_each_time(function, arguments):
     """True if this thread records a plan, which will call ``function(*arguments)`` at the beginning of its runs."""
-    if recording is NULL:
+    cdef Plan plan = recording()
+    if plan is None:
         return False
-    (<Plan> recording).current.calls.append((function, arguments))
+    plan.current.calls.append((function, arguments))
     return True
 
 
@@ -348,7 +285,7 @@ cdef void describe(Phase *phase, const Step *step, Py_ssize_t i) noexcept:
 
 
 @cython.auto_pickle(False)
-cdef class Plan:
+cdef class Plan(Recorder):
     """The passes over one batch: recorded one by one, laid out once, then run by number.
 
     ``workspace_size``: bytes that ``bind`` needs, 64-byte aligned; ``thread_size``: bytes of each thread besides.
@@ -376,14 +313,13 @@ cdef class Plan:
         Returns the number of the program that they are.  One native call, so that an interrupt cannot leave the thread
         recording.  A signal handler that predicts may come in between and record a plan of its own.
         """
-        global recording
-        cdef void *interrupted = recording
+        cdef void *interrupted = current_recorder()
         self.current = Program()
-        recording = <void *> self
+        set_recorder(<void *> self)
         try:
             function()
         finally:
-            recording = interrupted
+            set_recorder(interrupted)
         self.current.make_phases()
         self.programs.append(self.current)
         return len(self.programs) - 1

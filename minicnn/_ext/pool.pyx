@@ -9,7 +9,7 @@ spread their gradient, elsewhere each pixel gathers from the windows that it lie
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
-from minicnn._ext.plan cimport IMAGES, Array, Job, Kernel, submit
+from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
 from minicnn._ext.runtime cimport (MOST_LANES, Geometry, Windows, average_gather, average_spread, average_windows,
                                    chosen_leaves, max_gather, max_spread, max_windows, real, require, use_leaves)
 
@@ -24,10 +24,14 @@ cdef enum:
     LARGEST = 1 << 30  # of any length: no product of two overflows
 
 
-cdef struct Pool:
+cdef struct PoolArrays:
     Array x            # (n, h, w, c), input or its gradient
     Array y            # (n, oh, ow, c), output or its gradient
     Array winner       # (n, oh, ow, c), numbers of taps; absent for averages
+
+
+cdef struct Pool:
+    PoolArrays arrays
     Geometry at
     bint tiled         # the windows are whole and lie side by side
 
@@ -62,13 +66,13 @@ cdef void max_images(const Pool *p, Py_ssize_t first, Py_ssize_t last, real *scr
             q = 0
             while q < g.ow:
                 v, out = windows_at(g, r, q, &pixel), (r * g.ow + q) * g.c
-                max_windows(&v, <const real *> (p.x.data + i * p.x.step) + pixel * g.c,
-                            <real *> (p.y.data + i * p.y.step) + out, winners(p, i, out))
+                max_windows(&v, <const real *> item(p.arrays.x, i) + pixel * g.c,
+                            <real *> item(p.arrays.y, i) + out, winners(p, i, out))
                 q += v.count
 
 
 cdef inline char *winners(const Pool *p, Py_ssize_t i, Py_ssize_t out) noexcept nogil:
-    return p.winner.data + i * p.winner.step + out * (sizeof(uint8_t) if p.at.bytes else sizeof(int32_t))
+    return item(p.arrays.winner, i) + out * (sizeof(uint8_t) if p.at.bytes else sizeof(int32_t))
 
 
 cdef void average_images(const Pool *p, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -80,8 +84,8 @@ cdef void average_images(const Pool *p, Py_ssize_t first, Py_ssize_t last, real 
             q = 0
             while q < g.ow:
                 v = windows_at(g, r, q, &pixel)
-                average_windows(&v, 1.0 / (v.kh * v.kw), <const real *> (p.x.data + i * p.x.step) + pixel * g.c,
-                                <real *> (p.y.data + i * p.y.step) + (r * g.ow + q) * g.c)
+                average_windows(&v, 1.0 / (v.kh * v.kw), <const real *> item(p.arrays.x, i) + pixel * g.c,
+                                <real *> item(p.arrays.y, i) + (r * g.ow + q) * g.c)
                 q += v.count
 
 
@@ -107,7 +111,7 @@ cdef void max_gradient_images(const Pool *p, Py_ssize_t first, Py_ssize_t last, 
     cdef real *dx
     cdef const real *dy
     for i in range(first, last):
-        dx, dy = <real *> (p.x.data + i * p.x.step), <const real *> (p.y.data + i * p.y.step)
+        dx, dy = <real *> item(p.arrays.x, i), <const real *> item(p.arrays.y, i)
         if p.tiled:
             for r in range(g.oh):
                 v = windows_at(g, r, 0, &pixel)
@@ -125,7 +129,7 @@ cdef void average_gradient_images(const Pool *p, Py_ssize_t first, Py_ssize_t la
     cdef real *dx
     cdef const real *dy
     for i in range(first, last):
-        dx, dy = <real *> (p.x.data + i * p.x.step), <const real *> (p.y.data + i * p.y.step)
+        dx, dy = <real *> item(p.arrays.x, i), <const real *> item(p.arrays.y, i)
         if p.tiled:
             for r in range(g.oh):
                 v = windows_at(g, r, 0, &pixel)
@@ -136,9 +140,8 @@ cdef void average_gradient_images(const Pool *p, Py_ssize_t first, Py_ssize_t la
                 average_gather(g, r, at_edge(g, r), dy, dx + r * g.w * g.c)
 
 
-cdef int describe(Pool *p, const void *x, const Py_ssize_t *x_shape, const void *y, const Py_ssize_t *y_shape,
-                  Py_ssize_t size, geometry) except -1:
-    """size: of an element in bytes."""
+cdef int describe(Pool *p, const real *x, const Py_ssize_t *x_shape, const real *y, const Py_ssize_t *y_shape,
+                  geometry) except -1:
     cdef Geometry *g = &p.at
     require(x_shape[0] == y_shape[0] and x_shape[3] == y_shape[3], "y must have the images and channels of x")
     memset(p, 0, sizeof(Pool))
@@ -153,8 +156,7 @@ cdef int describe(Pool *p, const void *x, const Py_ssize_t *x_shape, const void 
             "every window must overlap the image")
     p.tiled = (g.top == 0 and g.left == 0 and g.oh * g.kh <= g.h and g.ow * g.kw <= g.w
                and (g.sh == g.kh or g.oh == 1) and (g.sw == g.kw or g.ow == 1))
-    p.x = Array(<char *> x, g.h * g.w * g.c * size)
-    p.y = Array(<char *> y, g.oh * g.ow * g.c * size)
+    p.arrays.x, p.arrays.y = rows_at(x, g.h * g.w * g.c), rows_at(y, g.oh * g.ow * g.c)
     return 0
 
 
@@ -165,14 +167,14 @@ cdef int add_winner(Pool *p, const void *winner, const Py_ssize_t *shape, const 
             "winner must have the shape of y")
     require(size > 1 or g.kh * g.kw <= 256, "winner must be int32 where a window has more than 256 pixels")
     g.bytes = size == 1
-    p.winner = Array(<char *> winner, g.oh * g.ow * g.c * size)
+    p.arrays.winner = Array(<char *> winner, g.oh * g.ow * g.c * size)
     return 0
 
 
 cdef int run(Kernel kernel, const Pool *p, Py_ssize_t n) except -1:
     cdef const Geometry *g = &p.at
-    cdef Job job = Job(kernel=kernel, place=IMAGES, arrays=3, items=n, parts=1, chunks=0, scratch=0,
-                       work=(<double> n) * g.c * (g.oh * g.ow * g.kh * g.kw + g.h * g.w) / 8)
+    cdef Job job = new_job(kernel, IMAGES, sizeof(p.arrays), n,
+                           (<double> n) * g.c * (g.oh * g.ow * g.kh * g.kw + g.h * g.w) / 8)
     return submit(&job, p, sizeof(Pool))
 
 
@@ -184,7 +186,7 @@ def max_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not No
     height, width, rows of padding above, columns of padding to the left).
     """
     cdef Pool p
-    describe(&p, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, sizeof(real), geometry)
+    describe[real](&p, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, geometry)
     add_winner(&p, &winner[0, 0, 0, 0], winner.shape, y.shape, sizeof(taps))
     run(<Kernel> max_images[real], &p, x.shape[0])
 
@@ -193,7 +195,7 @@ def max_backward(const real[:, :, :, ::1] dy not None, const taps[:, :, :, ::1] 
                  real[:, :, :, ::1] dx not None, geometry):
     """dx: each output's gradient goes to the input that was its maximum."""
     cdef Pool p
-    describe(&p, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, sizeof(real), geometry)
+    describe[real](&p, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, geometry)
     add_winner(&p, &winner[0, 0, 0, 0], winner.shape, dy.shape, sizeof(taps))
     run(<Kernel> max_gradient_images[real], &p, dx.shape[0])
 
@@ -201,12 +203,12 @@ def max_backward(const real[:, :, :, ::1] dy not None, const taps[:, :, :, ::1] 
 def average_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, geometry):
     """y (N, OH, OW, C) = the means of the real pixels of each window of x (N, H, W, C); geometry as in max_forward."""
     cdef Pool p
-    describe(&p, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, sizeof(real), geometry)
+    describe[real](&p, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, geometry)
     run(<Kernel> average_images[real], &p, x.shape[0])
 
 
 def average_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, geometry):
     """dx: each output's gradient in equal parts to the real pixels of its window."""
     cdef Pool p
-    describe(&p, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, sizeof(real), geometry)
+    describe[real](&p, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, geometry)
     run(<Kernel> average_gradient_images[real], &p, dx.shape[0])

@@ -37,6 +37,7 @@ cdef extern from "leaves.h" nogil:
     void tiles(const Tile *t, Py_ssize_t m, Py_ssize_t n, const void *A, const void *B, const void *bias, void *C)
     void multiply_add(const void *x, const void *w, void *y, Py_ssize_t n)
     void add_to(const void *x, void *y, Py_ssize_t n)
+    void plus(bint relu, const void *x, const void *y, void *z, Py_ssize_t n)
     void overlap_add(const void *x, void *y, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t n)
     void affine(const void *x, double a, double b, void *y, Py_ssize_t n)
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
@@ -89,6 +90,14 @@ cdef extern from "leaves.h" nogil:
                     double decay, double clip)
     void adam_update(void *w, void *m, void *v, const void *g, Py_ssize_t n, double rate, double rest_1,
                      double rest_2, double epsilon, double decay, double clip)
+
+
+# One product of matrices: C[i*c_i + j] = start + sum_{k < depth} A[i*a_i + k*a_k] * B[k*b_k + j].
+cdef inline Tile matrix_tile(Py_ssize_t depth, Py_ssize_t a_k, Py_ssize_t b_k, Py_ssize_t a_i,
+                             Py_ssize_t c_i) noexcept nogil:
+    return Tile(rows=1, a_row=0, c_row=0, ka=1, a_a=0, b_a=0, kb=depth, a_k=a_k, b_k=b_k, a_i=a_i, c_i=c_i,
+                accumulate=False)
+
 
 cdef const Leaves *chosen_leaves() noexcept nogil
 # ValueError unless `ok`: what a kernel's entry checks of the shapes, for the kernels themselves check nothing.

@@ -309,15 +309,15 @@ DECLARE_VECTOR
 /* ---- the tables: a set, and the one whose double leaves it takes ---- */
 #define TABLE_OF(T, S)                                                                                                \
     {                                                                                                                 \
-        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, overlap_add_##T##_##S, affine_##T##_##S,              \
-            mask_scale_##T##_##S, times_##T##_##S, activate_##T##_##S, activate_grad_##T##_##S, softmax_##T##_##S,    \
-            softmax_row_##T##_##S, softmax_grad_##T##_##S, max_windows_##T##_##S, average_windows_##T##_##S,          \
-            max_spread_##T##_##S, average_spread_##T##_##S, max_gather_##T##_##S, average_gather_##T##_##S,           \
-            column_sums_##T##_##S, column_moments_##T##_##S, column_products_##T##_##S, normalize_##T##_##S,          \
-            normalize_grad_##T##_##S, transpose_##T##_##S, row_product_##T##_##S, kept_product_##T##_##S,             \
-            kept_gradients_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S, from_f32_##T##_##S, from_f64_##T##_##S,  \
-            sum_absolute_##T##_##S, add_slope_##T##_##S, add_squares_##T##_##S, scale_each_##T##_##S,                 \
-            sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S                                                      \
+        tiles_##T##_##S, multiply_add_##T##_##S, add_##T##_##S, plus_##T##_##S, overlap_add_##T##_##S,                \
+            affine_##T##_##S, mask_scale_##T##_##S, times_##T##_##S, activate_##T##_##S, activate_grad_##T##_##S,     \
+            softmax_##T##_##S, softmax_row_##T##_##S, softmax_grad_##T##_##S, max_windows_##T##_##S,                  \
+            average_windows_##T##_##S, max_spread_##T##_##S, average_spread_##T##_##S, max_gather_##T##_##S,          \
+            average_gather_##T##_##S, column_sums_##T##_##S, column_moments_##T##_##S, column_products_##T##_##S,     \
+            normalize_##T##_##S, normalize_grad_##T##_##S, transpose_##T##_##S, row_product_##T##_##S,                \
+            kept_product_##T##_##S, kept_gradients_##T##_##S, from_u8_##T##_##S, from_i64_##T##_##S,                  \
+            from_f32_##T##_##S, from_f64_##T##_##S, sum_absolute_##T##_##S, add_slope_##T##_##S,                      \
+            add_squares_##T##_##S, scale_each_##T##_##S, sum_squares_##T##_##S, sgd_##T##_##S, adam_##T##_##S         \
     }
 #define LEAVES_FOR(S, D)                                                                                              \
     {                                                                                                                 \

@@ -18,9 +18,10 @@ Every output is one chain of sums in an order that does not depend on the blocks
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext.conv cimport Conv
-from minicnn._ext.plan cimport chunk_of, chunk_start
+from minicnn._ext.jobs cimport LINE, chunk_of, chunk_start, item
 from minicnn._ext.runtime cimport (LINEAR, OF_GRADIENT, OF_IMAGE, OF_KERNEL, RELU, TO_IMAGE, TO_KERNEL, Tile, activate,
-                                   chosen_leaves, column_sums, tiles, use_leaves, winograd_in, winograd_out)
+                                   chosen_leaves, column_sums, matrix_tile, tiles, use_leaves, winograd_in,
+                                   winograd_out)
 
 use_leaves(chosen_leaves())
 
@@ -68,14 +69,14 @@ cdef void window(float **pixels, float *image, Py_ssize_t h, Py_ssize_t w, Py_ss
 cdef void image_tile(const Conv *g, Py_ssize_t tile, float **pixels, float *zeros) noexcept nogil:
     """The pixels of x that a tile sees; tiles are counted through all images."""
     cdef Py_ssize_t columns = tile_columns(g), row = tile // columns, rows = tile_rows(g)
-    window(pixels, <float *> (g.x.data + row // rows * g.x.step), g.h, g.w, g.c, row % rows * g.m - g.top,
+    window(pixels, <float *> item(g.arrays.x, row // rows), g.h, g.w, g.c, row % rows * g.m - g.top,
            tile % columns * g.m - g.left, g.m + 2, zeros)
 
 
 cdef void result_tile(const Conv *g, Py_ssize_t tile, float **pixels, float *outside) noexcept nogil:
     """The pixels of y that a tile makes."""
     cdef Py_ssize_t columns = tile_columns(g), row = tile // columns, rows = tile_rows(g)
-    window(pixels, <float *> (g.y.data + row // rows * g.y.step), g.oh, g.ow, g.f, row % rows * g.m,
+    window(pixels, <float *> item(g.arrays.y, row // rows), g.oh, g.ow, g.f, row % rows * g.m,
            tile % columns * g.m, g.m, outside)
 
 
@@ -94,7 +95,7 @@ cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, ch
     while part < last and g.activation != LINEAR and g.activation != RELU:
         row = part % tile_rows(g)
         rows = min(tile_rows(g) - row, last - part)
-        y = <float *> (g.y.data + part // tile_rows(g) * g.y.step) + row * g.m * g.ow * g.f
+        y = <float *> item(g.arrays.y, part // tile_rows(g)) + row * g.m * g.ow * g.f
         activate(g.activation, g.slope, y, y, min(rows * g.m, g.oh - row * g.m) * g.ow * g.f)
         part += rows
 
@@ -113,20 +114,17 @@ cdef void forward_block(const Conv *g, Py_ssize_t low, Py_ssize_t high, float *s
     multiply(g, high - low, v, m)
     for t in range(high - low):
         result_tile(g, low + t, pixels, outside)
-        winograd_out(TO_IMAGE, g.m, m + t * g.f, m_step, <const float *> g.bias.data, g.activation == RELU, pixels, g.f)
+        winograd_out(TO_IMAGE, g.m, m + t * g.f, m_step, <const float *> g.arrays.bias.data, g.activation == RELU,
+                     pixels, g.f)
 
 
 cdef void multiply(const Conv *g, Py_ssize_t count, const float *v, float *m) noexcept nogil:
     """M[k] = V[k] U[k] for every position k of `count` tiles."""
     cdef Py_ssize_t k, v_step = step_of(g.c), m_step = step_of(g.f)
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.kb, t.a_k, t.b_k = g.c, 1, g.f
-    t.a_i, t.c_i, t.accumulate = g.c, g.f, False
+    cdef Tile t = matrix_tile(g.c, 1, g.f, g.c, g.f)
     for k in range(positions(g)):
-        tiles(&t, count, g.f, v + k * v_step, <const float *> g.derived.data + k * g.c * g.f, <const float *> NULL,
-              m + k * m_step)
+        tiles(&t, count, g.f, v + k * v_step, <const float *> g.arrays.derived.data + k * g.c * g.f,
+              <const float *> NULL, m + k * m_step)
 
 
 # ---- the kernel ----
@@ -145,7 +143,7 @@ cdef void transform_kernel(const Conv *g, Py_ssize_t first, Py_ssize_t last, cha
     cdef float *source
     cdef bint changed
     for group in range(first, last):
-        kernel = <const float *> g.kernel.data + group * size
+        kernel = <const float *> g.arrays.kernel.data + group * size
         source = kernel_copy(g) + group * size
         changed = False
         for tap in range(9):
@@ -162,7 +160,7 @@ cdef void transform_kernel(const Conv *g, Py_ssize_t first, Py_ssize_t last, cha
 
 
 cdef inline float *kernel_copy(const Conv *g) noexcept nogil:
-    return <float *> g.derived.data + positions(g) * g.c * g.f
+    return <float *> g.arrays.derived.data + positions(g) * g.c * g.f
 
 
 cdef void transform_straight(const Conv *g, Py_ssize_t channel) noexcept nogil:
@@ -172,7 +170,7 @@ cdef void transform_straight(const Conv *g, Py_ssize_t channel) noexcept nogil:
     for c in range(channel, channel + GROUP):
         for tap in range(9):
             taps[tap] = kernel_copy(g) + (tap * g.c + c) * g.f
-        winograd_in(OF_KERNEL, g.m, taps, <float *> g.derived.data + c * g.f, g.c * g.f, g.f)
+        winograd_in(OF_KERNEL, g.m, taps, <float *> g.arrays.derived.data + c * g.f, g.c * g.f, g.f)
 
 
 cdef void transform_turned(const Conv *g, Py_ssize_t channel) noexcept nogil:
@@ -186,7 +184,7 @@ cdef void transform_turned(const Conv *g, Py_ssize_t channel) noexcept nogil:
         for tap in range(9):
             for c in range(GROUP):
                 values[tap][c] = kernel_copy(g)[(tap * g.f + channel + c) * g.c + o]
-        winograd_in(OF_KERNEL, g.m, taps, <float *> g.derived.data + o * g.f + channel, g.c * g.f, GROUP)
+        winograd_in(OF_KERNEL, g.m, taps, <float *> g.arrays.derived.data + o * g.f + channel, g.c * g.f, GROUP)
 
 
 # ---- gradient of the parameters ----
@@ -201,7 +199,8 @@ cdef struct Sum:
 
 
 cdef Py_ssize_t gradient_scratch(const Conv *g) noexcept nogil:
-    return sizeof(Sum) + 64 + (positions(g) * (g.c * g.f + step_of(g.c) + step_of(g.f)) + max(g.c, g.f)) * sizeof(float)
+    cdef Py_ssize_t numbers = positions(g) * (g.c * g.f + step_of(g.c) + step_of(g.f)) + max(g.c, g.f)
+    return sizeof(Sum) + LINE + numbers * sizeof(float)
 
 
 cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil:
@@ -211,7 +210,7 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
     cdef float *partial
     for i in range(first, last):
         chunk = chunk_of(i, g.chunks, g.n)
-        partial = <float *> g.derived.data + chunk * size
+        partial = <float *> g.arrays.derived.data + chunk * size
         if i == chunk_start(chunk, g.chunks, g.n):
             begin(g, sum)
             memset(partial, 0, size * sizeof(float))
@@ -225,7 +224,7 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
 
 cdef void begin(const Conv *g, Sum *sum) noexcept nogil:
     sum.count, sum.begun = 0, False
-    sum.s = <float *> (<char *> sum + 64)
+    sum.s = <float *> (<char *> sum + LINE)
     sum.v = sum.s + positions(g) * g.c * g.f
     sum.d = sum.v + positions(g) * step_of(g.c)
     sum.zeros = sum.d + positions(g) * step_of(g.f)
@@ -246,11 +245,8 @@ cdef void add_tile(const Conv *g, Py_ssize_t tile, Sum *sum, float *bias) noexce
 cdef void add_block(const Conv *g, Sum *sum, float *bias) noexcept nogil:
     """S[k] += V[k]^T D[k]; and D at the points (1, 1) is the sum of a tile's pixels, the bias's gradient."""
     cdef Py_ssize_t k
-    cdef Tile t
-    t.rows, t.a_row, t.c_row = 1, 0, 0
-    t.ka, t.a_a, t.b_a = 1, 0, 0
-    t.kb, t.a_k, t.b_k = sum.count, g.c, g.f
-    t.a_i, t.c_i, t.accumulate = 1, g.f, sum.begun
+    cdef Tile t = matrix_tile(sum.count, g.c, g.f, 1, g.f)
+    t.accumulate = sum.begun
     for k in range(positions(g)):
         tiles(&t, g.c, g.f, sum.v + k * step_of(g.c), sum.d + k * step_of(g.f), <const float *> NULL,
               sum.s + k * g.c * g.f)
