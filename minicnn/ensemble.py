@@ -9,9 +9,7 @@ import numpy as np
 
 from minicnn import _check, intake, processes
 from minicnn.model import Sequential
-from minicnn.outputs import of as outputs_of
 from minicnn.prediction import KINDS, Prediction, check_how, read
-from minicnn.settings import Values
 from minicnn.targets import class_numbers
 from minicnn.training import Means
 
@@ -120,7 +118,7 @@ class Ensemble:
         inputs = []
         for number, member in enumerate(self.members):
             with _naming(where, number):
-                inputs.append(member._inputs("predict", x))
+                inputs.append(member.checked_inputs("predict", x))
         kind, n = self._kind(where), len(inputs[0])
         check_how(where, how, kind)
 
@@ -142,7 +140,7 @@ class Ensemble:
         if first.optimizer is None:
             raise RuntimeError("Ensemble.evaluate: member 0 needs compile(optimizer, loss) before it")
         prediction = self.predict(x, batch_size=batch_size)
-        reading = outputs_of(first).once_read()
+        reading = first.reading.once_read()
         means = Means(first, reading)
         loss, _ = reading.compute_loss(prediction.mean, y)
         means.update(loss, prediction.mean, y, None)
@@ -220,10 +218,10 @@ def _fit_in_processes(n_jobs, tasks):
     with contextlib.ExitStack() as stack:
         for number, member, *_ in tasks:
             with _naming("Ensemble.fit", number):
-                stack.enter_context(member._exclusive("fit"))
+                stack.enter_context(member.engine.hold("fit"))
         trained = dict(processes.run_all("Ensemble.fit", _fit_copy, tasks, n_jobs))
         for number, member, *_ in tasks:
-            _become(member, trained[number])
+            member.become(trained[number])
     return [member.history for _, member, *_ in tasks]
 
 
@@ -232,18 +230,3 @@ def _fit_copy(task):
     number, member, x, y, drawn, arguments = task
     _fit(number, member, x, y, drawn, {"verbose": 0, **arguments})
     return number, member
-
-
-def _become(member, trained):
-    """Makes ``member`` what its copy has become; it, its layers, optimiser and parameters stay the same objects."""
-    for mine, its in zip(member.layers, trained.layers, strict=True):
-        for name, value in vars(its).items():
-            if isinstance(value, Values):
-                getattr(mine, name).update(value)  # into the arrays where they have always been
-            else:
-                vars(mine)[name] = value
-    vars(member.optimizer).update(vars(trained.optimizer))
-    member._put(history=trained.history, stop_training=trained.stop_training)
-    member._seen = trained._seen
-    member._forget_plans()  # they point to arrays that the layers had before
-    member._bind()

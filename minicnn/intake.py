@@ -9,7 +9,6 @@ import warnings
 import numpy as np
 
 from minicnn import _check, datasets, losses, metrics, targets
-from minicnn.outputs import of as outputs_of
 
 # Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
 CHECKS_OF_TARGETS = {
@@ -34,8 +33,8 @@ def samples(model, method, x, y, sample_weight, class_weight=None):
         raise ValueError(_check.message(where, "x and y must have the same number of samples", lengths))
     if not len(y):
         raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
-    x = model._inputs(method, x)
-    outputs_of(model).require_known(metrics.get_all(where, "metrics", model.metrics))
+    x = model.checked_inputs(method, x)
+    model.reading.require_known(metrics.get_all(where, "metrics", model.metrics))
     check = CHECKS_OF_TARGETS.get(type(model.loss_function))
     if check and len(model.output_shape) == 1 and model.output_shape[0] > 1:
         check(where, y, len(y), model.output_shape[0])
@@ -43,7 +42,7 @@ def samples(model, method, x, y, sample_weight, class_weight=None):
     if sample_weight is not None:
         weights = targets.sample_weights(where, sample_weight, len(x))
     if class_weight is not None:
-        of_classes = targets.class_weights(where, y, class_weight, _classes(model), 5 if method == "fit" else 4)
+        of_classes = targets.class_weights(where, y, class_weight, _classes(model), 6 if method == "fit" else 5)
     return x, y, weights, of_classes
 
 
@@ -132,5 +131,5 @@ def _warn_of_classes_left_out(model, y, kept):
             "Sequential.fit: validation_split takes the samples at the end, and with them all of "
             f"{'class' if len(missing) == 1 else 'classes'} {listed}: none is left to train on. Shuffle x and y "
             "before, or give validation_data",
-            stacklevel=5,
+            stacklevel=6,
         )

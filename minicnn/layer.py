@@ -1,8 +1,10 @@
-"""The contract of a layer: what every layer has and does.  Knows no concrete layer.
+"""The contract of a layer: what every layer has and does, and how layers that hold layers are walked.
 
-A layer of one's own is a subclass with ``forward`` and ``backward``, and ``build`` if it has parameters or changes the
-shape (``examples/own_layer.py``).  Shapes here have the batch axis N first; ``input_shape`` and ``output_shape`` are
-without it.
+A custom layer is a subclass with ``forward`` and ``backward``, and ``build`` if it has parameters or changes the shape
+(``examples/own_layer.py``).  It may hold other layers, in attributes, lists, tuples and dictionaries: they are its
+``parts``.  Shapes here have the batch axis N first; ``input_shape`` and ``output_shape`` are without it.
+
+Knows no concrete layer.
 """
 
 import inspect
@@ -13,7 +15,7 @@ import numpy as np
 
 from minicnn import _check
 from minicnn._ext import penalty, plan
-from minicnn.settings import Closed, Setting, Values, owned, refuse
+from minicnn.settings import Closed, Setting, Values, is_ours, owned, refuse
 
 MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted
 
@@ -36,6 +38,26 @@ class _OfChain(Setting):
         super().__set__(layer, value)
 
 
+class Source:
+    """Where the values of new parameters come from: the layer's initialiser.  Those of a file: saving.py."""
+
+    def values(self, layer, name, shape, initializer, rng):
+        """The values of ``layer``'s parameter ``name``: an array of that shape."""
+        if math.prod(shape) > MOST_ELEMENTS:
+            required = f"{name} must have at most 2^59 elements"
+            raise ValueError(_check.message(type(layer).__name__, required, _check.Shown(f"shape {tuple(shape)}")))
+        return initializer(shape, rng)
+
+
+class _Trainable(Setting):
+    """Whether a layer is trained; assigned to a layer that holds layers, it is handed down to all of them."""
+
+    def __set__(self, layer, value):
+        super().__set__(layer, value)
+        for part in layer.parts.values():
+            part.trainable = value
+
+
 class Layer(Closed):
     """One step of a chain: ``forward`` maps x to y, ``backward`` maps dL/dy to dL/dx and fills ``grads``.
 
@@ -48,9 +70,12 @@ class Layer(Closed):
     - ``state``: what a resumed run needs besides parameters: whole numbers >= 0, and arrays such as moving statistics,
       to which the same applies.
     - ``input_shape``, ``output_shape``: of one sample; None before ``build``.
+    - ``path``: where the layer stands in the model: "2" for the third of its layers, "2.body.0" for a layer in it; None
+      before.  The model sets it before ``build``; the names of parameters begin with it.
     - ``stream``: (seed, layer number), the key of the layer's random numbers; the model sets it before ``build``.
     - ``trainable``: False keeps an optimiser's hands off the parameters, and their penalties out of the loss, from the
-      next step on.
+      next step on.  It is handed down to the ``parts``; what stands in a layer that is not trainable is not trained,
+      whatever it says itself.  See ``freeze``.
     - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
 
     And one that a class says, ``output_function``: what its outputs are, so that a model which ends in such a layer
@@ -73,11 +98,15 @@ class Layer(Closed):
     state = _OfChain(_values)
     input_shape = _OfChain(_check.anything)
     output_shape = _OfChain(_check.anything)
+    path = _OfChain(_check.anything)
     stream = _OfChain(_check.anything)
     in_chain = _OfChain(_check.boolean)
-    trainable = Setting(_check.boolean)
+    trainable = _Trainable(_check.boolean)
+
+    _source = Source()
 
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
+    composite = False  # True for a compiled class that holds layers: whether a plan may record it is up to them, too
     input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number
     output_function: Any = None
 
@@ -86,7 +115,7 @@ class Layer(Closed):
         super().__init_subclass__(**kwargs)
         cls.compiled = compiled
         if "backward" in vars(cls):
-            for short_cut in ("backward_params", "backward_logits"):
+            for short_cut in ("backward_params", "backward_logits", "backward_behind"):
                 if short_cut not in vars(cls):
                     setattr(cls, short_cut, getattr(Layer, short_cut))
 
@@ -95,7 +124,7 @@ class Layer(Closed):
         layer = super().__new__(cls)
         layer._changes, layer._kept, layer._in_model = 0, None, False
         layer._put(dtype=None, params=Values(), grads=Values(), state=Values(), input_shape=None, output_shape=None)
-        layer._put(stream=(0, 0), trainable=True, in_chain=False)
+        layer._put(path=None, stream=(0, 0), trainable=True, in_chain=False)
         return layer
 
     def __setattr__(self, name, value):
@@ -113,6 +142,29 @@ class Layer(Closed):
     def __init__(self, dtype=None):
         self.dtype = dtype
 
+    # ---- the layers that a layer holds ----
+
+    @property
+    def parts(self):
+        """{name: layer}: the layers that this one holds, in attributes ("conv") and in lists, tuples and dictionaries
+        ("body.0"), in the order of the attributes.  They are named, trained, saved, copied and listed with it."""
+        return dict(_layers_in(vars(self)))
+
+    def freeze(self):
+        """Keeps this layer and its parts as they are, as Keras does where ``trainable`` is False: parameters are not
+        trained, and a batch normalisation normalises with its moving statistics and no longer moves them."""
+        self._freeze(True)
+
+    def unfreeze(self):
+        """Takes ``freeze`` back, for this layer and all its parts."""
+        self._freeze(False)
+
+    def _freeze(self, frozen):
+        for _, layer in [("", self), *walk(self.parts)]:
+            layer.trainable = not frozen
+            if hasattr(layer, "inference"):
+                layer.inference = frozen
+
     # ---- what a layer implements ----
 
     def build(self, input_shape, rng):
@@ -127,6 +179,8 @@ class Layer(Closed):
             raise ValueError(_check.message(type(self).__name__, f"one sample must have {axes}", input_shape))
         if self.dtype is None:
             self.dtype = np.dtype(np.float32)
+        if self.path is None:  # in a model it is the model that says where layers stand
+            take_places(walk(self.parts), self.stream[0], self.dtype, first=self.stream[1] + 1)
         self.input_shape = self.output_shape = input_shape
         return input_shape
 
@@ -171,12 +225,23 @@ class Layer(Closed):
     # with which a fused loss begins.  None: the model goes through ``backward``.
     backward_logits: Any = None
 
-    def gradient(self, dy, at_logits, wanted):
-        """dL/dx by the way that suits: ``at_logits`` for a gradient before the activation; None unless ``wanted``."""
+    # Two halves of one short cut (chain.py).  Of a layer that ends in an activation whose gradient can be found from
+    # its output, ``activation_gradient(y, dy)`` -> dz.  Of a layer each of whose outputs is one of its inputs,
+    # ``backward_behind(dy, activation_gradient)``: its backward, with that gradient taken first, from its own output.
+    activation_gradient: Any = None
+    backward_behind: Any = None
+
+    def gradient(self, dy, at_logits=False, wanted=True, activation_gradient=None):
+        """dL/dx by the way that suits: ``at_logits`` for a gradient before the activation; None unless ``wanted``.
+
+        ``activation_gradient``: of the layer in front, to be taken first (``backward_behind``).
+        """
         if in_python(self):
             dy = self._as_batch("backward", "dy", dy, self.output_shape).copy()
         n = len(dy)
-        if at_logits:
+        if activation_gradient is not None:
+            dx = self.backward_behind(dy, activation_gradient)
+        elif at_logits:
             dx = self.backward_logits(dy, wanted)
         elif wanted:
             dx = self.backward(dy)
@@ -185,20 +250,24 @@ class Layer(Closed):
         return _returned(self, "backward", dx, (n, *self.input_shape)) if wanted else None
 
     def multiply_adds(self):
-        """Multiplications with addition that one sample costs in ``forward``; 0 where they do not matter."""
-        return 0
+        """Multiplications with addition that one sample costs in ``forward``, those of the parts; 0 where they do not
+        matter."""
+        return sum(part.multiply_adds() for part in self.parts.values())
 
     def smallest_batch(self):
         """The least number of samples that a training forward works on, once built: ``fit`` asks before it begins."""
-        return 1
+        return max((part.smallest_batch() for part in self.parts.values()), default=1)
 
     def get_config(self):
-        """The constructor's arguments, ready for JSON: ``type(layer)(**layer.get_config())`` is the same layer anew."""
+        """The constructor's arguments, ready for JSON: ``type(layer)(**layer.get_config())`` is the same layer again.
+
+        A layer among them stands there as its entry (``to_config``).
+        """
         config = {}
         for name in inspect.signature(type(self).__init__).parameters:
             if name != "self" and hasattr(self, name):
                 value = getattr(self, name)
-                config[name] = value.name if isinstance(value, np.dtype) else value
+                config[name] = value.name if isinstance(value, np.dtype) else _with_entries(value)
         return config
 
     # ---- help for subclasses ----
@@ -206,16 +275,9 @@ class Layer(Closed):
     def add_param(self, name, shape, initializer, rng):
         """Makes ``params[name]`` with values from ``initializer(shape, rng)`` and ``grads[name]`` with zeros.
 
-        When a model is read from a file, ``rng`` is one that hands out the stored arrays: asked here, before anything
-        is allocated, it refuses shapes that the file does not hold (saving.py).
+        In a model that is read from a file the values are those of the file (``Source``).
         """
-        if hasattr(rng, "stored_array"):
-            values = rng.stored_array(f"{self.stream[1]}.{name}", shape, self.dtype)
-        elif math.prod(shape) > MOST_ELEMENTS:
-            required = f"{name} must have at most 2^59 elements"
-            raise ValueError(_check.message(type(self).__name__, required, _check.Shown(f"shape {tuple(shape)}")))
-        else:
-            values = initializer(shape, rng)
+        values = self._source.values(self, name, shape, initializer, rng)
         if np.shape(values) != tuple(shape):
             where, got = type(self).__name__, _check.Shown(f"shape {np.shape(values)}")
             raise ValueError(_check.message(where, f"the initializer of {name} must return shape {tuple(shape)}", got))
@@ -247,6 +309,10 @@ class Layer(Closed):
         """Stores what ``backward`` needs of a training forward over n samples."""
         self._kept = n, kept
 
+    def forget(self):
+        """Drops what ``keep`` stored: a ``backward`` now needs another forward before it."""
+        self._kept = None
+
     def own(self, array):
         """``array`` where it is safe to keep or pass on, a copy where a caller holds it too and may write into it."""
         return array if self.in_chain or plan.is_recording() else array.copy()
@@ -263,26 +329,213 @@ class Layer(Closed):
         shown = []
         for place, (name, parameter) in enumerate([*inspect.signature(type(self).__init__).parameters.items()][1:]):
             value = getattr(self, name, parameter.default)
-            as_given = value in (parameter.default, (parameter.default,) * 2)  # strides=1 are kept as (1, 1)
+            kept_as = (parameter.default, (parameter.default,) * 2, ())  # strides=1 as (1, 1), no layers as ()
+            as_given = value in kept_as
             if name != "dtype" and not as_given:
+                value = _as_lists(value)
                 shown.append(f"{value!r}" if place == 0 else f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-# ---- how a model calls its layers ----
+# ---- layers that hold layers ----
+
+
+def _as_lists(value):
+    """Tuples of layers as the lists that their constructors are given."""
+    held = isinstance(value, tuple) and all(isinstance(one, Layer | tuple) for one in value)
+    return [_as_lists(one) for one in value] if held else value
+
+
+def _layers_in(values, around=()):
+    """(name, layer) for every layer in a dictionary's values and in the lists, tuples and dictionaries among them."""
+    for name, value in values.items():
+        if isinstance(value, Layer):
+            yield str(name), value
+        elif isinstance(value, list | tuple | dict) and type(value) is not Values and id(value) not in around:
+            inner = value if isinstance(value, dict) else dict(enumerate(value))
+            for rest, layer in _layers_in(inner, (*around, id(value))):
+                yield f"{name}.{rest}", layer
+
+
+def walk(layers):
+    """[(path, layer)] of all layers and the layers in them, each before those that it holds: "0", "1", "1.body.0".
+
+    ``layers``: the layers of a chain, or a dictionary such as ``Layer.parts``.  What looks for parameters, states,
+    masks or names walks; what computes runs through the chain.  ValueError for a layer that stands in two places, one
+    of which may be in itself: it names both.
+    """
+    found, places = [], {}
+
+    def visit(named, prefix):
+        for name, layer in named:
+            path = f"{prefix}{name}"
+            before = places.setdefault(id(layer), path)
+            if before != path:
+                kind, both = type(layer).__name__, f"places {before!r} and {path!r}"
+                raise ValueError(f"{kind}: a layer can stand in one place only; got it in the {both}. Make a new one")
+            found.append((path, layer))
+            visit(layer.parts.items(), f"{path}.")
+
+    visit(layers.items() if isinstance(layers, dict) else enumerate(layers), "")
+    return found
+
+
+def entries(walked, kind):
+    """(name, layer, key) of every entry of the layers' "params" or "state": "1.body.0.kernel" is one.
+
+    What a custom layer shares with a layer in it, as one dictionary, is the inner one's.
+    """
+    last = {id(getattr(layer, kind)): path for path, layer in walked}
+    return [
+        (f"{path}.{key}" if path else key, layer, key)
+        for path, layer in walked
+        if last[id(getattr(layer, kind))] == path
+        for key in getattr(layer, kind)
+    ]
+
+
+def take_places(walked, seed, dtype, algorithm=None, first=0, source=None):
+    """Tells every layer of a walk where it stands, before it is built, and hands down what it does not say itself.
+
+    Its number in the walk, from ``first`` on, is the key of its random numbers.  ``in_chain`` is for the model to say
+    of its own layers; within a layer that runs as Python, whose author may write into what it gets, it is False.
+    """
+    holders = dict(walked)
+    for number, (path, layer) in enumerate(walked, first):
+        holder = next(
+            (holders[path[:i]] for i in range(len(path), 0, -1) if path[:i] in holders and i < len(path)), None
+        )
+        layer._put(path=path, stream=(seed, number), in_chain=holder is None or holder.composite)
+        layer.dtype = dtype if layer.dtype is None else layer.dtype
+        if source is not None:
+            layer._source = source
+        if algorithm is not None and getattr(layer, "algorithm", algorithm) is None:
+            layer.algorithm = algorithm
+
+
+def holders(path, by_path):
+    """The layers that hold the layer of that path, from the outermost on; ``by_path``: {path: layer} of a walk."""
+    dots = [i for i, letter in enumerate(path) if letter == "."]
+    return [by_path[path[:dot]] for dot in dots if path[:dot] in by_path]
+
+
+def require_layer(where, entry):
+    """The entry, if it is a layer that is in no model yet; TypeError or ValueError if it is not."""
+    if not isinstance(entry, Layer):
+        fix = f"Did you mean {entry.__name__}()?" if isinstance(entry, type) and issubclass(entry, Layer) else ""
+        raise TypeError(_check.message(where, "every entry must be a layer", entry, fix))
+    if any(layer.input_shape is not None for _, layer in walk([entry])):
+        raise ValueError(_check.message(where, "a layer can stand in one place only", entry, "Make a new one"))
+    return entry
+
+
+def to_config(layer):
+    """The entry of a layer, ready for JSON: {"layer": its class, "config": ``get_config``, "trainable": ...}.
+
+    For a custom layer that holds layers, also "parts", {name: entry}: its constructor may make them by itself.
+    """
+    entry = {"layer": type(layer).__name__, "config": _with_entries(layer.get_config()), "trainable": layer.trainable}
+    if not is_ours(type(layer)) and layer.parts:
+        entry["parts"] = {name: to_config(part) for name, part in layer.parts.items()}
+    return entry
+
+
+def _with_entries(value):
+    """The value with entries in the place of layers."""
+    if isinstance(value, Layer):
+        return to_config(value)
+    if isinstance(value, list | tuple) and any(isinstance(one, Layer | list | tuple | dict) for one in value):
+        return [_with_entries(one) for one in value]
+    if type(value) is dict:
+        return {name: _with_entries(one) for name, one in value.items()}
+    return value
+
+
+def from_config(entry, known):
+    """The layer of an entry of ``to_config``, not built; ``known``: {name: class}.  Entries in it become layers first.
+
+    ValueError for a class that is not known.
+    """
+    if entry["layer"] not in known:
+        required = "every layer must be one of minicnn's or be given in custom_layers"
+        raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
+    layer = known[entry["layer"]](**{name: _with_layers(value, known) for name, value in entry["config"].items()})
+    layer._put(trainable=_check.boolean(type(layer).__name__, "trainable", entry.get("trainable", True)))
+    parts = layer.parts
+    for name, part in entry.get("parts", {}).items():
+        if name in parts:
+            _make_equal(parts[name], part)
+    return layer
+
+
+def _with_layers(value, known):
+    """The value with layers in the place of entries."""
+    if isinstance(value, dict):
+        if {"layer", "config"} <= value.keys():
+            return from_config(value, known)
+        return {name: _with_layers(one, known) for name, one in value.items()}
+    return [_with_layers(one, known) for one in value] if isinstance(value, list) else value
+
+
+def _make_equal(layer, entry):
+    """Sets what was set in a layer after its holder had made it."""
+    now = to_config(layer)
+    for name, value in entry["config"].items():
+        if name in now["config"] and now["config"][name] != value:
+            setattr(layer, name, value)
+    layer._put(trainable=entry["trainable"])
+    for name, part in layer.parts.items():
+        if name in entry.get("parts", {}):
+            _make_equal(part, entry["parts"][name])
+
+
+# ---- how a model handles its layers ----
+
+
+def kept_by(layers):
+    """What each of the layers keeps for its ``backward``."""
+    return [layer._kept for layer in layers]
+
+
+def give_back(layers, kept):
+    """Makes the layers keep what ``kept_by`` found."""
+    for layer, one in zip(layers, kept, strict=True):
+        layer._kept = one
+
+
+def changes(layers):
+    """How often each layer was changed from outside: equal lists mean that nothing was set in between."""
+    return [layer._changes for layer in layers]
+
+
+def hold(layers):
+    """Makes them layers of a model that is built: from now on their place stays, and their arrays."""
+    for layer in layers:
+        layer._source = Layer._source
+        layer._in_model = True
+        where = type(layer).__name__
+        layer.params.settle(where, "params")
+        layer.grads.settle(where, "grads")
+        states = {key: owned(value) for key, value in layer.state.items()}
+        layer.state.settle(where, "state", states, open=not is_ours(type(layer)))
 
 
 def in_python(layer):
-    """True for a layer that has to run as Python: whatever it does, it does outside of plans."""
-    return not layer.compiled or bool(vars(layer).keys() & {"forward", "backward"})
+    """True for a layer that has to run as Python, itself or one of its parts: it runs outside of plans."""
+    if not layer.compiled or vars(layer).keys() & {"forward", "backward", "flow"}:
+        return True
+    return layer.composite and any(map(in_python, layer.parts.values()))
 
 
-def output_of(layer, x, training=False, lot=None):
-    """``layer.forward(x, training)``, or with a lot ``layer.sample(x, lot)``, held to the contract of a layer."""
+def output_of(layer, x, training=False, lots=None):
+    """``layer.forward(x, training)``, or with lots ``layer.sample(x, lot)``, held to the contract of a layer.
+
+    ``lots``: {layer: its Lot} of all layers that hold no others; one that does is given all of them.
+    """
     if in_python(layer):
         x = layer._as_batch("forward", "x", x, layer.input_shape).copy()
     n = len(x)
-    y = layer.forward(x, training=training) if lot is None else layer.sample(x, lot)
+    y = layer.forward(x, training=training) if lots is None else layer.sample(x, lots.get(layer, lots))
     return _returned(layer, "forward", y, (n, *layer.output_shape))
 
 
@@ -293,14 +546,14 @@ def _returned(layer, method, array, shape):
     """
     if not in_python(layer):
         return array
-    where, place = f"{type(layer).__name__}.{method}", f"It is layer {layer.stream[1]} of the model"
+    where, place = f"{type(layer).__name__}.{method}", f"It is layer {layer.path} of the model"
     if not isinstance(array, np.ndarray):
         name = "y" if method == "forward" else "dx"
         fix = f"{place}; is `return {name}` missing?" if array is None else place
         required = f"{method} must return {name}, an array of shape {shape}"
         got = _check.Shown("None" if array is None else f"a {type(array).__name__}")
         raise TypeError(_check.message(where, required, got, fix))
-    _check.numeric_array(where, f"what {method} of layer {layer.stream[1]} of the model returns", array)
+    _check.numeric_array(where, f"what {method} of layer {layer.path} of the model returns", array)
     if array.shape != shape:
         name = "the shape that build declared" if method == "forward" else "the shape of forward's x"
         raise ValueError(_check.message(where, f"{method} must return {name}, {shape}", _check.shape_of(array), place))

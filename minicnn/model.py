@@ -3,52 +3,29 @@
 The loop of ``fit`` stands in training.py, files in saving.py; what the layers do stands in ``layers/``.
 """
 
-import contextlib
 import copy
 import threading
 import warnings
 
 import numpy as np
 
-from minicnn import _check, inputs, layers, losses, montecarlo, optimizers
+from minicnn import _check, chain, inputs, layers, losses, optimizers
 from minicnn import training as loop
-from minicnn._ext.runtime import Exclusive
-from minicnn.layer import Layer, collect_penalties, mean_penalty, output_of
+from minicnn.engine import Engine
+from minicnn.layer import Layer, from_config, holders, output_of, require_layer, take_places, to_config, walk
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.metrics import spelling
-from minicnn.outputs import Outputs, enters_at_softmax, narrow_softmax
-from minicnn.outputs import of as outputs_of
-from minicnn.parameters import Parameters
-from minicnn.plan import Workspace, can_be_recorded
+from minicnn.outputs import Outputs, narrow_softmax
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
 
 ACTIVATIONS = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
     *(layers.Sigmoid, layers.Softmax, layers.Tanh),
 )
+NOT_COPIED = ("engine", "_building")  # what a copy makes of its own layers
 
 
-# Locks, and what is made anew from the layers.
-NOT_COPIED = {
-    "_lock",
-    "_building",
-    "_settling",
-    "_places",
-    "_governed",
-    "_read",
-    "_idle",
-    "_idle_samplers",
-    "_pending",
-    "_latest",
-    "_penalties",
-    "_training_workspace",
-    "_workspace_by_hand",
-    "parameters",
-    "gradients",
-}
-
-
-class Sequential(Parameters, Closed):
+class Sequential(Closed):
     """A chain: ``forward`` runs the layers first to last, ``backward`` last to first.
 
     - ``layers``: the layers in order, optionally with ``layers.Input(shape)`` first.
@@ -72,8 +49,7 @@ class Sequential(Parameters, Closed):
     algorithm = Fixed(_check.choice, ("auto", "exact"))
     input_shape = Given("It is learned by build")
     output_shape = Given("It is learned by build")
-    parameters = Given("Write into the array, or use load_state_dict")
-    gradients = Given("Write into the array")
+    engine = Given("It is made by build")
     optimizer = Given("Use compile(optimizer, loss, metrics)")
     loss_function = Given("Use compile(optimizer, loss, metrics)")
     metrics = Setting(chosen_metrics)
@@ -85,26 +61,18 @@ class Sequential(Parameters, Closed):
         self.seed = seed
         self.dtype = dtype
         self.algorithm = algorithm
-        self._put(parameters=None, gradients=None)  # flat vectors over all layers, once built
-        self._places = ()  # (name, layer, key, offset) of each parameter in them
-        self._penalties = None  # of the parameters, once built
+        self._put(engine=None)  # what runs the layers, once they are built
         self._put(optimizer=None, loss_function=None, metrics=[], history=None)
         self.stop_training = False
         self._training = False
         self._declared_shape = None
-        self._read = None  # (what it was read from, Outputs): outputs.of
         self._seen = None  # inputs.Seen of training
-        self._make_locks()
-        self._forget_plans()
+        self._building = threading.Lock()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
         self._append(layers)
         if self._declared_shape is not None and self.layers:
             self.build(self._declared_shape)
-
-    def _make_locks(self):
-        self._lock, self._building = Exclusive(), threading.Lock()
-        self._settling = threading.RLock()  # a signal handler may predict, too
 
     # ---- the chain ----
 
@@ -116,40 +84,63 @@ class Sequential(Parameters, Closed):
 
     def _append(self, entries):
         """Puts all of them, or none, behind the layers that are there."""
-        chain, present, declared = list(self.layers), {id(layer) for layer in self.layers}, self._declared_shape
+        chosen, declared = list(self.layers), self._declared_shape
         for entry in entries:
             if isinstance(entry, layers.Input):
-                if chain or declared is not None:
+                if chosen or declared is not None:
                     raise ValueError(_check.message("Sequential", "Input must be the first entry, once", entry))
                 declared = entry.shape
                 continue
-            self._require_layer(entry, present)
-            chain.append(entry)
-            present.add(id(entry))
+            layer = require_layer("Sequential", entry.as_chain() if isinstance(entry, Sequential) else entry)
+            for _, part in walk([layer]):
+                _require_no_model(part)
+            chosen.append(layer)
+        walk(chosen)  # raises where a layer stands in two places
         self._declared_shape = declared
-        self._put(layers=tuple(chain))
+        self._put(layers=tuple(chosen))
 
-    def _require_layer(self, layer, present):
-        if not isinstance(layer, Layer):
-            fix = f"Did you mean {layer.__name__}()?" if isinstance(layer, type) and issubclass(layer, Layer) else ""
-            raise TypeError(_check.message("Sequential", "every entry must be a layer", layer, fix))
-        if layer.input_shape is not None or id(layer) in present:
-            raise ValueError(
-                _check.message("Sequential", "a layer can stand in one place only", layer, "Make a new one")
+    def as_chain(self):
+        """The layers of a model that is not built, as one layer to stand in another model: a ``layers.Chain``.
+
+        They belong to the other one then.  RuntimeError if it is built, for its weights would be lost.
+        """
+        if self.built or self._declared_shape is not None:
+            what = "only a model that is not built, and says no Input, can stand in another one"
+            fix = (
+                "Leave out its Input and build, and give an Input to the outer model; weights can be loaded afterwards"
             )
+            raise RuntimeError(_check.message("Sequential", what, self, fix))
+        return layers.Chain(self.layers)
+
+    def get_layer(self, name=None, index=None):
+        """The layer with the path ``name``, such as "2" or "1.body.0", or the one with the number ``index``.
+
+        ValueError if there is none, or unless exactly one of both is given.
+        """
+        where, tree = "Sequential.get_layer", dict(walk(self.layers))
+        if (name is None) == (index is None):
+            raise ValueError(_check.message(where, "needs either name or index", (name, index)))
+        if index is not None:
+            last = len(self.layers) - 1
+            return self.layers[_check.integer(where, "index", index, -last - 1, last)]
+        if not isinstance(name, str):
+            raise TypeError(_check.message(where, "name must be the path of a layer", _check.kind(name)))
+        if name not in tree:
+            near = _check.nearest(name, tree)
+            fix = f"Did you mean {near!r}?" if near else f"There are {', '.join(tree)}"
+            raise ValueError(_check.message(where, "name must be the path of a layer", name, fix))
+        return tree[name]
 
     @property
     def built(self):
         return self.output_shape is not None
 
-    def build(self, input_shape):
+    def build(self, input_shape, source=None):
         """Makes the parameters for samples of ``input_shape`` (without the batch axis; Keras's leading None is fine).
 
-        Called again with the same shape it does nothing, with another it raises ValueError.
+        Called again with the same shape it does nothing, with another it raises ValueError.  ``source``: where the
+        initial values come from (``layer.Source``), such as a file; None: from the layers' initialisers and the seed.
         """
-        self._build(input_shape, np.random.default_rng(self.seed))
-
-    def _build(self, input_shape, rng):
         shape = _check.sample_shape("Sequential.build", input_shape)
         with self._building:  # of two threads whose predict comes first, one builds
             if self.built:
@@ -161,84 +152,80 @@ class Sequential(Parameters, Closed):
                 raise ValueError("Sequential.build: the model must have at least one layer; got none")
             self._require_own_optimizer("build", self.optimizer)
             Outputs(self.layers, None, self.loss_function)  # what the loss says of them must fit
-            output_shape = self._build_layers(shape, rng)
-            if not hasattr(rng, "stored_array"):  # who reads a file has been warned when the model was made
+            output_shape, engine = self._build_layers(shape, source)
+            if source is None:  # of a model in a file it was said when the model was made
                 self._warn_of_noise_at_the_end()
                 self._warn_of_narrow_softmax()
-            for layer in self.layers:
-                layer._in_model = True
-            self._put(input_shape=shape)
+            self._put(input_shape=shape, engine=engine)
             self._put(output_shape=output_shape)  # last: now others may use it
 
-    def _build_layers(self, shape, rng):
-        """Builds one layer after the other and returns the shape of the last output; all of them, or none."""
+    def _build_layers(self, shape, source):
+        """Builds one layer after the other; the shape of the last output and the Engine.  All of them, or none."""
         before = [
-            {
-                name: type(value)(value) if type(value) in (dict, Values) else value
-                for name, value in vars(layer).items()
-            }
-            for layer in self.layers
+            (layer, {name: type(value)(value) if type(value) in (dict, Values) else value for name, value in held})
+            for layer, held in ((layer, vars(layer).items()) for _, layer in walk(self.layers))
         ]
+        rng, number, input_shape = np.random.default_rng(self.seed), 0, shape
         try:
-            for number, layer in enumerate(self.layers):
-                if layer.input_shape is not None:
-                    required = "a layer can stand in one model only"
-                    raise ValueError(_check.message(type(layer).__name__, required, layer, "Make a new one"))
-                layer.stream = (self.seed, number)
-                layer.in_chain = number < len(self.layers) - 1
-                layer.dtype = self.dtype if layer.dtype is None else layer.dtype
-                if getattr(layer, "algorithm", self.algorithm) is None:
-                    layer.algorithm = self.algorithm
-                if layer.dtype != self.dtype:
-                    raise ValueError(_check.message("dtype", f"must be the model's, {self.dtype}", layer.dtype.name))
+            for number, layer in enumerate(self.layers):  # noqa: B007 - for the error
+                _require_new(layer)
+            self._take_places(source)
+            for number, layer in enumerate(self.layers):  # noqa: B007 - for the error
                 output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
+                self._require_dtype(layer)
                 layer.input_shape, layer.output_shape = shape, output_shape
                 shape = output_shape
-            self._flatten()
+            self._take_places(source)  # of layers that were made while others were built, too
+            engine = Engine(self.layers, input_shape, shape, self.dtype, self.optimizer)
         except BaseException as error:
-            for layer, attributes in zip(self.layers, before, strict=True):
+            for layer, attributes in before:
                 vars(layer).clear()
                 vars(layer).update(attributes)
             if type(error) in (ValueError, TypeError):
                 raise type(error)(f"Sequential.build: layer {number}: {error}") from error
             raise
-        return shape
+        return shape, engine
+
+    def _take_places(self, source):
+        """Every layer learns where it stands, and what it does not say itself."""
+        tree = walk(self.layers)
+        take_places(tree, self.seed, self.dtype, self.algorithm, source=source)
+        self.layers[-1].in_chain = False
+
+    def _require_dtype(self, layer):
+        for path, part in [("", layer), *walk(layer.parts)]:
+            if part.dtype != self.dtype:
+                where = f"{path}: dtype" if path else "dtype"
+                raise ValueError(_check.message(where, f"must be the model's, {self.dtype}", part.dtype.name))
 
     def _warn_of_noise_at_the_end(self):
-        """Dropout on the outputs hides answers instead of units: nobody stands behind it to be made independent."""
-        number = len(self.layers) - 1
-        while number > 0 and type(self.layers[number]) in ACTIVATIONS:
-            number -= 1
-        noise = self.layers[number]
+        """Dropout on the outputs hides answers instead of units: no later layer can benefit."""
+        path, noise = next(
+            (found for found in _backwards(self.layers) if type(found[1]) not in ACTIVATIONS), ("0", self.layers[0])
+        )
         if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
-            name = type(noise).__name__
             warnings.warn(
-                f"Sequential: layer {number}, {name}, is the last one but for activations: in training it puts noise "
-                "on the model's outputs. Dropout belongs before a layer with parameters",
+                f"Sequential: layer {path}, {type(noise).__name__}, is the last one but for activations: in training "
+                "it puts noise on the model's outputs. Dropout belongs before a layer with parameters",
                 stacklevel=2,
             )
 
     def _warn_of_narrow_softmax(self):
-        number = narrow_softmax(self.layers)
-        if number is not None:
-            name = type(self.layers[number]).__name__
+        found = narrow_softmax(self.layers)
+        if found is not None:
+            path, layer = found
             warnings.warn(
-                f"Sequential: layer {number}, {name}: a softmax over one value is always 1 and passes no gradient. "
-                'A single output needs "sigmoid"',
+                f"Sequential: layer {path}, {type(layer).__name__}: a softmax over one value is always 1 and passes no "
+                'gradient. A single output needs "sigmoid"',
                 stacklevel=2,
             )
 
     def _require_own_optimizer(self, method, optimizer):
-        """An optimiser steps where it is bound: with two models it would leave the first one as it is, in silence."""
-        bound = None if optimizer is None else optimizer._bound
-        if bound is not None and bound[0] is not self.parameters:
+        """An optimiser steps where it is bound: with two models it would silently stop training the first one."""
+        bound = None if optimizer is None else optimizer.bound_to
+        if bound is not None and bound is not self.parameters:
             required = "an optimizer can train one model only"
             raise ValueError(_check.message(f"Sequential.{method}", required, optimizer, "Make a new one"))
-
-    def _bind(self):
-        if self.optimizer is not None and self.parameters is not None:
-            constrained = self._governed_by("constraint")
-            self.optimizer.bind(self.parameters, self.gradients, self.segments, self._settle, constrained)
 
     @property
     def trainable(self):
@@ -250,6 +237,85 @@ class Sequential(Parameters, Closed):
         trainable = _check.boolean("Sequential", "trainable", trainable)
         for layer in self.layers:
             layer.trainable = trainable
+
+    def freeze(self):
+        """``Layer.freeze`` of all layers: parameters and moving statistics stay as they are."""
+        for layer in self.layers:
+            layer.freeze()
+
+    def unfreeze(self):
+        """Takes ``freeze`` back."""
+        for layer in self.layers:
+            layer.unfreeze()
+
+    # ---- the parameters ----
+
+    @property
+    def parameters(self):
+        """The flat vector of all parameters; None before ``build``."""
+        return None if self.engine is None else self.engine.parameters.values
+
+    @parameters.setter
+    def parameters(self, value):
+        refuse(self, "parameters", "cannot be assigned", value, "Write into the array, or use load_state_dict")
+
+    @property
+    def gradients(self):
+        """The flat vector of their gradients; None before ``build``."""
+        return None if self.engine is None else self.engine.parameters.gradients
+
+    @gradients.setter
+    def gradients(self, value):
+        refuse(self, "gradients", "cannot be assigned", value, "Write into the array")
+
+    @property
+    def segments(self):
+        """(name, offset, size, trainable, decayed) of each parameter in the flat vectors; empty before ``build``.
+
+        ``decayed`` is True for all: what weight decay spares is the optimiser's business.
+        """
+        return () if self.engine is None else self.engine.parameters.segments
+
+    def penalty(self):
+        """What the regularisers of the parameters add to the loss, with the parameters as they are now.
+
+        The penalties of outputs (``activity_regularizer``) are not in it: they belong to samples.
+        """
+        self._require_built("penalty")
+        self.engine.settle()
+        return self.engine.penalty()
+
+    def state_dict(self):
+        """Copies of all parameters and moving statistics by name: "0.kernel", "0.bias", "1.body.0.kernel", ..."""
+        self._require_built("state_dict")
+        return self.engine.parameters.state_dict()
+
+    def load_state_dict(self, d, strict=True):
+        """Takes the arrays of ``state_dict``; all are checked before the first is written.
+
+        ``strict``: ValueError for missing and unknown names; without it they are ignored.  Returns (missing, unknown).
+        """
+        self._require_built("load_state_dict")
+        return self.engine.parameters.load_state_dict(d, strict)
+
+    def get_weights(self):
+        """The arrays of ``state_dict`` as a list."""
+        return list(self.state_dict().values())
+
+    def set_weights(self, weights):
+        """Takes the list of ``get_weights``."""
+        self._require_built("set_weights")
+        self.engine.parameters.set_weights(weights)
+
+    def count_params(self):
+        """The number of parameters."""
+        self._require_built("count_params")
+        return self.engine.parameters.count()
+
+    def fingerprint(self):
+        """SHA-256 over name, shape, dtype and values of ``state_dict``, in hexadecimal: equal for equal bits."""
+        self._require_built("fingerprint")
+        return self.engine.parameters.fingerprint()
 
     # ---- the mode ----
 
@@ -282,11 +348,8 @@ class Sequential(Parameters, Closed):
         """The mean of the inputs with which training began (of the first ``fit`` or the first batch); None before."""
         return None if self._seen is None else self._seen.mean
 
-    def _look_at(self, x):
-        """What ``_trained_on`` takes for training inputs x."""
-        return inputs.look(x, self.dtype, mean=self._seen is None)
-
-    def _trained_on(self, seen):
+    def trained_on(self, seen):
+        """Takes in the range of inputs that the model was trained on: ``inputs.look`` of them, or None."""
         self._seen = inputs.joined(self._seen, seen)
 
     # ---- forward and backward ----
@@ -294,76 +357,15 @@ class Sequential(Parameters, Closed):
     def forward(self, x, training=None):
         """The output (N, *output_shape) for a batch x; ``training`` None takes the model's mode."""
         mode = self._training if training is None else _check.boolean("Sequential.forward", "training", training)
-        x = self._inputs("forward", x)
-        self._pending = None
-        if mode:
-            with self._exclusive("forward", again=True):
-                outputs = self._training_forward(x)
-                self._trained_on(self._look_at(x))
-                return outputs
-        if not len(x):
-            return self._forward_without_plan(x, False)
-        with self._evaluation(len(x)) as plan:
-            plan.take(x)
-            outputs = plan.forward().copy()
-            self._latest.penalty = len(x), plan.activity_penalty()
-        return outputs
-
-    def _training_forward(self, x):
-        if not len(x) or not can_be_recorded(self):
-            return self._forward_without_plan(x, True)
-        plan = self._plan_by_hand(len(x))
-        plan.take(x)
-        outputs = plan.forward().copy()
-        plan.hand_over()
-        self._pending, self._latest.penalty = plan, (len(x), plan.activity_penalty())
-        return outputs
-
-    def _forward_without_plan(self, x, training):
-        x = self._cast(x).copy()  # layers keep it, and the caller may write into his own
-        with collect_penalties() as found:
-            outputs = self._forward(x, training)
-        self._latest.penalty = len(x), mean_penalty(found, len(x))
-        return outputs.copy()  # of what the last layer may have kept
-
-    def _forward(self, x, training):
-        for layer in self.layers:
-            x = output_of(layer, x, training)
-        return x
+        x = self.checked_inputs("forward", x)
+        if not mode:
+            return self.engine.forward(x, False)
+        with self.engine.hold("forward", again=True):
+            outputs = self.engine.forward(x, True)
+            self.trained_on(inputs.look(x, self.dtype, mean=self._seen is None))
+            return outputs
 
     __call__ = forward
-
-    # ---- plans (plan.py) ----
-
-    def _forget_plans(self):
-        self._training_workspace, self._idle, self._idle_samplers = Workspace(training=True), [], []
-        self._workspace_by_hand = Workspace(training=True, by_hand=True)
-        self._pending = None  # the plan whose forward ran in a training loop of one's own
-        self._latest = threading.local()  # .penalty: (samples, penalty of the outputs) of this thread's last forward
-
-    @contextlib.contextmanager
-    def _evaluation(self, n):
-        """Lends a plan for n samples in eval mode; threads that evaluate at the same time get different ones."""
-        self._settle()
-        idle = self._idle  # where it goes back: not to those of after a _forget_plans, if there is one meanwhile
-        try:
-            workspace = idle.pop()
-        except IndexError:
-            workspace = Workspace(training=False)
-        try:
-            yield workspace.plan(self, n)
-        finally:
-            idle.append(workspace)
-
-    def _training_plan(self, n):
-        """The plan for training steps of n samples."""
-        self._settle()
-        return self._training_workspace.plan(self, n)
-
-    def _plan_by_hand(self, n):
-        """The same for a loop of one's own."""
-        self._settle()
-        return self._workspace_by_hand.plan(self, n)
 
     def backward(self, dy, at=None, input_gradient=True):
         """Fills the gradients of all parameters; returns dL/dx, or None with ``input_gradient=False``, which is faster.
@@ -378,33 +380,8 @@ class Sequential(Parameters, Closed):
         input_gradient = _check.boolean("Sequential.backward", "input_gradient", input_gradient)
         if not self.built:
             raise RuntimeError("Sequential.backward: needs forward in training mode before it")
-        with self._exclusive("backward", again=True):
-            return self._backward(dy, at, input_gradient)
-
-    def _backward(self, dy, at, input_gradient):
-        plan, self._pending = self._pending, None
-        fits = plan is not None and at is None and np.shape(dy) == plan.dy.shape
-        if fits and isinstance(dy, np.ndarray) and dy.dtype == self.dtype and plan.take_back():
-            plan.dy[...] = dy
-            dx = plan.backward(input_gradient)
-            dy = None if dx is None else dx.copy()
-        else:
-            for i, call in self._backward_calls(input_gradient, at).items():
-                dy = self.layers[i].gradient(dy, *call)
-        self._settle()
-        self._add_penalty_gradients()
-        return dy if input_gradient else None
-
-    def _backward_calls(self, input_gradient, at=None):
-        """{layer number: (at_logits, wanted)}, last layer first: what ``gradient`` of each layer is to be called with.
-
-        Without ``input_gradient`` it ends at the first layer that has parameters.
-        """
-        with_params = [i for i, layer in enumerate(self.layers) if layer.params]
-        last = len(self.layers) - 1
-        end = 0 if input_gradient else min(with_params, default=len(self.layers))
-        logits = at is None and enters_at_softmax(self.layers)
-        return {i: (logits and i == last, input_gradient or i > end) for i in range(last, end - 1, -1)}
+        with self.engine.hold("backward", again=True):
+            return self.engine.backward(dy, at == "outputs", input_gradient)
 
     def loss(self, outputs, y, sample_weight=None):
         """(value, gradient) of the compiled loss: value = mean over N, gradient = what ``backward`` takes.
@@ -412,25 +389,22 @@ class Sequential(Parameters, Closed):
         The value has the penalties of the parameters as they are now and of the outputs of layers in the latest
         ``forward`` of this thread; RuntimeError if a layer penalises its outputs and that forward had not N samples.
         """
-        self._settle()
-        return self._loss(outputs, y, sample_weight, activity_penalty=self._activity_penalty(len(outputs)))
-
-    def _activity_penalty(self, n):
-        samples, penalty = getattr(self._latest, "penalty", (None, 0.0))
-        if samples == n:
-            return penalty
-        if any(getattr(layer, "activity_regularizer", None) is not None for layer in self.layers):
-            what = "needs forward over the same samples before it, in this thread: a layer penalises its outputs"
-            raise RuntimeError(f"Sequential.loss: {what}")
-        return 0.0
-
-    def _loss(self, outputs, y, sample_weight=None, into=None, activity_penalty=0.0):
-        """``loss``; ``into``: arrays that may be used for the gradient and the samples' losses (``losses.Loss``)."""
         if self.loss_function is None:
             raise RuntimeError("Sequential.loss: needs compile(optimizer, loss) before it")
-        value, gradient = outputs_of(self).compute_loss(outputs, y, sample_weight, into)
-        value += activity_penalty + self._penalties.value() if self._penalties else activity_penalty
-        return value, gradient
+        self._require_built("loss")
+        self.engine.settle()
+        return loop.loss(self, outputs, y, sample_weight, self.engine.activity_penalty(len(outputs)))
+
+    @property
+    def reading(self):
+        """What the outputs are, as the layers and the loss are now: an ``Outputs`` (outputs.py)."""
+        says = [layer.output_function for layer in self.layers]
+        now = self.loss_function, says, chain.enters_at_softmax(self.layers)
+        if self.engine is None:
+            return Outputs(self.layers, self.output_shape, self.loss_function)
+        if self.engine.reading is None or self.engine.reading[0] != now:
+            self.engine.reading = now, Outputs(self.layers, self.output_shape, self.loss_function)
+        return self.engine.reading[1]
 
     @property
     def outputs_are_logits(self):
@@ -438,14 +412,14 @@ class Sequential(Parameters, Closed):
 
         ValueError where that cannot be known: see ``Layer.output_function``.
         """
-        return bool(outputs_of(self).from_logits)
+        return bool(self.reading.from_logits)
 
     @property
     def output_kind(self):
         """What ``as_probabilities`` makes of the outputs: "classes", "binary" (one yes or no), "labels" (several) or
         "values", which are no probabilities.  RuntimeError before ``build``; ValueError where it cannot be known."""
         self._require_built("output_kind")
-        return outputs_of(self).kind
+        return self.reading.kind
 
     # ---- training, evaluation, prediction ----
 
@@ -474,26 +448,101 @@ class Sequential(Parameters, Closed):
         if self.built:
             Outputs(self.layers, self.output_shape, loss)
         self._put(optimizer=optimizer, loss_function=loss, metrics=metrics)
-        self._bind()
+        if self.engine is not None:
+            self.engine.optimizer = optimizer
+            self.engine.bind()
 
-    fit, train_on_batch, evaluate = loop.fit, loop.train_on_batch, loop.evaluate  # methods, whose self is called model
+    def fit(
+        self,
+        x,
+        y,
+        batch_size=32,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        clean_train_metrics=False,
+        drop_last=None,
+    ):
+        """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
+
+        - ``batch_size``: samples of a step, >= 1.  ``drop_last``: what becomes of the last batch of an epoch where it
+          would be smaller.  None: it is trained on, but a single sample that is left joins the batch before it, because
+          batch normalisation cannot train on one; False: it is trained on as it is; True: it is dropped (PyTorch's
+          meaning). ``datasets.batches`` gives the same batches.
+        - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that
+          training in pieces gives the bits of one ``fit``.
+        - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
+        - ``callbacks``: a list of ``callbacks.Callback``.
+        - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
+          ``validation_data``: (x, y) or (x, y, sample_weight) instead.  Their results are logged as val_loss and so on.
+          Warns where the split leaves none of a class to train on, as it does where samples are sorted by class.
+        - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
+        - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i
+          the product of both.  Classes without a weight weigh 1.  Class weights are for training alone: neither
+          val_loss nor clean_loss has them, as ``evaluate`` has not; sample weights are cut by ``validation_split`` as x
+          and y are. Where there are metrics, which are divided by the sum of the weights, it must not be 0, of the
+          validation neither.
+        - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
+          samples trained on and their ``sample_weight``.  Training is the same bit for bit; it costs a forward pass.
+
+        The loss and the metrics of an epoch are means over its batches as they were trained: in train mode, with
+        dropout on, each batch with the weights before its step.  Those of the validation are computed in eval mode,
+        with nothing dropped, by the weights at the end of the epoch, and often look better for that reason alone.
+        Comparable are clean_loss and val_loss; their difference is what overfitting costs.  The progress line says of
+        each number in which mode it was computed.  All losses have the penalties of regularizers.py in them.
+
+        Raises RuntimeError before ``compile`` or when the model is being trained already; ValueError and TypeError for
+        bad arguments, before anything is changed, also where a batch would be too small for a layer; ValueError, before
+        the first step, for callbacks that need a log which will not be there.  What only a step can show ends training
+        there, and the step changes nothing: ValueError, with the sample, for a number in x that is not finite;
+        FloatingPointError, with the step and the layer, if the loss is not finite.  Whatever ends training,
+        ``on_train_end`` of the callbacks is called (callbacks.py).
+
+        Warns where ``initial_epoch`` is above 0 and the optimiser, one with moments or a schedule, has done no step
+        yet: it begins anew.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
+        ``save_optimizer``.
+        """
+        arguments = (batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle)
+        weights = class_weight, sample_weight
+        run = loop.Fit(self, x, y, *arguments, *weights, initial_epoch, clean_train_metrics, drop_last)
+        with self.engine.hold("fit"), run.progress:
+            before = self._training  # not earlier: of a model that another thread trains it would be that fit's mode
+            self._put(history=run.history)
+            try:
+                self._training, self.stop_training = True, False
+                run.train()
+            finally:
+                self._training = before  # no call, at the beginning of which a signal might be served
+        return run.history
+
+    def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
+        """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
+        return loop.train_on_batch(self, x, y, sample_weight, class_weight)
+
+    def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None):
+        """Loss and metrics over x, y with nothing dropped, whatever the mode: {name: value}, or the loss, or a list."""
+        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight)
 
     def predict(self, x, batch_size=None):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
         ``batch_size``: samples at a time, None for 256; the result does not depend on it.
         """
-        x = self._inputs("predict", x)
+        x = self.checked_inputs("predict", x)
         step = 256 if batch_size is None else _check.integer("Sequential.predict", "batch_size", batch_size, 1)
         outputs = np.empty((len(x), *self.output_shape), self.dtype)
         for start in range(0, len(x), step):
             part = x[start : start + step]
-            with self._evaluation(len(part)) as plan:
+            with self.engine.evaluation(len(part)) as plan:
                 plan.take(part)
                 outputs[start : start + step] = plan.forward()
         return outputs
-
-    _monte_carlo = montecarlo.samples  # a method, too: what ``predict_mc`` makes its result of
 
     def predict_proba(self, x, batch_size=None):
         """``as_probabilities`` of ``predict``."""
@@ -509,7 +558,7 @@ class Sequential(Parameters, Closed):
         are: see ``Layer.output_function``.
         """
         self._require_built("as_probabilities")
-        return outputs_of(self).probabilities(_check.numeric_array("Sequential.as_probabilities", "outputs", outputs))
+        return self.reading.probabilities(_check.numeric_array("Sequential.as_probabilities", "outputs", outputs))
 
     def predict_mc(self, x, n_samples=50, seed=None, batch_size=None, return_samples=False):
         """Monte-Carlo dropout: the ``Prediction`` of ``n_samples`` thinned networks, each with masks of its own.
@@ -540,7 +589,7 @@ class Sequential(Parameters, Closed):
 
     def outputs(self, x):
         """The output of every layer for a batch x, in eval mode, as a list."""
-        x, found = self._cast(self._inputs("outputs", x)), []
+        x, found = _check.contiguous(self.checked_inputs("outputs", x), self.dtype), []
         for layer in self.layers:
             x = output_of(layer, x)
             found.append(x.copy())
@@ -548,8 +597,9 @@ class Sequential(Parameters, Closed):
 
     # ---- the door for arrays ----
 
-    def _inputs(self, method, x):
-        """x as an array (N, *input_shape), not yet cast; builds the model from it where that is still to do."""
+    def checked_inputs(self, method, x):
+        """The argument x of ``Sequential.method`` as an array (N, *input_shape), not yet cast; builds the model from it
+        where that is still to do."""
         where = f"Sequential.{method}"
         x = _check.numeric_array(where, "x", x)
         if not self.built:
@@ -590,14 +640,6 @@ class Sequential(Parameters, Closed):
         """The first array that a model sees decides its shapes: for good, and for a wrong one in silence."""
         warnings.warn(f"{where}: x of shape {x.shape} is taken as {taken}. {fix}", stacklevel=5)
 
-    def _cast(self, x):
-        return _check.contiguous(x, self.dtype)
-
-    def _exclusive(self, method, again=False):
-        """Holds the model for training: RuntimeError for another thread and, unless ``again``, for a callback too."""
-        by = "thread" if again else "thread or callback"
-        return self._lock.held_or(f"Sequential.{method}: the model is being trained already, by another {by}", again)
-
     # ---- description, files, copies ----
 
     def summary(self):
@@ -605,21 +647,18 @@ class Sequential(Parameters, Closed):
         print(self.summary_text())
 
     def summary_text(self):
-        """A table: output shape, parameters with each layer's share, multiply-adds of one sample."""
+        """A table: output shape, parameters with each layer's share, multiply-adds of one sample.
+
+        The layers in a layer are indented below it; what is said of it is the sum of theirs.
+        """
         self._require_built("summary")
         total, rows = self.count_params(), [("layer", "output shape", "params", "share", "multiply-adds")]
-        for i, layer in enumerate(self.layers):
-            size = sum(array.size for array in layer.params.values())
+        tree = self.engine.parameters.tree
+        for path, layer in tree.items():
+            size = sum(array.size for _, one in walk([layer]) for array in one.params.values())
             share = f"{100 * size / total:.1f} %" if size else ""
-            rows.append(
-                (
-                    f"{i} {type(layer).__name__}",
-                    str(layer.output_shape),
-                    f"{size:,}",
-                    share,
-                    f"{layer.multiply_adds():,}",
-                )
-            )
+            title = f"{'  ' * len(holders(path, tree))}{path} {type(layer).__name__}"
+            rows.append((title, str(layer.output_shape), f"{size:,}", share, f"{layer.multiply_adds():,}"))
         adds = sum(layer.multiply_adds() for layer in self.layers)
         rows.append(("total", f"{self.input_shape} ->", f"{total:,}", "", f"{adds:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -633,10 +672,6 @@ class Sequential(Parameters, Closed):
 
     def get_config(self):
         """The architecture, ready for JSON: what ``from_config`` takes."""
-        entries = [
-            {"layer": type(layer).__name__, "config": layer.get_config(), "trainable": bool(layer.trainable)}
-            for layer in self.layers
-        ]
         shape = self.input_shape or self._declared_shape
         return {
             "seed": self.seed,
@@ -645,7 +680,7 @@ class Sequential(Parameters, Closed):
             "input_shape": shape and list(shape),
             "input_range": None if self._seen is None else list(self.input_range),
             "input_mean": self.input_mean,
-            "layers": entries,
+            "layers": [to_config(layer) for layer in self.layers],
         }
 
     @classmethod
@@ -654,14 +689,8 @@ class Sequential(Parameters, Closed):
         known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
         ends, mean = config.get("input_range"), config.get("input_mean")  # 0.1.0 did not know them
         seen = inputs.from_config("Sequential.from_config", ends, mean)
-        chain = []
-        for entry in config["layers"]:
-            if entry["layer"] not in known:
-                required = "every layer must be one of minicnn's or be given in custom_layers"
-                raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
-            chain.append(known[entry["layer"]](**entry["config"]))
-            chain[-1].trainable = bool(entry.get("trainable", True))
-        model = cls(chain, seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
+        entries = [from_config(entry, known) for entry in config["layers"]]
+        model = cls(entries, seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         model._seen = seen
         return model
@@ -707,17 +736,57 @@ class Sequential(Parameters, Closed):
 
     def __setstate__(self, state):
         vars(self).update(state)
-        self._make_locks()
-        self._forget_plans()
-        self._put(parameters=None, gradients=None)
-        self._places, self._read = (), None
+        self._building = threading.Lock()
+        self._put(engine=None)
         if self.built:
-            self._flatten()
-            for layer in self.layers:
-                layer._in_model = True
+            self._put(engine=Engine(self.layers, self.input_shape, self.output_shape, self.dtype, self.optimizer))
+
+    def become(self, trained):
+        """Takes over what a copy of this model has learned: all objects stay the same, only what they hold changes."""
+        trees = self.engine.parameters.tree, trained.engine.parameters.tree
+        for mine, its in zip(*(tree.values() for tree in trees), strict=True):
+            holding = {name.partition(".")[0] for name in mine.parts}
+            for name, value in vars(its).items():
+                if isinstance(value, Values):
+                    getattr(mine, name).update(value)  # into the arrays where they have always been
+                elif name not in holding:
+                    vars(mine)[name] = value
+        vars(self.optimizer).update(vars(trained.optimizer))
+        self._put(history=trained.history, stop_training=trained.stop_training)
+        self._seen = trained._seen
+        self.engine.forget_plans()  # they point to arrays that the layers had before
+        self.engine.bind()
 
     def __copy__(self):
         return copy.deepcopy(self)  # two models cannot share their layers
 
     def __repr__(self):
         return f"Sequential([{', '.join(map(repr, self.layers))}], seed={self.seed}, dtype={self.dtype.name!r})"
+
+
+def _backwards(layers_of_chain, prefix=""):
+    """(path, layer), last first, of layers one behind the other; of a ``Chain`` the layers in it."""
+    for number in range(len(layers_of_chain) - 1, -1, -1):
+        path, layer = f"{prefix}{number}", layers_of_chain[number]
+        if isinstance(layer, layers.Chain):
+            yield from _backwards(layer.layers, f"{path}.layers.")
+        else:
+            yield path, layer
+
+
+def _require_new(layer):
+    """ValueError if the layer, or one in it, is in another model by now."""
+    for _, part in [("", layer), *walk(layer.parts)]:
+        if part.input_shape is not None:
+            required = "a layer can stand in one model only"
+            raise ValueError(_check.message(type(part).__name__, required, part, "Make a new one"))
+
+
+def _require_no_model(layer):
+    """TypeError for a custom layer that holds a model: nobody would look for its weights there."""
+    for name, value in vars(layer).items():
+        several = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
+        for model in several:
+            if isinstance(model, Sequential):
+                required = f"a layer can hold layers, but no model; {name} is one"
+                raise TypeError(_check.message(type(layer).__name__, required, model, "Hold its layers in a list"))

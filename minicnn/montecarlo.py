@@ -4,12 +4,10 @@ The samples of the noise are functions of (seed, layer, number of the sample, in
 batch size nor the number of threads changes a bit.  Where a batch is small, several samples are made in one pass.
 """
 
-import contextlib
-
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer
+from minicnn.layer import Layer, walk
 from minicnn.layers.noise import new_lot
 from minicnn.plan import Workspace
 
@@ -18,61 +16,65 @@ BYTES = 1 << 20  # of what enters them, about: more would not stay in a second-l
 
 
 class Sampler:
-    """The plans for both parts of a chain.  One thread has it at a time."""
+    """The plans for both parts of an ``Engine``'s chain.  One thread has it at a time."""
 
-    def __init__(self, model):
-        noisy = [number for number, layer in enumerate(model.layers) if type(layer).sample is not Layer.sample]
-        self.cut = min(noisy, default=len(model.layers))
-        self.lots = {layer: new_lot() for layer in model.layers[self.cut :]}
-        self.before = Workspace(training=False, layers=model.layers[: self.cut])
-        self.behind = Workspace(training=False, layers=model.layers[self.cut :], lots=self.lots)
+    def __init__(self, engine):
+        layers = engine.layers
+        noisy = [number for number, layer in enumerate(layers) if _is_noisy(layer)]
+        self.cut = min(noisy, default=len(layers))
+        self.lots = {layer: new_lot() for _, layer in walk(layers[self.cut :]) if not layer.parts}
+        self.before = Workspace(training=False, layers=layers[: self.cut])
+        self.behind = Workspace(training=False, layers=layers[self.cut :], lots=self.lots)
 
-    def samples(self, model, x, first, n_samples, seed):
+    def samples(self, engine, x, first, n_samples, seed):
         """(n_samples, n, *output_shape) for the batch x, whose samples are first, first + 1, ... of the data."""
-        features, n = self._features(model, x), len(x)
-        if self.cut == len(model.layers):
+        features, n = self._features(engine, x), len(x)
+        if self.cut == len(engine.layers):
             return np.repeat(features[None], n_samples, axis=0)
         rows = min(ROWS, BYTES // features[:1].nbytes)
         copies = min(n_samples, max(1, rows // n))  # of the batch, each with a noise of its own, in one pass
-        plan = self.behind.plan(model, copies * n)
+        plan = self.behind.plan(engine, copies * n)
         plan.x.reshape(copies, *features.shape)[...] = features
-        found = np.empty((n_samples, n, *model.output_shape), model.dtype)
+        found = np.empty((n_samples, n, *engine.output_shape), engine.dtype)
         for number in range(0, n_samples, copies):
             for layer, lot in self.lots.items():
                 if hasattr(layer, "settle_sample"):
                     layer.settle_sample(lot, seed, number, first, n)
-            outputs = plan.forward().reshape(copies, n, *model.output_shape)
+            outputs = plan.forward().reshape(copies, n, *engine.output_shape)
             found[number : number + copies] = outputs[: n_samples - number]
         return found
 
-    def _features(self, model, x):
+    def _features(self, engine, x):
         """What enters the first noisy layer."""
         if self.cut == 0:
-            return _check.contiguous(x, model.dtype)
-        plan = self.before.plan(model, len(x))
+            return _check.contiguous(x, engine.dtype)
+        plan = self.before.plan(engine, len(x))
         plan.take(x)
         return plan.forward()
 
 
+def _is_noisy(layer):
+    """True if a sample of the layer differs from its output in evaluation.
+
+    TypeError for a layer that holds noisy ones and does not say how a sample goes through them: nothing would be
+    dropped, in silence.
+    """
+    says_how = type(layer).sample is not Layer.sample
+    parts = layer.parts
+    if not parts:
+        return says_how
+    noisy = [name for name, part in parts.items() if _is_noisy(part)]
+    if noisy and not says_how:
+        required = f"a layer that holds a noisy one, {layer.path}.{noisy[0]}, must say how a sample goes through it"
+        fix = "Make it a subclass of layers.Composite with flow(x, call), or give it sample(x, lots)"
+        raise TypeError(_check.message("Sequential.predict_mc", required, _check.kind(layer), fix))
+    return bool(noisy)
+
+
 def samples(model, x, n_samples, seed, batch_size):
     """Yields (slice of x, outputs (n_samples, n, *output_shape)) for one batch after the other."""
-    model._settle()
     step = ROWS if batch_size is None else batch_size
-    with _lent(model) as sampler:
+    with model.engine.sampler() as sampler:
         for start in range(0, len(x), step):
             batch = x[start : start + step]
-            yield slice(start, start + len(batch)), sampler.samples(model, batch, start, n_samples, seed)
-
-
-@contextlib.contextmanager
-def _lent(model):
-    """Threads that sample at the same time get different ones."""
-    idle = model._idle_samplers  # as in Sequential._evaluation
-    try:
-        sampler = idle.pop()
-    except IndexError:
-        sampler = Sampler(model)
-    try:
-        yield sampler
-    finally:
-        idle.append(sampler)
+            yield slice(start, start + len(batch)), sampler.samples(model.engine, batch, start, n_samples, seed)

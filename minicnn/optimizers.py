@@ -99,6 +99,11 @@ class Optimizer(Configured):
         return int(self._iterations[0])
 
     @property
+    def bound_to(self):
+        """The vector of parameters that it steps on; None before ``bind``."""
+        return None if self._bound is None else self._bound[0]
+
+    @property
     def remembers(self):
         """True if a step depends on those before it: slots, or a schedule, which goes by their number."""
         return bool(self._slot_names) or isinstance(self._rate, Schedule)

@@ -15,8 +15,9 @@ import math
 
 import numpy as np
 
-from minicnn import _check, losses, metrics
+from minicnn import _check, chain, losses, metrics
 from minicnn._ext import activation as kernels
+from minicnn.layer import walk
 from minicnn.layers.activation import NAMES, Function
 
 PROBABILITIES = ("sigmoid", "softmax")
@@ -28,25 +29,11 @@ WAYS_OUT = (
 )
 
 
-def of(model):
-    """The ``Outputs`` of a model as its layers and its loss are now."""
-    says = [layer.output_function for layer in model.layers]
-    now = model.loss_function, model.output_shape, says, enters_at_softmax(model.layers)
-    if model._read is None or model._read[0] != now:
-        model._read = now, Outputs(model.layers, model.output_shape, model.loss_function)
-    return model._read[1]
-
-
-def enters_at_softmax(layers):
-    """True if the last layer is a softmax before which a gradient can enter (not one with its own ``backward``)."""
-    return bool(layers) and layers[-1].output_function == "softmax" and layers[-1].backward_logits is not None
-
-
 def narrow_softmax(layers):
-    """The number of the first layer of a built chain whose softmax is over one value, and so always 1; else None."""
-    for number, layer in enumerate(layers):
+    """(path, layer) of the first layer of a built chain whose softmax is over one value, and so always 1; else None."""
+    for path, layer in walk(layers):
         if layer.output_function == "softmax" and layer.output_shape[-1:] == (1,):
-            return number
+            return path, layer
     return None
 
 
@@ -63,7 +50,7 @@ class Outputs:
         self.shape, self.loss = shape, loss
         self.function, self._number = _found(layers)
         self._layer = None if self._number is None else layers[self._number]
-        self._fused = enters_at_softmax(layers)
+        self._fused = chain.enters_at_softmax(layers)
         self._binary = isinstance(loss, losses.BinaryCrossentropy)
         self._whole = self._fused  # whether probabilities of classes are known to sum to 1
         said = getattr(loss, "from_logits", "auto")

@@ -1,136 +1,154 @@
-"""The parameters of a model: one flat vector of values, one of gradients, and everything that goes by their names."""
+"""The parameters of a built model: one flat vector of values, one of gradients, and what goes by their names."""
+
+import collections
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minicnn import _check
+from minicnn.layer import changes, entries, holders, walk
 from minicnn.regularizers import Penalties
-from minicnn.settings import is_ours, owned
+from minicnn.settings import is_ours
+
+
+class Place(NamedTuple):
+    """Where a parameter is: ``layer.params[key]`` is a view of the flat vector from ``offset`` on.
+
+    ``holders``: the layers in which the layer stands.
+    """
+
+    name: str
+    layer: Any
+    key: str
+    offset: int
+    holders: tuple
+
+    @property
+    def shape(self):
+        return self.layer.params[self.key].shape
+
+    @property
+    def size(self):
+        return self.layer.params[self.key].size
+
+    @property
+    def trainable(self):
+        return self.layer.trainable and all(holder.trainable for holder in self.holders)
 
 
 class Parameters:
-    """The part of ``Sequential`` that holds the parameters; a class of its own so that model.py is about the chain.
+    """Moves all parameters and gradients of built layers into one flat vector each, of which the layers keep views.
 
-    Works on ``layers`` and ``dtype`` of the model, once they are built.  ``parameters`` and ``gradients`` are the flat
-    vectors; ``segments`` lists (name, offset, size, trainable, decayed) of each parameter in them.
+    - ``values``, ``gradients``: the vectors, of ``dtype``; ``places``: a ``Place`` for each parameter in them.
+    - ``tree``: {path: layer} of all layers, in the order of ``walk``.
+
+    ValueError if two parameters have the same name.
     """
 
-    def _flatten(self):
-        """Moves all parameters and gradients into one flat vector each, of which the layers keep views.
-
-        From here on the layers' names and shapes stay, and whoever assigns to one of them writes into these arrays.
-        """
-        line = 64 // self.dtype.itemsize  # every part begins on a cache line of its own
-        self._places, offset = [], 0  # (name, layer, key, offset) of each parameter
-        for name, layer, key in self._named_parameters():
-            self._places.append((name, layer, key, offset))
+    def __init__(self, layers, dtype):
+        self.tree = dict(walk(layers))
+        self._custom = [(path, layer, layer.parts) for path, layer in self.tree.items() if not is_ours(type(layer))]
+        line = 64 // dtype.itemsize  # every part begins on a cache line of its own
+        self.places, offset = [], 0
+        for name, layer, key in entries(self.tree.items(), "params"):
+            self.places.append(Place(name, layer, key, offset, tuple(holders(layer.path, self.tree))))
             offset += -(-layer.params[key].size // line) * line
-        vectors = _aligned_zeros(offset, self.dtype), _aligned_zeros(offset, self.dtype)
-        for _, layer, key, start in self._places:
-            for values, vector in zip((layer.params, layer.grads), vectors, strict=True):
+        self._require_one_name_each()
+        self.values, self.gradients = _aligned_zeros(offset, dtype), _aligned_zeros(offset, dtype)
+        for _, layer, key, start, _ in self.places:
+            for values, vector in ((layer.params, self.values), (layer.grads, self.gradients)):
                 view = vector[start : start + layer.params[key].size].reshape(layer.params[key].shape)
                 view[...] = values[key]
                 dict.__setitem__(values, key, view)
-        for layer in self.layers:
-            where = type(layer).__name__
-            layer.params.settle(where, "params")
-            layer.grads.settle(where, "grads")
-            states = {key: owned(value) for key, value in layer.state.items()}
-            layer.state.settle(where, "state", states, open=not is_ours(type(layer)))
-        self._put(parameters=vectors[0], gradients=vectors[1])
-        self._governed = self._settled = None
-        self._settle()
+        self._rules = None
 
-    def _settle(self):
-        """Takes in what has been made trainable, regularised or constrained since it was last looked at."""
-        changes = sum([layer._changes for layer in self.layers])
-        if changes == self._settled:
-            return
-        governed = [
-            (layer.trainable, *(getattr(layer, f"{key}_{rule}", None) for rule in ("regularizer", "constraint")))
-            for _, layer, key, _ in self._places
+    def _require_one_name_each(self):
+        names = [place.name for place in self.places] + [name for name, _, _ in self.states()]
+        for name, count in collections.Counter(names).items():
+            if count > 1:
+                raise ValueError(
+                    _check.message("Sequential.build", "every parameter must have a name of its own", name)
+                )
+
+    def require_same_layers(self):
+        """RuntimeError if a custom layer holds other layers than those that were built: nobody would train them."""
+        for path, layer, parts in self._custom:
+            if layer.parts != parts:
+                now = layer.parts
+                name = next(name for name in {**parts, **now} if parts.get(name) is not now.get(name))
+                required = "the layers that a layer holds stay while it is in a model"
+                got = _check.Shown(f"another one, or none, in {path}.{name}")
+                raise RuntimeError(_check.message(type(layer).__name__, required, got, "Make a new model"))
+
+    # ---- what governs them ----
+
+    def changes(self):
+        """A number that grows whenever something is set in a layer from outside."""
+        return sum(changes(self.tree.values()))
+
+    def rules(self):
+        """What is trainable, regularised and constrained; and whether that is another answer than the last one's."""
+        rules = [
+            (place.trainable, *(getattr(place.layer, f"{place.key}_{what}", None) for what in RULES))
+            for place in self.places
         ]
-        if governed != self._governed:
-            with self._settling:  # several threads may evaluate
-                self._find_penalties()
-                self._bind()
-                self._governed = governed
-        self._settled = changes
+        before, self._rules = self._rules, rules
+        return rules != before
 
     @property
     def segments(self):
-        """(name, offset, size, trainable, decayed) of each parameter in the flat vectors; empty before ``build``.
+        """(name, offset, size, trainable, decayed) of each parameter in the flat vectors.
 
         ``decayed`` is True for all: what weight decay spares is the optimiser's business.
         """
-        return tuple(
-            (name, offset, layer.params[key].size, layer.trainable, True) for name, layer, key, offset in self._places
-        )
+        return tuple((place.name, place.offset, place.size, place.trainable, True) for place in self.places)
 
-    def _find_penalties(self):
-        self._penalties = Penalties(self.parameters, self.gradients, self._governed_by("regularizer"))
-
-    def _governed_by(self, what):
-        """(name, rule, offset, shape) of each trainable parameter whose layer has one, such as a regulariser."""
+    def governed_by(self, what):
+        """(name, rule, offset, shape) of each trainable parameter whose layer has one, such as a "regularizer"."""
         found = []
-        for name, layer, key, offset in self._places:
-            rule = getattr(layer, f"{key}_{what}", None)
-            if rule is not None and layer.trainable:
-                found.append((name, rule, offset, layer.params[key].shape))
+        for place in self.places:
+            rule = getattr(place.layer, f"{place.key}_{what}", None)
+            if rule is not None and place.trainable:
+                found.append((place.name, rule, place.offset, place.shape))
         return found
 
-    def penalty(self):
-        """What the regularisers of the parameters add to the loss, with the parameters as they are now.
+    def penalties(self):
+        """The ``Penalties`` of the regularisers as they are now."""
+        return Penalties(self.values, self.gradients, self.governed_by("regularizer"))
 
-        The penalties of outputs (``activity_regularizer``) are not in it: they belong to samples.
-        """
-        self._require_built("penalty")
-        self._settle()
-        return self._penalties.value()
-
-    def _add_penalty_gradients(self):
-        """To the gradients of the data, which every backward overwrites: so they are never added twice."""
-        if self._penalties:
-            self._penalties.add_gradients()
-
-    def _arrays_in_place(self):
-        """What plans may point to: the flat vectors, and the arrays that layers hold besides."""
-        arrays = [self.parameters, self.gradients]
-        for layer in self.layers:
+    def arrays(self):
+        """What plans may point to: the flat vectors, and the arrays that layers hold as well."""
+        arrays = [self.values, self.gradients]
+        for layer in self.tree.values():
             held = (*vars(layer).values(), *layer.state.values())
             arrays += [array for array in held if isinstance(array, np.ndarray)]
         return arrays
 
-    def _named_parameters(self):
-        return [(f"{i}.{key}", layer, key) for i, layer in enumerate(self.layers) for key in layer.params]
+    # ---- by name ----
 
-    def _named_states(self):
-        """Array states: moving statistics and the like, which belong to the weights."""
-        return [
-            (f"{i}.{key}", layer, key)
-            for i, layer in enumerate(self.layers)
-            for key, value in layer.state.items()
-            if isinstance(value, np.ndarray)
-        ]
+    def states(self):
+        """(name, layer, key) of the array states: moving statistics and the like, which belong to the weights."""
+        states = entries(self.tree.items(), "state")
+        return [(name, layer, key) for name, layer, key in states if isinstance(layer.state[key], np.ndarray)]
+
+    def _named(self):
+        """{name: array} of all parameters and array states, in the order of the walk."""
+        found = {path: {} for path in self.tree}
+        for place in self.places:
+            found[place.layer.path][place.name] = place.layer.params[place.key]
+        for name, layer, key in self.states():
+            found[layer.path][name] = layer.state[key]
+        return {name: array for arrays in found.values() for name, array in arrays.items()}
 
     def state_dict(self):
-        """Copies of all parameters and moving statistics by name: "0.kernel", "0.bias", ..."""
-        self._require_built("state_dict")
-        named = {name: layer.params[key] for name, layer, key in self._named_parameters()}
-        named.update({name: layer.state[key] for name, layer, key in self._named_states()})
-        return {name: named[name].copy() for name in sorted(named, key=_layer_number)}
+        return {name: array.copy() for name, array in self._named().items()}
 
     def load_state_dict(self, d, strict=True):
-        """Takes the arrays of ``state_dict``; all are checked before the first is written.
-
-        ``strict``: ValueError for missing and unknown names; without it they are ignored.  Returns (missing, unknown).
-        """
-        self._require_built("load_state_dict")
         where = "Sequential.load_state_dict"
         strict = _check.boolean(where, "strict", strict)
         if not hasattr(d, "keys"):
             raise TypeError(_check.message(where, "d must be a dictionary of arrays", _check.kind(d)))
-        targets = {name: layer.params[key] for name, layer, key in self._named_parameters()}
-        targets.update({name: layer.state[key] for name, layer, key in self._named_states()})
+        targets = self._named()
         missing, unknown = [n for n in targets if n not in d], [n for n in d if n not in targets]
         if strict and (missing or unknown):
             raise ValueError(f"{where}: the names must be the model's; missing: {missing}, unknown: {unknown}")
@@ -148,33 +166,28 @@ class Parameters:
             targets[name][...] = array
         return missing, unknown
 
-    def get_weights(self):
-        """The arrays of ``state_dict`` as a list."""
-        return list(self.state_dict().values())
-
     def set_weights(self, weights):
-        """Takes the list of ``get_weights``."""
-        names = list(self.state_dict())
+        names = list(self._named())
         if not isinstance(weights, list | tuple):
             raise TypeError(_check.message("Sequential.set_weights", "needs a list of arrays", _check.kind(weights)))
         if len(weights) != len(names):
             raise ValueError(_check.message("Sequential.set_weights", f"needs {len(names)} arrays", len(weights)))
         self.load_state_dict(dict(zip(names, weights, strict=True)))
 
-    def count_params(self):
-        """The number of parameters."""
-        self._require_built("count_params")
-        return sum(layer.params[key].size for _, layer, key in self._named_parameters())
+    def count(self):
+        return sum(place.size for place in self.places)
 
     def fingerprint(self):
-        """SHA-256 over name, shape, dtype and values of ``state_dict``, in hexadecimal: equal for equal bits."""
         import hashlib  # here: it takes as long to import as all layers
 
         digest = hashlib.sha256()
-        for name, array in self.state_dict().items():
+        for name, array in self._named().items():
             digest.update(f"{name} {array.shape} {array.dtype.name}\n".encode())
             digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+RULES = ("regularizer", "constraint")  # "kernel_regularizer" governs the parameter "kernel"
 
 
 def _aligned_zeros(size, dtype):
@@ -182,7 +195,3 @@ def _aligned_zeros(size, dtype):
     raw = np.zeros(size + 64 // dtype.itemsize, dtype)
     start = (-raw.__array_interface__["data"][0] % 64) // dtype.itemsize
     return raw[start : start + size]
-
-
-def _layer_number(name):
-    return int(name.split(".")[0])

@@ -5,18 +5,30 @@ writing down what they would do (``_ext/plan.pyx``), and from then on the record
 layers compute by hand, bit for bit, but image by image through runs of layers, in one parallel region, and in memory
 that is taken once.
 
-Layers that are not ``compiled`` (written in Python by a user) cut the chain into sections; they run as Python between
-the recorded ones.
+Layers that have to run as Python (custom ones, and those that hold a custom one) cut the chain into sections; they run
+between the recorded ones.
+
+Knows no concrete layer.
 """
 
 import itertools
 
 import numpy as np
 
+from minicnn import chain
 from minicnn._ext import batch
 from minicnn._ext import plan as native
-from minicnn.layer import collect_penalties, empty, in_python, mean_penalty, output_of
-from minicnn.layers import MaxPooling2D
+from minicnn.layer import (
+    changes,
+    collect_penalties,
+    empty,
+    give_back,
+    in_python,
+    kept_by,
+    mean_penalty,
+    output_of,
+    walk,
+)
 
 GATHERED = (np.dtype("u1"), np.dtype("i8"), np.dtype("f4"), np.dtype("f8"))  # dtypes that batch.gather reads
 MOST_PLANS = 8  # batch sizes whose plans are kept
@@ -29,14 +41,14 @@ class Workspace:
         self.training, self.by_hand, self.part, self.plans = training, by_hand, part, {}
         self.memory = np.empty(0, np.uint8)
 
-    def plan(self, model, n):
+    def plan(self, engine, n):
         """The plan for n samples, recorded if it is new or out of date."""
         plan = self.plans.get(n)
         if plan is None or not plan.is_valid:
             self.plans.pop(n, None)
             while len(self.plans) >= MOST_PLANS:
                 self.plans.pop(next(iter(self.plans)))
-            plan = self.plans[n] = Plan(model, n, self.training, self.by_hand, **self.part)
+            plan = self.plans[n] = Plan(engine, n, self.training, self.by_hand, **self.part)
         plan.bind(self.at_least(plan.size))
         return plan
 
@@ -50,7 +62,7 @@ class Workspace:
 
 
 class Plan:
-    """The forward pass of a model over n samples, and with ``training`` the backward pass behind it.
+    """The forward pass of an ``Engine``'s layers over n samples, and with ``training`` the backward pass behind it.
 
     Fill ``x`` (n, *input_shape), call ``forward``; in training then fill ``dy`` (n, *output_shape) and call
     ``backward``.  The arrays that both return are the plan's own: the next run overwrites them.
@@ -58,41 +70,42 @@ class Plan:
     ``by_hand``: for a loop of one's own, in which the gradient of the input may be asked for, and somebody may go on
     layer by layer: each recorded layer keeps what its own ``backward`` needs.
 
-    ``layers``: a part of the model's, without ``training``.  ``lots``: a Lot for each of them; then ``forward`` makes
-    the Monte-Carlo sample that the lots describe at the time.
+    ``layers``: a stretch of the engine's, without ``training``.  ``lots``: a Lot for each of them and of the layers in
+    them; then ``forward`` makes the Monte-Carlo sample that the lots describe at the time.
     """
 
-    def __init__(self, model, n, training, by_hand=False, layers=None, lots=None):
-        self._layers, self._all = model.layers if layers is None else layers, np.arange(n)
+    def __init__(self, engine, n, training, by_hand=False, layers=None, lots=None):
+        self._layers, self._numbers_of_samples = engine.layers if layers is None else layers, np.arange(n)
+        self._every = [layer for _, layer in walk(self._layers)]
         self._picked, self.losses = {}, np.empty(n)
-        self._states, self._numbers = [], []  # (state, name, copy of an array or None); what is no array
-        self._watched = [layer for layer in self._layers if not in_python(layer)]
+        self._states, self._counters = [], []  # (state, name, copy of an array or None); what is no array
+        self._recorded_layers = [layer for _, layer in walk([layer for layer in self._layers if not in_python(layer)])]
         self._marks = self._marks_now()
         self._recorded = native.Plan()
-        for array in model._arrays_in_place():
+        for array in engine.parameters.arrays():
             self._recorded.use(array)
         for lot in (lots or {}).values():
             for array in lot:
                 self._recorded.use(array)
-        groups = itertools.groupby(range(len(self._layers)), key=lambda i: in_python(self._layers[i]))
-        self._kept = {}  # of each layer, where it is wanted: while recorded, then where it is
-        before = [layer._kept for layer in self._layers]
+        self._for_backward = {}  # what layers keep, where it is wanted: while recorded, then where it is
+        before = kept_by(self._every)
 
         def call(layer, x):
-            return output_of(layer, x, training, lots[layer] if lots else None)
+            return output_of(layer, x, training, lots)
 
         try:
             self._sections = [
-                (_InPython if python else _Recorded)(self._recorded, self._layers, [*numbers], n, call)
-                for python, numbers in groups
+                (_InPython if python else _Recorded)(self._recorded, [*stretch], n, call)
+                for python, stretch in itertools.groupby(self._layers, key=in_python)
             ]
             if by_hand:
-                self._kept = {layer: layer._kept for layer in self._layers if not in_python(layer)}
+                kept = kept_by(self._recorded_layers)
+                self._for_backward = dict(zip(self._recorded_layers, kept, strict=True))
             for input_gradient in [False, True] if by_hand else [False] if training else []:
-                self._record_backward(model._backward_calls(input_gradient), input_gradient)
+                self._record_backward(input_gradient)
         finally:
-            for layer, kept in zip(self._layers, before, strict=True) if training else ():
-                layer._kept = kept  # what a forward by hand kept; what the recorded one kept is the plan's
+            if training:
+                give_back(self._every, before)  # what a forward by hand kept; what the recorded one kept is the plan's
         for section in self._sections:
             section.pin()
         self._each_kept(self._recorded.pin)
@@ -103,24 +116,29 @@ class Plan:
         self._each_kept(lambda array: _Place(self._recorded, array))
         self._memory = None
 
-    def _record_backward(self, calls, input_gradient):
+    def _record_backward(self, input_gradient):
         """Each section records its part; all kinds of backward begin with what the forward pass kept."""
-        kept = [layer._kept for layer in self._layers]
+        kept = kept_by(self._every)
+        first = 0 if input_gradient else chain.first_to_train(self._layers)
+        end = len(self._layers)
         for section in reversed(self._sections):
-            section.record_backward(calls, input_gradient)
-        for layer, values in zip(self._layers, kept, strict=True):
-            layer._kept = values
+            begin = end - len(section.layers)
+            if end > first:
+                at_logits = end == len(self._layers) and chain.enters_at_softmax(self._layers)
+                section.record_backward(at_logits, input_gradient or first < begin, input_gradient)
+            end = begin
+        give_back(self._every, kept)
 
     def _each_kept(self, function):
-        """Replaces every array in ``_kept`` by what the function makes of it."""
-        self._kept = {
+        """Replaces every array in ``_for_backward`` by what the function makes of it; None leaves it as it is."""
+        self._for_backward = {
             layer: (n, tuple(None if array is None else function(array) or array for array in arrays))
-            for layer, (n, arrays) in self._kept.items()
+            for layer, (n, arrays) in self._for_backward.items()
         }
 
     def _marks_now(self):
         """Of a layer in Python nothing is recorded: it may note what it likes at every call."""
-        return [layer._changes for layer in self._watched] + [layer.output_function for layer in self._layers]
+        return changes(self._recorded_layers) + [layer.output_function for layer in self._layers]
 
     @property
     def is_valid(self):
@@ -135,24 +153,24 @@ class Plan:
         for section in self._sections:
             section.bind(memory)
         self.x, self.dy = self._sections[0].x, self._sections[-1].dy
-        self._kept_now = {
+        self._to_hand_over = {
             layer: (n, tuple(place and place.view(memory) for place in places))
-            for layer, (n, places) in self._kept.items()
+            for layer, (n, places) in self._for_backward.items()
         }
         self._rows = self.x.reshape(len(self.x), -1)
         self._memory = memory
 
     def hand_over(self):
         """Gives the layers what they would have kept of ``forward``, had they been called by hand."""
-        for layer, kept in self._kept_now.items():
-            layer._kept = kept
+        give_back(self._to_hand_over.keys(), self._to_hand_over.values())
 
     def take_back(self):
         """True if no layer has been called since ``hand_over``: then ``backward`` may run."""
-        if any(layer._kept is not kept for layer, kept in self._kept_now.items()):
+        layers, given = self._to_hand_over.keys(), self._to_hand_over.values()
+        if any(now is not then for now, then in zip(kept_by(layers), given, strict=True)):
             return False
-        for layer in self._kept_now:
-            layer._kept = None
+        for layer in layers:
+            layer.forget()
         return True
 
     def take(self, x, order=None):
@@ -161,7 +179,7 @@ class Plan:
         Returns the place of the first that holds a number not finite in that dtype, None if there is none.
         """
         if x.dtype in GATHERED and x.flags.c_contiguous and x.flags.aligned:
-            bad = batch.gather(x.reshape(len(x), -1), self._all if order is None else order, self._rows)
+            bad = batch.gather(x.reshape(len(x), -1), self._numbers_of_samples if order is None else order, self._rows)
             return None if bad < 0 else bad
         with np.errstate(over="ignore"):  # too large for float32
             self.x[...] = x if order is None else x[order]
@@ -179,23 +197,23 @@ class Plan:
 
     def save_states(self):
         """Remembers the layers' counters and moving statistics."""
-        if len(self._states) != sum(len(layer.state) for layer in self._layers):
+        if len(self._states) != sum(len(layer.state) for layer in self._every):
             states = [
                 (layer.state, name, value.copy() if isinstance(value, np.ndarray) else None)
-                for layer in self._layers
+                for layer in self._every
                 for name, value in layer.state.items()
             ]
-            self._states, self._numbers = [], [0] * len(states)
+            self._states, self._counters = [], [0] * len(states)
             self._states = states
         for i, (state, name, copy) in enumerate(self._states):
             if copy is None:
-                self._numbers[i] = state[name]
+                self._counters[i] = state[name]
             else:
                 np.copyto(copy, state[name])
 
     def restore_states(self):
         """Puts back what ``save_states`` found."""
-        for number, (state, name, copy) in zip(self._numbers, self._states, strict=True):
+        for number, (state, name, copy) in zip(self._counters, self._states, strict=True):
             if copy is None:
                 state[name] = number
             else:
@@ -222,11 +240,6 @@ class Plan:
         return dy
 
 
-def can_be_recorded(model):
-    """True if no layer of the model has to run as Python."""
-    return not any(map(in_python, model.layers))
-
-
 class _Place:
     """Where an array that was recorded lies in the workspace."""
 
@@ -241,48 +254,29 @@ class _Place:
 class _Recorded:
     """Compiled layers that follow each other: a program for each direction."""
 
-    def __init__(self, recorded, layers, numbers, n, call):
-        self.layers, self.numbers, self.recorded = layers, numbers, recorded
+    def __init__(self, recorded, layers, n, call):
+        self.layers, self.recorded = layers, recorded
         self.ends = {}  # the arrays at both ends: while recorded, then (place, dtype, shape) of each
-        self.run_forward = recorded.record(lambda: self.record_forward(n, call))
+        self.run_forward = recorded.record(lambda: self._forward(n, call))
         self.run_backward = {}
 
-    def record_forward(self, n, call):
-        first, self.outputs = self.layers[self.numbers[0]], {}
+    def _forward(self, n, call):
+        first = self.layers[0]
         self.ends["x"] = x = empty((n, *first.input_shape), first.dtype)
         with collect_penalties() as self.penalties:
-            for number in self.numbers:
-                x = self.outputs[number] = call(self.layers[number], x)
-        self.ends["y"] = x
+            self.ends["y"] = chain.forward(self.layers, x, call)
 
-    def record_backward(self, calls, input_gradient):
-        mine = {number: calls[number] for number in self.numbers if number in calls}
-        if mine:
-            self.run_backward[input_gradient] = self.recorded.record(lambda: self.record_calls(mine, input_gradient))
+    def record_backward(self, at_logits, wanted, input_gradient):
+        """The program for ``backward(dy, input_gradient)``; ``wanted``: whether the section in front needs dL/dx."""
+        self.run_backward[input_gradient] = self.recorded.record(
+            lambda: self._backward(at_logits, wanted, input_gradient)
+        )
 
-    def record_calls(self, calls, input_gradient):
+    def _backward(self, at_logits, wanted, input_gradient):
         if "dy" not in self.ends:
             y = self.ends["y"]
             self.ends["dy"] = empty(y.shape, y.dtype)
-        dy = self.ends["dy"]
-        for number in reversed(self.numbers):
-            if number in calls:
-                dy = self.record_call(number, calls, dy)
-        self.ends["dx", input_gradient] = dy
-
-    def record_call(self, number, calls, dy):
-        """One layer's backward.
-
-        The gradient of an activation in front of a max-pooling is taken behind it, where there is less to do: each
-        gradient goes to one pixel, whose value the output of the pooling shows as well.  So what the layer in front
-        kept of its own output is not needed, and its memory need not hold the whole batch.
-        """
-        layer, (at_logits, wanted) = self.layers[number], calls[number]
-        if number - 1 in calls and _activation_can_wait(self.layers[number - 1], layer):
-            dy = self.layers[number - 1]._function.backward(self.outputs[number], dy)
-        if number + 1 in self.numbers and _activation_can_wait(layer, self.layers[number + 1]):
-            at_logits = True
-        return layer.gradient(dy, at_logits, wanted)
+        self.ends["dx", input_gradient] = chain.backward(self.layers, self.ends["dy"], at_logits, wanted)
 
     def pin(self):
         """What enters and leaves a section is read and written by others."""
@@ -293,7 +287,6 @@ class _Recorded:
     def find_places(self):
         self.ends = {name: None if array is None else _Place(self.recorded, array) for name, array in self.ends.items()}
         self.penalty_places = [_Place(self.recorded, array) for array in self.penalties]
-        self.outputs = None
 
     def bind(self, memory):
         ends = {name: place and place.view(memory) for name, place in self.ends.items()}
@@ -316,27 +309,16 @@ class _Recorded:
         return self.dx[input_gradient]
 
 
-def _activation_can_wait(layer, pool):
-    """True if the gradient of the layer's activation, found from its output, may be taken behind ``pool``."""
-    function = getattr(layer, "_function", None)
-    if getattr(layer, "activity_regularizer", None) is not None:
-        return False  # every output has a gradient of its own: taken apart, the sum would have other bits
-    if function is None or function.is_softmax or function.needs_input or function.name == "linear":
-        return False
-    return isinstance(pool, MaxPooling2D) and all(np.greater_equal(pool.strides, pool.pool_size))
-
-
 class _InPython:
     """Layers that run as they are, on arrays of their own: a layer may keep what it is given."""
 
-    def __init__(self, recorded, layers, numbers, n, call):
-        self.layers, self.call = [layers[number] for number in numbers], call
-        self.numbers, self.calls, self.penalties = numbers, {}, []
-        self.x = np.empty((n, *self.layers[0].input_shape), self.layers[0].dtype)
-        self.dy = np.empty((n, *self.layers[-1].output_shape), self.layers[-1].dtype)
+    def __init__(self, recorded, layers, n, call):
+        self.layers, self.call, self.calls, self.penalties = layers, call, {}, []
+        self.x = np.empty((n, *layers[0].input_shape), layers[0].dtype)
+        self.dy = np.empty((n, *layers[-1].output_shape), layers[-1].dtype)
 
-    def record_backward(self, calls, input_gradient):
-        self.calls[input_gradient] = [calls.get(number) for number in self.numbers]
+    def record_backward(self, at_logits, wanted, input_gradient):
+        self.calls[input_gradient] = at_logits, wanted
 
     def pin(self):
         pass
@@ -349,13 +331,9 @@ class _InPython:
 
     def forward(self, x):
         with collect_penalties() as self.penalties:
-            for layer in self.layers:
-                x = self.call(layer, x)
-        return x
+            return chain.forward(self.layers, x, self.call)
 
     def backward(self, dy, input_gradient):
-        for layer, call in zip(reversed(self.layers), reversed(self.calls[input_gradient]), strict=True):
-            if call is None:  # nobody behind it has parameters; where one has, ``gradient`` returns an array
-                return None
-            dy = layer.gradient(dy, *call)
-        return dy
+        if input_gradient not in self.calls:  # nobody here or in front of it has parameters
+            return None
+        return chain.backward(self.layers, dy, *self.calls[input_gradient])

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, montecarlo
 
 KINDS = {  # what the outputs of a member are
     "classes": "probabilities of the classes, along the last axis",
@@ -196,9 +196,9 @@ def predict_mc(model, x, n_samples=50, seed=None, batch_size=None, return_sample
     seed = None if seed is None else _check.integer(where, "seed", seed, 0, 2**64 - 1)
     batch_size = None if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
     keep = _check.boolean(where, "return_samples", return_samples)
-    x = model._inputs("predict_mc", x)
+    x = model.checked_inputs("predict_mc", x)
     kind = model.output_kind
-    found = model._monte_carlo(x, n_samples, seed, batch_size)
+    found = montecarlo.samples(model, x, n_samples, seed, batch_size)
     blocks = (read(model, kind, outputs) for _, outputs in found)
     empty = np.empty((n_samples, 0, *model.output_shape), model.dtype)
     prediction = Prediction.of_blocks(blocks, empty, kind, "mean", keep)

@@ -19,6 +19,7 @@ import numpy as np
 from minicnn import _check, archive, layers, losses, optimizers
 from minicnn._files import write_atomically
 from minicnn.archive import Refused
+from minicnn.layer import Source, entries, walk
 from minicnn.settings import is_ours, replaced
 
 FORMAT = 1
@@ -110,10 +111,9 @@ def _describe(model):
 def _integer_states(model):
     """{"3.step": (the layer's state, "step")} for all of it that is not an array."""
     return {
-        f"{number}.{name}": (layer.state, name)
-        for number, layer in enumerate(model.layers)
-        for name, value in layer.state.items()
-        if not isinstance(value, np.ndarray)
+        name: (layer.state, key)
+        for name, layer, key in entries(walk(model.layers), "state")
+        if not isinstance(layer.state[key], np.ndarray)
     }
 
 
@@ -144,23 +144,24 @@ def _written(document, arrays):
 def _require_classes(model):
     """ValueError unless the names of classes are all that a file needs to know of the code."""
     kinds = {}
-    for number, layer in enumerate(model.layers):
-        kind, where = type(layer), f"Sequential.save: layer {number}"
+    for path, layer in walk(model.layers):
+        kind, where = type(layer), f"Sequential.save: layer {path}"
         if not is_ours(kind) and kind.__name__ in layers.__all__:
             required = "a custom layer must not have the name of one of minicnn's, which a file would take it for"
             raise ValueError(_check.message(where, required, kind.__name__, "Rename the class"))
         if kinds.setdefault(kind.__name__, kind) is not kind:
             raise ValueError(_check.message(where, "two classes must not have the same name", kind.__name__))
-    for what, thing in [*enumerate(model.layers), ("the optimizer", model.optimizer), ("loss", model.loss_function)]:
+    things = {f"layer {path}": layer for path, layer in walk(model.layers)}
+    for what, thing in {**things, "the optimizer": model.optimizer, "loss": model.loss_function}.items():
         if thing is not None and replaced(thing):
-            where = f"Sequential.save: layer {what}" if isinstance(what, int) else f"Sequential.save: {what}"
+            where = f"Sequential.save: {what}"
             required = "no file can hold a method that was replaced in one object"
             raise ValueError(_check.message(where, required, replaced(thing)[0], "Define it in a subclass"))
 
 
 def _require_the_same(model, members):
     """ValueError unless reading the members gives the model again, so that no good file is replaced by a bad one."""
-    custom = {type(layer).__name__: type(layer) for layer in model.layers if not is_ours(type(layer))}
+    custom = {type(layer).__name__: type(layer) for _, layer in walk(model.layers) if not is_ours(type(layer))}
     try:
         text = members["model.json"]
         stored = _StoredArrays({name: data for name, data in members.items() if name != "model.json"})
@@ -196,7 +197,7 @@ def _rebuild(document, stored, custom_layers):
 
     try:
         model = Sequential.from_config(document["model"], custom_layers)
-        model._build(document["model"]["input_shape"], stored)
+        model.build(document["model"]["input_shape"], stored)
         _restore_state(model, document["state"], stored)
         if document["compile"] is not None:
             parts = document["compile"]
@@ -211,8 +212,8 @@ def _rebuild(document, stored, custom_layers):
     return model
 
 
-class _StoredArrays:
-    """The ``rng`` that a model from a file is built with: ``Layer.add_param`` takes stored arrays, not random ones.
+class _StoredArrays(Source):
+    """The source of a model that is built from a file: ``Layer.add_param`` takes stored arrays, not drawn ones.
 
     Each array is compared with what the layer wants before anything is allocated: a file that declares a layer of 10^12
     units fails because it does not hold them.
@@ -221,9 +222,13 @@ class _StoredArrays:
     def __init__(self, members):
         self.members, self.taken = members, set()
 
-    def __getattr__(self, name):
-        """What a generator has, for a layer of one's own that draws by itself; it gets its stored values afterwards."""
-        return getattr(np.random.default_rng(0), name)
+    def values(self, layer, name, shape, initializer, rng):
+        """The array of that parameter; but one whose layer has no place yet, because another layer's ``build`` has just
+        made it, begins as drawn and gets its stored values afterwards, as do parameters that a custom layer makes by
+        itself."""
+        if layer.path is None:
+            return super().values(layer, name, shape, initializer, rng)
+        return self.stored_array(f"{layer.path}.{name}", shape, layer.dtype)
 
     def stored_array(self, name, shape, dtype):
         """The array ``name``, if it has exactly this shape and dtype and holds no NaN.

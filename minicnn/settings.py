@@ -48,7 +48,7 @@ class Setting:
             value = self.check(type(thing).__name__, self.name, value, *self.arguments, **self.named)
         vars(thing)[self.name] = value
         if self.forgets:
-            thing._kept = None
+            thing.forget()
 
 
 class Fixed(Setting):

@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer, collect_penalties, mean_penalty
+from minicnn.layer import Layer, collect_penalties, entries, mean_penalty, walk
 
 MOST_SKIPPED = 0.25  # of the places of one array: more corners than that prove nothing
 
@@ -70,8 +70,7 @@ def gradcheck(layer_or_model, x, *, tolerance=1e-6, step=1e-5, samples=200, seed
     try:
         return _check_all(_Subject(twin, x, seed, declared), **options)
     except GradientError as error:
-        if not isinstance(twin, Layer):
-            _find_wrong_layer(twin, x, options, error)
+        _find_wrong_layer(twin, x, options, error)
         raise
 
 
@@ -86,14 +85,37 @@ def _check_all(subject, tolerance, step, samples, seed):
     return result
 
 
-def _find_wrong_layer(model, x, options, error):
-    """A wrong dx spoils the gradients of all layers before it: the layer at fault is the one that is wrong alone."""
-    for i, layer in enumerate(model.layers):
+def _find_wrong_layer(twin, x, options, error):
+    """A wrong dx spoils the gradients of all layers before it: the layer at fault is the one that is wrong alone.
+
+    Those that hold others are tried after what they hold.
+    """
+    walked = walk(twin.parts if isinstance(twin, Layer) else twin.layers)
+    taken = {}
+    for path, layer in walked:
+        layer.forward = _listening(layer.forward, taken, path)
+    try:
+        twin.forward(x, training=True)
+    finally:
+        for _, layer in walked:
+            del layer.forward
+    for path, layer in sorted(walked, key=lambda one: bool(one[1].parts)):
         try:
-            gradcheck(layer, x, **options)
+            if path in taken:
+                gradcheck(layer, taken[path], **options)
         except GradientError as alone:
-            raise GradientError(f"layer {i} of the model: {alone}") from error
-        x = layer.forward(x, training=True)
+            where = f"layer {path}" if "." in path or isinstance(twin, Layer) else f"layer {path} of the model"
+            raise GradientError(f"{where}: {alone}") from error
+
+
+def _listening(forward, taken, path):
+    """A forward that notes what it takes."""
+
+    def listen(x, training=False):
+        taken.setdefault(path, np.array(x))
+        return forward(x, training=training)
+
+    return listen
 
 
 def _batch(x):
@@ -116,7 +138,7 @@ def _in_float64(given, x):
     declared = None
     if isinstance(given, Layer):
         twin = copy.deepcopy(given)
-        for layer in _inner_layers(twin):
+        for layer in _every_layer(twin):
             _to_float64(layer)
         if twin.input_shape is None:
             declared = twin.build(x.shape[1:], np.random.default_rng(0))
@@ -128,20 +150,20 @@ def _in_float64(given, x):
         required = "a layer (an instance of a subclass of Layer) or a model is required"
         fix = "Make an instance: put () behind the class" if isinstance(given, type) else ""
         raise TypeError(_check.message("gradcheck", required, _check.kind(given), fix))
-    for layer in _inner_layers(twin):
+    for layer in _every_layer(twin):
         if hasattr(layer, "freeze_mask"):
             layer.freeze_mask()
     return twin, x, declared
 
 
-def _inner_layers(value):
-    """The layers in a layer or a model: itself, and any that it holds, in lists too."""
-    found = [value] if isinstance(value, Layer) else []
-    for held in vars(value).values():
-        for item in held if isinstance(held, list | tuple) else [held]:
-            if isinstance(item, Layer):
-                found += _inner_layers(item)
-    return found
+def _every_layer(value):
+    """The layers of a layer or a model: itself, and all that it holds."""
+    return [layer for _, layer in _named_layers(value)]
+
+
+def _named_layers(value):
+    """[(path, layer)] of the layers of a layer or a model; a layer itself has the path ""."""
+    return [("", value), *walk(value.parts)] if isinstance(value, Layer) else walk(value.layers)
 
 
 def _to_float64(layer):
@@ -155,10 +177,9 @@ def _to_float64(layer):
 def _model_in_float64(model, x):
     """A new model of unbuilt copies of the layers, with the same weights if there are any."""
     layers = copy.deepcopy(model.layers)
-    for layer in layers:
+    for _, layer in walk(layers):
         layer.params, layer.grads, layer.input_shape = {}, {}, None
-        for inner in _inner_layers(layer):
-            inner.dtype = np.dtype(np.float64)
+        layer.dtype = np.dtype(np.float64)
     twin = type(model)(layers, seed=model.seed, dtype="float64")
     if model.built:
         twin.build(model.input_shape)
@@ -177,8 +198,7 @@ class _Subject:
     def __init__(self, twin, x, seed, declared=None):
         self.twin, self.x, self.declared = twin, x, declared
         self.name = type(twin).__name__
-        # (prefix of the names, layer): one layer without a prefix, or those of a model with "0.", "1.", ...
-        self.layers = [("", twin)] if isinstance(twin, Layer) else [(f"{i}.", one) for i, one in enumerate(twin.layers)]
+        self.layers = _named_layers(twin)
         self.y, self.penalty = self.forward()
         # Not default_rng(seed).standard_normal, which x may come from too: with r = x, x^T r is its own transpose.
         rng = np.random.default_rng([seed, 1])
@@ -192,9 +212,10 @@ class _Subject:
     def arrays(self):
         """{name: (array, what messages call it)}: x and every parameter."""
         found = {"x": (self.x, f"{self.name}: gradient of x")}
-        for prefix, layer in self.layers:
-            for name, values in layer.params.items():
-                found[prefix + name] = values, f"{type(layer).__name__}: gradient of {prefix}{name}"
+        for name, layer, key in entries(self.layers, "params"):
+            path = name[: -len(key) - 1]
+            where = f"{path}: {type(layer).__name__}" if path else type(layer).__name__
+            found[name] = layer.params[key], f"{where}: gradient of {name}"
         return found
 
     def forward(self):
@@ -214,24 +235,23 @@ class _Subject:
             )
         if isinstance(self.twin, Layer):
             return y.copy(), mean_penalty(found, len(y))
-        return y.copy(), self.twin.penalty() + self.twin._activity_penalty(len(y))
+        return y.copy(), self.twin.penalty() + self.twin.engine.activity_penalty(len(y))
 
     def backward(self):
         """{name: gradient}, copies."""
         dy = self.r.copy()
-        dx = self.twin.backward(dy) if self.layers[0][0] == "" else self.twin.backward(dy, at="outputs")
+        dx = self.twin.backward(dy) if isinstance(self.twin, Layer) else self.twin.backward(dy, at="outputs")
         if not np.array_equal(dy, self.r):
             raise GradientError(f"{self.name}.backward changed dy: it must write into an array of its own")
         if getattr(dx, "shape", None) != self.x.shape:
             raise GradientError(f"{self.name}.backward must return dx of shape {self.x.shape}; got {_described(dx)}")
         found = {"x": np.array(dx, np.float64)}
-        for prefix, layer in self.layers:
-            for name, values in layer.params.items():
-                gradient = layer.grads.get(name)
-                if getattr(gradient, "shape", None) != values.shape:
-                    what = f"{type(layer).__name__}.backward: grads[{name!r}]"
-                    raise GradientError(f"{what} must have shape {values.shape}; got {_described(gradient)}")
-                found[prefix + name] = np.array(gradient, np.float64)
+        for name, layer, key in entries(self.layers, "params"):
+            gradient, shape = layer.grads.get(key), layer.params[key].shape
+            if getattr(gradient, "shape", None) != shape:
+                what = f"{type(layer).__name__}.backward: grads[{key!r}]"
+                raise GradientError(f"{what} must have shape {shape}; got {_described(gradient)}")
+            found[name] = np.array(gradient, np.float64)
         return found
 
     def gradients(self):
@@ -245,7 +265,7 @@ class _Subject:
                 raise GradientError(f"{label} is not finite: {np.isnan(first[name]).sum()} NaN among its values")
             if not np.allclose(first[name], second[name], rtol=1e-9, atol=1e-12 * np.abs(first[name]).max(initial=0)):
                 fix = "does it accumulate? backward must overwrite grads, not add to them"
-                raise GradientError(f"{label} is another one after a second forward and backward: {fix}")
+                raise GradientError(f"{label} changed when forward and backward were run a second time: {fix}")
         return first
 
     def slopes(self, values, place, h):
@@ -325,7 +345,7 @@ def _wrong_factor(factor, n, twin):
     if abs(factor + 1) < 1e-3:
         return "the sign is wrong"
     off = f"off by the constant factor {factor:.4g}"
-    drops = any(hasattr(one, "rate") or "drop" in type(one).__name__.lower() for one in _inner_layers(twin))
+    drops = any(hasattr(one, "rate") or "drop" in type(one).__name__.lower() for one in _every_layer(twin))
     if drops and 0 < factor < 1:
         return f"{off}: is 1/(1 - rate) missing?"
     if n > 1 and min(abs(factor - n), abs(factor * n - 1)) < 1e-3:

@@ -82,7 +82,7 @@ def ablation_curve(model, x, y, layer, fractions=FRACTIONS, repeats=10, seed=0):
     (cumulative ablation in random order); there, too, training with dropout helps up to a point only.
     """
     where = "ablation_curve"
-    x = model._inputs(where, x)
+    x = model.checked_inputs(where, x)
     number = _layer_number(where, model, layer)
     fractions = _ascending(where, "fractions", fractions, lambda f: _check.number(where, "every fraction", f, 0, 1))
     repeats = _check.integer(where, "repeats", repeats, 1)
@@ -138,7 +138,7 @@ def _through(model, part, x, step=256):
     """x through some of the model's layers, in eval mode."""
     batches = []
     for start in range(0, max(len(x), 1), step):
-        h = model._cast(x[start : start + step])
+        h = _check.contiguous(x[start : start + step], model.dtype)
         for layer in model.layers[part]:
             h = output_of(layer, h)
         batches.append(h)
@@ -185,7 +185,7 @@ def averaging_curve(model, x, y, counts=COUNTS, repeats=10, seed=0):
     Source: Srivastava et al., JMLR 15 (2014), section 7.5 and figure 11.
     """
     where = "averaging_curve"
-    x = model._inputs(where, x)
+    x = model.checked_inputs(where, x)
     if len(model.output_shape) != 1 or model.output_shape[0] < 2:
         got = _check.Shown(f"outputs of shape {model.output_shape}")
         raise ValueError(_check.message(where, "the model must give one output for each of several classes", got))

@@ -7,7 +7,7 @@ import numpy as np
 import minicnn as mc
 from minicnn import layers
 
-# Two chains, so that all layers of the registry find a place; channels and sizes that fill no vector evenly.
+# Several chains, so that all layers of the registry find a place; channels and sizes that fill no vector evenly.
 CHAINS = (
     [
         lambda: layers.Rescaling(2.0, -1.0),
@@ -45,11 +45,24 @@ CHAINS = (
         lambda: layers.Dense(5),
         lambda: layers.Sigmoid(),
     ],
+    [
+        lambda: layers.Conv2D(6, 3, padding="same", activation="relu"),
+        lambda: layers.Residual(
+            [layers.Conv2D(9, 3, padding="same"), layers.BatchNormalization(), layers.Dropout(0.2)],
+            layers.Conv2D(9, 1),
+            activation="elu",
+        ),
+        lambda: layers.Concurrent([[], [layers.Conv2D(5, 3, padding="same"), layers.SpatialDropout2D(0.3)]]),
+        lambda: layers.Chain([layers.Conv2D(7, 3, activation="relu"), layers.MaxPooling2D(2)]),
+        lambda: layers.Flatten(),
+        lambda: layers.Dense(5),
+    ],
 )
-LOSSES = ("sparse_categorical_crossentropy", "binary_crossentropy")
+LOSSES = ("sparse_categorical_crossentropy", "binary_crossentropy", "sparse_categorical_crossentropy")
 OPTIMIZERS = (
     lambda: mc.optimizers.SGD(0.05, momentum=0.9, nesterov=True, clipnorm=1.0),
     lambda: mc.optimizers.AdamW(0.01),
+    lambda: mc.optimizers.Adam(0.01),
 )
 
 

@@ -6,7 +6,9 @@ import threading
 import numpy as np
 from hypothesis import strategies as st
 
+from minicnn import chain
 from minicnn._ext import runtime
+from minicnn.layer import walk
 
 THREADS = (1, 2, 3)
 
@@ -15,19 +17,31 @@ def build(layer, input_shape, seed=0):
     """The layer, built, with random values in all its parameters (a bias of zeros hides mistakes)."""
     layer.build(input_shape, np.random.default_rng(seed))
     rng = np.random.default_rng([seed, 1])
-    for values in layer.params.values():
+    for _, values in arrays_of(layer, "params"):
         values[...] = rng.standard_normal(values.shape)
     return layer
+
+
+def arrays_of(layer, kind):
+    """[(name, array)] of a layer's "params" or "grads" and those of the layers in it."""
+    inner = [(f"{path}.{key}", array) for path, one in walk(layer.parts) for key, array in getattr(one, kind).items()]
+    return [*getattr(layer, kind).items(), *inner]
 
 
 def run(layer, x, dy, layout="C"):
     """{"y", "dx", and the gradient of every parameter by name} of one training step, arrays in memory as ``layout``."""
     x, dy = LAYOUTS[layout](x), LAYOUTS[layout](dy)
     y = layer.forward(x, training=True)
-    for gradient in layer.grads.values():
+    for _, gradient in arrays_of(layer, "grads"):
         gradient[...] = np.nan  # whatever backward leaves unwritten is seen
     dx = layer.backward(dy)
-    return {"y": y, "dx": dx, **{name: gradient.copy() for name, gradient in layer.grads.items()}}
+    return {"y": y, "dx": dx, **{name: gradient.copy() for name, gradient in arrays_of(layer, "grads")}}
+
+
+def backward_calls(model):
+    """{number: (at_logits, wanted)}, last layer first: what each layer's ``gradient`` is called with."""
+    last, logits = len(model.layers) - 1, chain.enters_at_softmax(model.layers)
+    return {number: (logits and number == last, True) for number in range(last, -1, -1)}
 
 
 def steps_layer_by_layer(model, x, y, batch_size):

@@ -106,16 +106,16 @@ class Sizes(Callback):
         self.found = []
 
     def on_train_batch_begin(self, batch, logs=None):
-        forward = self.model._training_plan
+        forward = self.model.engine.training
 
         def plan(n):
             self.found.append(n)
             return forward(n)
 
-        self.model._training_plan = plan
+        self.model.engine.training = plan
 
     def on_train_batch_end(self, batch, logs=None):
-        del self.model._training_plan
+        del self.model.engine.training
 
 
 @pytest.mark.parametrize("drop_last", [None, False, True])

@@ -1,4 +1,8 @@
-"""What every layer promises (minicnn/layer.py): one battery over ``layers.__all__``."""
+"""What every layer promises (minicnn/layer.py): one battery over ``layers.__all__``.
+
+Every layer is tried alone, and once in the body of a Residual and once in a Concurrent: what holds layers promises the
+same as what it holds.
+"""
 
 import concurrent.futures
 import copy
@@ -14,20 +18,23 @@ import sys
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
-from running import LAYOUTS, build, inputs, normal, run
+from running import LAYOUTS, arrays_of, build, inputs, normal, run
 
 import minicnn
 from minicnn import constraints, layers, regularizers
-from minicnn.layer import Layer
+from minicnn.layer import Layer, to_config, walk
 from minicnn.testing import gradcheck
 
 IMAGE = (6, 7, 4)
+SOME = layers.Conv2D(4, 3, padding="same", activation="tanh"), layers.Dropout(0.3, seed=1)
 TABLE = {  # name: (arguments of the constructor, all other than the default, shape of a sample)
     "ELU": ({}, (5, 3)),
     "GELU": ({}, (5, 3)),
     "Activation": ({"name": "tanh"}, (7,)),
     "AveragePooling2D": ({"pool_size": (2, 3), "strides": (1, 2), "padding": "same"}, IMAGE),
     "BatchNormalization": ({"momentum": 0.9, "epsilon": 0.01}, IMAGE),
+    "Chain": ({"layers": [to_config(one) for one in SOME]}, IMAGE),
+    "Concurrent": ({"branches": [[], [to_config(one) for one in SOME], [to_config(layers.Conv2D(2, 1))]]}, IMAGE),
     "Conv2D": (
         {"filters": 6, "kernel_size": (3, 2), "strides": (2, 1), "padding": "same", "dilation_rate": (1, 2),
          "groups": 2, "activation": "relu", "use_bias": True, "kernel_initializer": "he_normal",
@@ -57,6 +64,10 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
     "ReLU": ({}, (5, 3)),
     "Rescaling": ({"scale": 0.5, "offset": -1.0}, (5, 3)),
+    "Residual": (
+        {"body": [to_config(one) for one in SOME], "shortcut": [to_config(layers.Conv2D(4, 1))], "activation": "gelu"},
+        IMAGE,
+    ),
     "Reshape": ({"target_shape": (3, -1)}, (4, 6)),
     "Sigmoid": ({}, (5, 3)),
     "Softmax": ({}, (5, 3)),
@@ -66,16 +77,36 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
 }  # fmt: skip
 NONE = np.random.default_rng(0)
 
+PLACES = {  # two of a layer, in places where their outputs must have the same shape
+    "Residual": lambda a, b, **more: layers.Residual([a], [b], **more),
+    "Concurrent": lambda a, b, **more: layers.Concurrent([[a], [b]], **more),
+}
+PLACED = [f"{name} in {place}" for name in sorted(TABLE) for place in PLACES]
+
 every_layer = pytest.mark.parametrize("name", sorted(TABLE))
+everywhere = pytest.mark.parametrize("name", [*sorted(TABLE), *PLACED])
 both_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def new(name, **more):
+    """A layer of the table, or of ``PLACED``."""
+    name, _, place = name.partition(" in ")
+    if place:
+        return PLACES[place](new(name), new(name), **more)
     return getattr(layers, name)(**TABLE[name][0], **more)
 
 
+def shape_of(name):
+    return TABLE[name.partition(" in ")[0]][1]
+
+
 def built(name, **more):
-    return build(new(name, **more), TABLE[name][1])
+    return build(new(name, **more), shape_of(name))
+
+
+def every(layer):
+    """The layer and the layers in it."""
+    return [layer, *(one for _, one in walk(layer.parts))]
 
 
 def samples(layer, n=4, dtype="float32"):
@@ -106,11 +137,19 @@ def test_configuration_is_the_constructor(name):
         again = type(layer)(**config)
         assert json.loads(json.dumps(again.get_config())) == config
         for argument, value in TABLE[name][0].items():
-            assert json.loads(json.dumps(value)) == config[argument] or config[argument] == [value, value]
+            plain, found = json.loads(json.dumps(value)), _as_given(config[argument])
+            assert _as_given(plain) == found or found == [value, value]
     x, dy = samples(layer, dtype="float64")
-    build(again, TABLE[name][1])
+    build(again, shape_of(name))
     for one, other in zip(run(layer, x, dy).values(), run(again, x, dy).values(), strict=True):
         assert_same_bits(one, other)
+
+
+def _as_given(value):
+    """A configuration without what a layer hands down to the layers in it."""
+    if isinstance(value, dict):
+        return {key: _as_given(one) for key, one in value.items() if key not in ("dtype", "algorithm")}
+    return [_as_given(one) for one in value] if isinstance(value, list) else value
 
 
 @every_layer
@@ -138,38 +177,39 @@ def test_wrong_dtype(name):
 # ---- build ----
 
 
-@every_layer
+@everywhere
 def test_build_declares_the_real_shape(name):
     layer = new(name)
     assert layer.input_shape is None
     assert layer.output_shape is None
-    shape = layer.build(TABLE[name][1], NONE)
-    assert layer.input_shape == TABLE[name][1]
+    shape = layer.build(shape_of(name), NONE)
+    assert layer.input_shape == shape_of(name)
     assert layer.output_shape == shape
     assert all(type(axis) is int for axis in shape)
     assert type(layer.multiply_adds()) is int
     assert layer.multiply_adds() >= 0
     for n in (1, 4):
         assert layer.forward(np.zeros((n, *layer.input_shape))).shape == (n, *shape)
-    assert new(name).build((None, *TABLE[name][1]), NONE) == shape  # Keras's spelling
-    assert new(name).build(list(TABLE[name][1]), NONE) == shape
+    assert new(name).build((None, *shape_of(name)), NONE) == shape  # Keras's spelling
+    assert new(name).build(list(shape_of(name)), NONE) == shape
 
 
-@every_layer
+@everywhere
 def test_params_and_grads_are_twins(name):
     layer = built(name)
-    assert list(layer.params) == list(layer.grads)
-    for key, values in layer.params.items():
-        assert layer.grads[key].shape == values.shape
-        assert layer.grads[key].dtype == values.dtype == layer.dtype
+    gradients = dict(arrays_of(layer, "grads"))
+    assert [key for key, _ in arrays_of(layer, "params")] == list(gradients)
+    for key, values in arrays_of(layer, "params"):
+        assert gradients[key].shape == values.shape
+        assert gradients[key].dtype == values.dtype == layer.dtype
         assert values.flags.c_contiguous
         assert values.flags.writeable
     twin = new(name)
-    twin.build(TABLE[name][1], np.random.default_rng(5))
+    twin.build(shape_of(name), np.random.default_rng(5))
     other = new(name)
-    other.build(TABLE[name][1], np.random.default_rng(5))
-    for key in twin.params:
-        assert_same_bits(twin.params[key], other.params[key])
+    other.build(shape_of(name), np.random.default_rng(5))
+    for (_, one), (_, more) in zip(arrays_of(twin, "params"), arrays_of(other, "params"), strict=True):
+        assert_same_bits(one, more)
 
 
 @every_layer
@@ -182,7 +222,7 @@ def test_build_refuses_what_is_no_shape(name, shape):
 # ---- forward and backward ----
 
 
-@every_layer
+@everywhere
 @both_types
 def test_outputs_have_the_type_of_the_layer(name, dtype):
     layer = built(name, dtype=dtype)
@@ -195,14 +235,14 @@ def test_outputs_have_the_type_of_the_layer(name, dtype):
     assert built(name).dtype == np.float32
 
 
-@every_layer
+@everywhere
 @both_types
 def test_gradient_by_finite_differences(name, dtype):
     layer = built(name, dtype=dtype)
     assert gradcheck(layer, normal((3, *layer.input_shape)))
 
 
-@every_layer
+@everywhere
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_the_bits_do_not_depend_on_the_layout(name, layout):
     x, dy = samples(built(name))
@@ -210,7 +250,7 @@ def test_the_bits_do_not_depend_on_the_layout(name, layout):
         assert_same_bits(one, other)
 
 
-@every_layer
+@everywhere
 def test_never_writes_into_x_or_dy(name):
     layer = built(name)
     x, dy = samples(layer)
@@ -225,7 +265,7 @@ def test_never_writes_into_x_or_dy(name):
     run(layer, x, dy)
 
 
-@every_layer
+@everywhere
 def test_what_is_returned_is_the_callers(name):
     """No two calls share memory, nor a call with its argument; what the caller does to y and dx hurts nobody."""
     layer, x = built(name), samples(built(name))[0]
@@ -237,15 +277,16 @@ def test_what_is_returned_is_the_callers(name):
     y[...] = np.nan
     dx = layer.backward(dy)
     assert_same_bits(dx, want["dx"])
-    for key, gradient in layer.grads.items():
+    for key, gradient in arrays_of(layer, "grads"):
         assert_same_bits(gradient, want[key])
     layer.forward(x, training=True)
-    returned += [dx, layer.backward(dy), *layer.params.values(), *layer.grads.values()]
+    held = [array for kind in ("params", "grads") for _, array in arrays_of(layer, kind)]
+    returned += [dx, layer.backward(dy), *held]
     for i, one in enumerate(returned):
         assert not any(np.shares_memory(one, other) for other in returned[:i])
 
 
-@every_layer
+@everywhere
 def test_evaluation_keeps_nothing_and_changes_nothing(name):
     layer = built(name)
     x, dy = samples(layer)
@@ -259,29 +300,31 @@ def test_evaluation_keeps_nothing_and_changes_nothing(name):
     assert pickle.dumps(layer) == between
     assert_same_bits(y, want["y"])
     assert_same_bits(layer.backward(dy), want["dx"])
-    for key, gradient in layer.grads.items():
+    for key, gradient in arrays_of(layer, "grads"):
         assert_same_bits(gradient, want[key])
 
 
-@every_layer
+@everywhere
 def test_grads_are_overwritten(name):
     layer = built(name)
     x, dy = samples(layer)
     for fill in (0.0, 1e6, np.nan):
-        for gradient in layer.grads.values():
+        for _, gradient in arrays_of(layer, "grads"):
             gradient[...] = fill
         layer.forward(x, training=True)
         layer.backward(dy)
-        found = {key: gradient.copy() for key, gradient in layer.grads.items()}
+        found = {key: gradient.copy() for key, gradient in arrays_of(layer, "grads")}
+        for one in every(layer):
+            if hasattr(one, "freeze_mask"):
+                one.freeze_mask()
         layer.forward(x, training=True)
         layer.backward_params(dy)
-        for key, gradient in layer.grads.items():
-            if name != "DropConnect":  # whose gradients depend on the step
-                assert_same_bits(gradient, found[key])
+        for key, gradient in arrays_of(layer, "grads"):
+            assert_same_bits(gradient, found[key])
             assert np.isfinite(gradient).all()
 
 
-@every_layer
+@everywhere
 def test_a_sample_does_not_depend_on_its_neighbours(name):
     """In evaluation, to the bit: alone, in a batch of five, and in another place of it."""
     layer, x = built(name), samples(built(name), 5)[0]
@@ -291,30 +334,30 @@ def test_a_sample_does_not_depend_on_its_neighbours(name):
     assert_same_bits(layer.forward(x[::-1]), np.ascontiguousarray(together[::-1]))
 
 
-@every_layer
+@everywhere
 @both_types
 def test_a_batch_of_none(name, dtype):
     layer = built(name, dtype=dtype)
     x, dy = samples(layer, 0)
     assert layer.forward(x).shape == (0, *layer.output_shape)
-    if name == "BatchNormalization":
+    if name.startswith("BatchNormalization"):
         with pytest.raises(ValueError, match="at least two values"):
             layer.forward(x, training=True)
         return
     got = run(layer, x, dy)
     assert got["y"].shape == dy.shape
     assert got["dx"].shape == x.shape
-    assert all((got[key] == 0).all() for key in layer.grads)
+    assert all((got[key] == 0).all() for key, _ in arrays_of(layer, "grads"))
 
 
-@every_layer
+@everywhere
 def test_a_batch_of_one(name):
     layer = built(name)
     got = run(layer, *samples(layer, 1))
     assert all(np.isfinite(array).all() for array in got.values())
 
 
-@every_layer
+@everywhere
 def test_many_threads_may_evaluate_at_once(name):
     layer, x = built(name), samples(built(name), 16)[0]
     want = layer.forward(x)
@@ -346,7 +389,7 @@ def test_backward_needs_one_training_forward(name):
 @every_layer
 def test_forward_needs_build(name):
     with pytest.raises(RuntimeError, match=f"^{name}: call build\\(input_shape, rng\\) before forward$"):
-        new(name).forward(np.zeros((2, *TABLE[name][1])))
+        new(name).forward(np.zeros((2, *shape_of(name))))
 
 
 @every_layer
@@ -393,7 +436,7 @@ def test_lists_are_welcome(name):
 # ---- copies ----
 
 
-@every_layer
+@everywhere
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],
                          ids=["deepcopy", "pickle"])  # fmt: skip
 def test_copies_stand_alone(name, duplicate):
@@ -404,9 +447,9 @@ def test_copies_stand_alone(name, duplicate):
     layer.forward(x, training=True)
     other = duplicate(layer)
     assert other.get_config() == layer.get_config()
-    for key in layer.params:
-        assert not np.shares_memory(layer.params[key], other.params[key])
-        assert not np.shares_memory(layer.grads[key], other.grads[key])
+    for kind in ("params", "grads"):
+        for (_, mine), (_, its) in zip(arrays_of(layer, kind), arrays_of(other, kind), strict=True):
+            assert not np.shares_memory(mine, its)
     assert_same_bits(layer.backward(dy), other.backward(dy))  # a step may be finished on the copy
     for one, more in zip(run(layer, x, dy).values(), run(other, x, dy).values(), strict=True):
         assert_same_bits(one, more)
@@ -444,11 +487,11 @@ def test_same_bits_on_avx2_and_avx512():
     assert len(set(found.values())) == 1
 
 
-@every_layer
+@everywhere
 def test_both_types_compute_the_same_function(name):
     wide, narrow = built(name, dtype="float64"), built(name, dtype="float32")
-    for key, values in narrow.params.items():
-        wide.params[key][...] = values
+    for (_, narrow_values), (_, values) in zip(arrays_of(narrow, "params"), arrays_of(wide, "params"), strict=True):
+        values[...] = narrow_values
     x, dy = samples(narrow)
     for one, other in zip(run(narrow, x, dy).values(), run(wide, x, dy).values(), strict=True):
         assert_close(one, other, 1e-5, np.float32)
@@ -463,7 +506,7 @@ def test_input_is_a_shape_and_no_layer():
         layers.Input((28, 0))
 
 
-@every_layer
+@everywhere
 @both_types
 def test_a_layer_used_alone_keeps_nothing_of_the_callers_arrays(name, dtype):
     """x and y may be written into before backward."""
@@ -474,7 +517,7 @@ def test_a_layer_used_alone_keeps_nothing_of_the_callers_arrays(name, dtype):
         y = layer.forward(x, training=True)
         if spoil:
             x[...] = y[...] = np.nan
-        found.append({"dx": layer.backward(dy), **layer.grads})
+        found.append({"dx": layer.backward(dy), **dict(arrays_of(layer, "grads"))})
         before = found[-1]["dx"].copy()
         dy[...] = np.nan
         assert_same_bits(found[-1]["dx"], before)

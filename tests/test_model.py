@@ -181,7 +181,7 @@ def test_seeds_that_are_refused(seed, error):
 def test_a_layer_stands_in_one_place():
     layer = layers.Dense(3)
     with pytest.raises(
-        ValueError, match=r"^Sequential: a layer can stand in one place only; got Dense\(3\). Make a new"
+        ValueError, match=r"^Dense: a layer can stand in one place only; got it in the places '0' and '2'. Make a new"
     ):
         mc.Sequential([layer, layers.ReLU(), layer])
     first, second = mc.Sequential([layer]), mc.Sequential([layers.Flatten(), layer])

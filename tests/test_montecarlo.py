@@ -10,7 +10,7 @@ from compare import assert_close, assert_same_bits
 from running import normal, use_threads
 
 import minicnn as mc
-from minicnn import layers
+from minicnn import layers, montecarlo
 from minicnn.layer import Layer
 
 RATE, SEED = 0.4, 11
@@ -43,7 +43,7 @@ def small(mode="inverted"):
 
 
 def samples(model, x=X, n_samples=7, seed=None, batch_size=256):
-    blocks = [block for _, block in model._monte_carlo(x, n_samples, seed, batch_size)]
+    blocks = [block for _, block in montecarlo.samples(model, x, n_samples, seed, batch_size)]
     return np.concatenate(blocks, axis=1)
 
 
@@ -180,4 +180,4 @@ def test_a_layer_of_ones_own_may_sample():
 
 
 def test_no_samples():
-    assert [*small()._monte_carlo(X[:0], 5, None, 256)] == []
+    assert [*montecarlo.samples(small(), X[:0], 5, None, 256)] == []

@@ -557,7 +557,7 @@ def test_what_outputs_are_before_anything_is_known():
     for ask in (lambda: model.output_kind, lambda: model.as_probabilities(np.ones((1, 3)))):
         with pytest.raises(RuntimeError, match="needs build"):
             ask()
-    assert outputs.of(model).function == "linear"
+    assert model.reading.function == "linear"
     assert outputs.Outputs((), None).function == "linear"
 
 

@@ -12,7 +12,7 @@ from compare import assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from models import Halve
-from running import use_threads
+from running import backward_calls, use_threads
 
 import minicnn as mc
 from minicnn import layers, training
@@ -30,7 +30,7 @@ def by_hand(model, x, y):
     for layer in model.layers:
         outputs = layer.forward(outputs, training=True)
     value, gradient = model.loss(outputs, y)
-    for number, (at_logits, wanted) in model._backward_calls(input_gradient=True).items():
+    for number, (at_logits, wanted) in backward_calls(model).items():
         gradient = model.layers[number].gradient(gradient, at_logits, wanted)
     model.optimizer.step()
     return value, gradient
@@ -115,7 +115,7 @@ def test_an_activation_in_front_of_a_max_pooling(function, pool):
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
 def test_samples_of_any_dtype(dtype, layout):
     x = layout((X * 200).astype(dtype))
-    plan, order = Plan(model_of(0), 3, training=False), np.array([7, 0, 39])
+    plan, order = Plan(model_of(0).engine, 3, training=False), np.array([7, 0, 39])
     plan.bind(Workspace(training=False).at_least(plan.size))
     assert plan.take(x, order) is None
     assert_same_bits(plan.x, x[order].astype(np.float32))
@@ -127,7 +127,7 @@ def test_samples_of_any_dtype(dtype, layout):
 
 def test_the_gradient_of_the_input():
     model, hand = model_of(0), model_of(0)
-    plan = Plan(model, 40, training=True, by_hand=True)
+    plan = Plan(model.engine, 40, training=True, by_hand=True)
     plan.bind(Workspace(training=True).at_least(plan.size))
     plan.take(X)
     _, gradient = model.loss(plan.forward(), LABELS)
@@ -148,7 +148,7 @@ def one_step(model, x, y, backward):
 
 
 def layer_by_layer(model, gradient):
-    for number, call in model._backward_calls(input_gradient=True).items():
+    for number, call in backward_calls(model).items():
         gradient = model.layers[number].gradient(gradient, *call)
     return gradient
 
@@ -198,11 +198,11 @@ def test_backward_needs_its_forward():
 def test_a_changed_layer_is_recorded_anew():
     model = model_of(0)
     model.train_on_batch(X, LABELS)
-    before = model._training_plan(40)
-    assert model._training_plan(40) is before
+    before = model.engine.training(40)
+    assert model.engine.training(40) is before
     next(layer for layer in model.layers if isinstance(layer, layers.Dropout)).rate = 1.0
-    assert model._training_plan(40) is not before
-    plan = model._training_plan(40)
+    assert model.engine.training(40) is not before
+    plan = model.engine.training(40)
     plan.take(X)
     outputs = plan.forward()
     assert (outputs == outputs[0]).all()  # all dropped: no sample differs from another
@@ -276,11 +276,11 @@ def test_a_layer_in_python_may_note_what_it_sees():
     model = mc.Sequential(chain, seed=3)
     model.compile("sgd", "sparse_categorical_crossentropy")
     model.train_on_batch(X, LABELS)
-    before = model._training_plan(40)
+    before = model.engine.training(40)
     model.train_on_batch(X, LABELS)
-    assert model._training_plan(40) is before
+    assert model.engine.training(40) is before
     model.layers[2].activation = "tanh"
-    assert model._training_plan(40) is not before
+    assert model.engine.training(40) is not before
 
 
 class Repeated(Halve):
@@ -584,7 +584,7 @@ def test_a_step_allocates_no_array(number, weighted):
     def steps(count):
         mean = training.Means(model)
         for _ in range(count):
-            training._step(model, x, y, weights, chosen, mean, str)
+            training.Step(model, x, y, weights).run(chosen, mean, str)
 
     steps(3)
     tracemalloc.start()
@@ -633,10 +633,10 @@ def test_plans_of_several_batch_sizes_share_one_workspace():
     model = model_of(0)
     for n in (40, 17, 3):
         model.train_on_batch(X[:n], LABELS[:n])
-    memory = model._training_workspace.memory
-    assert all(model._training_plan(n)._memory is memory for n in (40, 17, 3))
+    memory = model.engine._training_plans.memory
+    assert all(model.engine.training(n)._memory is memory for n in (40, 17, 3))
     model.train_on_batch(np.concatenate([X, X]), np.concatenate([LABELS, LABELS]))
-    assert model._training_workspace.memory.size > memory.size
+    assert model.engine._training_plans.memory.size > memory.size
 
 
 def test_plans_of_many_batch_sizes_are_not_kept():
@@ -644,9 +644,9 @@ def test_plans_of_many_batch_sizes_are_not_kept():
     for n in range(1, 25):
         model.predict(X[:n])
         model.train_on_batch(X[:n], targets(1, n))
-    assert len(model._idle) == 1
-    assert len(model._idle[0].plans) <= 8
-    assert len(model._training_workspace.plans) <= 8
+    assert len(model.engine._idle) == 1
+    assert len(model.engine._idle[0].plans) <= 8
+    assert len(model.engine._training_plans.plans) <= 8
 
 
 def test_several_threads_predict_at_once():

@@ -285,7 +285,7 @@ def test_blocks_may_be_in_the_same_memory():
 
 
 def stand_in(model, x, n_samples, seed, batch_size):
-    """What ``Sequential._monte_carlo`` yields, with masks of NumPy's: functions of (seed, layer, t, index in x)."""
+    """What ``montecarlo.samples`` yields, with masks of NumPy's: functions of (seed, layer, t, index in x)."""
     step = 5 if batch_size is None else batch_size
     seed = model.seed if seed is None else seed
     memory = np.empty((n_samples, step, *model.output_shape), model.dtype)

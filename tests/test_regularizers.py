@@ -14,7 +14,7 @@ from compare import assert_close, assert_same_bits, tolerance
 from hypothesis import given
 from hypothesis import strategies as st
 from models import IMAGE, LABELS, ONE_HOT, Halve, X, compiled, small, trained, whole_state
-from running import THREADS, build, dtypes, layouts, normal, run, use_threads
+from running import THREADS, backward_calls, build, dtypes, layouts, normal, run, use_threads
 
 import minicnn as mc
 from minicnn import ModelFileError, layers, optimizers, regularizers, saving, training
@@ -366,7 +366,7 @@ def test_a_plan_has_the_bits_of_layers_called_by_hand(activation):
     for _ in range(3):
         value = planned.train_on_batch(x, y)["loss"]
         loss, gradient = by_hand.loss(by_hand.forward(x, training=True), y)
-        for number, call in by_hand._backward_calls(input_gradient=True).items():
+        for number, call in backward_calls(by_hand).items():
             gradient = by_hand.layers[number].gradient(gradient, *call)
         by_hand.optimizer.step()
         assert value == loss
@@ -515,7 +515,7 @@ def test_a_step_allocates_no_array():
 
     def steps(count):
         for _ in range(count):
-            training._step(model, x, y, None, chosen, mean, str)
+            training.Step(model, x, y, None).run(chosen, mean, str)
 
     steps(3)
     tracemalloc.start()

@@ -572,3 +572,17 @@ def test_the_source_evaluates_nothing(module):
     with open(module.__file__, encoding="utf-8") as file:
         source = file.read()
     assert not re.search(r"\beval\(|\bexec\(|import pickle|importlib|__import__|allow_pickle", source)
+
+
+def test_a_file_of_the_first_version_loads_and_its_run_goes_on():
+    """A checkpoint that minicnn wrote before its layers could hold layers."""
+    x, y = np.random.default_rng(4).random((16, 9, 8, 2)).astype("f"), np.arange(16) % 3
+    model, epoch, _ = saving.load_checkpoint(Path(__file__).parent / "data" / "checkpoint-0.1.0.npz")
+    assert model.fingerprint() == "1e15b6481973b89436ac2501843c34fbd066fd9ac827b12467ca5c7869337f55"
+    expected = [-0.3745882511138916, -0.2337590605020523, -0.16592618823051453]
+    np.testing.assert_allclose(model.predict(x)[0], expected, rtol=1e-4)
+    mean = [0.2817488784591357, 0.34106817841529846, 0.3771829505761464]  # the masks are those of then
+    np.testing.assert_allclose(model.predict_mc(x, 3, seed=2).mean[0], mean, rtol=1e-4)
+    assert [layer.trainable for layer in model.layers] == [number != 5 for number in range(len(model.layers))]
+    model.fit(x, y, batch_size=4, epochs=3, initial_epoch=epoch, verbose=0)
+    assert model.evaluate(x, y)[0] == pytest.approx(1.0622621747383467, rel=1e-3)

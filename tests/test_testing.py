@@ -299,7 +299,7 @@ def test_a_layer_of_a_model():
     model = Sequential([Pair(), layers.Dense(3)])
     model.build((5,))
     result = gradcheck(model, X)
-    assert result.checked == {"x": 15, "0.kernel": 20, "0.bias": 4, "1.kernel": 12, "1.bias": 3}
+    assert result.checked == {"x": 15, "0.first.kernel": 20, "0.first.bias": 4, "1.kernel": 12, "1.bias": 3}
 
 
 # ---- arguments ----

@@ -14,8 +14,9 @@ from programs import output_of, run
 from running import at_once, use_threads
 
 import minicnn as mc
-from minicnn import Sequential, layers, montecarlo
+from minicnn import Sequential, layers
 from minicnn._ext import limits, runtime
+from minicnn.engine import Engine
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and affinity as Linux has them")
 
@@ -157,16 +158,16 @@ def test_what_is_assigned_while_a_plan_is_recorded():
 
 def test_a_fit_that_begins_as_another_one_ends():
     """The mode that it puts back is that of the time between them."""
-    model, arrived, ended, exclusive = compiled(), threading.Event(), threading.Event(), Sequential._exclusive
+    model, arrived, ended, exclusive = compiled(), threading.Event(), threading.Event(), Engine.hold
 
     def late(method, again=False):
         arrived.set()
         ended.wait(60)
-        return exclusive(model, method, again)
+        return exclusive(model.engine, method, again)
 
     def begin_the_other(_):
         if not arrived.is_set():
-            model._exclusive = late
+            model.engine.hold = late
             others.append(pool.submit(model.fit, X, LABELS, verbose=0))
             assert arrived.wait(60)
 
@@ -183,9 +184,10 @@ def test_a_fit_that_begins_as_another_one_ends():
 def test_plans_that_are_lent_do_not_come_back_after_all_were_forgotten():
     """They point to arrays that layers had before (Ensemble.fit in several processes)."""
     model = trained()
-    with model._evaluation(3), montecarlo._lent(model):
-        model._forget_plans()
-    assert model._idle == model._idle_samplers == []
+    engine = model.engine
+    with engine.evaluation(3), engine.sampler():
+        engine.forget_plans()
+    assert engine._idle == engine._idle_samplers == []
 
 
 # ---- threads that cannot be had ----

@@ -4,6 +4,8 @@ Read ``dropout.py`` first.  The contract that all of them keep stands in ``minic
 """
 
 from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers.compose import Chain, Concurrent, Residual
+from minicnn.layers.compose import Composite as Composite  # a base, no layer of its own: not in the registry
 from minicnn.layers.conv import Conv2D
 from minicnn.layers.dense import Dense
 from minicnn.layers.dropconnect import DropConnect
@@ -20,6 +22,8 @@ __all__ = [
     "Activation",
     "AveragePooling2D",
     "BatchNormalization",
+    "Chain",
+    "Concurrent",
     "Conv2D",
     "Dense",
     "DropConnect",
@@ -33,6 +37,7 @@ __all__ = [
     "ReLU",
     "Rescaling",
     "Reshape",
+    "Residual",
     "Sigmoid",
     "Softmax",
     "SpatialDropout2D",

@@ -34,6 +34,7 @@ class Function:
         self.is_softmax = self.name == "softmax"
         self.kind = kernels.KINDS.get(self.name, 0)
         self.needs_input = self.name == "gelu"
+        self.can_wait = not (self.is_softmax or self.needs_input or self.name == "linear")  # Layer.activation_gradient
 
     def fused(self, training):
         """The kind that a kernel may apply to its own result: none where z is still needed, or for softmax."""
@@ -98,6 +99,11 @@ class Activation(Layer, compiled=True):
         dx = self._function.backward(saved, dy)
         return self.own(dx) if dx is dy else dx
 
+    @property
+    def activation_gradient(self):
+        """(y, dy) -> dz, where y alone says enough: not for softmax, GELU and the identity."""
+        return self._function.backward if self._function.can_wait else None
+
     def backward_logits(self, dz, input_gradient=True):
         """The gradient before the activation, handed on as it is: a loss that is fused with softmax begins here."""
         dz, _ = self.check_gradient(dz)
@@ -137,7 +143,7 @@ class LeakyReLU(Activation, compiled=True):
     @slope.setter
     def slope(self, slope):
         self._function = Function("LeakyReLU", "leaky_relu", _check.number("LeakyReLU", "slope", slope, 0))
-        self._kept = None  # the output of a forward by the other slope
+        self.forget()  # the output of a forward by the other slope
 
 
 class ELU(_Named, compiled=True):

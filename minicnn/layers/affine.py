@@ -72,7 +72,7 @@ class Affine:
     def activation(self, activation):
         self._function = Function(type(self).__name__, activation)
         self._activation = activation
-        self._kept = None  # of a forward by the other function
+        self.forget()  # what a forward by the other function kept
 
     output_function: Any = property(
         lambda self: self._function.name, doc='The name of the activation, "linear" without one.'
@@ -98,6 +98,14 @@ class Affine:
 
     def backward_params(self, dy):
         self._backward(dy, input_gradient=False)
+
+    @property
+    def activation_gradient(self):
+        """(y, dy) -> dz, where y alone says enough.
+
+        Not with an ``activity_regularizer``: every output has a gradient of its own, and the sum would have other bits.
+        """
+        return self._function.backward if self._function.can_wait and self.activity_regularizer is None else None
 
     def backward_logits(self, dz, input_gradient=True):
         """``backward`` for a gradient before the activation: a loss that is fused with softmax begins here."""

@@ -69,7 +69,8 @@ class Dropout(Mask, Layer, compiled=True):
         chosen = None if noise_shape is None else _noise_shape(name, noise_shape)
         fitted = None if chosen is None or self.input_shape is None else _sharing(name, chosen, self.input_shape)
         self._noise_shape, self._sharing = chosen, fitted
-        self._kept = self._latest = None  # a mask drawn before has another shape
+        self.forget()
+        self._latest = None  # a mask drawn before has another shape
 
     @property
     def output_function(self):

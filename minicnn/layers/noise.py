@@ -117,7 +117,7 @@ class Noise:
         before = self._draw[0], self._scale[0]
         self._settle(self._lot, rate, self.stream[0], step, TRAINING_MASK, 0, ALL)
         if self._draws_again or before != (self._draw[0], self._scale[0]):
-            self._kept = None  # backward of an earlier forward would take the numbers of this one
+            self.forget()  # backward of an earlier forward would take the numbers of this one
 
     def settle_sample(self, lot, seed, number, first, period):
         """Settles Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).

@@ -28,8 +28,12 @@ class BatchNormalization(Layer, compiled=True):
 
     - ``momentum``: a number in [0, 1], the part of the old moving statistics that stays.
     - ``epsilon``: a number > 0, added to the variance.
+    - ``inference``: True for a layer that normalises with its moving statistics in training, too, and does not move
+      them: then dx = gamma s dy, with s of the moving variance.  It may be assigned at any time.
 
-    ``trainable = False`` keeps gamma and beta; the statistics are still those of the batch, and still move.
+    ``trainable = False`` alone, as in PyTorch, keeps gamma and beta; the statistics are still those of the batch, and
+    still move.  ``freeze()``, of this layer, of one that holds it or of the model, sets ``inference`` as well: it does
+    what ``trainable = False`` does in Keras.
 
     Raises ValueError for arguments out of range, and in training if a channel has fewer than two values (R < 2: the
     variance would be 0 and every output beta).
@@ -41,9 +45,11 @@ class BatchNormalization(Layer, compiled=True):
 
     momentum = Setting(_check.number, 0, 1)
     epsilon = Setting(_check.number, 0, open_low=True)
+    inference = Setting(_check.boolean, forgets=True)
 
-    def __init__(self, momentum=0.99, epsilon=1e-3, dtype=None):
+    def __init__(self, momentum=0.99, epsilon=1e-3, inference=False, dtype=None):
         super().__init__(dtype)
+        self.inference = inference
         self.momentum = momentum
         self.epsilon = epsilon
 
@@ -58,11 +64,12 @@ class BatchNormalization(Layer, compiled=True):
         self.add_param("beta", (channels,), initializers.get("BatchNormalization", "zeros"), rng)
         self.state["moving_mean"] = np.zeros(channels, self.dtype)
         self.state["moving_variance"] = np.ones(channels, self.dtype)
+        self._zeros, self._ones = np.zeros(channels, self.dtype), np.ones(channels, self.dtype)
         return input_shape
 
     def smallest_batch(self):
         """Two samples where each gives one value of a channel, so that R >= 2."""
-        return 2 if math.prod(self.input_shape[:-1]) == 1 else 1
+        return 2 if math.prod(self.input_shape[:-1]) == 1 and not self.inference else 1
 
     def forward(self, x, training=False):
         x = self.check_input(x)
@@ -70,8 +77,10 @@ class BatchNormalization(Layer, compiled=True):
         gamma, beta = self.params["gamma"], self.params["beta"]
         moving = self.state["moving_mean"], self.state["moving_variance"]
         rows = _rows(x)
-        if not training:
+        if not training or self.inference:
             kernels.forward(rows, gamma, beta, self.epsilon, *moving, _rows(y))
+            if training:
+                self.keep(len(x), self.own(x), None, None)
             return y
         if len(x) < self.smallest_batch():
             required = "training needs at least two values of each channel"
@@ -86,7 +95,19 @@ class BatchNormalization(Layer, compiled=True):
         dy, (x, mean, inverse_std) = self.check_gradient(dy)
         dx = empty(x.shape, x.dtype)
         gamma, grads = self.params["gamma"], self.grads
+        if mean is None:
+            return self._backward_inference(x, dy, dx)
         kernels.backward(_rows(x), _rows(dy), gamma, mean, inverse_std, grads["gamma"], grads["beta"], _rows(dx))
+        return dx
+
+    def _backward_inference(self, x, dy, dx):
+        """With constant statistics: sums for gamma and beta as ever, but dx = gamma s dy."""
+        gamma, grads, mean = self.params["gamma"], self.grads, self.state["moving_mean"]
+        scale = self.epsilon, self._zeros, self.state["moving_variance"]  # forward by these is x gamma s
+        inverse_std = empty(mean.shape, mean.dtype)
+        kernels.forward(_rows(self._ones[None]), self._ones, self._zeros, *scale, _rows(inverse_std[None]))
+        kernels.backward(_rows(x), _rows(dy), gamma, mean, inverse_std, grads["gamma"], grads["beta"], _rows(dx))
+        kernels.forward(_rows(dy), gamma, self._zeros, *scale, _rows(dx))
         return dx
 
 

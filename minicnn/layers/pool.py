@@ -72,11 +72,24 @@ class _Maximum:
         if len(x):
             kernels.max_forward(x, self._image(y), self._image(winner), self._geometry)
         if training:
-            self.keep(len(x), winner)
+            self.keep(len(x), winner, self.own(y))
         return y
 
     def backward(self, dy):
-        dy, (winner,) = self.check_gradient(dy)
+        dy, (winner, _) = self.check_gradient(dy)
+        return self._backward(dy, winner)
+
+    @property
+    def backward_behind(self):
+        """``backward`` with the gradient of an activation first, where no pixel wins twice; None where one may."""
+        windows = self._geometry[:4]
+        return self._backward_behind if windows[2] >= windows[0] and windows[3] >= windows[1] else None
+
+    def _backward_behind(self, dy, activation_gradient):
+        dy, (winner, y) = self.check_gradient(dy)
+        return self._backward(activation_gradient(y, dy), winner)
+
+    def _backward(self, dy, winner):
         dx = empty((len(dy), *self.input_shape), self.dtype)
         if len(dy):
             kernels.max_backward(self._image(dy), self._image(winner), dx, self._geometry)

@@ -1,0 +1,168 @@
+"""What a model has once its layers are built: their parameters in flat vectors, the plans and their memory, the lock.
+
+One object, that ``Sequential`` makes when it is built and that is never copied: a copy of a model makes its own.
+"""
+
+import contextlib
+import threading
+
+import numpy as np
+
+from minicnn import _check, chain
+from minicnn._ext.runtime import Exclusive
+from minicnn.layer import collect_penalties, hold, in_python, mean_penalty, output_of
+from minicnn.montecarlo import Sampler
+from minicnn.parameters import Parameters
+from minicnn.plan import Workspace
+
+
+class Engine:
+    """Runs the built ``layers`` of a model, forward and backward, by plans or by hand.
+
+    ``parameters``: their ``Parameters``; ``optimizer``: what is bound to them, or None.
+    """
+
+    def __init__(self, layers, input_shape, output_shape, dtype, optimizer=None):
+        self.layers, self.input_shape, self.output_shape, self.dtype = layers, input_shape, output_shape, dtype
+        self.parameters, self.optimizer = Parameters(layers, dtype), optimizer
+        hold(self.parameters.tree.values())
+        self.reading = None  # (what it was read from, Outputs): Sequential.reading
+        self._training_lock, self._settling = Exclusive(), threading.RLock()  # a signal handler may predict, too
+        self._settled, self._penalties = None, None
+        self._latest = threading.local()  # .penalty: (samples, penalty of the outputs) of this thread's last forward
+        self.forget_plans()
+        self.settle()
+
+    def forget_plans(self):
+        """Records all plans again when they are next needed: the layers may have other arrays than before."""
+        self._training_plans, self._idle, self._idle_samplers = Workspace(training=True), [], []
+        self._plans_by_hand = Workspace(training=True, by_hand=True)
+        self._pending = None  # the plan whose forward ran in a training loop that the user wrote
+
+    def hold(self, method, again=False):
+        """Holds the model for training: RuntimeError for another thread and, unless ``again``, for a callback too."""
+        by = "thread" if again else "thread or callback"
+        text = f"Sequential.{method}: the model is being trained already, by another {by}"
+        return self._training_lock.held_or(text, again)
+
+    # ---- what governs the parameters ----
+
+    def settle(self):
+        """Takes in what has been made trainable, regularised or constrained since it was last looked at."""
+        self.parameters.require_same_layers()
+        changes = self.parameters.changes()
+        if changes == self._settled:
+            return
+        with self._settling:  # several threads may evaluate
+            if self.parameters.rules():
+                self._penalties = self.parameters.penalties()
+                self.bind()
+        self._settled = changes
+
+    def bind(self):
+        """Ties the optimiser to the parameters as they are governed now."""
+        if self.optimizer is not None:
+            parameters, constrained = self.parameters, self.parameters.governed_by("constraint")
+            vectors = parameters.values, parameters.gradients
+            self.optimizer.bind(*vectors, parameters.segments, self.settle, constrained)
+
+    def penalty(self):
+        """What the regularisers of the parameters add to the loss, with the parameters as they are now."""
+        return self._penalties.value() if self._penalties else 0.0
+
+    def add_penalty_gradients(self):
+        """To the gradients of the data, which every backward overwrites: so they are never added twice."""
+        if self._penalties:
+            self._penalties.add_gradients()
+
+    # ---- plans ----
+
+    @contextlib.contextmanager
+    def evaluation(self, n):
+        """Lends a plan for n samples in eval mode; threads that evaluate at the same time get different ones."""
+        self.settle()
+        idle = self._idle  # where it goes back: not to those of after a forget_plans, if there is one meanwhile
+        try:
+            workspace = idle.pop()
+        except IndexError:
+            workspace = Workspace(training=False)
+        try:
+            yield workspace.plan(self, n)
+        finally:
+            idle.append(workspace)
+
+    @contextlib.contextmanager
+    def sampler(self):
+        """Lends a ``Sampler`` of Monte-Carlo samples in the same way."""
+        self.settle()
+        idle = self._idle_samplers
+        try:
+            sampler = idle.pop()
+        except IndexError:
+            sampler = Sampler(self)
+        try:
+            yield sampler
+        finally:
+            idle.append(sampler)
+
+    def training(self, n):
+        """The plan for training steps of n samples."""
+        self.settle()
+        return self._training_plans.plan(self, n)
+
+    # ---- by hand: forward and backward in a training loop that the user wrote ----
+
+    def forward(self, x, training):
+        """The outputs for x, an array of samples not yet cast; for the thread that has the model, if ``training``."""
+        self._pending = None
+        if not len(x) or (training and any(map(in_python, self.layers))):
+            return self._forward_without_plan(x, training)
+        if not training:
+            with self.evaluation(len(x)) as plan:
+                return self._forward(plan, x)
+        self.settle()
+        plan = self._plans_by_hand.plan(self, len(x))
+        outputs = self._forward(plan, x)
+        plan.hand_over()
+        self._pending = plan
+        return outputs
+
+    def _forward(self, plan, x):
+        plan.take(x)
+        outputs = plan.forward().copy()
+        self._latest.penalty = len(x), plan.activity_penalty()
+        return outputs
+
+    def _forward_without_plan(self, x, training):
+        x = _check.contiguous(x, self.dtype).copy()  # layers keep it, and the caller may write into his own
+        with collect_penalties() as found:
+            outputs = chain.forward(self.layers, x, lambda layer, x: output_of(layer, x, training))
+        self._latest.penalty = len(x), mean_penalty(found, len(x))
+        return outputs.copy()  # of what the last layer may have kept
+
+    def backward(self, dy, at_outputs, input_gradient):
+        """Fills the gradients; returns dL/dx, or None unless ``input_gradient``."""
+        plan, self._pending = self._pending, None
+        fits = plan is not None and not at_outputs and np.shape(dy) == plan.dy.shape
+        if fits and isinstance(dy, np.ndarray) and dy.dtype == self.dtype and plan.take_back():
+            plan.dy[...] = dy
+            dx = plan.backward(input_gradient)
+            dx = None if dx is None else dx.copy()
+        else:
+            at_logits = not at_outputs and chain.enters_at_softmax(self.layers)
+            dx = chain.backward(self.layers, dy, at_logits, input_gradient)
+        self.settle()
+        self.add_penalty_gradients()
+        return dx
+
+    def activity_penalty(self, n):
+        """What the layers' outputs add to the loss, of this thread's latest forward: over n samples, or RuntimeError
+        where there is such a penalty."""
+        samples, penalty = getattr(self._latest, "penalty", (None, 0.0))
+        if samples == n:
+            return penalty
+        layers = self.parameters.tree.values()
+        if any(getattr(layer, "activity_regularizer", None) is not None for layer in layers):
+            what = "needs forward over the same samples before it, in this thread: a layer penalises its outputs"
+            raise RuntimeError(f"Sequential.loss: {what}")
+        return 0.0
