@@ -255,9 +255,10 @@ class ModelCheckpoint(_Monitor):
         path = self._path(epoch, logs or {})
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         if self.save_optimizer:
-            from minicnn import saving  # here: many programs never use it
+            from minicnn import document  # here: many programs never use it
 
-            saving.save_checkpoint(self.model, path, epoch + 1, self._history(logs or {}))
+            described = document.describe(self.model, epoch + 1, self._history(logs or {}))
+            document.write(path, *described, self.model)
         else:
             self.model.save(path)
         self._say(f"epoch {epoch + 1}: saved {path}")

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import time
 import warnings
@@ -427,7 +428,11 @@ def _rates(text):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its errors propose the nearest word; without arguments it shows its help."""
+    """Its errors propose the nearest word; without arguments it shows its help.  ``verbs``: {name: its parser}."""
+
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.verbs = {}
 
     def parse_args(self, args=None, namespace=None):
         self.given = [*(sys.argv[1:] if args is None else args)]
@@ -435,9 +440,8 @@ class _Parser(argparse.ArgumentParser):
 
     def words(self, given):
         """The verbs, or where a verb is given its options."""
-        verbs = next((a.choices for a in self._actions if isinstance(a, argparse._SubParsersAction)), {})
-        verb = next((verbs[word] for word in given if word in verbs), None)
-        return [*verbs] if verb is None else [*verb._option_string_actions]
+        verb = next((self.verbs[word] for word in given if word in self.verbs), None)
+        return [*self.verbs] if verb is None else re.findall(r"--?[\w-]+", verb.format_help())
 
     def error(self, message):
         given = getattr(self, "given", [])
@@ -456,7 +460,9 @@ def _parser():
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(function, text, *, model=True, data=False):
-        sub = verbs.add_parser(function.__name__, help=text, description=function.__doc__, allow_abbrev=False)
+        sub = parser.verbs[function.__name__] = verbs.add_parser(
+            function.__name__, help=text, description=function.__doc__, allow_abbrev=False
+        )
         sub.set_defaults(function=function)
         if model:
             sub.add_argument("model", metavar="MODEL.npz", help="a file that train or Sequential.save wrote")

@@ -123,8 +123,10 @@ class Layer(Closed):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
         layer = super().__new__(cls)
         layer._changes, layer._kept, layer._in_model = 0, None, False
-        layer._put(dtype=None, params=Values(), grads=Values(), state=Values(), input_shape=None, output_shape=None)
-        layer._put(path=None, stream=(0, 0), trainable=True, in_chain=False)
+        vars(layer).update(
+            dtype=None, params=Values(), grads=Values(), state=Values(), input_shape=None, output_shape=None
+        )
+        vars(layer).update(path=None, stream=(0, 0), trainable=True, in_chain=False)
         return layer
 
     def __setattr__(self, name, value):
@@ -405,7 +407,7 @@ def take_places(walked, seed, dtype, algorithm=None, first=0, source=None):
         holder = next(
             (holders[path[:i]] for i in range(len(path), 0, -1) if path[:i] in holders and i < len(path)), None
         )
-        layer._put(path=path, stream=(seed, number), in_chain=holder is None or holder.composite)
+        vars(layer).update(path=path, stream=(seed, number), in_chain=holder is None or holder.composite)
         layer.dtype = dtype if layer.dtype is None else layer.dtype
         if source is not None:
             layer._source = source
@@ -460,7 +462,7 @@ def from_config(entry, known):
         required = "every layer must be one of minicnn's or be given in custom_layers"
         raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
     layer = known[entry["layer"]](**{name: _with_layers(value, known) for name, value in entry["config"].items()})
-    layer._put(trainable=_check.boolean(type(layer).__name__, "trainable", entry.get("trainable", True)))
+    vars(layer).update(trainable=_check.boolean(type(layer).__name__, "trainable", entry.get("trainable", True)))
     parts = layer.parts
     for name, part in entry.get("parts", {}).items():
         if name in parts:
@@ -483,7 +485,7 @@ def _make_equal(layer, entry):
     for name, value in entry["config"].items():
         if name in now["config"] and now["config"][name] != value:
             setattr(layer, name, value)
-    layer._put(trainable=entry["trainable"])
+    vars(layer).update(trainable=entry["trainable"])
     for name, part in layer.parts.items():
         if name in entry.get("parts", {}):
             _make_equal(part, entry["parts"][name])

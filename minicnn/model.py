@@ -713,17 +713,17 @@ class Sequential(Closed):
 
         The optimiser's state is not kept: for a run that is to go on bit for bit see ``saving.save_checkpoint``.
         """
-        from minicnn import saving  # here: saving makes models and so imports this module
+        from minicnn import document  # here: many programs never use it
 
         self._require_built("save")
-        saving.save_model(self, path)
+        document.write(path, *document.describe(self), self)
 
     @classmethod
     def load(cls, path, custom_layers=None):
         """The model in a file of ``save``; runs no code from it.  ``ModelFileError`` for a damaged or foreign one."""
-        from minicnn import saving
+        from minicnn import document
 
-        return saving.load_model(path, custom_layers)
+        return document.read(path, cls, custom_layers)[0]
 
     def _require_built(self, method):
         if not self.built and self._declared_shape is not None:

@@ -1,35 +1,15 @@
 """Model files and checkpoints: one file, a .npz that ``numpy.load`` opens too, without pickle.
 
-A file is a zip archive (archive.py): ``model.json`` (architecture, integers of the layers' state, how the model was
-compiled), then one ``NAME.npy`` for every array, under its name in ``state_dict``; a checkpoint has the optimiser's
-arrays besides, under ``optimizer/``.  The same model gives the same bytes.
-
-Design: reading believes nothing.  Like the archive, the JSON must be what our own writer would have written, character
-for character; and an array is accepted under the name, dtype and shape that the architecture asks for while it is built
-(``_StoredArrays``), so that no file can declare more than it holds.
+What stands in one says document.py, how its bytes lie archive.py.  The same model gives the same bytes.
 """
 
-import json
-import math
 import os
-import re
 
-import numpy as np
+from minicnn import document
+from minicnn.document import ModelFileError
+from minicnn.model import Sequential
 
-from minicnn import _check, archive, layers, losses, optimizers
-from minicnn._files import write_atomically
-from minicnn.archive import Refused
-from minicnn.layer import Source, entries, walk
-from minicnn.settings import is_ours, replaced
-
-FORMAT = 1
-
-
-class ModelFileError(ValueError):
-    """A file is not a model file of minicnn, or a damaged one; the message names the file and says what is wrong.
-
-    A file that is not there stays a FileNotFoundError, one that may not be read a PermissionError.
-    """
+__all__ = ["ModelFileError", "load_checkpoint", "load_model", "save_checkpoint", "save_model"]
 
 
 def save_model(model, path):
@@ -42,7 +22,7 @@ def save_model(model, path):
     model: a custom layer whose arguments do not make it again, or that has the name of one of minicnn's; OSError if the
     disk refuses.
     """
-    _write(path, *_describe(model), model)
+    document.write(path, *document.describe(model), model)
 
 
 def load_model(path, custom_layers=None):
@@ -51,7 +31,7 @@ def load_model(path, custom_layers=None):
     ``custom_layers``: {"ClassName": class} for layers that are not minicnn's.  No code from the file is run.
     ModelFileError, which names the file, if it is anything but a whole model file; OSError if it cannot be read.
     """
-    model, _ = _load(path, custom_layers)
+    model, _ = document.read(path, Sequential, custom_layers)
     return model
 
 
@@ -64,17 +44,7 @@ def save_checkpoint(model, path, epoch, history):
     Raises like ``save_model``; ValueError also if the model is not compiled, or with an optimiser or a loss of one's
     own, which no file can hold.
     """
-    document, arrays = _describe(model)
-    if document["compile"] is None:
-        raise ValueError("save_checkpoint: the model must be compiled, with an optimiser and a loss of minicnn's")
-    state = model.optimizer.get_state()
-    document["checkpoint"] = {
-        "epoch": int(epoch),
-        "history": {name: [float(value) for value in values] for name, values in history.items()},
-        "optimizer": {name: value for name, value in state.items() if not isinstance(value, np.ndarray)},
-    }
-    arrays |= {f"optimizer/{name}": value for name, value in state.items() if isinstance(value, np.ndarray)}
-    _write(path, document, arrays, model)
+    document.write(path, *document.describe(model, epoch, history), model)
 
 
 def load_checkpoint(path, custom_layers=None):
@@ -82,233 +52,7 @@ def load_checkpoint(path, custom_layers=None):
 
     Arguments and errors as for ``load_model``; ModelFileError also for a model file that is no checkpoint.
     """
-    model, checkpoint = _load(path, custom_layers)
+    model, checkpoint = document.read(path, Sequential, custom_layers)
     if checkpoint is None:
         raise ModelFileError(f"{os.fspath(path)}: is a model without the state of its training, not a checkpoint")
     return model, checkpoint["epoch"], checkpoint["history"]
-
-
-# ---- between the model and the members of the file ----
-
-
-def _describe(model):
-    """(document for model.json, arrays by name)."""
-    from minicnn import __version__
-
-    arrays = model.state_dict()
-    states = _integer_states(model)
-    document = {
-        "format": FORMAT,
-        "minicnn": __version__,
-        "model": model.get_config(),
-        "state": {key: int(state[name]) for key, (state, name) in states.items()},
-        "compile": model.compile_config(),
-        "checkpoint": None,
-    }
-    return document, arrays
-
-
-def _integer_states(model):
-    """{"3.step": (the layer's state, "step")} for all of it that is not an array."""
-    return {
-        name: (layer.state, key)
-        for name, layer, key in entries(walk(model.layers), "state")
-        if not isinstance(layer.state[key], np.ndarray)
-    }
-
-
-def _write(path, document, arrays, model=None):
-    """The file, if it would give ``model`` again; without one whatever is given, for tests of reading."""
-    if model is not None:
-        _require_classes(model)
-    members = _written(document, arrays)
-    if model is not None:
-        _require_the_same(model, members)
-    write_atomically(path, archive.sealed(archive.pack(members)))
-
-
-def _written(document, arrays):
-    """{name: bytes} for the members of the file."""
-    try:
-        members = {"model.json": _json(document)}
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"Sequential.save: the arguments of every layer must be ready for JSON; {error}") from error
-    for name, array in arrays.items():
-        if np.isnan(array).any():
-            raise ValueError(f"Sequential.save: every parameter must be a number; got NaN in {name!r}")
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        members[f"{name}.npy"] = archive.npy_header(little.dtype, little.shape) + little.tobytes()
-    return members
-
-
-def _require_classes(model):
-    """ValueError unless the names of classes are all that a file needs to know of the code."""
-    kinds = {}
-    for path, layer in walk(model.layers):
-        kind, where = type(layer), f"Sequential.save: layer {path}"
-        if not is_ours(kind) and kind.__name__ in layers.__all__:
-            required = "a custom layer must not have the name of one of minicnn's, which a file would take it for"
-            raise ValueError(_check.message(where, required, kind.__name__, "Rename the class"))
-        if kinds.setdefault(kind.__name__, kind) is not kind:
-            raise ValueError(_check.message(where, "two classes must not have the same name", kind.__name__))
-    things = {f"layer {path}": layer for path, layer in walk(model.layers)}
-    for what, thing in {**things, "the optimizer": model.optimizer, "loss": model.loss_function}.items():
-        if thing is not None and replaced(thing):
-            where = f"Sequential.save: {what}"
-            required = "no file can hold a method that was replaced in one object"
-            raise ValueError(_check.message(where, required, replaced(thing)[0], "Define it in a subclass"))
-
-
-def _require_the_same(model, members):
-    """ValueError unless reading the members gives the model again, so that no good file is replaced by a bad one."""
-    custom = {type(layer).__name__: type(layer) for _, layer in walk(model.layers) if not is_ours(type(layer))}
-    try:
-        text = members["model.json"]
-        stored = _StoredArrays({name: data for name, data in members.items() if name != "model.json"})
-        document = _document(text)
-        again, _ = _describe(_rebuild(document, stored, custom))
-        if _json({**again, "checkpoint": document["checkpoint"]}) != text:
-            raise Refused("describes another model: is each argument of a custom layer kept under its own name?")
-    except Refused as error:
-        required = "reading the file must give this model again"
-        got = _check.Shown(f"one that {error}")
-        raise ValueError(_check.message("Sequential.save", required, got, "Nothing was written")) from error.__cause__
-
-
-def _load(path, custom_layers):
-    """(model, what save_checkpoint added or None)."""
-    if custom_layers is not None and not isinstance(custom_layers, dict):
-        required = 'custom_layers must be a dictionary {"ClassName": class}'
-        raise TypeError(_check.message("Sequential.load", required, _check.kind(custom_layers)))
-    try:
-        stored = _StoredArrays(archive.unpack(archive.read(path)))
-        document = _document(stored.members.pop("model.json", b""))
-        model = _rebuild(document, stored, custom_layers)
-        if stored.members:
-            raise Refused(f"has a member too many, {next(iter(stored.members))[:80]!r}")
-    except Refused as error:
-        said = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(error))  # it may quote names out of the file
-        raise ModelFileError(f"{os.fspath(path)}: {said}") from error.__cause__
-    return model, document["checkpoint"]
-
-
-def _rebuild(document, stored, custom_layers):
-    from minicnn.model import Sequential  # which imports this module
-
-    try:
-        model = Sequential.from_config(document["model"], custom_layers)
-        model.build(document["model"]["input_shape"], stored)
-        _restore_state(model, document["state"], stored)
-        if document["compile"] is not None:
-            parts = document["compile"]
-            chosen = optimizers.from_config(parts["optimizer"]), losses.from_config(parts["loss"]), parts["metrics"]
-            model.compile(*chosen)
-        if document["checkpoint"] is not None:
-            _restore_training(model, document["checkpoint"], stored)
-    except (Refused, MemoryError):
-        raise
-    except Exception as error:  # the file chose all arguments: whatever they lead to is its fault
-        raise Refused(f"does not describe a model that can be rebuilt ({type(error).__name__}: {error})") from error
-    return model
-
-
-class _StoredArrays(Source):
-    """The source of a model that is built from a file: ``Layer.add_param`` takes stored arrays, not drawn ones.
-
-    Each array is compared with what the layer wants before anything is allocated: a file that declares a layer of 10^12
-    units fails because it does not hold them.
-    """
-
-    def __init__(self, members):
-        self.members, self.taken = members, set()
-
-    def values(self, layer, name, shape, initializer, rng):
-        """The array of that parameter; but one whose layer has no place yet, because another layer's ``build`` has just
-        made it, begins as drawn and gets its stored values afterwards, as do parameters that a custom layer makes by
-        itself."""
-        if layer.path is None:
-            return super().values(layer, name, shape, initializer, rng)
-        return self.stored_array(f"{layer.path}.{name}", shape, layer.dtype)
-
-    def stored_array(self, name, shape, dtype):
-        """The array ``name``, if it has exactly this shape and dtype and holds no NaN.
-
-        A copy, for its bytes begin anywhere in the file: NumPy computes with such numbers through buffers of its own,
-        and of some versions a process dies where there is no memory for one.
-        """
-        data = self.members.pop(f"{name}.npy", None)
-        if data is None:
-            raise Refused(f"lacks the array {name!r}")
-        self.taken.add(name)
-        dtype = np.dtype(dtype).newbyteorder("<")
-        header = archive.npy_header(dtype, shape)
-        if len(data) != len(header) + math.prod(shape) * dtype.itemsize or data[: len(header)] != header:
-            found = re.search(rb"'descr': '([^']*)'.*'shape': (\([^()]*\))", bytes(data[:200]))
-            found = f"{found[1].decode('latin-1')} {found[2].decode('latin-1')}" if found else "something else"
-            raise Refused(f"must hold {name!r} as {dtype.str} {tuple(shape)}; got {found}, {len(data)} bytes")
-        array = np.empty(shape, dtype)
-        memoryview(array.reshape(-1).view(np.uint8))[:] = data[len(header) :]
-        if np.isnan(array).any():
-            raise Refused(f"holds NaN in {name!r}")
-        return array
-
-
-def _restore_state(model, integers, stored):
-    """The layers' integers and moving statistics, and parameters that a layer made without ``add_param``."""
-    wanted = _integer_states(model)
-    _same_names("the state of the layers", integers, wanted)
-    for key, (state, name) in wanted.items():
-        state[name] = _whole_number(key, integers[key])
-    rest = {name: array for name, array in model.state_dict().items() if name not in stored.taken}
-    model.load_state_dict({n: stored.stored_array(n, a.shape, a.dtype) for n, a in rest.items()}, strict=False)
-
-
-def _restore_training(model, checkpoint, stored):
-    _same_names("the checkpoint", checkpoint, ("epoch", "history", "optimizer"))
-    _whole_number("epoch", checkpoint["epoch"])
-    for name, values in checkpoint["history"].items():
-        if not isinstance(values, list) or not all(type(value) is float for value in values):
-            raise Refused(f"must hold a list of floats as the history of {name[:80]!r}")
-    now, state = model.optimizer.get_state(), {}
-    integers = [name for name, value in now.items() if not isinstance(value, np.ndarray)]
-    _same_names("the state of the optimiser", checkpoint["optimizer"], integers)
-    for name, value in now.items():
-        if name in integers:
-            state[name] = _whole_number(name, checkpoint["optimizer"][name])
-        else:
-            state[name] = stored.stored_array(f"optimizer/{name}", value.shape, value.dtype)
-    model.optimizer.set_state(state)
-
-
-def _same_names(what, found, wanted):
-    if not isinstance(found, dict) or set(found) != set(wanted):
-        got = ", ".join(found) if isinstance(found, dict) else type(found).__name__
-        raise Refused(f"must hold {', '.join(wanted) or 'nothing'} as {what}; got {got[:200] or 'nothing'}")
-
-
-def _whole_number(name, value):
-    if type(value) is not int or not 0 <= value <= _check.MOST_STEPS:
-        raise Refused(f"must hold a whole number below 2^62 as {name!r}; got {str(value)[:80]}")
-    return value
-
-
-def _json(document):
-    return json.dumps(document, separators=(",", ":")).encode("ascii")
-
-
-def _document(text):
-    """The content of model.json; its keys are known to be there, what their values are is not."""
-    try:
-        document = json.loads(bytes(text))
-        canonical = _json(document) == text  # no key twice, for one
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"has a model.json that is not JSON ({error})") from error
-    if not canonical or not isinstance(document, dict):
-        raise Refused("has a model.json that minicnn did not write")
-    version = document.get("format")
-    if type(version) is int and version > FORMAT:
-        raise Refused(f"has format {version}, and this minicnn reads only {FORMAT}: a newer minicnn is needed")
-    if type(version) is not int or version != FORMAT:
-        raise Refused(f"has no format that minicnn knows; got {str(version)[:80]}")
-    _same_names("model.json", document, ("format", "minicnn", "model", "state", "compile", "checkpoint"))
-    return document

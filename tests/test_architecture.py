@@ -38,21 +38,11 @@ MAY_IMPORT = {
     "optimizers": BASE | {"configured", "constraints", "schedules", "settings"},
     "datasets": BASE | {"_files", "datasets"},
     "testing": {"_check", "layer"},
-    "callbacks": {"_check", "_files", "metrics", "saving", "schedules"},
+    "callbacks": {"_check", "_files", "document", "metrics", "schedules"},
     "archive": {"_files"},
     # __init__ for the version that stands in every file
-    "saving": {
-        "__init__",
-        "_check",
-        "_files",
-        "archive",
-        "layer",
-        "layers",
-        "losses",
-        "model",
-        "optimizers",
-        "settings",
-    },
+    "document": {"__init__", "_check", "_files", "archive", "layer", "layers", "losses", "optimizers", "settings"},
+    "saving": {"document", "model"},
     "outputs": BASE | {"chain", "layer", "layers", "losses", "metrics"},
     "intake": {"_check", "datasets", "losses", "metrics", "targets"},
     "progress": {"_check"},
@@ -60,7 +50,7 @@ MAY_IMPORT = {
     "parameters": {"_check", "layer", "regularizers", "settings"},
     "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan"},
     "model": {"_check", "chain", "engine", "inputs", "layer", "layers", "losses", "metrics", "optimizers", "outputs"}
-    | {"prediction", "saving", "settings", "training"},
+    | {"document", "prediction", "settings", "training"},
     "prediction": {"_check", "montecarlo"},
     "ensemble": {"_check", "intake", "model", "prediction", "processes", "targets", "training"},
     "thinning": {"_check", "layer", "layers", "metrics", "targets"},
@@ -124,6 +114,70 @@ def test_a_breach_is_seen(tmp_path, monkeypatch):
             assert len(breaches(file)) == 1, text
     file.write_text("import numpy\nfrom minicnn.layers import conv\nfrom . import dense")
     assert breaches(file) == []
+
+
+def modules_imported(path):
+    """The modules of minicnn that a file imports, at the top or within a function, as dotted names."""
+    files = {".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in python_files()}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "minicnn" and not node.level:
+            base = node.module.split(".")[1:]
+            for alias in node.names:
+                name = ".".join([*base, alias.name])
+                yield name if name in files else ".".join(base)
+
+
+def test_no_circle_of_imports():
+    """Neither at the top of files nor through imports within functions; but __init__ imports all of its package."""
+    arrows = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): {*modules_imported(path)} for path in python_files()
+    }
+    assert "layer" in arrows["model"]
+    assert "document" in arrows["model"]
+    while arrows:
+        ends = [name for name, imported in arrows.items() if not imported & (arrows.keys() - {name})]
+        assert ends, f"a circle among {sorted(arrows)}"
+        for name in ends:
+            del arrows[name]
+
+
+# ---- no module enters another by a private name ----
+
+
+def private_doors(path):
+    """Private attributes that a file asks of something but itself, and private names that it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    mine = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    mine |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    mine |= {node.attr for node in attributes if isinstance(node.ctx, ast.Store) and _is_self(node.value)}
+    for node in attributes:
+        if re.match("_[^_]", node.attr) and node.attr not in mine and not _is_self(node.value):
+            yield f"{path}:{node.lineno} {ast.unparse(node)}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module != "minicnn":
+            yield from (f"{path}:{node.lineno} {a.name}" for a in node.names if re.match("_[^_]", a.name))
+
+
+def _is_self(node):
+    """self, cls or super()."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return isinstance(node, ast.Name) and node.id in ("self", "cls", "super")
+
+
+@pytest.mark.parametrize("path", python_files(), ids=str)
+def test_no_module_enters_another_by_a_private_name(path):
+    assert [*private_doors(path)] == []
+
+
+def test_a_private_door_is_seen(tmp_path):
+    file = tmp_path / "own.py"
+    for text in ("model._lock", "x = model.layers[0]._kept", "model._mode = 1", "from minicnn.model import _bind"):
+        file.write_text(text)
+        assert len([*private_doors(file)]) == 1, text
+    file.write_text("class A:\n    def f(self, other):\n        self._x = other._x\nsuper()._y")
+    assert [*private_doors(file)] == []
 
 
 def third_party(path):

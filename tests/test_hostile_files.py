@@ -29,6 +29,7 @@ import minicnn as mc
 from minicnn import ModelFileError, archive, datasets, saving
 from minicnn._files import write_atomically
 from minicnn.datasets import DataError
+from minicnn.document import describe, to_json, write
 
 posix = pytest.mark.skipif(os.name != "posix", reason="processes, permissions and limits as POSIX has them")
 forks = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # beside threads, of which the child uses none
@@ -113,12 +114,12 @@ def sources():
         model.build(shape)
         models.append(model)
     for model in models:
-        document, arrays = saving._describe(model)
+        document, arrays = describe(model)
         state = model.optimizer.get_state()
         arrays |= {f"optimizer/{name}": value for name, value in state.items() if isinstance(value, np.ndarray)}
         counters = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
         document["checkpoint"] = {"epoch": 2, "history": {"loss": [1.0, 0.5]}, "optimizer": counters}
-        yield json.loads(saving._json(document)), arrays
+        yield json.loads(to_json(document)), arrays
 
 
 def places(node):
@@ -386,7 +387,7 @@ def save_for_ever(path, begun):
     while True:
         number += 1
         model.parameters[:] = number
-        saving._write(path, *saving._describe(model))  # without reading it first, which would take most of the time
+        write(path, *describe(model))  # without reading it first, which would take most of the time
         os.write(begun, number.to_bytes(8, "little"))
 
 

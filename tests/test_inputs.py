@@ -9,6 +9,7 @@ import pytest
 
 import minicnn as mc
 from minicnn import inputs, layers, saving
+from minicnn.document import describe, write
 
 
 def model_of(seed=0, dtype="float32"):
@@ -180,17 +181,17 @@ def test_ranges_that_cannot_be_are_refused(ends, mean, error, tmp_path):
     config = model_of().get_config() | {"input_range": ends, "input_mean": mean}
     with pytest.raises(error, match=r"Sequential\.from_config: .*input_(range|mean)"):
         mc.Sequential.from_config(config)
-    document, arrays = saving._describe(model_of())
+    document, arrays = describe(model_of())
     document["model"] = config
-    saving._write(tmp_path / "m.npz", document, arrays)
+    write(tmp_path / "m.npz", document, arrays)
     with pytest.raises(mc.ModelFileError, match=r"input_(range|mean)"):
         mc.Sequential.load(tmp_path / "m.npz")
 
 
 def test_files_of_the_first_version_do_not_know_it(tmp_path):
-    document, arrays = saving._describe(model_of())
+    document, arrays = describe(model_of())
     del document["model"]["input_range"], document["model"]["input_mean"]
-    saving._write(tmp_path / "old.npz", document, arrays)
+    write(tmp_path / "old.npz", document, arrays)
     assert mc.Sequential.load(tmp_path / "old.npz").input_range is None
 
 

@@ -19,6 +19,7 @@ from running import THREADS, backward_calls, build, dtypes, layouts, normal, run
 import minicnn as mc
 from minicnn import ModelFileError, layers, optimizers, regularizers, saving, training
 from minicnn._ext import penalty as kernels
+from minicnn.document import describe, write
 from minicnn.layer import collect_penalties, mean_penalty
 from minicnn.regularizers import L1, L1L2, L2, Penalties, Regularizer
 from minicnn.testing import GradientError, gradcheck
@@ -626,9 +627,9 @@ def test_files_keep_regularisers(tmp_path):
 
 def written(path, change):
     """A file whose layers have the configuration that ``change`` makes of a good one."""
-    document, arrays = saving._describe(trained())
+    document, arrays = describe(trained())
     change(document["model"]["layers"][0]["config"])
-    saving._write(path, document, arrays)
+    write(path, document, arrays)
     return path
 
 

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minicnn
 from minicnn import ModelFileError, Sequential, archive, layers, optimizers, saving
+from minicnn.document import describe, to_json
 
 
 def small(dtype="float32", seed=5):
@@ -287,12 +289,12 @@ def test_a_model_file_is_no_checkpoint(path):
 def parts(checkpoint=True):
     """(document, arrays) of a checkpoint, to be changed."""
     model = trained()
-    document, arrays = saving._describe(model)
+    document, arrays = describe(model)
     if checkpoint:
         state = model.optimizer.get_state()
         arrays["optimizer/velocity"] = state.pop("velocity")
         document["checkpoint"] = {"epoch": 2, "history": {"loss": [1.0, 0.5]}, "optimizer": state}
-    return json.loads(saving._json(document)), arrays
+    return json.loads(to_json(document)), arrays
 
 
 def seal(path, members):
@@ -300,7 +302,7 @@ def seal(path, members):
 
 
 def members_of(document, arrays):
-    text = document if isinstance(document, bytes) else saving._json(document)
+    text = document if isinstance(document, bytes) else to_json(document)
     npy = {f"{n}.npy": archive.npy_header(a.dtype, a.shape) + a.tobytes() for n, a in arrays.items()}
     return {"model.json": text, **npy}
 
@@ -513,7 +515,7 @@ def test_random_damage_under_a_good_seal_is_a_model_or_a_sentence(path):
 def test_random_json_under_a_good_seal_is_a_model_or_a_sentence(path):
     """Numbers, names and brackets of the architecture changed by chance, in an archive that is right."""
     document, arrays = parts()
-    text = saving._json(document)
+    text = to_json(document)
     rng = np.random.default_rng(1)
     accepted = 0
     for _ in range(300):

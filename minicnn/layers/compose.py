@@ -6,7 +6,7 @@ from minicnn import _check, chain
 from minicnn._ext import compose as kernels
 from minicnn.layer import Layer, empty, from_config, output_of, require_layer, walk
 from minicnn.layers.activation import Function
-from minicnn.settings import Fixed
+from minicnn.settings import Fixed, is_ours
 
 
 class Composite(Layer):
@@ -75,14 +75,20 @@ def _layers(where, name, given):
     found = []
     for entry in several:
         if isinstance(entry, dict) and {"layer", "config"} <= entry.keys():
-            from minicnn import layers  # here: it imports this module
-
-            entry = from_config(entry, {name: getattr(layers, name) for name in layers.__all__})
+            entry = from_config(entry, _classes_of_minicnn(Layer))
         elif hasattr(entry, "as_chain"):
             entry = entry.as_chain()
         found.append(require_layer(f"{where}: {name}", entry))
     walk(found)  # raises where one stands in two places
     return tuple(found)
+
+
+def _classes_of_minicnn(base):
+    """{name: class} of minicnn's own layers: what may stand in a configuration without a word from the user."""
+    found = {}
+    for cls in base.__subclasses__():
+        found |= ({cls.__name__: cls} if is_ours(cls) else {}) | _classes_of_minicnn(cls)
+    return found
 
 
 def _branches(where, name, given):
