@@ -441,7 +441,7 @@ class _Parser(argparse.ArgumentParser):
     def words(self, given):
         """The verbs, or where a verb is given its options."""
         verb = next((self.verbs[word] for word in given if word in self.verbs), None)
-        return [*self.verbs] if verb is None else re.findall(r"--?[\w-]+", verb.format_help())
+        return [*self.verbs] if verb is None else re.findall(r"(?<![\w-])--?[a-z][\w-]*", verb.format_usage())
 
     def error(self, message):
         given = getattr(self, "given", [])
