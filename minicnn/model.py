@@ -12,7 +12,7 @@ import numpy as np
 
 from minicnn import _check, inputs, layers, losses, montecarlo, optimizers
 from minicnn import training as loop
-from minicnn._ext.runtime import Exclusive
+from minicnn._ext.machinery.runtime import Exclusive
 from minicnn.layer import Layer, collect_penalties, mean_penalty, output_of
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.metrics import spelling

@@ -1,9 +1,9 @@
 """Plans: how a model computes a batch of n samples again and again without asking its layers anew.
 
 A plan is recorded once for each batch size: the layers' own ``forward`` and ``backward`` are called with the kernels
-writing down what they would do (``_ext/plan.pyx``), and from then on the record is run.  So a plan computes what the
-layers compute by hand, bit for bit, but image by image through runs of layers, in one parallel region, and in memory
-that is taken once.
+writing down what they would do (``_ext/machinery/plan.pyx``), and from then on the record is run.  So a plan computes
+what the layers compute by hand, bit for bit, but image by image through runs of layers, in one parallel region, and in
+memory that is taken once.
 
 Layers that are not ``compiled`` (written in Python by a user) cut the chain into sections; they run as Python between
 the recorded ones.
@@ -14,7 +14,7 @@ import itertools
 import numpy as np
 
 from minicnn._ext import batch
-from minicnn._ext import plan as native
+from minicnn._ext.machinery import plan as native
 from minicnn.layer import collect_penalties, empty, in_python, mean_penalty, output_of
 from minicnn.layers import MaxPooling2D
 

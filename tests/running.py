@@ -6,7 +6,7 @@ import threading
 import numpy as np
 from hypothesis import strategies as st
 
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 THREADS = (1, 2, 3)
 

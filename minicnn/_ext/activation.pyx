@@ -3,9 +3,10 @@
 
 Design: items are samples, the parts of a long one about 16,384 elements; the formulas stand in activation.h.
 """
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
-from minicnn._ext.runtime cimport (ELU, GELU, LEAKY_RELU, LINEAR, RELU, SIGMOID, TANH, activate, activate_grad,
-                                   chosen_leaves, real, require, softmax_rows, softmax_rows_grad, use_leaves)
+from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
+from minicnn._ext.machinery.runtime cimport (ELU, GELU, LEAKY_RELU, LINEAR, RELU, SIGMOID, TANH, activate,
+                                             activate_grad, chosen_leaves, real, require, softmax_rows,
+                                             softmax_rows_grad, use_leaves)
 
 use_leaves(chosen_leaves())
 

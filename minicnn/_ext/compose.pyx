@@ -5,8 +5,8 @@ Design: items are images or samples; a long one is done in parts of about 16,384
 """
 from libc.string cimport memcpy
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
-from minicnn._ext.runtime cimport LINEAR, RELU, chosen_leaves, plus, real, require, use_leaves
+from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
+from minicnn._ext.machinery.runtime cimport LINEAR, RELU, chosen_leaves, plus, real, require, use_leaves
 
 use_leaves(chosen_leaves())
 

@@ -11,10 +11,10 @@ the order of the samples and dx one over M in fixed lanes (matrix.h).  So the bi
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport LINE, PAGE, WHOLE, Array, Job, Kernel, fixed, lines, new_job, rows_at, submit
-from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
-from minicnn._ext.runtime cimport (LINEAR, activate, affine, chosen_leaves, column_sums, kept_gradients, kept_product,
-                                   real, require, use_leaves)
+from minicnn._ext.machinery.jobs cimport LINE, PAGE, WHOLE, Array, Job, Kernel, fixed, lines, new_job, rows_at, submit
+from minicnn._ext.machinery.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
+from minicnn._ext.machinery.runtime cimport (LINEAR, activate, affine, chosen_leaves, column_sums, kept_gradients,
+                                             kept_product, real, require, use_leaves)
 
 use_leaves(chosen_leaves())
 

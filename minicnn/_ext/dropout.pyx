@@ -13,9 +13,11 @@ over the elements that share it (spread.h); then a sample is one part, and the r
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, recorded, rows_at, share_out, submit
-from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
-from minicnn._ext.runtime cimport affine, chosen_leaves, keep_bits, mask_scale, real, require, team, use_leaves
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, fixed, item, new_job, recorded, rows_at,
+                                          share_out, submit)
+from minicnn._ext.machinery.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
+from minicnn._ext.machinery.runtime cimport (affine, chosen_leaves, keep_bits, mask_scale, real, require, team,
+                                             use_leaves)
 
 use_leaves(chosen_leaves())
 

@@ -9,9 +9,9 @@ parts of at most 16,384 elements.  Short samples that follow each other share a 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, submit
-from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, index_of, step_of
-from minicnn._ext.runtime cimport chosen_leaves, fetch_ahead, gaussian, real, require, times, use_leaves
+from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, submit
+from minicnn._ext.machinery.random cimport ALWAYS, DRAW, GROUP, index_of, step_of
+from minicnn._ext.machinery.runtime cimport chosen_leaves, fetch_ahead, gaussian, real, require, times, use_leaves
 
 use_leaves(chosen_leaves())
 

@@ -8,9 +8,9 @@ double, in the leaves' lanes, and those of pieces and of samples are added in or
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, share_out, submit
-from minicnn._ext.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute, sum_squares,
-                                   take_scratch, team, use_leaves)
+from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, share_out, submit
+from minicnn._ext.machinery.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute,
+                                             sum_squares, take_scratch, team, use_leaves)
 
 use_leaves(chosen_leaves())
 

@@ -3,8 +3,8 @@
 
 Design: items are images or samples; a long sample is rescaled in parts of about 16,384 elements.
 """
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
-from minicnn._ext.runtime cimport affine, chosen_leaves, real, require, use_leaves
+from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
+from minicnn._ext.machinery.runtime cimport affine, chosen_leaves, real, require, use_leaves
 
 use_leaves(chosen_leaves())
 

@@ -8,7 +8,7 @@ shape alone.
 import os
 import sys
 
-from minicnn._ext import limits
+from minicnn._ext.machinery import limits
 
 cimport cython
 from cpython.pythread cimport (NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,

@@ -6,7 +6,7 @@ times 16 plus the purpose, so that no two users of one seed ever share a counter
 """
 from libc.stdint cimport uint32_t, uint64_t
 
-from minicnn._ext.runtime cimport keep_bits
+from minicnn._ext.machinery.runtime cimport keep_bits
 
 cdef extern from "philox.h" nogil:
     void philox(uint32_t *counter, uint64_t key)

@@ -3,7 +3,7 @@
 
 Here too: what kernels need to describe arrays and to share out sums and scratch memory.
 """
-from minicnn._ext.runtime cimport real
+from minicnn._ext.machinery.runtime cimport real
 
 cdef enum:
     LINE = 64    # bytes: arrays and scratch memory begin on a line of the cache
