@@ -220,6 +220,20 @@ def test_every_compiled_module_has_a_stub(path):
     assert path.with_suffix(".pyi").exists()
 
 
+def test_a_leaf_has_one_name_on_all_floors():
+    """In the list of leaves.h, where it is written, in the macro that chooses it by type, and for Cython."""
+    text = "".join(path.read_text(encoding="utf-8") for path in LEAVES)
+    declared = (EXT / "machinery" / "runtime.pxd").read_text(encoding="utf-8")
+    listed = re.findall(r"^ {4}L\(\w+, (\w+), \(", text, re.M)
+    assert len(listed) > 40
+    for name in listed:
+        assert re.search(rf"\bNAME\({name}\)\(|^CAST_FROM\(\w+, {name},", text, re.M), f"{name} is not written"
+        assert re.search(rf"^    \w+(?: \w+)* {name}\(|\(\*{name}\)\(", declared, re.M), f"{name} is not in runtime.pxd"
+        if name != "multiply_adds":  # of the table alone
+            choice = rf"^#define {name}\((?:.|\\\n)*?(?:FOR\(\w+, {name}\)|LEAVES->f32->{name})\("
+            assert re.search(choice, text, re.M), f"{name} has no macro"
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.name)
 def test_leaves_know_no_threads_no_allocation_no_python(path):
     text = path.read_text(encoding="utf-8")
