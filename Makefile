@@ -21,7 +21,7 @@ test-long:
 lint:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(dir $(PYTHON))cython-lint minicnn/_ext/*.pyx minicnn/_ext/*.pxd
+	$(dir $(PYTHON))cython-lint minicnn/_ext
 	$(PYTHON) -m mypy
 
 # The tests under gcc's address and undefined-behaviour sanitizers, in a copy of the tree: tools/sanitize.sh.
@@ -52,4 +52,5 @@ test-wheel:
 	tools/test_wheel.sh dist/*.whl $(INTERPRETERS)
 
 clean:
-	rm -rf $(BUILD) dist minicnn/_ext/*.c minicnn/_ext/*.so minicnn/_ext/*.html
+	rm -rf $(BUILD) dist
+	find minicnn/_ext -name '*.c' -o -name '*.so' -o -name '*.html' | xargs rm -f

@@ -18,6 +18,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, LinkError
 
 EXT = Path("minicnn/_ext")
+HEADERS = [EXT / "leaves", EXT / "machinery"]
 PROBE = """
 #ifndef _OPENMP
 #error this compiler ignored the OpenMP flag
@@ -100,7 +101,7 @@ class Build(build_ext):
     def copy_extensions_to_source(self):
         super().copy_extensions_to_source()
         for extension in self.extensions:  # Python would prefer one that an older build left there to the .abi3.so
-            old = EXT / (extension.name.split(".")[-1] + sysconfig.get_config_var("EXT_SUFFIX"))
+            old = Path(extension.name.replace(".", "/") + sysconfig.get_config_var("EXT_SUFFIX"))
             if extension.py_limited_api:
                 old.unlink(missing_ok=True)
 
@@ -148,13 +149,14 @@ def extensions():
     macros = [("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []
     if os.environ.get("MINICNN_NO_VECTOR") == "1":
         macros.append(("MINICNN_NO_VECTOR", None))
-    common = {"define_macros": macros, "py_limited_api": STABLE_ABI, "include_dirs": [str(EXT)]}
-    common["depends"] = [str(path) for path in sorted(EXT.glob("*.h"))]
-    modules = [Extension(f"minicnn._ext.{path.stem}", [str(path)], **common) for path in sorted(EXT.glob("*.pyx"))]
-    return [*modules, Extension(SHARED, [str(EXT / "_cyutility.c")], **common)]
+    common = {"define_macros": macros, "py_limited_api": STABLE_ABI}
+    common["include_dirs"] = [str(folder) for folder in HEADERS]
+    common["depends"] = [str(path) for folder in HEADERS for path in sorted(folder.glob("*.h"))]
+    sources = [*sorted(EXT.rglob("*.pyx")), Path(SHARED.replace(".", "/") + ".c")]
+    return [Extension(".".join(path.with_suffix("").parts), [str(path)], **common) for path in sources]
 
 
-SHARED = "minicnn._ext._cyutility"  # Cython's memoryviews, once instead of in every module (generated)
+SHARED = "minicnn._ext.machinery._cyutility"  # Cython's memoryviews, once instead of in every module (generated)
 DIRECTIVES = {"freethreading_compatible": True, "autotestdict": False}
 
 setup(

@@ -11,7 +11,7 @@ import minicnn as mc
 from benchmarks.machine import side_by_side, table, threads_in_words
 from benchmarks.models import MODELS, in_minicnn, samples
 from benchmarks.steps import SAMPLES, fitting
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 TITLE = "Contention"
 TEXT = """\

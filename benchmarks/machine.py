@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 import minicnn as mc
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 
 def facts():

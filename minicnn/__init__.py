@@ -20,7 +20,7 @@ try:
         regularizers,
         schedules,
     )
-    from minicnn._ext.runtime import get_num_threads, set_num_threads
+    from minicnn._ext.machinery.runtime import get_num_threads, set_num_threads
     from minicnn.layer import Layer
     from minicnn.model import Sequential
     from minicnn.training import History
@@ -94,7 +94,7 @@ def versions():
 
     import numpy as np
 
-    from minicnn._ext import runtime
+    from minicnn._ext.machinery import runtime
 
     return {
         "minicnn": __version__,

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 
 from minicnn import _check, chain
-from minicnn._ext.runtime import Exclusive
+from minicnn._ext.machinery.runtime import Exclusive
 from minicnn.layer import collect_penalties, hold, in_python, mean_penalty, output_of
 from minicnn.montecarlo import Sampler
 from minicnn.parameters import Parameters

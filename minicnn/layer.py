@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext import penalty, plan
+from minicnn._ext import penalty
+from minicnn._ext.machinery import plan
 from minicnn.settings import Closed, Setting, Values, is_ours, owned, refuse
 
 MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted

@@ -1,9 +1,9 @@
 """Plans: how a model computes a batch of n samples again and again without asking its layers anew.
 
 A plan is recorded once for each batch size: the layers' own ``forward`` and ``backward`` are called with the kernels
-writing down what they would do (``_ext/plan.pyx``), and from then on the record is run.  So a plan computes what the
-layers compute by hand, bit for bit, but image by image through runs of layers, in one parallel region, and in memory
-that is taken once.
+writing down what they would do (``_ext/machinery/plan.pyx``), and from then on the record is run.  So a plan computes
+what the layers compute by hand, bit for bit, but image by image through runs of layers, in one parallel region, and in
+memory that is taken once.
 
 Layers that have to run as Python (custom ones, and those that hold a custom one) cut the chain into sections; they run
 between the recorded ones.
@@ -17,7 +17,7 @@ import numpy as np
 
 from minicnn import chain
 from minicnn._ext import batch
-from minicnn._ext import plan as native
+from minicnn._ext.machinery import plan as native
 from minicnn.layer import (
     changes,
     collect_penalties,

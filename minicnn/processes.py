@@ -12,7 +12,7 @@ import shutil
 import signal
 
 from minicnn import _check
-from minicnn._ext.runtime import get_num_threads, set_num_threads
+from minicnn._ext.machinery.runtime import get_num_threads, set_num_threads
 
 
 def run_all(where, function, tasks, n_jobs, sent=None, done=None):

@@ -5,7 +5,7 @@ import signal
 import hypothesis
 import pytest
 
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 # The same examples in every run: a failure on one machine is a failure on all.  `--hypothesis-profile=long` searches.
 COMMON = {"deadline": None, "database": None, "print_blob": True}

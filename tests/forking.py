@@ -19,7 +19,7 @@ from running import use_threads
 
 import minicnn as mc
 from minicnn import layers
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 HANGING = 60  # seconds for a child that needs a hundredth of one; at the start of an interpreter, a few
 X = np.random.default_rng(0).random((24, 6, 6, 2), dtype=np.float32)

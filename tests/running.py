@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minicnn import chain
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 from minicnn.layer import walk
 
 THREADS = (1, 2, 3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from running import at_every_thread_count, build, dtypes, layouts, normal, run
 
 from minicnn import layers
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 from minicnn.testing import gradcheck
 
 NAMES = [*reference.ACTIVATIONS, "softmax"]

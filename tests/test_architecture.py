@@ -204,15 +204,31 @@ def test_importing_minicnn_imports_nothing_optional():
 
 # ---- the compiled floor ----
 
-CYTHON = sorted([*PACKAGE.glob("_ext/*.pyx"), *PACKAGE.glob("_ext/*.pxd")])
-HEADERS = sorted(PACKAGE.glob("_ext/*.h"))
+EXT = PACKAGE / "_ext"
+CYTHON = sorted([*EXT.rglob("*.pyx"), *EXT.rglob("*.pxd")])
+KERNELS = sorted(path.stem for path in EXT.glob("*.pyx"))
+LEAVES = sorted(EXT.glob("leaves/*"))
 
 
 def test_the_sources_are_here():
-    assert {"runtime", "random", "conv", "dense", "dropout", "pool", "activation", "norm", "loss", "optim"} <= {
-        path.stem for path in CYTHON
-    }
-    assert {"leaf.h", "leaves.h", "simd.h"} <= {path.name for path in HEADERS}
+    assert {"conv", "dense", "dropout", "pool", "activation", "norm", "loss", "optim"} <= set(KERNELS)
+    assert {"runtime", "jobs", "plan", "random"} <= {path.stem for path in EXT.glob("machinery/*.pyx")}
+    assert {"leaf.h", "leaves.h", "tile.h"} <= {path.name for path in LEAVES}
+
+
+def test_every_folder_holds_one_kind_of_thing():
+    """Kernels call leaves; machinery and leaves know no kernel, and leaves no machinery."""
+    assert {path.suffix for path in LEAVES} == {".h"}
+    assert not [*EXT.glob("*.h")]
+    for name in KERNELS:
+        assert "use_leaves(chosen_leaves())" in (EXT / f"{name}.pyx").read_text(encoding="utf-8"), name
+    for path in CYTHON:
+        if path.parent != EXT:
+            cimported = re.findall(r"\bminicnn\._ext\b(?!\.machinery)", path.read_text(encoding="utf-8"))
+            assert not cimported, path
+    for path in LEAVES:
+        for header in re.findall(r'#include "(.*)"', path.read_text(encoding="utf-8")):
+            assert (EXT / "leaves" / header).exists(), (path, header)
 
 
 @pytest.mark.parametrize("path", CYTHON, ids=lambda path: path.name)
@@ -277,12 +293,23 @@ def test_every_compiled_module_has_a_stub(path):
     assert path.with_suffix(".pyi").exists()
 
 
-HOW = ("leaves.h", "simd.h", "threads.h", "glibc.h")  # the other headers are leaves
+def test_a_leaf_has_one_name_on_all_floors():
+    """In the list of leaves.h, where it is written, in the macro that chooses it by type, and for Cython."""
+    text = "".join(path.read_text(encoding="utf-8") for path in LEAVES)
+    declared = (EXT / "machinery" / "runtime.pxd").read_text(encoding="utf-8")
+    listed = re.findall(r"^ {4}L\(\w+, (\w+), \(", text, re.M)
+    assert len(listed) > 40
+    for name in listed:
+        assert re.search(rf"\bNAME\({name}\)\(|^CAST_FROM\(\w+, {name},", text, re.M), f"{name} is not written"
+        assert re.search(rf"^    \w+(?: \w+)* {name}\(|\(\*{name}\)\(", declared, re.M), f"{name} is not in runtime.pxd"
+        if name != "multiply_adds":  # of the table alone
+            choice = rf"^#define {name}\((?:.|\\\n)*?(?:FOR\(\w+, {name}\)|LEAVES->f32->{name})\("
+            assert re.search(choice, text, re.M), f"{name} has no macro"
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (PACKAGE / "_ext").glob("*.h") if path.name not in HOW))
-def test_leaves_know_no_threads_no_allocation_no_python(name):
-    text = (PACKAGE / "_ext" / name).read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.name)
+def test_leaves_know_no_threads_no_allocation_no_python(path):
+    text = path.read_text(encoding="utf-8")
     assert not re.search(r"\b(malloc|calloc|free|omp_\w+|Py\w*_\w+)\s*\(|#pragma omp", text)
 
 
@@ -295,7 +322,7 @@ COMPUTING = [path for path in sorted(PACKAGE.glob("layers/[a-z]*.py")) if path.s
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
 def test_every_layer_file_has_a_kernel_and_a_test(path):
-    assert (PACKAGE / "_ext" / f"{path.stem}.pyx").exists()
+    assert (EXT / f"{path.stem}.pyx").exists()
     assert (TESTS / f"test_{path.stem}.py").exists()
 
 

@@ -74,7 +74,8 @@ def build(monkeypatch, tmp_path):
     pathlib.Path("tiny.c").write_text(TINY)
 
     def run():
-        extension = setuptools.Extension("tiny", ["tiny.c"], include_dirs=[str(ROOT / "minicnn" / "_ext")])
+        headers = [str(ROOT / "minicnn" / "_ext" / "machinery")]
+        extension = setuptools.Extension("tiny", ["tiny.c"], include_dirs=headers)
         command = build_class(setuptools.Distribution({"name": "tiny", "ext_modules": [extension]}))
         command.build_lib = command.build_temp = str(tmp_path)
         command.ensure_finalized()
@@ -282,6 +283,19 @@ def test_modules_that_are_not_for_everybody(wheel, tmp_path):
         assert fault in found
 
 
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="about ELF files")
+@pytest.mark.parametrize(("folder", "right"), [("_ext", "../.."), ("_ext/machinery", "../../..")])
+def test_modules_find_the_libraries_of_the_wheel(folder, right, wheel, tmp_path):
+    source, module = tmp_path / "odd.c", tmp_path / "odd.so"
+    source.write_text("int PyInit_odd(void) { return 0; }")
+    for way in ("../..", "../../.."):
+        link = ["-shared", "-fPIC", "-s", f"-Wl,-rpath,$ORIGIN/{way}/minicnn.libs"]
+        subprocess.run([COMPILER, *link, source, "-o", module], check=True)
+        found = wheel({f"minicnn/{folder}/odd.abi3.so": module.read_bytes()})
+        assert (found == []) is (way == right)
+
+
 @pytest.mark.long
 def test_the_wheel_of_this_tree():
     """The one that ``make wheel`` left in dist/: without it there is nothing to look through."""
@@ -333,7 +347,7 @@ def test_a_whole_build(option, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr.lower()
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import determinism; from minicnn._ext import runtime;"
+        "import sys; sys.path.insert(0, sys.argv[1]); import determinism; from minicnn._ext.machinery import runtime;"
         "print(runtime.__file__, runtime.openmp(), runtime.instruction_set(), determinism.fingerprint())"
     )
     command, empty = [sys.executable, "-c", code, str(ROOT / "tests")], tmp_path / "empty"

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import THREADS, normal, use_threads
 
-from minicnn._ext import activation, compose, plan
+from minicnn._ext import activation, compose
 from minicnn._ext.activation import KINDS
+from minicnn._ext.machinery import plan
 
 DTYPES = ["float32", "float64"]
 batches, dtypes, threads = st.sampled_from([0, 1, 2, 3, 5]), st.sampled_from(DTYPES), st.sampled_from(THREADS)

@@ -9,13 +9,13 @@ import pytest
 from running import use_threads
 
 from minicnn import layers
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 
 def elsewhere(**environment):
     """(instruction set, fingerprint in float32, in float64) from another process."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import determinism; from minicnn._ext import runtime;"
+        "import sys; sys.path.insert(0, sys.argv[1]); import determinism; from minicnn._ext.machinery import runtime;"
         "print(runtime.instruction_set(), *map(determinism.fingerprint, ['float32', 'float64']))"
     )
     command = [sys.executable, "-c", code, os.path.dirname(__file__)]

@@ -21,7 +21,7 @@ from running import at_every_thread_count, build, dtypes, inputs, layouts, norma
 import minicnn as mc
 from minicnn import layers, schedules
 from minicnn._ext import dropout as kernels
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 from minicnn.layers import Dropout, SpatialDropout2D
 from minicnn.testing import GradientError, gradcheck
 

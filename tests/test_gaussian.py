@@ -27,7 +27,7 @@ from running import (
 import minicnn
 from minicnn import layers, schedules
 from minicnn._ext import gaussian as kernels
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 from minicnn.layers import GaussianDropout
 from minicnn.layers.noise import new_lot
 from minicnn.testing import GradientError, gradcheck

@@ -43,7 +43,7 @@ def changed(before):
 TRAIN = """
 import minicnn as mc
 from minicnn import layers
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 def train():
     rng = np.random.default_rng(0)

@@ -20,8 +20,8 @@ from minicnn._ext import (
     penalty,
     pool,
     reshape,
-    runtime,
 )
+from minicnn._ext.machinery import runtime
 
 DTYPES = [np.float32, np.float64]
 DRAW = np.array([32768, 1, 0, 0, 0, 8], np.uint64)

@@ -473,7 +473,7 @@ def fingerprint():
 
 def test_same_bits_on_avx2_and_avx512():
     code = "import sys; sys.path[:0] = sys.argv[1:]; from test_layer_contract import fingerprint; "
-    code += "from minicnn._ext.runtime import instruction_set; print(instruction_set(), fingerprint())"
+    code += "from minicnn._ext.machinery.runtime import instruction_set; print(instruction_set(), fingerprint())"
     found = {}
     for name in ("avx2", "avx512"):
         result = subprocess.run(

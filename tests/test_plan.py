@@ -16,7 +16,7 @@ from running import backward_calls, use_threads
 
 import minicnn as mc
 from minicnn import layers, training
-from minicnn._ext import plan as native
+from minicnn._ext.machinery import plan as native
 from minicnn.layer import Layer, empty
 from minicnn.plan import Plan, Workspace
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_reference import PHILOX_VECTORS
 
-from minicnn._ext import random
+from minicnn._ext.machinery import random
 
 WORD = st.integers(0, 2**32 - 1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minicnn as mc
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")
 
@@ -23,7 +23,7 @@ def python(code, check=True, timeout=120, **environment):
 
 # ---- threads ----
 
-DEFAULT = "from minicnn._ext import runtime; print(runtime.default_num_threads())"
+DEFAULT = "from minicnn._ext.machinery import runtime; print(runtime.default_num_threads())"
 
 
 @pytest.mark.parametrize(("environment", "threads"), [
@@ -119,7 +119,7 @@ def test_numbers_of_threads_that_are_taken():
 
 # ---- instruction sets ----
 
-SET = "from minicnn._ext import runtime; print(runtime.instruction_set())"
+SET = "from minicnn._ext.machinery import runtime; print(runtime.instruction_set())"
 
 
 def test_minicnn_simd_is_an_upper_limit():
@@ -142,7 +142,7 @@ TRAIN = """
 import minicnn as mc
 from minicnn import layers
 import numpy as np
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 def train(epochs=1):
     rng = np.random.default_rng(0)
@@ -271,7 +271,7 @@ def test_threads_that_cannot_be_started_do_not_end_the_process():
 import resource
 import numpy as np
 from minicnn import layers
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 layer = layers.Conv2D(8, 3)
 layer.build((16, 16, 3), np.random.default_rng(0))
 x = np.random.default_rng(1).random((128, 16, 16, 3), dtype=np.float32)

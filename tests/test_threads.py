@@ -15,7 +15,7 @@ from running import at_once, use_threads
 
 import minicnn as mc
 from minicnn import Sequential, layers
-from minicnn._ext import limits, runtime
+from minicnn._ext.machinery import limits, runtime
 from minicnn.engine import Engine
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and affinity as Linux has them")
@@ -198,7 +198,7 @@ import numpy as np
 from forking import X, LABELS
 from running import at_once
 import minicnn as mc
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 from minicnn import layers
 
 def work():
@@ -328,7 +328,7 @@ assert len(set(at_once(30, lambda i: work()))) == 1
     assert len(output_of("-c", LIMITED.format(before=before, threads=4)).split()) == 2
 
 
-DEFAULT = "from minicnn._ext import runtime; print(runtime.default_num_threads())"
+DEFAULT = "from minicnn._ext.machinery import runtime; print(runtime.default_num_threads())"
 
 
 @linux
@@ -352,7 +352,7 @@ import sys
 import numpy as np
 import minicnn as mc
 from minicnn import layers, losses
-from minicnn._ext import runtime
+from minicnn._ext.machinery import runtime
 
 mc.set_num_threads(int(sys.argv[1]))
 runtime.set_grain(1.0)

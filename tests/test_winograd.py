@@ -129,7 +129,7 @@ def digest():
 
 def test_avx2_and_avx512_give_the_same_bits():
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import test_winograd; from minicnn._ext import runtime;"
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_winograd; from minicnn._ext.machinery import runtime;"
         "print(runtime.instruction_set(), test_winograd.digest())"
     )
     found = []

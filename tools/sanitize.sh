@@ -37,7 +37,7 @@ export LD_PRELOAD="$("$CC" -print-file-name=libasan.so) $("$CC" -print-file-name
 export SANITIZER_REPORTS=$folder/reports/report PYTHONMALLOC=malloc PYTHONPATH=$PWD
 export ASAN_OPTIONS=log_path=$SANITIZER_REPORTS:handle_abort=1:detect_leaks=0:allocator_may_return_null=1
 export UBSAN_OPTIONS=log_path=$SANITIZER_REPORTS:print_stacktrace=1
-"$python" -c 'from minicnn._ext import runtime; import sys; sys.exit(not runtime.__file__.startswith(sys.argv[1]))' "$PWD"
+"$python" -c 'from minicnn._ext.machinery import runtime; import sys; sys.exit(not runtime.__file__.startswith(sys.argv[1]))' "$PWD"
 for fault in read_beyond overflow; do
     call="import ctypes; ctypes.CDLL(None).$fault"
     "$python" -c "$call(0)"

@@ -72,11 +72,11 @@ def faults(wheel):
             if name.endswith((".c", ".h", ".pyx", ".pxd", ".o", ".pyc")) or name.startswith(("tests", "benchmarks")):
                 yield f"{name} is of no use to users"
             if ".so" in name and name.startswith("minicnn/"):
-                yield from faults_of_module(Path(folder, name))
+                yield from faults_of_module(Path(folder, name), "../" * name.count("/") + "minicnn.libs")
 
 
-def faults_of_module(file):
-    """What is wrong with a compiled module."""
+def faults_of_module(file, libraries):
+    """What is wrong with a compiled module; ``libraries``: where from its folder those of the wheel are."""
     module = file.name.split(".")[0]
     if file.name != f"{module}.abi3.so":
         yield f"{file.name} is not for the stable ABI"
@@ -89,7 +89,7 @@ def faults_of_module(file):
     dynamic = output("readelf", "-d", "--wide", file)
     needed = set(re.findall(r"NEEDED.*\[(.*)\]", dynamic))
     for path in re.findall(r"(?:RPATH|RUNPATH).*\[(.*)\]", dynamic):
-        if path != "$ORIGIN/../../minicnn.libs":
+        if path != f"$ORIGIN/{libraries}":
             yield f"{file.name} looks for libraries in {path}"
     undefined = output("nm", "-D", "--undefined-only", file)
     if re.search(r"\b(exp|log|pow|tanh|erfc|expm1|log1p|cos)(f?)\b", undefined) and "libm.so.6" not in needed:

@@ -3,18 +3,16 @@
 
 Design: items are samples, the parts of a long one about 16,384 elements; the formulas stand in activation.h.
 """
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
-from minicnn._ext.runtime cimport (ELU, GELU, LEAKY_RELU, LINEAR, RELU, SIGMOID, TANH, activate, activate_grad,
-                                   chosen_leaves, real, require, softmax_rows, softmax_rows_grad, use_leaves)
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, item, new_job, part_start, parts_for, rows_at,
+                                          submit)
+from minicnn._ext.machinery.runtime cimport (ELU, GELU, LEAKY_RELU, LINEAR, RELU, SIGMOID, TANH, activate,
+                                             activate_grad, chosen_leaves, real, require, softmax_rows,
+                                             softmax_rows_grad, use_leaves)
 
 use_leaves(chosen_leaves())
 
 KINDS = {"linear": LINEAR, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "gelu": GELU, "sigmoid": SIGMOID,
          "tanh": TANH}
-
-cdef enum:
-    PART = 16384  # elements of a part, about
-
 
 cdef struct ActivateArrays:
     Array s      # (n, rows, k): x forward; backward the output y, or for GELU the input x
@@ -35,19 +33,16 @@ cdef int run(Kernel kernel, Activate *g, const real *s, const real *dy, const re
     cdef Py_ssize_t size = rows * k
     cdef Job job = new_job(kernel, IMAGES, sizeof(g.arrays), n, nanoseconds * n * size)
     g.arrays.s, g.arrays.dy, g.arrays.y = rows_at(s, size), rows_at(dy, size), rows_at(y, size)
-    g.rows, g.k, g.parts = rows, k, max(<Py_ssize_t> 1, min(rows, size // PART))
+    g.rows, g.k, g.parts = rows, k, max(<Py_ssize_t> 1, min(rows, parts_for(size)))
     job.parts = g.parts
     return submit(&job, g, sizeof(Activate))
-
-
-cdef inline Py_ssize_t first_row(const Activate *g, Py_ssize_t part) noexcept nogil:
-    return g.rows * part // g.parts
 
 
 cdef void activate_parts(const Activate *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, image, start, end
     for i in range(first, last):
-        image, start, end = i // g.parts, first_row(g, i % g.parts), first_row(g, i % g.parts + 1)
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.rows)
+        end = part_start(i % g.parts + 1, g.parts, g.rows)
         activate(g.kind, <real> g.slope, <const real *> item(g.arrays.s, image) + start,
                  <real *> item(g.arrays.y, image) + start, end - start)
 
@@ -55,7 +50,8 @@ cdef void activate_parts(const Activate *g, Py_ssize_t first, Py_ssize_t last, r
 cdef void gradient_parts(const Activate *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, image, start, end
     for i in range(first, last):
-        image, start, end = i // g.parts, first_row(g, i % g.parts), first_row(g, i % g.parts + 1)
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.rows)
+        end = part_start(i % g.parts + 1, g.parts, g.rows)
         activate_grad(g.kind, <real> g.slope, <const real *> item(g.arrays.s, image) + start,
                       <const real *> item(g.arrays.dy, image) + start,
                       <real *> item(g.arrays.y, image) + start, end - start)
@@ -69,7 +65,8 @@ cdef void softmax_parts(const Activate *g, Py_ssize_t first, Py_ssize_t last, re
                      (last - first) * g.rows, g.k)
         return
     for i in range(first, last):
-        image, start, end = i // g.parts, first_row(g, i % g.parts), first_row(g, i % g.parts + 1)
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.rows)
+        end = part_start(i % g.parts + 1, g.parts, g.rows)
         softmax_rows(<const real *> item(g.arrays.s, image) + start * g.k,
                      <real *> item(g.arrays.y, image) + start * g.k, end - start, g.k)
 
@@ -77,7 +74,8 @@ cdef void softmax_parts(const Activate *g, Py_ssize_t first, Py_ssize_t last, re
 cdef void softmax_gradient_parts(const Activate *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, image, start, end
     for i in range(first, last):
-        image, start, end = i // g.parts, first_row(g, i % g.parts), first_row(g, i % g.parts + 1)
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.rows)
+        end = part_start(i % g.parts + 1, g.parts, g.rows)
         softmax_rows_grad(<const real *> item(g.arrays.s, image) + start * g.k,
                           <const real *> item(g.arrays.dy, image) + start * g.k,
                           <real *> item(g.arrays.y, image) + start * g.k, end - start, g.k)

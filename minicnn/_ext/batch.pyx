@@ -7,8 +7,8 @@ NaN, infinity or a number too large for the working type is found without a pass
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t
 
-from minicnn._ext.runtime cimport (chosen_leaves, fetch_ahead, from_f32, from_f64, from_i64, from_u8, real, require,
-                                   team, use_leaves)
+from minicnn._ext.machinery.runtime cimport (chosen_leaves, fetch_ahead, from_f32, from_f64, from_i64, from_u8, real,
+                                             require, team, use_leaves)
 
 use_leaves(chosen_leaves())
 

@@ -5,15 +5,15 @@ Design: items are images or samples; a long one is done in parts of about 16,384
 """
 from libc.string cimport memcpy
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
-from minicnn._ext.runtime cimport LINEAR, RELU, chosen_leaves, plus, real, require, use_leaves
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, item, new_job, part_start, parts_for, rows_at,
+                                          submit)
+from minicnn._ext.machinery.runtime cimport LINEAR, RELU, chosen_leaves, plus, real, require, use_leaves
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    PART = 16384  # elements of a part, about
-    WORD = 16     # bytes that are moved at once
-    LONG = 128    # bytes from which on memcpy is worth its call
+    WORD = 16   # bytes that are moved at once
+    LONG = 128  # bytes from which on memcpy is worth its call
 
 
 # ---- sums ----
@@ -33,7 +33,8 @@ cdef struct Sum:
 cdef void add_parts(const Sum *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, image, start, end
     for i in range(first, last):
-        image, start, end = i // g.parts, g.size * (i % g.parts) // g.parts, g.size * (i % g.parts + 1) // g.parts
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.size)
+        end = part_start(i % g.parts + 1, g.parts, g.size)
         plus(g.relu, <const real *> item(g.arrays.a, image) + start, <const real *> item(g.arrays.b, image) + start,
              <real *> item(g.arrays.y, image) + start, end - start)
 
@@ -43,7 +44,7 @@ def add(const real[:, ::1] a not None, const real[:, ::1] b not None, int kind, 
 
     ``kind``: LINEAR or RELU, of activation.KINDS; the others are done by activation.forward afterwards.
     """
-    cdef Py_ssize_t n = y.shape[0], size = y.shape[1], parts = max(<Py_ssize_t> 1, size // PART)
+    cdef Py_ssize_t n = y.shape[0], size = y.shape[1], parts = parts_for(size)
     cdef Sum g
     require(a.shape[0] == n and a.shape[1] == size and b.shape[0] == n and b.shape[1] == size,
             "a and b must have the shape of y")
@@ -93,8 +94,8 @@ cdef inline void move(const char *x, Py_ssize_t x_step, char *y, Py_ssize_t y_st
 cdef void copy_parts(const Channels *g, Py_ssize_t first, Py_ssize_t last, void *scratch) noexcept nogil:
     cdef Py_ssize_t i, image, start, end
     for i in range(first, last):
-        image, start = i // g.parts, g.pixels * (i % g.parts) // g.parts
-        end = g.pixels * (i % g.parts + 1) // g.parts
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.pixels)
+        end = part_start(i % g.parts + 1, g.parts, g.pixels)
         move(item(g.arrays.x, image) + start * g.run, g.run, item(g.arrays.y, image) + start * g.row + g.first, g.row,
              g.run, end - start)
 
@@ -102,8 +103,8 @@ cdef void copy_parts(const Channels *g, Py_ssize_t first, Py_ssize_t last, void 
 cdef void take_parts(const Channels *g, Py_ssize_t first, Py_ssize_t last, void *scratch) noexcept nogil:
     cdef Py_ssize_t i, image, start, end
     for i in range(first, last):
-        image, start = i // g.parts, g.pixels * (i % g.parts) // g.parts
-        end = g.pixels * (i % g.parts + 1) // g.parts
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.pixels)
+        end = part_start(i % g.parts + 1, g.parts, g.pixels)
         move(item(g.arrays.y, image) + start * g.row + g.first, g.row, item(g.arrays.x, image) + start * g.run, g.run,
              g.run, end - start)
 
@@ -115,7 +116,7 @@ cdef int run_channels(Kernel kernel, const void *x, const Py_ssize_t *x_shape, c
     cdef Channels g
     require(y_shape[0] == n and y_shape[1] == pixels, "y must have the images and pixels of x")
     require(0 <= first <= total - c, "y must have room for the channels of x from `first` on")
-    g.pixels, g.parts = pixels, max(<Py_ssize_t> 1, min(pixels, pixels * c // PART))
+    g.pixels, g.parts = pixels, max(<Py_ssize_t> 1, min(pixels, parts_for(pixels * c)))
     g.run, g.row, g.first = c * size, total * size, first * size
     g.arrays.x, g.arrays.y = Array(<char *> x, pixels * g.run), Array(<char *> y, pixels * g.row)
     cdef Job job = new_job(kernel, IMAGES, sizeof(g.arrays), n, n * pixels * (1 + c / 4.0))

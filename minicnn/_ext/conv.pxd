@@ -1,6 +1,6 @@
 # cython: language_level=3
 """What conv.pyx and winograd.pyx share: the arguments of their kernels."""
-from minicnn._ext.jobs cimport Array
+from minicnn._ext.machinery.jobs cimport Array
 
 
 cdef struct ConvArrays:

@@ -17,11 +17,11 @@ is summed chunk by chunk of the batch, and the chunks are added in order: the bi
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext cimport winograd
-from minicnn._ext.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of, chunk_start,
-                                chunks_for, fixed, give_back, item, new_job, rows_at, submit)
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of,
+                                          chunk_start, chunks_for, fixed, give_back, item, new_job, rows_at, submit)
 from minicnn._ext.reshape cimport pad_image
-from minicnn._ext.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, matrix_tile,
-                                   multiply_add, overlap_add, real, require, tiles, use_leaves)
+from minicnn._ext.machinery.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, matrix_tile,
+                                             multiply_add, overlap_add, real, require, tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())

@@ -11,9 +11,9 @@ in the order of its index: the bits depend neither on the threads nor on the oth
 """
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport PAGE, WHOLE, Array, Job, Kernel, fixed, new_job, rows_at, submit
-from minicnn._ext.runtime cimport (LINEAR, Tile, activate, chosen_leaves, matrix_tile, real, require, row_product,
-                                   tiles, transpose, use_leaves)
+from minicnn._ext.machinery.jobs cimport PAGE, WHOLE, Array, Job, Kernel, fixed, new_job, rows_at, submit
+from minicnn._ext.machinery.runtime cimport (LINEAR, Tile, activate, chosen_leaves, matrix_tile, real, require,
+                                             row_product, tiles, transpose, use_leaves)
 
 use_leaves(chosen_leaves())
 

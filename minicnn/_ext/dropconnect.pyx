@@ -11,10 +11,10 @@ the order of the samples and dx one over M in fixed lanes (matrix.h).  So the bi
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport LINE, PAGE, WHOLE, Array, Job, Kernel, fixed, lines, new_job, rows_at, submit
-from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
-from minicnn._ext.runtime cimport (LINEAR, activate, affine, chosen_leaves, column_sums, kept_gradients, kept_product,
-                                   real, require, use_leaves)
+from minicnn._ext.machinery.jobs cimport LINE, PAGE, WHOLE, Array, Job, Kernel, fixed, lines, new_job, rows_at, submit
+from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, draw_bits, index_of, is_draw, words_for
+from minicnn._ext.machinery.runtime cimport (LINEAR, activate, affine, chosen_leaves, column_sums, kept_gradients,
+                                             kept_product, real, require, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -27,7 +27,7 @@ cdef struct ForwardArrays:
     Array w                    # (d, m)
     Array bias                 # (m,)
     Array y                    # (n, m)
-    Array draw                 # DRAW numbers, read when the kernel runs
+    Array draw                 # a Draw, read when the kernel runs
     Array scale                # one number
 
 
@@ -45,7 +45,7 @@ cdef struct BackwardArrays:
     Array dw                   # (d, m)
     Array dbias                # (m,)
     Array dx                   # (n, d)
-    Array draw                 # DRAW numbers
+    Array draw                 # the Draw of forward
     Array scale                # one number
 
 
@@ -63,11 +63,11 @@ cdef Py_ssize_t bits_size(Py_ssize_t d, Py_ssize_t m) noexcept nogil:
     return lines((words_for(rows_of_block(d, m) * m) + 1) * sizeof(uint32_t))
 
 
-cdef Py_ssize_t draw_block(uint32_t *keep, const uint64_t *draw, Py_ssize_t sample, Py_ssize_t row, Py_ssize_t rows,
+cdef Py_ssize_t draw_block(uint32_t *keep, const Draw *draw, Py_ssize_t sample, Py_ssize_t row, Py_ssize_t rows,
                            Py_ssize_t d, Py_ssize_t m) noexcept nogil:
     """Draws the bits of some rows of W for a sample; returns the place of the first."""
     cdef Py_ssize_t element = <Py_ssize_t> index_of(draw, sample, d * m) + row * m
-    if draw[0]:
+    if draw.threshold:
         draw_bits(keep, element, rows * m, draw, sample)
     else:
         memset(keep, 0xFF, words_for(rows * m) * sizeof(uint32_t))
@@ -79,12 +79,12 @@ cdef Py_ssize_t draw_block(uint32_t *keep, const uint64_t *draw, Py_ssize_t samp
 cdef void forward_samples(const Forward *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     """All samples go through a block of rows of W before the next: W is read from memory once."""
     cdef Py_ssize_t block, row, rows = rows_of_block(g.d, g.m), blocks = (g.d + rows - 1) // rows, sample, offset
-    cdef const uint64_t *draw = <const uint64_t *> g.arrays.draw.data
+    cdef const Draw *draw = <const Draw *> g.arrays.draw.data
     cdef uint32_t *keep = <uint32_t *> scratch
     cdef const real *x = <const real *> g.arrays.x.data
     cdef real *y = <real *> g.arrays.y.data
     memset(y + first * g.m, 0, (last - first) * g.m * sizeof(real))
-    for block in range(blocks if draw[0] != ALWAYS else 0):
+    for block in range(blocks if draw.threshold != ALWAYS else 0):
         row = block * rows
         for sample in range(first, last):
             offset = draw_block(keep, draw, sample, row, min(rows, g.d - row), g.d, g.m)
@@ -119,7 +119,7 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     require(w.shape[0] == g.d and y.shape[0] == g.n and y.shape[1] == g.m, "w must be (D, M) and y (N, M)")
     require(g.d > 0 and g.m > 0, "w must not be empty")
     require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
-    require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
+    require(is_draw(&draw[0], draw.shape[0]) and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0], g.d), rows_at(<const real *> &y[0, 0], g.m)
     g.arrays.w, g.arrays.bias = fixed(&w[0, 0]), fixed(<const real *> NULL if bias is None else &bias[0])
     g.arrays.draw, g.arrays.scale = fixed(&draw[0]), fixed(&scale[0])
@@ -149,7 +149,7 @@ cdef void backward_blocks(const Backward *g, Py_ssize_t first, Py_ssize_t last, 
 cdef void gradients(const Backward *g, Py_ssize_t row, Py_ssize_t rows, char *scratch, real *dw) noexcept nogil:
     """dw and dx of some rows of W: both are sums over scale * dy."""
     cdef Py_ssize_t sample, r, offset
-    cdef const uint64_t *draw = <const uint64_t *> g.arrays.draw.data
+    cdef const Draw *draw = <const Draw *> g.arrays.draw.data
     cdef real scale = <real> (<const double *> g.arrays.scale.data)[0]
     cdef const real *w = <const real *> g.arrays.w.data + row * g.m
     cdef uint32_t *keep = <uint32_t *> scratch
@@ -160,7 +160,7 @@ cdef void gradients(const Backward *g, Py_ssize_t row, Py_ssize_t rows, char *sc
     memset(dx, 0, rows * sizeof(real))
     memset(sums, 0, rows * wide(g.m) * sizeof(real))
     for sample in range(g.n):
-        if draw[0] != ALWAYS:
+        if draw.threshold != ALWAYS:
             affine(<const real *> g.arrays.dy.data + sample * g.m, scale, <real> 0, dy, g.m)
             offset = draw_block(keep, draw, sample, row, rows, g.d, g.m)
             kept_gradients(<const real *> g.arrays.x.data + sample * g.d + row, rows, w, dy, keep, offset, sums, dx,
@@ -194,7 +194,7 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     require(dy.shape[0] == g.n and dy.shape[1] == g.m, "dy must be (N, M)")
     require(dx is None or (dx.shape[0] == g.n and dx.shape[1] == g.d), "dx must be (N, D)")
     require(dbias is None or dbias.shape[0] == g.m, "dbias must have one value for each output")
-    require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
+    require(is_draw(&draw[0], draw.shape[0]) and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
     g.arrays.x, g.arrays.dy = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m)
     g.arrays.w, g.arrays.dw = fixed(&w[0, 0]), fixed(&dw[0, 0])
     g.arrays.dx = rows_at(<const real *> NULL if dx is None else <const real *> &dx[0, 0], g.d)

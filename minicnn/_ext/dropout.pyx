@@ -13,9 +13,11 @@ over the elements that share it (spread.h); then a sample is one part, and the r
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, recorded, rows_at, share_out, submit
-from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, draw_bits, index_of, words_for
-from minicnn._ext.runtime cimport affine, chosen_leaves, keep_bits, mask_scale, real, require, team, use_leaves
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, fixed, item, new_job, recorded, rows_at,
+                                          share_out, submit)
+from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, draw_bits, index_of, is_draw, words_for
+from minicnn._ext.machinery.runtime cimport (affine, chosen_leaves, keep_bits, mask_scale, real, require, team,
+                                             use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -40,7 +42,7 @@ cdef struct DropoutArrays:
     Array x            # (n, size): input, or in backward the gradient of the output
     Array y            # (n, size)
     Array keep         # (n, parts * words): the mask, bit by bit
-    Array draw         # DRAW numbers, read when the kernel runs
+    Array draw         # a Draw, read when the kernel runs
     Array scale        # one number
 
 
@@ -63,8 +65,8 @@ cdef Py_ssize_t part_count(Py_ssize_t size) noexcept nogil:
 
 cdef void mask_and_scale(const Dropout *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t part, sample, start, size, element
-    cdef const uint64_t *draw = <const uint64_t *> g.arrays.draw.data
-    cdef uint64_t threshold = draw[0]
+    cdef const Draw *draw = <const Draw *> g.arrays.draw.data
+    cdef uint64_t threshold = draw.threshold
     cdef real scale = <real> (<const double *> g.arrays.scale.data)[0]
     cdef const real *x
     cdef real *y
@@ -92,7 +94,7 @@ cdef void mask_and_scale(const Dropout *g, Py_ssize_t first, Py_ssize_t last, re
 
 # ---- decisions that elements share ----
 
-cdef void draw_shared(const Sharing *sharing, const uint64_t *draw, Py_ssize_t sample, uint32_t *drawn,
+cdef void draw_shared(const Sharing *sharing, const Draw *draw, Py_ssize_t sample, uint32_t *drawn,
                       uint32_t *keep) noexcept nogil:
     """Draws a sample's decisions and spreads them over its elements, from bit 0 of ``keep`` on."""
     cdef uint64_t first = index_of(draw, 0 if sharing.by_the_batch else sample, sharing.decisions)
@@ -134,7 +136,7 @@ cdef int run(const real[:, ::1] x, uint32_t[:, ::1] keep, real[:, ::1] y, const 
     cdef Job job
     require(y.shape[0] == n and y.shape[1] == size, "the output must have the shape (N, D) of the input")
     require(keep.shape[0] == n and keep.shape[1] == words(size, sharing), "keep must be (N, words(D))")
-    require(draw.shape[0] == DRAW and draw[5] > 0 and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
+    require(is_draw(&draw[0], draw.shape[0]) and scale.shape[0] == 1, "draw must have 6 numbers and scale 1")
     if n * size == 0:
         return 0
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0], size), rows_at(<const real *> &y[0, 0], size)
@@ -209,7 +211,9 @@ def mask(uint32_t[::1] keep not None, const uint64_t[::1] draw not None):
     Decision i is bit i % 32 of word i // 32.
     """
     cdef Py_ssize_t groups = keep.shape[0] * 32 // GROUP
-    require(draw.shape[0] == DRAW, "draw must have 6 numbers")
+    cdef const Draw *lot = <const Draw *> &draw[0]
+    require(is_draw(&draw[0], draw.shape[0]), "draw must have 6 numbers")
     if groups:
         with nogil:
-            keep_bits(&keep[0], 0, groups, <uint32_t> draw[0], draw[1], <uint32_t> draw[2], <uint32_t> draw[3])
+            keep_bits(&keep[0], 0, groups, <uint32_t> lot.threshold, lot.seed, <uint32_t> lot.step,
+                      <uint32_t> lot.stream)

@@ -9,9 +9,9 @@ parts of at most 16,384 elements.  Short samples that follow each other share a 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, submit
-from minicnn._ext.random cimport ALWAYS, DRAW, GROUP, index_of, step_of
-from minicnn._ext.runtime cimport chosen_leaves, fetch_ahead, gaussian, real, require, times, use_leaves
+from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, submit
+from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, index_of, is_draw, step_of
+from minicnn._ext.machinery.runtime cimport chosen_leaves, fetch_ahead, gaussian, real, require, times, use_leaves
 
 use_leaves(chosen_leaves())
 
@@ -23,7 +23,7 @@ cdef enum:
 cdef struct NoiseArrays:
     Array x            # (n, size): input, or in backward the gradient of the output
     Array y            # (n, size)
-    Array draw         # DRAW numbers, read when the kernel runs
+    Array draw         # a Draw, read when the kernel runs
     Array sigma        # one number
 
 
@@ -36,7 +36,7 @@ cdef struct Noise:
 cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     """The factors that were drawn last are those of the groups `block` to `end` - 1 in a `step`."""
     cdef Py_ssize_t part, sample, start, size, n, group, most, block = 0, end = 0
-    cdef const uint64_t *draw = <const uint64_t *> g.arrays.draw.data
+    cdef const Draw *draw = <const Draw *> g.arrays.draw.data
     cdef float sigma = <float> (<const double *> g.arrays.sigma.data)[0]
     cdef uint32_t step = 0
     cdef float *factor = <float *> scratch
@@ -47,10 +47,10 @@ cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real
         size = min(<Py_ssize_t> PART, g.size - start)
         x = <const real *> item(g.arrays.x, sample) + start
         y = <real *> item(g.arrays.y, sample) + start
-        if draw[0] == 0:
+        if draw.threshold == 0:
             memcpy(y, x, size * sizeof(real))
             continue
-        if draw[0] == ALWAYS:
+        if draw.threshold == ALWAYS:
             memset(y, 0, size * sizeof(real))
             continue
         if step_of(draw, sample) != step:
@@ -64,7 +64,7 @@ cdef void multiply_parts(const Noise *g, Py_ssize_t first, Py_ssize_t last, real
                 n = min(size, end * GROUP - start)
                 fetch_ahead(x, n * sizeof(real))
                 fetch_ahead(y, n * sizeof(real))
-                gaussian(factor, block, end - block, sigma, draw[1], step, <uint32_t> draw[3])
+                gaussian(factor, block, end - block, sigma, draw.seed, step, <uint32_t> draw.stream)
             n = min(size, end * GROUP - start)
             times(x, factor + start - block * GROUP, y, n)
             x, y, start, size = x + n, y + n, start + n, size - n
@@ -82,7 +82,7 @@ def multiply(const real[:, ::1] x not None, real[:, ::1] y not None, const uint6
     cdef Noise g
     cdef Job job
     require(y.shape[0] == n and y.shape[1] == size, "y must have the shape (N, D) of x")
-    require(draw.shape[0] == DRAW and draw[5] > 0 and sigma.shape[0] == 1, "draw must have 6 numbers and sigma 1")
+    require(is_draw(&draw[0], draw.shape[0]) and sigma.shape[0] == 1, "draw must have 6 numbers and sigma 1")
     if n * size == 0:
         return
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0], size), rows_at(<const real *> &y[0, 0], size)
@@ -95,8 +95,9 @@ def multiply(const real[:, ::1] x not None, real[:, ::1] y not None, const uint6
 
 def factors(float[::1] factor not None, const uint64_t[::1] draw not None, double sigma):
     """1 + sigma * z for len(factor) elements (whole groups of 128), as ``multiply`` draws it."""
-    require(draw.shape[0] == DRAW, "draw must have 6 numbers")
+    cdef const Draw *lot = <const Draw *> &draw[0]
+    require(is_draw(&draw[0], draw.shape[0]), "draw must have 6 numbers")
     if factor.shape[0] >= GROUP:
         with nogil:
-            gaussian(&factor[0], 0, factor.shape[0] // GROUP, <float> sigma, draw[1], <uint32_t> draw[2],
-                     <uint32_t> draw[3])
+            gaussian(&factor[0], 0, factor.shape[0] // GROUP, <float> sigma, lot.seed, <uint32_t> lot.step,
+                     <uint32_t> lot.stream)

@@ -12,8 +12,8 @@ Both losses return (1/N) sum_n w_n l_n; ``weights`` may be None for ones.  With 
 from libc.math cimport exp, fabs, log, log1p
 from libc.stdint cimport int64_t, uint8_t
 
-from minicnn._ext.jobs cimport Kernel, share_out
-from minicnn._ext.runtime cimport affine, chosen_leaves, real, require, softmax_row, team, use_leaves
+from minicnn._ext.machinery.jobs cimport Kernel, share_out
+from minicnn._ext.machinery.runtime cimport affine, chosen_leaves, real, require, softmax_row, team, use_leaves
 
 use_leaves(chosen_leaves())
 

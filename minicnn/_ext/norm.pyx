@@ -11,10 +11,10 @@ The factors of a channel stand in "lists" of `width` values (`wide` in leaves.h)
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from minicnn._ext.jobs cimport (BEFORE, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow, fixed, give_back, item,
-                                new_job, rows_at, submit)
-from minicnn._ext.runtime cimport (chosen_leaves, column_moments, column_products, normalize, normalize_grad, real,
-                                   require, use_leaves, wide)
+from minicnn._ext.machinery.jobs cimport (BEFORE, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow, fixed, give_back,
+                                          item, new_job, rows_at, submit)
+from minicnn._ext.machinery.runtime cimport (chosen_leaves, column_moments, column_products, normalize, normalize_grad,
+                                             real, require, use_leaves, wide)
 
 use_leaves(chosen_leaves())
 

@@ -18,9 +18,9 @@ from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from minicnn._ext.jobs cimport Kernel, share_out
-from minicnn._ext.runtime cimport (adam_update, add_squares, chosen_leaves, real, require, scale_each, sgd_update,
-                                   sum_squares, team, use_leaves)
+from minicnn._ext.machinery.jobs cimport Kernel, share_out
+from minicnn._ext.machinery.runtime cimport (adam_update, add_squares, chosen_leaves, real, require, scale_each,
+                                             sgd_update, sum_squares, team, use_leaves)
 
 use_leaves(chosen_leaves())
 

@@ -8,17 +8,14 @@ double, in the leaves' lanes, and those of pieces and of samples are added in or
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, share_out, submit
-from minicnn._ext.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute, sum_squares,
-                                   take_scratch, team, use_leaves)
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, fixed, item, new_job, part_start, parts_for,
+                                          rows_at, share_out, submit)
+from minicnn._ext.machinery.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute,
+                                             sum_squares, take_scratch, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
 BLOCK = 16384  # elements of a piece of the flat vector
-
-cdef enum:
-    PART = 16384  # elements of a part of a sample, about
-
 
 cdef inline double penalty(const real *w, Py_ssize_t n, double l1, double l2) noexcept nogil:
     return (l1 * sum_absolute(w, n) if l1 != 0 else 0) + (l2 * sum_squares(w, n) if l2 != 0 else 0)
@@ -114,7 +111,8 @@ cdef void slope_parts(const Outputs *g, Py_ssize_t first, Py_ssize_t last, real 
     cdef Py_ssize_t i, sample, start, end, size
     cdef real *out
     for i in range(first, last):
-        sample, start, end = i // g.parts, g.size * (i % g.parts) // g.parts, g.size * (i % g.parts + 1) // g.parts
+        sample, start = i // g.parts, part_start(i % g.parts, g.parts, g.size)
+        end = part_start(i % g.parts + 1, g.parts, g.size)
         out = <real *> item(g.arrays.out, sample) + start
         size = (end - start) * sizeof(real)
         if g.arrays.dy.data is NULL:
@@ -147,7 +145,7 @@ def slope(const real[:, ::1] y not None, const real[:, ::1] dy, double a, double
         return
     g.arrays.y, g.arrays.out = rows_at(&y[0, 0], size), rows_at(<const real *> &out[0, 0], size)
     g.arrays.dy = rows_at(<const real *> NULL if dy is None else &dy[0, 0], size)
-    g.size, g.parts, g.a, g.b = size, max(<Py_ssize_t> 1, size // PART), a, b
+    g.size, g.parts, g.a, g.b = size, parts_for(size), a, b
     cdef Job job = new_job(<Kernel> slope_parts[real], IMAGES, sizeof(g.arrays), n, n * size / 4.0)
     job.parts = g.parts
     submit(&job, &g, sizeof(g))

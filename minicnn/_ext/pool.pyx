@@ -9,9 +9,10 @@ spread their gradient, elsewhere each pixel gathers from the windows that it lie
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset
 
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
-from minicnn._ext.runtime cimport (MOST_LANES, Geometry, Windows, average_gather, average_spread, average_windows,
-                                   chosen_leaves, max_gather, max_spread, max_windows, real, require, use_leaves)
+from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
+from minicnn._ext.machinery.runtime cimport (MOST_LANES, Geometry, Windows, average_gather, average_spread,
+                                             average_windows, chosen_leaves, max_gather, max_spread, max_windows, real,
+                                             require, use_leaves)
 
 use_leaves(chosen_leaves())
 

@@ -2,7 +2,7 @@
 """One image into, and out of, a larger one with a border of zeros: what ZeroPadding2D and convolution share."""
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.runtime cimport real
+from minicnn._ext.machinery.runtime cimport real
 
 
 cdef inline void pad_image(const real *x, Py_ssize_t h, Py_ssize_t row, real *y, Py_ssize_t padded_h,

@@ -3,14 +3,11 @@
 
 Design: items are images or samples; a long sample is rescaled in parts of about 16,384 elements.
 """
-from minicnn._ext.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
-from minicnn._ext.runtime cimport affine, chosen_leaves, real, require, use_leaves
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, item, new_job, part_start, parts_for, rows_at,
+                                          submit)
+from minicnn._ext.machinery.runtime cimport affine, chosen_leaves, real, require, use_leaves
 
 use_leaves(chosen_leaves())
-
-cdef enum:
-    PART = 16384
-
 
 cdef struct BorderArrays:
     Array inner                       # (n, h, row)
@@ -81,14 +78,15 @@ cdef struct Rescale:
 cdef void rescale_parts(const Rescale *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, image, start, end
     for i in range(first, last):
-        image, start, end = i // g.parts, g.size * (i % g.parts) // g.parts, g.size * (i % g.parts + 1) // g.parts
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.size)
+        end = part_start(i % g.parts + 1, g.parts, g.size)
         affine(<const real *> item(g.arrays.x, image) + start, <real> g.scale, <real> g.offset,
                <real *> item(g.arrays.y, image) + start, end - start)
 
 
 def rescale(const real[:, ::1] x not None, double scale, double offset, real[:, ::1] y not None):
     """y = scale * x + offset, element by element, of n samples (n, size)."""
-    cdef Py_ssize_t n = x.shape[0], size = x.shape[1], parts = max(<Py_ssize_t> 1, size // PART)
+    cdef Py_ssize_t n = x.shape[0], size = x.shape[1], parts = parts_for(size)
     cdef Rescale g
     require(y.shape[0] == n and y.shape[1] == size, "y must have the shape of x")
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0], size), rows_at(<const real *> &y[0, 0], size)

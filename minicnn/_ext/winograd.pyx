@@ -18,10 +18,10 @@ Every output is one chain of sums in an order that does not depend on the blocks
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext.conv cimport Conv
-from minicnn._ext.jobs cimport LINE, chunk_of, chunk_start, item
-from minicnn._ext.runtime cimport (LINEAR, OF_GRADIENT, OF_IMAGE, OF_KERNEL, RELU, TO_IMAGE, TO_KERNEL, Tile, activate,
-                                   chosen_leaves, column_sums, matrix_tile, tiles, use_leaves, winograd_in,
-                                   winograd_out)
+from minicnn._ext.machinery.jobs cimport LINE, chunk_of, chunk_start, item
+from minicnn._ext.machinery.runtime cimport (LINEAR, OF_GRADIENT, OF_IMAGE, OF_KERNEL, RELU, TO_IMAGE, TO_KERNEL, Tile,
+                                             activate, chosen_leaves, column_sums, matrix_tile, tiles, use_leaves,
+                                             winograd_in, winograd_out)
 
 use_leaves(chosen_leaves())
 

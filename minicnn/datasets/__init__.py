@@ -7,7 +7,7 @@ JPEG.  Nothing here touches the network.
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext import random
+from minicnn._ext.machinery import random
 from minicnn.datasets import digits, idx, images, mnist
 from minicnn.datasets.errors import DataError
 

@@ -1,6 +1,6 @@
 """GaussianDropout: noise in the place of a mask.
 
-Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/gaussian.pyx``, its leaf ``_ext/gaussian.h``.
+Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/gaussian.pyx``, its leaf ``_ext/leaves/gaussian.h``.
 """
 
 import math
@@ -32,9 +32,9 @@ class GaussianDropout(Noise, Layer, compiled=True):
       training forwards so far, index of the element in the batch) and of nothing else; it is not stored, but made
       again in backward.
 
-    z is made in float32, of 16 random bits for a radius and 16 for an angle (``_ext/gaussian.h``): |z| < 4.86, where
-    one normal number in 800,000 lies beyond, its variance is 1 - 5e-6, and its distribution function is nowhere off by
-    more than 1e-6.
+    z is made in float32, of 16 random bits for a radius and 16 for an angle (``_ext/leaves/gaussian.h``): |z| < 4.86,
+    where one normal number in 800,000 lies beyond, its variance is 1 - 5e-6, and its distribution function is nowhere
+    off by more than 1e-6.
 
     Raises ValueError for a rate that is NaN or outside [0, 1], TypeError for one that is no number (a bool is none).
 

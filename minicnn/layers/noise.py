@@ -7,7 +7,7 @@ import numpy as np
 
 from minicnn import _check, schedules
 from minicnn._ext import dropout
-from minicnn._ext.random import MC_MASK, TRAINING_MASK
+from minicnn._ext.machinery.random import MC_MASK, TRAINING_MASK
 from minicnn.layer import each_time, empty
 
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
@@ -17,8 +17,8 @@ ALL = 1 << 62  # the period of a batch in which no sample comes twice
 class Lot(NamedTuple):
     """All that the noise of one forward is a function of, as the kernels read it when they run.
 
-    - ``draw``: uint64 (6,): threshold, seed, step, stream, first, period.  Row s of the batch is sample first + s %
-      period of the data, in step ``step`` + s // period.
+    - ``draw``: uint64 (6,): threshold, seed, step, stream, first, period (``Draw`` in ``_ext/machinery/random.pxd``).
+      Row s of the batch is sample first + s % period of the data, in step ``step`` + s // period.
     - ``scale``: float64 (1,): what the kernel multiplies by.
     """
 

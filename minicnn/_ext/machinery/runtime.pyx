@@ -8,7 +8,7 @@ shape alone.
 import os
 import sys
 
-from minicnn._ext import limits
+from minicnn._ext.machinery import limits
 
 cimport cython
 from cpython.pythread cimport (NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
@@ -194,7 +194,7 @@ def multiply_adds(Py_ssize_t n, float x, float y):
     cdef float lanes[16]
     cdef int chains, lane, vectors = 12
     with nogil:
-        chains = the_leaves.multiply_adds(n, x, y, lanes)
+        chains = the_leaves.f32.multiply_adds(n, x, y, lanes)
     return chains, sum([lanes[lane] for lane in range(chains // vectors)])
 
 

@@ -44,8 +44,8 @@ TARGET INLINE void ISA(normal_pair_)(uint32_t word, float *first, float *second)
  *
  * Element e of group s, e = 32 w + l (+ 16), gets the cosine (the sine) of word w of the block with the counter
  * (16 s + l, step, stream), l < 16: pairs are 16 elements apart, as suits vectors of any width. */
-TARGET NOINLINE static void ISA(gaussian_)(float *RESTRICT factor, idx first, idx count, float sigma, uint64_t key,
-                                           uint32_t step, uint32_t stream)
+LEAF NAME(gaussian)(float *RESTRICT factor, idx first, idx count, float sigma, uint64_t key, uint32_t step,
+                    uint32_t stream)
 {
     uint32_t words[4][16];
     for (idx s = first; s < first + count; s++) {

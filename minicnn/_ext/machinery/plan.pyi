@@ -4,7 +4,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
-from minicnn._ext.jobs import Recorder
+from minicnn._ext.machinery.jobs import Recorder
 
 def is_recording() -> bool: ...
 def own(array: NDArray[Any]) -> None: ...

@@ -4,7 +4,7 @@ cimport cython
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from minicnn._ext.runtime cimport free_scratch, take_scratch, team
+from minicnn._ext.machinery.runtime cimport free_scratch, take_scratch, team
 
 cdef extern from * nogil:
     """

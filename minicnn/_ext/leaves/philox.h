@@ -32,7 +32,7 @@ static inline void philox(uint32_t c[4], uint64_t key)
  * Element e of group s is decided by 16 bits: by half e % 2 of word e / 32 of the block with the counter
  * (16 s + e % 32 / 2, step, stream).  It is kept if they are >= threshold, so a share of threshold / 65536 is dropped.
  * The order suits vectors of 16 blocks: one comparison of a whole word gives 32 neighbouring mask bits. */
-#ifdef KEEP_BITS
+#ifdef SINGLE /* included by leaf.h */
 #ifdef U64VEC
 /* The four words of 2 * U64LANES blocks in order.  They are worked on in lanes of 64 bits of which the lower half counts:
  * a multiplication leaves its high word in the upper half, and the next one ignores whatever stands there.  c[0] has the
@@ -86,14 +86,14 @@ TARGET INLINE void ISA(philox_16_)(uint64_t block, uint64_t key, uint32_t step, 
 #endif
 }
 
-TARGET static void ISA(keep_bits_)(uint32_t *keep, ptrdiff_t first, ptrdiff_t count, uint32_t threshold, uint64_t key,
-                                   uint32_t step, uint32_t stream)
+LEAF NAME(keep_bits)(uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,
+                     uint32_t stream)
 {
 #ifdef U64VEC
     uint64_t keys[10][2];
     ISA(round_keys_)(key, keys);
 #endif
-    for (ptrdiff_t s = 0; s < count; s++, keep += 4) {
+    for (idx s = 0; s < count; s++, keep += 4) {
         const uint64_t block = (uint64_t)(first + s) * 16;
 #ifdef U64VEC
         U64VEC words[16 / (2 * U64LANES)][4];
@@ -114,15 +114,4 @@ TARGET static void ISA(keep_bits_)(uint32_t *keep, ptrdiff_t first, ptrdiff_t co
 #endif
     }
 }
-#undef KEEP_BITS
-#undef U64VEC
-#undef U64LANES
-#undef U64IOTA2
-#undef U64SPLAT
-#undef U64ADD
-#undef U64HIGH
-#undef U64XOR3
-#undef U32MUL
-#undef U32JOIN
-#undef U16_AT_LEAST
 #endif

@@ -21,9 +21,9 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, LINE, WHOLE, Array, Job, Recorder, chunk_start,
-                                current_recorder, lines, run_share, set_recorder)
-from minicnn._ext.runtime cimport free_scratch, take_scratch, team
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, LINE, WHOLE, Array, Job, Recorder, chunk_start,
+                                          current_recorder, lines, run_share, set_recorder)
+from minicnn._ext.machinery.runtime cimport free_scratch, take_scratch, team
 
 cdef extern from * nogil:
     """

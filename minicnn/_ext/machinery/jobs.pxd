@@ -3,12 +3,13 @@
 
 Here too: what kernels need to describe arrays and to share out sums and scratch memory.
 """
-from minicnn._ext.runtime cimport real
+from minicnn._ext.machinery.runtime cimport real
 
 cdef enum:
-    LINE = 64    # bytes: arrays and scratch memory begin on a line of the cache
-    PAGE = 4096  # bytes after which addresses fall on the same lines of a first-level cache
-    CELLS = 16   # into which a batch is cut for sums over it: a function of the batch alone, never of the machine
+    LINE = 64     # bytes: arrays and scratch memory begin on a line of the cache
+    PAGE = 4096   # bytes after which addresses fall on the same lines of a first-level cache
+    PART = 16384  # elements, about, of a part of a long image
+    CELLS = 16    # into which a batch is cut for sums over it: a function of the batch alone, never of the machine
 
 
 # One array that a kernel reads or writes.  The arguments of a kernel are a struct whose first member, `arrays`, is a
@@ -77,6 +78,15 @@ cdef void give_back(char *memory) noexcept
 cdef inline Py_ssize_t lines(Py_ssize_t size) noexcept nogil:
     """`size` bytes, rounded up to whole lines of the cache."""
     return (size + LINE - 1) // LINE * LINE
+
+
+# Elements one by one: how many parts an image of so many has, and where a part begins.
+cdef inline Py_ssize_t parts_for(Py_ssize_t size) noexcept nogil:
+    return max(<Py_ssize_t> 1, size // PART)
+
+
+cdef inline Py_ssize_t part_start(Py_ssize_t part, Py_ssize_t parts, Py_ssize_t size) noexcept nogil:
+    return size * part // parts
 
 
 # Sums over the batch are made chunk by chunk and the chunks added in order.  Chunks are whole cells; there are fewer

@@ -202,7 +202,7 @@ TARGET INLINE double NAME(dot)(const REAL *x, const REAL *y, idx n)
 }
 
 /* y = exp(x - max) / sum exp(x - max), row by row of n; rows of few elements are exponentiated together */
-LEAF NAME(softmax)(const REAL *x, REAL *y, idx rows, idx n)
+LEAF NAME(softmax_rows)(const REAL *x, REAL *y, idx rows, idx n)
 {
     const idx most = n < 512 ? 1024 / n : 1;
     while (rows > 0) {
@@ -223,7 +223,7 @@ LEAF NAME(softmax)(const REAL *x, REAL *y, idx rows, idx n)
 }
 
 /* dx = y (dy - sum dy y), row by row */
-LEAF NAME(softmax_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n)
+LEAF NAME(softmax_rows_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n)
 {
     ROWS {
         const REAL mean = (REAL)NAME(dot)(dy, y, n);

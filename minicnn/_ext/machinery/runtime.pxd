@@ -8,9 +8,11 @@ ctypedef fused real:
     double
 
 cdef extern from "leaves.h" nogil:
+    ctypedef struct Leaves_f32:
+        int (*multiply_adds)(Py_ssize_t n, float x, float y, float *lanes) noexcept nogil
     ctypedef struct Leaves:
         const char *name
-        int (*multiply_adds)(Py_ssize_t n, float x, float y, float *lanes) noexcept nogil
+        const Leaves_f32 *f32
     ctypedef struct Tile:
         Py_ssize_t rows, a_row, c_row
         Py_ssize_t ka, a_a, b_a

@@ -315,7 +315,4 @@ LEAF NAME(average_gather)(const Geometry *g, idx row, int edge, const REAL *dy, 
 #undef RUN
 #undef LANES_OF
 #undef CONVERT
-#undef LOAD_BYTES
-#undef STORE_BYTES
 #undef BETTER
-#undef SELECT

@@ -1,6 +1,7 @@
 /* leaf.h: WHAT the kernels compute, one contiguous run at a time: no threads, no allocation, no Python.
  *
- * Included by simd.h once per instruction set and type (REAL is float or double).  A leaf is a plain loop that the
+ * Included once per instruction set and type (REAL is float or double) by simd_base.h and its like, which say with which
+ * words vectors are written; at its end it uses them up (leaf_end.h).  A leaf is a plain loop that the
  * compiler vectorises; where the order of a sum matters it is fixed by the text, never by the width of the vectors.
  * FMA(a, b, c) is a*b + c with one rounding where the set has it, so that AVX2 and AVX-512 give the same bits.
  */
@@ -44,7 +45,7 @@ LEAF NAME(multiply_add)(const REAL *RESTRICT x, const REAL *RESTRICT w, REAL *RE
 }
 
 /* y += x */
-LEAF NAME(add)(const REAL *RESTRICT x, REAL *RESTRICT y, idx n)
+LEAF NAME(add_to)(const REAL *RESTRICT x, REAL *RESTRICT y, idx n)
 {
     LOOP y[i] += x[i];
 }
@@ -174,8 +175,8 @@ TARGET NOINLINE static double NAME(sum_squares)(const REAL *x, idx n)
 
 /* w -= decay w;  v = momentum v - rate clip g;  w += v, or momentum v - rate clip g with Nesterov.
  * v may be NULL where momentum is 0. */
-LEAF NAME(sgd)(REAL *RESTRICT w, REAL *RESTRICT v, const REAL *RESTRICT g, idx n, REAL rate, REAL momentum,
-               int nesterov, REAL decay, REAL clip)
+LEAF NAME(sgd_update)(REAL *RESTRICT w, REAL *RESTRICT v, const REAL *RESTRICT g, idx n, REAL rate, REAL momentum,
+                      int nesterov, REAL decay, REAL clip)
 {
     const REAL step = -rate * clip;
     if (!v)
@@ -195,8 +196,8 @@ LEAF NAME(sgd)(REAL *RESTRICT w, REAL *RESTRICT v, const REAL *RESTRICT g, idx n
 /* w -= decay w;  m += rest_1 (g - m);  v += rest_2 (g^2 - v);  w -= rate m / (sqrt(v) + epsilon),
  * with g = clip * gradient and the bias corrections already in `rate`.  rest = 1 - beta comes from the caller, who has
  * it in double: 1 - 0.999f is off by 5e-5. */
-LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL *RESTRICT gradient, idx n, REAL rate,
-                REAL rest_1, REAL rest_2, REAL epsilon, REAL decay, REAL clip)
+LEAF NAME(adam_update)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL *RESTRICT gradient, idx n,
+                       REAL rate, REAL rest_1, REAL rest_2, REAL epsilon, REAL decay, REAL clip)
 {
     LOOP {
         const REAL g = clip * gradient[i];
@@ -206,31 +207,24 @@ LEAF NAME(adam)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL
     }
 }
 
+/* ---- for float alone ---- */
+
 #ifdef SINGLE
+#include "philox.h"
 #include "gaussian.h"
 #include "winograd.h"
+#define SINGLE_LEAVES EACH_SINGLE_LEAF(ENTRY)
+#else
+#define SINGLE_LEAVES
 #endif
+
+#define ENTRY(result, name, arguments) NAME(name),
+static const JOIN(Leaves_, TYPE) NAME(leaves) = {EACH_LEAF(ENTRY, REAL) SINGLE_LEAVES};
+#undef ENTRY
+#undef SINGLE_LEAVES
 
 #undef LEAF
 #undef LOOP
 #undef ROWS
 #undef SQRT
-
-#undef REAL
-#undef TYPE
-#undef WIDE
-#undef NARROW
-#undef AREA
-#undef SINGLE
-#undef UNIT_KINDS
-#undef VL
-#undef HALF_WIDTH
-#undef SPLAT
-#undef FMA
-#undef FMA_VEC
-#undef MASK
-#undef MASK_OF
-#undef LOAD_PART
-#undef STORE_PART
-#undef MASK_FROM
-#undef FMA_KEPT
+#include "leaf_end.h"

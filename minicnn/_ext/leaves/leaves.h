@@ -1,0 +1,201 @@
+/* leaves.h: the list of inner loops that every kernel calls.
+ *
+ * One table per instruction set; `runtime` picks one at import and hands it to the other modules.  A leaf exists for
+ * float and for double; the macros at the end choose by the type of a pointer argument, so that a Cython function over
+ * `real` has one body.  What each leaf computes is said where it is written: leaf.h and the files that it includes.
+ */
+#ifndef MINICNN_LEAVES_H
+#define MINICNN_LEAVES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef ptrdiff_t idx;
+
+/* One shape for every product of the library (convolution forward, both of its gradients, dense):
+ *
+ *   C[r*c_row + i*c_i + j] = start + sum_{a < ka} sum_{k < kb}  A[r*a_row + i*a_i + a*a_a + k*a_k] * B[a*b_a + k*b_k + j]
+ *
+ * for r < rows, i < m, j < n.  `start` is bias[j], or C itself if `accumulate`, or 0.  Either a_i or a_k must be 1. */
+typedef struct {
+    idx rows, a_row, c_row;
+    idx ka, a_a, b_a;
+    idx kb, a_k, b_k;
+    idx a_i, c_i;
+    int accumulate;
+} Tile;
+
+/* Pooling: images h x w with c channels, outputs oh x ow, windows kh x kw, strides, padding above and to the left. */
+typedef struct {
+    idx h, w, c, oh, ow, kh, kw, sh, sw, top, left;
+    int bytes; /* the numbers of taps, row * kw + column, fill bytes; else int32 */
+} Geometry;
+
+/* `count` windows side by side, as far as they lie in the image.  Strides in elements; `edge`: there are less than
+ * MOST_LANES elements after the last window in its image, or after the last output. */
+enum { MOST_LANES = 16 };
+typedef struct {
+    idx count, kh, kw, c;
+    idx row, step;    /* of x from one row to the next; from one window to the next */
+    idx ahead;        /* from one row of windows to the next */
+    idx tap, tap_row; /* number of the first tap; from one row of taps to the next */
+    int bytes, edge;
+} Windows;
+
+/* Numbers shared with layers/activation.py through _ext/activation.pyx. */
+enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
+
+/* How many columns are taken as one row where rows have n of them: those of 2^k rows, so that they fill several vectors
+ * and (but for large n) the last one too. */
+enum { WIDEST = 512 };
+static inline idx wide(idx n)
+{
+    while (n > 0 && (n < 64 || (n % 8 && n < WIDEST / 2))) n *= 2;
+    return n;
+}
+/* Winograd's transforms (winograd.h): of what into its domain, and to what back. */
+enum WinogradIn { OF_IMAGE, OF_GRADIENT, OF_KERNEL };
+enum WinogradOut { TO_IMAGE, TO_KERNEL };
+
+/* Every leaf once, under the name that it has everywhere: result, name, arguments.  The structs of pointers are made of
+ * these lists, and so is each set's own table, at the end of leaf.h. */
+#define EACH_LEAF(L, REAL)                                                                                            \
+    L(void, tiles, (const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C))            \
+    L(void, multiply_add, (const REAL *x, const REAL *w, REAL *y, idx n))                                             \
+    L(void, add_to, (const REAL *x, REAL *y, idx n))                                                                  \
+    L(void, plus, (int relu, const REAL *x, const REAL *y, REAL *z, idx n))                                           \
+    L(void, overlap_add, (const REAL *x, REAL *y, idx rows, idx step, idx n))                                         \
+    L(void, affine, (const REAL *x, REAL a, REAL b, REAL *y, idx n))                                                  \
+    L(void, mask_scale, (const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n))                \
+    L(void, times, (const REAL *x, const float *factor, REAL *y, idx n))                                              \
+    L(void, activate, (int kind, REAL slope, const REAL *x, REAL *y, idx n))                                          \
+    L(void, activate_grad, (int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n))                    \
+    L(void, softmax_rows, (const REAL *x, REAL *y, idx rows, idx n))                                                  \
+    L(REAL, softmax_row, (const REAL *x, REAL *y, idx n, double scale, double *rest))                                 \
+    L(void, softmax_rows_grad, (const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n))                            \
+    L(void, max_windows, (const Windows *v, const REAL *x, REAL *y, void *winner))                                    \
+    L(void, average_windows, (const Windows *v, REAL share, const REAL *x, REAL *y))                                  \
+    L(void, max_spread, (const Windows *v, const REAL *dy, const void *winner, REAL *dx))                             \
+    L(void, average_spread, (const Windows *v, REAL share, const REAL *dy, REAL *dx))                                 \
+    L(void, max_gather, (const Geometry *g, idx row, int edge, const REAL *dy, const void *winner, REAL *dx))         \
+    L(void, average_gather, (const Geometry *g, idx row, int edge, const REAL *dy, REAL *dx))                         \
+    L(void, column_sums, (const REAL *x, REAL *sums, idx rows, idx n))                                                \
+    L(void, column_moments, (const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n))           \
+    L(void, column_products, (const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, REAL *products, idx rows,  \
+                              idx n))                                                                                 \
+    L(void, normalize, (const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx count, idx n))    \
+    L(void, normalize_grad, (const REAL *x, const REAL *dy, const REAL *mean, const REAL *a, const REAL *b,           \
+                             const REAL *c, REAL *dx, idx count, idx n))                                              \
+    L(void, transpose, (const REAL *x, idx x_row, idx rows, idx columns, REAL *y, idx y_row))                         \
+    L(void, row_product, (const REAL *x, idx d, const REAL *w, idx w_row, REAL *y, idx n))                            \
+    L(void, kept_product, (const REAL *x, idx rows, const REAL *w, const uint32_t *keep, idx offset, REAL *y, idx n)) \
+    L(void, kept_gradients, (const REAL *x, idx rows, const REAL *w, const REAL *dy, const uint32_t *keep,            \
+                             idx offset, REAL *dw, REAL *dx, idx n))                                                  \
+    L(int, from_u8, (const uint8_t *x, REAL *y, idx n))                                                               \
+    L(int, from_i64, (const int64_t *x, REAL *y, idx n))                                                              \
+    L(int, from_f32, (const float *x, REAL *y, idx n))                                                                \
+    L(int, from_f64, (const double *x, REAL *y, idx n))                                                               \
+    L(double, sum_absolute, (const REAL *x, idx n))                                                                   \
+    L(void, add_slope, (const REAL *x, REAL a, REAL b, REAL *y, idx n))                                               \
+    L(void, add_squares, (const REAL *x, double *sums, idx n))                                                        \
+    L(void, scale_each, (REAL *x, const double *factors, idx n))                                                      \
+    L(double, sum_squares, (const REAL *x, idx n))                                                                    \
+    L(void, sgd_update, (REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,  \
+                         REAL clip))                                                                                  \
+    L(void, adam_update, (REAL *w, REAL *m, REAL *v, const REAL *g, idx n, REAL rate, REAL rest_1, REAL rest_2,       \
+                          REAL epsilon, REAL decay, REAL clip))
+
+/* Those that exist for float alone, or have nothing to do with the type. */
+#define EACH_SINGLE_LEAF(L)                                                                                           \
+    L(void, keep_bits, (uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,        \
+                        uint32_t stream))                                                                             \
+    L(void, gaussian, (float *factor, idx first, idx count, float sigma, uint64_t key, uint32_t step,                 \
+                       uint32_t stream))                                                                              \
+    L(int, multiply_adds, (idx n, float x, float y, float *lanes))                                                    \
+    L(void, winograd_in, (int kind, int m, float *const *pixels, float *v, idx step, idx channels))                   \
+    L(void, winograd_out, (int kind, int m, const float *v, idx step, const float *bias, int relu,                    \
+                           float *const *pixels, idx channels))
+
+#define POINTER(result, name, arguments) result (*name) arguments;
+typedef struct { EACH_LEAF(POINTER, float) EACH_SINGLE_LEAF(POINTER) } Leaves_f32;
+typedef struct { EACH_LEAF(POINTER, double) } Leaves_f64;
+#undef POINTER
+
+typedef struct {
+    const char *name;
+    const Leaves_f32 *f32;
+    const Leaves_f64 *f64;
+} Leaves;
+
+/* Each module that calls leaves keeps its own pointer to the chosen table and sets it while it is imported. */
+static const Leaves *LEAVES;
+static inline void use_leaves(const Leaves *chosen) { LEAVES = chosen; }
+
+/* Asks for the lines of memory that will be read soon. */
+static inline void fetch_ahead(const void *p, idx bytes)
+{
+#if defined(__GNUC__)
+    for (idx i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + i);
+#else
+    (void)p;
+    (void)bytes;
+#endif
+}
+
+#define FOR(p, leaf)                                                                                                  \
+    _Generic((p), float *: LEAVES->f32->leaf, const float *: LEAVES->f32->leaf, double *: LEAVES->f64->leaf,          \
+             const double *: LEAVES->f64->leaf)
+
+#define tiles(t, m, n, A, B, bias, C) FOR(C, tiles)(t, m, n, A, B, bias, C)
+#define multiply_add(x, w, y, n) FOR(y, multiply_add)(x, w, y, n)
+#define add_to(x, y, n) FOR(y, add_to)(x, y, n)
+#define plus(relu, x, y, z, n) FOR(z, plus)(relu, x, y, z, n)
+#define overlap_add(x, y, rows, step, n) FOR(y, overlap_add)(x, y, rows, step, n)
+#define affine(x, a, b, y, n) FOR(y, affine)(x, a, b, y, n)
+#define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
+#define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
+    LEAVES->f32->keep_bits(keep, first, count, threshold, key, step, stream)
+#define times(x, factor, y, n) FOR(y, times)(x, factor, y, n)
+#define gaussian(factor, first, count, sigma, key, step, stream)                                                      \
+    LEAVES->f32->gaussian(factor, first, count, sigma, key, step, stream)
+#define winograd_in(kind, m, pixels, v, step, channels) LEAVES->f32->winograd_in(kind, m, pixels, v, step, channels)
+#define winograd_out(kind, m, v, step, bias, relu, pixels, channels)                                                  \
+    LEAVES->f32->winograd_out(kind, m, v, step, bias, relu, pixels, channels)
+#define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
+#define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
+#define softmax_rows(x, y, rows, n) FOR(y, softmax_rows)(x, y, rows, n)
+#define softmax_row(x, y, n, scale, rest) FOR(y, softmax_row)(x, y, n, scale, rest)
+#define softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, softmax_rows_grad)(y, dy, dx, rows, n)
+#define max_windows(v, x, y, winner) FOR(y, max_windows)(v, x, y, winner)
+#define average_windows(v, share, x, y) FOR(y, average_windows)(v, share, x, y)
+#define max_spread(v, dy, winner, dx) FOR(dx, max_spread)(v, dy, winner, dx)
+#define average_spread(v, share, dy, dx) FOR(dx, average_spread)(v, share, dy, dx)
+#define max_gather(g, row, edge, dy, winner, dx) FOR(dx, max_gather)(g, row, edge, dy, winner, dx)
+#define average_gather(g, row, edge, dy, dx) FOR(dx, average_gather)(g, row, edge, dy, dx)
+#define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
+#define column_moments(x, shift, sums, squares, rows, n)                                                              \
+    FOR(sums, column_moments)(x, shift, sums, squares, rows, n)
+#define column_products(x, dy, mean, sums, products, rows, n)                                                         \
+    FOR(sums, column_products)(x, dy, mean, sums, products, rows, n)
+#define normalize(x, mean, a, b, y, count, n) FOR(y, normalize)(x, mean, a, b, y, count, n)
+#define normalize_grad(x, dy, mean, a, b, c, dx, count, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, count, n)
+#define transpose(x, x_row, rows, columns, y, y_row) FOR(y, transpose)(x, x_row, rows, columns, y, y_row)
+#define row_product(x, d, w, w_row, y, n) FOR(y, row_product)(x, d, w, w_row, y, n)
+#define kept_product(x, rows, w, keep, offset, y, n) FOR(y, kept_product)(x, rows, w, keep, offset, y, n)
+#define kept_gradients(x, rows, w, dy, keep, offset, dw, dx, n)                                                       \
+    FOR(dw, kept_gradients)(x, rows, w, dy, keep, offset, dw, dx, n)
+#define from_u8(x, y, n) FOR(y, from_u8)(x, y, n)
+#define from_i64(x, y, n) FOR(y, from_i64)(x, y, n)
+#define from_f32(x, y, n) FOR(y, from_f32)(x, y, n)
+#define from_f64(x, y, n) FOR(y, from_f64)(x, y, n)
+#define sum_absolute(x, n) FOR(x, sum_absolute)(x, n)
+#define add_slope(x, a, b, y, n) FOR(y, add_slope)(x, a, b, y, n)
+#define add_squares(x, sums, n) FOR(x, add_squares)(x, sums, n)
+#define scale_each(x, factors, n) FOR(x, scale_each)(x, factors, n)
+#define sum_squares(x, n) FOR(x, sum_squares)(x, n)
+#define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
+    FOR(w, sgd_update)(w, v, g, n, rate, momentum, nesterov, decay, clip)
+#define adam_update(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)                                        \
+    FOR(w, adam_update)(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)
+
+#endif
