@@ -206,7 +206,7 @@ class Layer(Closed):
     def sample(self, x, lot):
         """One Monte-Carlo sample of y: ``forward`` of evaluation, but with the noise of training where there is any.
 
-        Keeps nothing and changes nothing.  ``lot``: what the noise is a function of (``layers/noise.py``).
+        Keeps nothing and changes nothing.  ``lot``: what the noise is a function of (``layers/random.py``).
         """
         return self.forward(x, training=False)
 

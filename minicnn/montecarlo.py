@@ -8,7 +8,7 @@ import numpy as np
 
 from minicnn import _check
 from minicnn.layer import Layer, walk
-from minicnn.layers.noise import new_lot
+from minicnn.layers.random import new_lot
 from minicnn.plan import Workspace
 
 ROWS = 256  # of a pass through the noisy layers, at most but for a larger batch

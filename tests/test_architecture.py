@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import minicnn
+from minicnn import layers
 
 PACKAGE = Path(minicnn.__file__).parent
 TESTS = Path(__file__).parent
@@ -316,13 +317,16 @@ def test_leaves_know_no_threads_no_allocation_no_python(path):
 # ---- same stem on every floor ----
 
 
-# affine and noise are what several layers share, input computes nothing.
-COMPUTING = [path for path in sorted(PACKAGE.glob("layers/[a-z]*.py")) if path.stem not in ("affine", "noise", "input")]
+# Of every file with a layer of the registry: whether its layers are compiled.
+COMPUTING = {
+    PACKAGE / "layers" / f"{cls.__module__.rpartition('.')[2]}.py": cls.compiled
+    for cls in (getattr(layers, name) for name in layers.__all__)
+}
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
 def test_every_layer_file_has_a_kernel_and_a_test(path):
-    assert (EXT / f"{path.stem}.pyx").exists()
+    assert (EXT / f"{path.stem}.pyx").exists() or not COMPUTING[path]
     assert (TESTS / f"test_{path.stem}.py").exists()
 
 

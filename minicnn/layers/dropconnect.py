@@ -1,7 +1,7 @@
 """DropConnect: a Dense whose weights are dropped instead of its inputs.
 
-Read next: ``dense.py``, ``noise.py`` (the rate, the step), the kernel ``_ext/dropconnect.pyx``, its leaves in
-``_ext/leaves/matrix.h``.
+Read next: ``dense.py``, ``noise.py`` (the rate), ``random.py`` (the step), the kernel ``_ext/dropconnect.pyx``, its
+leaves in ``_ext/leaves/matrix.h``.
 """
 
 from minicnn import _check

@@ -1,8 +1,8 @@
 """Dropout: every training step sees another random thinning of the network; evaluation sees all of it.
 
-Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/dropout.pyx``, then its two leaves, ``keep_bits`` in
-``_ext/leaves/philox.h`` and ``mask_scale`` in ``_ext/leaves/leaf.h``.  docs/dropout.md tells the whole way from the
-formula to there.
+Read next: ``noise.py`` (the rate), ``random.py`` (the step), the kernel ``_ext/dropout.pyx``, then its two leaves,
+``keep_bits`` in ``_ext/leaves/philox.h`` and ``mask_scale`` in ``_ext/leaves/leaf.h``. docs/dropout.md tells the whole
+way from the formula to there.
 """
 
 import numpy as np

@@ -1,6 +1,7 @@
 """GaussianDropout: noise in the place of a mask.
 
-Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/gaussian.pyx``, its leaf ``_ext/leaves/gaussian.h``.
+Read next: ``noise.py`` (the rate), ``random.py`` (the step), the kernel ``_ext/gaussian.pyx``, its leaf
+``_ext/leaves/gaussian.h``.
 """
 
 import math
