@@ -92,8 +92,8 @@ def test_a_layer_in_python_is_added_by_the_files_that_are_named(tmp_path):
     }
     assert changed == named
     chosen = "Doubling or doubling or table or architecture or determinism or import"
-    files = [f"tests/test_{stem}.py" for stem in (
-        "doubling", "layer_contract", "architecture", "determinism", "settings", "outputs", "plan", "reference")]  # fmt: skip
+    stems = "doubling", "layer_contract", "architecture", "determinism", "settings", "outputs", "plan", "reference"
+    files = [f"tests/test_{stem}.py" for stem in stems]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
