@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from minicnn import _check, datasets, losses, metrics, targets
+from minicnn.layer import walk
 
 # Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
 CHECKS_OF_TARGETS = {
@@ -75,9 +76,9 @@ def slices(model, n, batch_size=32, drop_last=None):
     """``datasets.slices`` for ``fit``; ValueError if a batch is too small for a layer of the model, which is built."""
     parts = datasets.slices(n, batch_size, drop_last, "Sequential.fit")
     least = min(part.stop - part.start for part in parts)
-    for number, layer in enumerate(model.layers):
+    for path, layer in sorted(walk(model.layers), key=lambda one: bool(one[1].parts)):  # who is held before the holder
         if least < layer.smallest_batch():
-            name = f"layer {number}, {type(layer).__name__}"
+            name = f"layer {path}, {type(layer).__name__}"
             required = f"in training {name}, needs at least {layer.smallest_batch()} samples in every batch"
             got = _check.Shown(f"{least} in one, by batch_size={batch_size}, drop_last={drop_last} and {n} samples")
             fix = "Choose a larger batch_size, or leave drop_last as it is"

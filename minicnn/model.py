@@ -619,7 +619,7 @@ class Sequential(Closed):
         if self._declared_shape is not None:
             self.build(self._declared_shape)
             return
-        sees_images = any(layer.input_ndim == 3 for layer in self.layers)
+        sees_images = any(layer.input_ndim == 3 for _, layer in walk(self.layers))
         if sees_images and x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[1] < x.shape[2] == x.shape[3]:
             taken, fix = (
                 f"images of {x.shape[1]} x {x.shape[2]} pixels",

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "document": {"__init__", "_check", "_files", "archive", "layer", "layers", "losses", "optimizers", "settings"},
     "saving": {"document", "model"},
     "outputs": BASE | {"chain", "layer", "layers", "losses", "metrics"},
-    "intake": {"_check", "datasets", "losses", "metrics", "targets"},
+    "intake": {"_check", "datasets", "layer", "losses", "metrics", "targets"},
     "progress": {"_check"},
     "training": BASE | {"callbacks", "datasets", "inputs", "intake", "layer", "metrics", "progress"},
     "parameters": {"_check", "layer", "regularizers", "settings"},

@@ -1,6 +1,7 @@
 """Layers that hold layers, in a model: names, training in one plan, files, samples, and what is refused."""
 
 import copy
+import json
 import pickle
 import re
 
@@ -11,6 +12,7 @@ from running import normal, use_threads
 
 import minicnn as mc
 from minicnn import layers, saving, thinning
+from minicnn.cli import main
 from minicnn.layer import in_python, walk
 from minicnn.testing import GradientError, gradcheck
 
@@ -259,6 +261,30 @@ def test_an_ensemble_is_trained_in_processes():
         ensemble.fit(X, Y, batch_size=8, epochs=1, verbose=0)
         found.append([member.fingerprint() for member in ensemble.members])
     assert found[0] == found[1]
+
+
+def test_the_first_array_is_looked_at_as_for_a_flat_model():
+    model = mc.Sequential([layers.Residual([convolution(28)])])
+    with pytest.warns(UserWarning, match="Channels come last here"):
+        model.predict(np.zeros((2, 3, 28, 28)))
+
+
+def test_a_batch_too_small_for_what_is_inside_is_refused_before_the_first_step():
+    model = naive(layers.Residual([layers.Dense(4), layers.BatchNormalization()]))
+    with pytest.raises(ValueError, match=r"in training layer 0\.body\.1, BatchNormalization, needs at least 2"):
+        model.fit(FLAT, LABELS, 1, verbose=0)
+    model.layers[0].freeze()
+    model.fit(FLAT, LABELS, 1, verbose=0)
+
+
+def test_the_command_line_sums_up(tmp_path, capsys):
+    model = nested()
+    model.build(SHAPE)
+    model.save(tmp_path / "m.npz")
+    assert main(["summary", str(tmp_path / "m.npz"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert sum(row["params"] for row in report["layers"]) == report["params"]
+    assert report["layers"][1]["parts"]["body.4"]["parts"]["body.0"]["layer"] == "Conv2D"
 
 
 # ---- what is frozen, regularised ----
