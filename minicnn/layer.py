@@ -582,6 +582,16 @@ def each_time(function, *arguments):
         function(*arguments)
 
 
+def in_between(function, *arguments):
+    """Calls the function now; while a plan is being recorded, at this place in each of its runs instead.
+
+    What was submitted before is done then (but for gradients of parameters), and what follows has not begun.  For what
+    only all processes of a run can say together, such as the statistics of a whole batch; it costs a parallel region.
+    """
+    if not plan.called_between(function, arguments):
+        function(*arguments)
+
+
 # ---- what outputs add to the loss (regularizers.py) ----
 
 # ``with collect_penalties() as found``: a list of what this thread's forwards give to ``penalize`` within the block.

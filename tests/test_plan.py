@@ -12,12 +12,12 @@ from compare import assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from models import Halve
-from running import backward_calls, use_threads
+from running import backward_calls, normal, use_threads
 
 import minicnn as mc
 from minicnn import layers, training
 from minicnn._ext.machinery import plan as native
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer, empty, in_between
 from minicnn.plan import Plan, Workspace
 
 RNG = np.random.default_rng(5)
@@ -665,3 +665,41 @@ def test_several_threads_predict_at_once():
     for outputs in found:
         for got in outputs:
             assert_same_bits(got, want)
+
+
+# ---- Python in the middle of a plan ----
+
+
+class Watched(layers.BatchNormalization, compiled=True):
+    """Calls ``watch`` before and behind its forward."""
+
+    watch = staticmethod(lambda when: None)
+
+    def forward(self, x, training=False):
+        in_between(lambda: self.watch("before"))
+        y = super().forward(x, training)
+        in_between(lambda: self.watch("behind"))
+        return y
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_what_is_called_in_between_runs_between_the_jobs(threads):
+    use_threads(threads)
+
+    def make(normalization):
+        chain = [layers.Conv2D(4, 3, activation="relu"), normalization(momentum=0.5), layers.Conv2D(3, 3)]
+        model = mc.Sequential([*chain, layers.Flatten(), layers.Dense(3)], seed=1)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    seen, plain, model = [], make(layers.BatchNormalization), make(Watched)
+    Watched.watch = staticmethod(lambda when: seen.append((when, model.layers[1].state["moving_mean"].copy())))
+    x, y = normal((24, 9, 9, 2), "float32"), np.arange(24) % 3
+    for each in (plain, model):
+        each.fit(x, y, 8, epochs=2, verbose=0)
+    assert model.fingerprint() == plain.fingerprint()
+    assert [when for when, _ in seen] == ["before", "behind"] * 6
+    for (_, before), (_, behind) in zip(seen[::2], seen[1::2], strict=True):
+        assert not np.array_equal(before, behind)
+    for (_, behind), (_, before) in zip(seen[1:-1:2], seen[2::2], strict=True):
+        assert np.array_equal(behind, before)
