@@ -21,7 +21,7 @@ import numpy as np
 import minicnn
 from minicnn import _check, _files, datasets, inputs, layers, prediction, saving, tasks
 from minicnn.callbacks import Callback
-from minicnn.layer import walk
+from minicnn.summary import row
 from minicnn.tasks import TASKS
 
 SETTINGS = ("data", *TASKS["digits"].settings)
@@ -371,22 +371,9 @@ NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.forma
 def summary(options):
     """Prints the layers of a saved model."""
     model = saving.load_model(options.model)
-    rows = [_row(layer) for layer in model.layers]
+    rows = [row(layer) for layer in model.layers]
     report = {"model": options.model, "params": model.count_params(), "layers": rows}
     _print(json.dumps(report) if options.json else model.summary_text())
-
-
-def _row(layer):
-    """What ``summary --json`` says of a layer: all of it, with the layers in it under "parts"."""
-    every = [layer, *(part for _, part in walk(layer.parts))]
-    row = {
-        "layer": type(layer).__name__,
-        "output_shape": list(layer.output_shape),
-        "params": sum(array.size for one in every for array in one.params.values()),
-        "multiply_adds": layer.multiply_adds(),
-    }
-    parts = {name: _row(part) for name, part in layer.parts.items()}
-    return row | ({"parts": parts} if parts else {})
 
 
 def info(options):

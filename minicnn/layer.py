@@ -569,7 +569,7 @@ def _returned(layer, method, array, shape):
 def empty(shape, dtype):
     """A new array for a result, its values undefined; of the plan's, while one is being recorded."""
     array = np.empty(shape, dtype)
-    plan.own(array)
+    plan.register(array)
     return array
 
 

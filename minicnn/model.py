@@ -9,19 +9,15 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, chain, inputs, layers, losses, optimizers
+from minicnn import _check, advice, chain, inputs, layers, losses, optimizers
 from minicnn import training as loop
 from minicnn.engine import Engine
-from minicnn.layer import Layer, from_config, holders, output_of, require_layer, take_places, to_config, walk
+from minicnn.layer import Layer, from_config, output_of, require_layer, take_places, to_config, walk
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.metrics import spelling
-from minicnn.outputs import Outputs, narrow_softmax
+from minicnn.outputs import Outputs
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
 
-ACTIVATIONS = (
-    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
-    *(layers.Sigmoid, layers.Softmax, layers.Tanh),
-)
 NOT_COPIED = ("engine", "_building")  # what a copy makes of its own layers
 
 
@@ -154,8 +150,7 @@ class Sequential(Closed):
             Outputs(self.layers, None, self.loss_function)  # what the loss says of them must fit
             output_shape, engine = self._build_layers(shape, source)
             if source is None:  # of a model in a file it was said when the model was made
-                self._warn_of_noise_at_the_end()
-                self._warn_of_narrow_softmax()
+                advice.give(self.layers)
             self._put(input_shape=shape, engine=engine)
             self._put(output_shape=output_shape)  # last: now others may use it
 
@@ -197,28 +192,6 @@ class Sequential(Closed):
             if part.dtype != self.dtype:
                 where = f"{path}: dtype" if path else "dtype"
                 raise ValueError(_check.message(where, f"must be the model's, {self.dtype}", part.dtype.name))
-
-    def _warn_of_noise_at_the_end(self):
-        """Dropout on the outputs hides answers instead of units: no later layer can benefit."""
-        path, noise = next(
-            (found for found in _backwards(self.layers) if type(found[1]) not in ACTIVATIONS), ("0", self.layers[0])
-        )
-        if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
-            warnings.warn(
-                f"Sequential: layer {path}, {type(noise).__name__}, is the last one but for activations: in training "
-                "it puts noise on the model's outputs. Dropout belongs before a layer with parameters",
-                stacklevel=2,
-            )
-
-    def _warn_of_narrow_softmax(self):
-        found = narrow_softmax(self.layers)
-        if found is not None:
-            path, layer = found
-            warnings.warn(
-                f"Sequential: layer {path}, {type(layer).__name__}: a softmax over one value is always 1 and passes no "
-                'gradient. A single output needs "sigmoid"',
-                stacklevel=2,
-            )
 
     def _require_own_optimizer(self, method, optimizer):
         """An optimiser steps where it is bound: with two models it would silently stop training the first one."""
@@ -651,24 +624,10 @@ class Sequential(Closed):
 
         The layers in a layer are indented below it; what is said of it is the sum of theirs.
         """
+        from minicnn import summary  # here: many programs never use it
+
         self._require_built("summary")
-        total, rows = self.count_params(), [("layer", "output shape", "params", "share", "multiply-adds")]
-        tree = self.engine.parameters.tree
-        for path, layer in tree.items():
-            size = sum(array.size for _, one in walk([layer]) for array in one.params.values())
-            share = f"{100 * size / total:.1f} %" if size else ""
-            title = f"{'  ' * len(holders(path, tree))}{path} {type(layer).__name__}"
-            rows.append((title, str(layer.output_shape), f"{size:,}", share, f"{layer.multiply_adds():,}"))
-        adds = sum(layer.multiply_adds() for layer in self.layers)
-        rows.append(("total", f"{self.input_shape} ->", f"{total:,}", "", f"{adds:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        aligned = ["<", "<", ">", ">", ">"]
-        lines = [
-            "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return summary.text(self)
 
     def get_config(self):
         """The architecture, ready for JSON: what ``from_config`` takes."""
@@ -762,16 +721,6 @@ class Sequential(Closed):
 
     def __repr__(self):
         return f"Sequential([{', '.join(map(repr, self.layers))}], seed={self.seed}, dtype={self.dtype.name!r})"
-
-
-def _backwards(layers_of_chain, prefix=""):
-    """(path, layer), last first, of layers one behind the other; of a ``Chain`` the layers in it."""
-    for number in range(len(layers_of_chain) - 1, -1, -1):
-        path, layer = f"{prefix}{number}", layers_of_chain[number]
-        if isinstance(layer, layers.Chain):
-            yield from _backwards(layer.layers, f"{path}.layers.")
-        else:
-            yield path, layer
 
 
 def _require_new(layer):

@@ -122,7 +122,7 @@ def is_recording():
     return current_recorder() is not NULL
 
 
-def own(array):
+def register(array):
     """Makes a new array one of the plan's that this thread records, if it does: its memory will be laid out anew."""
     cdef Plan plan = recording()
     if plan is not None:
