@@ -21,7 +21,7 @@ import numpy as np
 import minicnn
 from minicnn import _check, _files, datasets, inputs, layers, prediction, saving, tasks
 from minicnn.callbacks import Callback
-from minicnn.summary import row
+from minicnn.summary import described
 from minicnn.tasks import TASKS
 
 SETTINGS = ("data", *TASKS["digits"].settings)
@@ -371,7 +371,7 @@ NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.forma
 def summary(options):
     """Prints the layers of a saved model."""
     model = saving.load_model(options.model)
-    rows = [row(layer) for layer in model.layers]
+    rows = [described(layer) for layer in model.layers]
     report = {"model": options.model, "params": model.count_params(), "layers": rows}
     _print(json.dumps(report) if options.json else model.summary_text())
 

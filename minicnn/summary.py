@@ -23,7 +23,7 @@ def text(model):
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
-def row(layer):
+def described(layer):
     """The same of one layer, ready for JSON, with the layers in it under "parts"."""
     found = {
         "layer": type(layer).__name__,
@@ -31,7 +31,7 @@ def row(layer):
         "params": _parameters(layer),
         "multiply_adds": layer.multiply_adds(),
     }
-    parts = {name: row(part) for name, part in layer.parts.items()}
+    parts = {name: described(part) for name, part in layer.parts.items()}
     return found | ({"parts": parts} if parts else {})
 
 
