@@ -19,7 +19,7 @@ import numpy as np
 from minicnn import _check, archive, layers, losses, optimizers
 from minicnn._files import write_atomically
 from minicnn.archive import Refused
-from minicnn.layer import Source, entries, walk
+from minicnn.layer import Source, entries, path_of, walk
 from minicnn.settings import is_ours, replaced
 
 FORMAT = 1
@@ -178,9 +178,10 @@ class _StoredArrays(Source):
         """The array of that parameter; but one whose layer has no place yet, because another layer's ``build`` has just
         made it, begins as drawn and gets its stored values afterwards, as do parameters that a custom layer makes by
         itself."""
-        if layer.path is None:
+        path = path_of(layer)
+        if path is None:
             return super().values(layer, name, shape, initializer, rng)
-        return self.stored_array(f"{layer.path}.{name}", shape, layer.dtype)
+        return self.stored_array(f"{path}.{name}", shape, layer.dtype)
 
     def stored_array(self, name, shape, dtype):
         """The array ``name``, if it has exactly this shape and dtype and holds no NaN.

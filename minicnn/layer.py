@@ -71,8 +71,6 @@ class Layer(Closed):
     - ``state``: what a resumed run needs besides parameters: whole numbers >= 0, and arrays such as moving statistics,
       to which the same applies.
     - ``input_shape``, ``output_shape``: of one sample; None before ``build``.
-    - ``path``: where the layer stands in the model: "2" for the third of its layers, "2.body.0" for a layer in it; None
-      before.  The model sets it before ``build``; the names of parameters begin with it.
     - ``stream``: (seed, layer number), the key of the layer's random numbers; the model sets it before ``build``.
     - ``trainable``: False keeps an optimiser's hands off the parameters, and their penalties out of the loss, from the
       next step on.  It is handed down to the ``parts``; what stands in a layer that is not trainable is not trained,
@@ -99,12 +97,12 @@ class Layer(Closed):
     state = _OfChain(_values)
     input_shape = _OfChain(_check.anything)
     output_shape = _OfChain(_check.anything)
-    path = _OfChain(_check.anything)
     stream = _OfChain(_check.anything)
     in_chain = _OfChain(_check.boolean)
     trainable = _Trainable(_check.boolean)
 
     _source = Source()
+    _path: str | None = None  # where it stands in a model; see path_of
 
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
     composite = False  # True for a compiled class that holds layers: whether a plan may record it is up to them, too
@@ -127,7 +125,7 @@ class Layer(Closed):
         vars(layer).update(
             dtype=None, params=Values(), grads=Values(), state=Values(), input_shape=None, output_shape=None
         )
-        vars(layer).update(path=None, stream=(0, 0), trainable=True, in_chain=False)
+        vars(layer).update(stream=(0, 0), trainable=True, in_chain=False)
         return layer
 
     def __setattr__(self, name, value):
@@ -182,7 +180,7 @@ class Layer(Closed):
             raise ValueError(_check.message(type(self).__name__, f"one sample must have {axes}", input_shape))
         if self.dtype is None:
             self.dtype = np.dtype(np.float32)
-        if self.path is None:  # in a model it is the model that says where layers stand
+        if self._path is None:  # in a model it is the model that says where layers stand
             take_places(walk(self.parts), self.stream[0], self.dtype, first=self.stream[1] + 1)
         self.input_shape = self.output_shape = input_shape
         return input_shape
@@ -383,6 +381,11 @@ def walk(layers):
     return found
 
 
+def path_of(layer):
+    """Where a layer stands in its model: "2", or "2.body.0"; None before it stands in one."""
+    return layer._path
+
+
 def entries(walked, kind):
     """(name, layer, key) of every entry of the layers' "params" or "state": "1.body.0.kernel" is one.
 
@@ -403,12 +406,10 @@ def take_places(walked, seed, dtype, algorithm=None, first=0, source=None):
     Its number in the walk, from ``first`` on, is the key of its random numbers.  ``in_chain`` is for the model to say
     of its own layers; within a layer that runs as Python, whose author may write into what it gets, it is False.
     """
-    holders = dict(walked)
+    by_path = dict(walked)
     for number, (path, layer) in enumerate(walked, first):
-        holder = next(
-            (holders[path[:i]] for i in range(len(path), 0, -1) if path[:i] in holders and i < len(path)), None
-        )
-        vars(layer).update(path=path, stream=(seed, number), in_chain=holder is None or holder.composite)
+        in_chain = all(holder.composite for holder in holders(path, by_path)[-1:])
+        vars(layer).update(_path=path, stream=(seed, number), in_chain=in_chain)
         layer.dtype = dtype if layer.dtype is None else layer.dtype
         if source is not None:
             layer._source = source
@@ -549,14 +550,14 @@ def _returned(layer, method, array, shape):
     """
     if not in_python(layer):
         return array
-    where, place = f"{type(layer).__name__}.{method}", f"It is layer {layer.path} of the model"
+    where, place = f"{type(layer).__name__}.{method}", f"It is layer {layer._path} of the model"
     if not isinstance(array, np.ndarray):
         name = "y" if method == "forward" else "dx"
         fix = f"{place}; is `return {name}` missing?" if array is None else place
         required = f"{method} must return {name}, an array of shape {shape}"
         got = _check.Shown("None" if array is None else f"a {type(array).__name__}")
         raise TypeError(_check.message(where, required, got, fix))
-    _check.numeric_array(where, f"what {method} of layer {layer.path} of the model returns", array)
+    _check.numeric_array(where, f"what {method} of layer {layer._path} of the model returns", array)
     if array.shape != shape:
         name = "the shape that build declared" if method == "forward" else "the shape of forward's x"
         raise ValueError(_check.message(where, f"{method} must return {name}, {shape}", _check.shape_of(array), place))

@@ -7,7 +7,7 @@ batch size nor the number of threads changes a bit.  Where a batch is small, sev
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer, walk
+from minicnn.layer import Layer, path_of, walk
 from minicnn.layers.random import new_lot
 from minicnn.plan import Workspace
 
@@ -65,7 +65,7 @@ def _is_noisy(layer):
         return says_how
     noisy = [name for name, part in parts.items() if _is_noisy(part)]
     if noisy and not says_how:
-        required = f"a layer that holds a noisy one, {layer.path}.{noisy[0]}, must say how a sample goes through it"
+        required = f"a layer that holds a noisy one, {path_of(layer)}.{noisy[0]}, must say how a sample goes through it"
         fix = "Make it a subclass of layers.Composite with flow(x, call), or give it sample(x, lots)"
         raise TypeError(_check.message("Sequential.predict_mc", required, _check.kind(layer), fix))
     return bool(noisy)

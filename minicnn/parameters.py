@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import changes, entries, holders, walk
+from minicnn.layer import changes, entries, holders, path_of, walk
 from minicnn.regularizers import Penalties
 from minicnn.settings import is_ours
 
@@ -51,7 +51,7 @@ class Parameters:
         line = 64 // dtype.itemsize  # every part begins on a cache line of its own
         self.places, offset = [], 0
         for name, layer, key in entries(self.tree.items(), "params"):
-            self.places.append(Place(name, layer, key, offset, tuple(holders(layer.path, self.tree))))
+            self.places.append(Place(name, layer, key, offset, tuple(holders(path_of(layer), self.tree))))
             offset += -(-layer.params[key].size // line) * line
         self._require_one_name_each()
         self.values, self.gradients = _aligned_zeros(offset, dtype), _aligned_zeros(offset, dtype)
@@ -135,9 +135,9 @@ class Parameters:
         """{name: array} of all parameters and array states, in the order of the walk."""
         found = {path: {} for path in self.tree}
         for place in self.places:
-            found[place.layer.path][place.name] = place.layer.params[place.key]
+            found[path_of(place.layer)][place.name] = place.layer.params[place.key]
         for name, layer, key in self.states():
-            found[layer.path][name] = layer.state[key]
+            found[path_of(layer)][name] = layer.state[key]
         return {name: array for arrays in found.values() for name, array in arrays.items()}
 
     def state_dict(self):

@@ -13,7 +13,7 @@ from running import normal, use_threads
 import minicnn as mc
 from minicnn import layers, saving, thinning
 from minicnn.cli import main
-from minicnn.layer import in_python, walk
+from minicnn.layer import in_python, path_of, walk
 from minicnn.testing import GradientError, gradcheck
 
 SHAPE = (6, 6, 3)
@@ -76,7 +76,7 @@ def test_names_are_paths_in_the_order_of_the_walk():
         *("3.layers.0.kernel", "3.layers.0.bias", "5.kernel", "5.bias"),
     ]
     for path, layer in walk(model.layers):
-        assert layer.path == path
+        assert path_of(layer) == path
         assert model.get_layer(path) is model.get_layer(name=path) is layer
         assert layer.in_chain == (path != "5")
     assert model.get_layer(index=-1) is model.layers[-1]
@@ -449,7 +449,7 @@ def test_a_layer_that_is_made_in_build_is_found(tmp_path):
     model.save(tmp_path / "m.npz")
     again = mc.Sequential.load(tmp_path / "m.npz", {"MadeInBuild": MadeInBuild})
     assert again.fingerprint() == model.fingerprint()
-    assert again.get_layer("0.inner").path == "0.inner"
+    assert path_of(again.get_layer("0.inner")) == "0.inner"
 
 
 def test_other_layers_than_those_that_were_built_are_an_error():
@@ -630,7 +630,7 @@ def test_parts_cannot_be_exchanged():
             setattr(model.get_layer(path), name, [layers.ReLU()])
     model.build(SHAPE)
     with pytest.raises(AttributeError, match="stays while the layer is in a model"):
-        model.get_layer("1.body.0").path = "7"
+        model.get_layer("1.body.0").stream = (3, 7)
 
 
 def test_a_residual_of_nothing_else_hands_on():

@@ -306,7 +306,7 @@ def stand_in(model, x, n_samples, seed, batch_size):
 
 @pytest.fixture
 def samples_of_numpy(monkeypatch):
-    monkeypatch.setattr(mc.Sequential, "_monte_carlo", stand_in, raising=False)
+    monkeypatch.setattr(mc.montecarlo, "samples", stand_in)
 
 
 @pytest.mark.usefixtures("samples_of_numpy")
