@@ -40,7 +40,7 @@ class _OfChain(Setting):
 
 
 class Source:
-    """Where the values of new parameters come from: the layer's initialiser.  Those of a file: saving.py."""
+    """Where the values of new parameters come from: the layer's initialiser.  Those of a file: document.py."""
 
     def values(self, layer, name, shape, initializer, rng):
         """The values of ``layer``'s parameter ``name``: an array of that shape."""
@@ -66,10 +66,10 @@ class Layer(Closed):
 
     - ``dtype``: float32 or float64, None until it is known (the model hands its own down).
     - ``params``, ``grads``: arrays by name, the same names in both.  A model moves them into its flat vectors, so
-      always read ``self.params[name]`` anew.  From then on the names stay, and what is assigned to one of them is
+      read ``self.params[name]`` each time.  From then on the names stay, and what is assigned to one of them is
       written into the array that is there: it must have the same shape.
-    - ``state``: what a resumed run needs besides parameters: whole numbers >= 0, and arrays such as moving statistics,
-      to which the same applies.
+    - ``state``: what a resumed run needs as well as parameters: whole numbers >= 0, and arrays such as moving
+      statistics, to which the same applies.
     - ``input_shape``, ``output_shape``: of one sample; None before ``build``.
     - ``stream``: (seed, layer number), the key of the layer's random numbers; the model sets it before ``build``.
     - ``trainable``: False keeps an optimiser's hands off the parameters, and their penalties out of the loss, from the
@@ -216,7 +216,7 @@ class Layer(Closed):
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")
 
-    # ---- what a model may ask for besides; the defaults suit most layers ----
+    # ---- what a model may also ask for; the defaults suit most layers ----
 
     def backward_params(self, dy):
         """Fills ``grads`` only, for the first layer with parameters, where nobody needs dL/dx."""
@@ -546,7 +546,7 @@ def output_of(layer, x, training=False, lots=None):
 def _returned(layer, method, array, shape):
     """What a layer in Python returned, as an array of the layer's dtype; compiled ones are taken at their word.
 
-    Unchecked, None would end a backward pass in silence, and one row be repeated to fill a batch.
+    Unchecked, None would silently end a backward pass, and one row would be repeated to fill a batch.
     """
     if not in_python(layer):
         return array

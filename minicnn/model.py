@@ -1,6 +1,6 @@
 """Sequential: a chain of layers, and the only place where the train/eval mode is chosen.
 
-The loop of ``fit`` stands in training.py, files in saving.py; what the layers do stands in ``layers/``.
+The loop of ``fit`` stands in training.py, files in document.py; what the layers do stands in ``layers/``.
 """
 
 import copy
@@ -293,7 +293,7 @@ class Sequential(Closed):
     # ---- the mode ----
 
     def train(self, mode=True):
-        """Training mode (or eval mode with False) for a training loop of one's own; returns the model."""
+        """Training mode (or eval mode with False) for a training loop that you write; returns the model."""
         self._training = _check.boolean("Sequential.train", "mode", mode)
         return self
 
@@ -478,7 +478,7 @@ class Sequential(Closed):
         ``on_train_end`` of the callbacks is called (callbacks.py).
 
         Warns where ``initial_epoch`` is above 0 and the optimiser, one with moments or a schedule, has done no step
-        yet: it begins anew.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
+        yet: it begins again.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
         ``save_optimizer``.
         """
         arguments = (batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle)
@@ -540,7 +540,7 @@ class Sequential(Closed):
 
             mean = (1/T) sum_t p_t(x),    std = sqrt((1/T) sum_t (p_t(x) - mean)^2),
 
-        and more (``minicnn.ensemble.Prediction``).  Nothing else is as in training: moving statistics are used, not
+        and more (``minicnn.Prediction``).  Otherwise nothing behaves as in training: moving statistics are used, not
         changed, and the model's mode and counts of steps stay what they are.
 
         - ``n_samples``: T >= 1.  ``seed``: of the masks, 0 <= seed < 2^64; None takes the model's.
@@ -553,7 +553,7 @@ class Sequential(Closed):
         they are without dropout.
 
         Source: Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016, equation 6 for the mean; their
-        variance of a regression has the noise of the data, 1/tau, besides std^2.  For averaging thinned networks as
+        variance of a regression has the noise of the data, 1/tau, as well as std^2.  For averaging thinned networks as
         such: Srivastava et al., JMLR 15 (2014), section 7.5.
         """
         from minicnn import prediction  # here: many programs never use it
@@ -610,7 +610,7 @@ class Sequential(Closed):
             self.build((*x.shape[1:], 1))  # what is no chain for (N, H, W) may be one for grey images
 
     def _warn_of_axes(self, where, x, taken, fix):
-        """The first array that a model sees decides its shapes: for good, and for a wrong one in silence."""
+        """The first array that a model sees decides its shapes for good, even where it is a wrong one."""
         warnings.warn(f"{where}: x of shape {x.shape} is taken as {taken}. {fix}", stacklevel=5)
 
     # ---- description, files, copies ----
@@ -644,7 +644,7 @@ class Sequential(Closed):
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
-        """The model of a ``get_config``, not built.  ``custom_layers``: {name: class} for layers of one's own."""
+        """The model of a ``get_config``, not built.  ``custom_layers``: {name: class} for custom layers."""
         known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
         ends, mean = config.get("input_range"), config.get("input_mean")  # 0.1.0 did not know them
         seen = inputs.from_config("Sequential.from_config", ends, mean)
@@ -655,9 +655,9 @@ class Sequential(Closed):
         return model
 
     def compile_config(self):
-        """Optimiser, loss and metrics for JSON; None before ``compile`` or with an optimiser or loss of one's own.
+        """Optimiser, loss and metrics for JSON; None before ``compile`` or with a custom optimiser or loss.
 
-        Metrics of one's own are left out: no training depends on them.
+        Custom metrics are left out: no training depends on them.
         """
         if self.optimizer is None:
             return None

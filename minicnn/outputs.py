@@ -5,7 +5,7 @@ Decided here and nowhere else: losses, metrics, ``predict_proba``, ``predict_mc`
 The chain is read from its last layer back, by what each says in ``output_function`` (``layer.py``): through layers that
 hand values on, until one is found that makes them.  A softmax or sigmoid makes probabilities; everything else that says
 what it is makes logits, or numbers of which nobody asks whether they are logits.  Two things cannot be known: what a
-layer of one's own makes that does not say it, and what probabilities are after a layer has changed them one by one (a
+custom layer makes that does not say it, and what probabilities are after a layer has changed them one by one (a
 ``Rescaling`` behind a softmax).  There the ``from_logits`` of the loss decides; with "auto" whoever needs to know gets
 a ValueError, and nobody else.
 """
@@ -127,7 +127,7 @@ class Outputs:
         value, gradient = self.loss(outputs, y, weights, from_logits, into)
         if self._fused and not self.loss.fuses_softmax:
             at_outputs, rows = gradient, (len(gradient), -1, gradient.shape[-1])
-            gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
+            gradient = np.empty_like(at_outputs)  # the other one may be an array that a custom loss holds
             probabilities = _check.contiguous(outputs, gradient.dtype).reshape(rows)
             kernels.softmax_backward(probabilities, at_outputs.reshape(rows), gradient.reshape(rows))
         return value, gradient

@@ -1,4 +1,4 @@
-"""Plans: how a model computes a batch of n samples again and again without asking its layers anew.
+"""Plans: how a model computes a batch of n samples again and again without asking its layers again.
 
 A plan is recorded once for each batch size: the layers' own ``forward`` and ``backward`` are called with the kernels
 writing down what they would do (``_ext/machinery/plan.pyx``), and from then on the record is run.  So a plan computes
@@ -67,8 +67,8 @@ class Plan:
     Fill ``x`` (n, *input_shape), call ``forward``; in training then fill ``dy`` (n, *output_shape) and call
     ``backward``.  The arrays that both return are the plan's own: the next run overwrites them.
 
-    ``by_hand``: for a loop of one's own, in which the gradient of the input may be asked for, and somebody may go on
-    layer by layer: each recorded layer keeps what its own ``backward`` needs.
+    ``by_hand``: for a training loop that a user writes.  The gradient of the input may be asked for, and layers may be
+    called one by one, so each recorded layer keeps what its own ``backward`` needs.
 
     ``layers``: a stretch of the engine's, without ``training``.  ``lots``: a Lot for each of them and of the layers in
     them; then ``forward`` makes the Monte-Carlo sample that the lots describe at the time.

@@ -10,7 +10,7 @@ once in all of them, or is refused with a sentence that says what to do:
 - ``name = Given(how)``: a fact that only the object itself sets (``_put``); ``how`` says what the user may do.
 - A property with a setter, where an assignment has more to do.
 
-Whatever else is public is no attribute: a misspelt name is an error.  A custom class may have any others besides.  A
+Whatever else is public is no attribute: a misspelt name is an error.  A custom class may have any others as well.  A
 method may be replaced in one object, as in any Python; such an object cannot be saved (``replaced``).
 """
 

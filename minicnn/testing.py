@@ -1,4 +1,4 @@
-"""Checking gradients by finite differences: ``gradcheck`` for one's own layers and for whole models.
+"""Checking gradients by finite differences: ``gradcheck`` for custom layers and for whole models.
 
 ``backward`` is right if it gives the derivatives of L = sum(y * r), y = ``forward(x)``, for any fixed r.  Regularisers
 add to L what ``backward`` answers for too: of a layer the penalty of its outputs (``activity_regularizer``), of a model

@@ -120,7 +120,7 @@ class Fit:
 
 
 _BEGINS_ANEW = (
-    "Sequential.fit: initial_epoch={} with a new {}: its moments and its schedule begin anew. To go on bit for bit use "
+    "Sequential.fit: initial_epoch={} with a new {}: its moments and schedule start again. To go on bit for bit use "
     "ModelCheckpoint(..., save_optimizer=True) or saving.save_checkpoint, and saving.load_checkpoint"
 )
 
