@@ -52,7 +52,9 @@ def can_wait(front, behind):
 
 def enters_at_softmax(layers):
     """True if the last layer is a softmax before which a gradient can enter (not one with its own ``backward``)."""
-    return bool(layers) and layers[-1].output_function == "softmax" and layers[-1].backward_logits is not None
+    if not layers or layers[-1].output_function != "softmax" or "backward" in vars(layers[-1]):
+        return False
+    return layers[-1].backward_logits is not None
 
 
 def output_function(layers):

@@ -7,8 +7,11 @@ A custom layer is a subclass with ``forward`` and ``backward``, and ``build`` if
 Knows no concrete layer.
 """
 
+import contextlib
+import functools
 import inspect
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -103,6 +106,8 @@ class Layer(Closed):
 
     _source = Source()
     _path: str | None = None  # where it stands in a model; see path_of
+    _frozen_whole = False  # by freeze: layers that are made later in this one are frozen, too
+    _stored_parts: dict | None = None  # what a file says of layers that are made later in this one
 
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
     composite = False  # True for a compiled class that holds layers: whether a plan may record it is up to them, too
@@ -110,9 +115,12 @@ class Layer(Closed):
     output_function: Any = None
 
     def __init_subclass__(cls, compiled=False, **kwargs):
-        """``compiled`` is not inherited; and a subclass's own ``backward`` is not bypassed by inherited short cuts."""
+        """``compiled`` is not inherited; a subclass's own ``backward`` is not bypassed by inherited short cuts; what a
+        ``build`` returns is kept, whoever called it."""
         super().__init_subclass__(**kwargs)
         cls.compiled = compiled
+        if "build" in vars(cls):
+            cls.build = _finished(cls.build)
         if "backward" in vars(cls):
             for short_cut in ("backward_params", "backward_logits", "backward_behind"):
                 if short_cut not in vars(cls):
@@ -148,8 +156,17 @@ class Layer(Closed):
     @property
     def parts(self):
         """{name: layer}: the layers that this one holds, in attributes ("conv") and in lists, tuples and dictionaries
-        ("body.0"), in the order of the attributes.  They are named, trained, saved, copied and listed with it."""
-        return dict(_layers_in(vars(self)))
+        ("body.0"), in the order of the attributes.  They are named, trained, saved, copied and listed with it.
+
+        ValueError for a key of a dictionary that cannot be part of a name, or for two that make the same one.
+        """
+        found = {}
+        for name, layer in held_in(vars(self), Layer):
+            if name in found:
+                required = "the names of the layers that a layer holds must differ"
+                raise ValueError(_check.message(type(self).__name__, required, name))
+            found[name] = layer
+        return found
 
     def freeze(self):
         """Keeps this layer and its parts as they are, as Keras does where ``trainable`` is False: parameters are not
@@ -162,7 +179,7 @@ class Layer(Closed):
 
     def _freeze(self, frozen):
         for _, layer in [("", self), *walk(self.parts)]:
-            layer.trainable = not frozen
+            layer.trainable, layer._frozen_whole = not frozen, frozen
             if hasattr(layer, "inference"):
                 layer.inference = frozen
 
@@ -181,7 +198,7 @@ class Layer(Closed):
         if self.dtype is None:
             self.dtype = np.dtype(np.float32)
         if self._path is None:  # in a model it is the model that says where layers stand
-            take_places(walk(self.parts), self.stream[0], self.dtype, first=self.stream[1] + 1)
+            _take_places_alone(self)
         self.input_shape = self.output_shape = input_shape
         return input_shape
 
@@ -244,7 +261,7 @@ class Layer(Closed):
             dx = self.backward_behind(dy, activation_gradient)
         elif at_logits:
             dx = self.backward_logits(dy, wanted)
-        elif wanted:
+        elif wanted or "backward" in vars(self):  # replaced in this object: no short cut
             dx = self.backward(dy)
         else:
             dx = self.backward_params(dy)
@@ -264,12 +281,10 @@ class Layer(Closed):
 
         A layer among them stands there as its entry (``to_config``).
         """
-        config = {}
-        for name in inspect.signature(type(self).__init__).parameters:
-            if name != "self" and hasattr(self, name):
-                value = getattr(self, name)
-                config[name] = value.name if isinstance(value, np.dtype) else _with_entries(value)
-        return config
+        return {
+            name: value.name if isinstance(value, np.dtype) else _with_entries(value)
+            for name, value in _arguments(self).items()
+        }
 
     # ---- help for subclasses ----
 
@@ -347,15 +362,70 @@ def _as_lists(value):
     return [_as_lists(one) for one in value] if held else value
 
 
-def _layers_in(values, around=()):
-    """(name, layer) for every layer in a dictionary's values and in the lists, tuples and dictionaries among them."""
-    for name, value in values.items():
-        if isinstance(value, Layer):
-            yield str(name), value
+def held_in(values, kind, around=()):
+    """(name, thing) for every thing of a ``kind``, such as Layer, in a dictionary's values and in the lists, tuples and
+    dictionaries among them."""
+    for key, value in values.items():
+        if isinstance(value, kind):
+            yield _part_of_name(key), value
         elif isinstance(value, list | tuple | dict) and type(value) is not Values and id(value) not in around:
             inner = value if isinstance(value, dict) else dict(enumerate(value))
-            for rest, layer in _layers_in(inner, (*around, id(value))):
-                yield f"{name}.{rest}", layer
+            for rest, thing in held_in(inner, kind, (*around, id(value))):
+                yield f"{_part_of_name(key)}.{rest}", thing
+
+
+def _part_of_name(key):
+    if (type(key) is int and key >= 0) or (isinstance(key, str) and key.isidentifier()):
+        return str(key)
+    required = "the keys of a dictionary that holds layers must be words, as Python's names are, or whole numbers"
+    raise ValueError(_check.message("Layer", required, key))
+
+
+# ---- building ----
+
+# Of this thread.  .noted: the layers whose build has run, where somebody wants to know; .around: whose build runs now.
+_builds = threading.local()
+
+
+@contextlib.contextmanager
+def noting_builds():
+    """Within it a list grows of all layers whose ``build`` runs in this thread."""
+    before, _builds.noted = getattr(_builds, "noted", None), []
+    try:
+        yield _builds.noted
+    finally:
+        _builds.noted = before
+
+
+def is_building():
+    """True within the ``build`` of a model."""
+    return getattr(_builds, "noted", None) is not None
+
+
+def _finished(build):
+    """A ``build`` after which the layer knows its shapes, also where another layer's ``build`` has called it."""
+
+    @functools.wraps(build)
+    def finish(self, input_shape, rng):
+        around = getattr(_builds, "around", None)
+        if self.dtype is None and around is not None:
+            self.dtype = around.dtype
+        _builds.around = self
+        try:
+            shape = build(self, input_shape, rng)
+        finally:
+            _builds.around = around
+        if isinstance(shape, tuple):
+            if self.input_shape is None:
+                self.input_shape = input_shape
+            self.output_shape = shape
+        if self._path is None:  # alone, or made while another layer is built: who holds it says it again
+            _take_places_alone(self)
+        if is_building():
+            _builds.noted.append(self)
+        return shape
+
+    return finish
 
 
 def walk(layers):
@@ -400,15 +470,17 @@ def entries(walked, kind):
     ]
 
 
-def take_places(walked, seed, dtype, algorithm=None, first=0, source=None):
+def take_places(walked, seed, dtype, algorithm=None, first=0, source=None, around=None):
     """Tells every layer of a walk where it stands, before it is built, and hands down what it does not say itself.
 
-    Its number in the walk, from ``first`` on, is the key of its random numbers.  ``in_chain`` is for the model to say
-    of its own layers; within a layer that runs as Python, whose author may write into what it gets, it is False.
+    Its number in the walk, from ``first`` on, is the key of its random numbers.  ``around``: the layer that holds all
+    of the walk, or None for a model.  ``in_chain`` is for the model to say of its own layers; within a layer of a custom
+    class, whose author may write into what he gets, it is False.
     """
     by_path = dict(walked)
     for number, (path, layer) in enumerate(walked, first):
-        in_chain = all(holder.composite for holder in holders(path, by_path)[-1:])
+        holder = [around, *holders(path, by_path)][-1]
+        in_chain = holder is None or (holder.composite and holder.compiled)
         vars(layer).update(_path=path, stream=(seed, number), in_chain=in_chain)
         layer.dtype = dtype if layer.dtype is None else layer.dtype
         if source is not None:
@@ -423,6 +495,11 @@ def holders(path, by_path):
     return [by_path[path[:dot]] for dot in dots if path[:dot] in by_path]
 
 
+def _take_places_alone(layer):
+    """The same for the layers in one that stands in no model."""
+    take_places(walk(layer.parts), layer.stream[0], layer.dtype, first=layer.stream[1] + 1, around=layer)
+
+
 def require_layer(where, entry):
     """The entry, if it is a layer that is in no model yet; TypeError or ValueError if it is not."""
     if not isinstance(entry, Layer):
@@ -433,15 +510,44 @@ def require_layer(where, entry):
     return entry
 
 
+def settle_late_parts(walked):
+    """Sets in the layers that others made while they were built what was said of them before: by ``freeze``, by
+    ``trainable``, by a file."""
+    for _, layer in walked:
+        parts = layer.parts
+        for name, entry in (layer._stored_parts or {}).items():
+            if name not in parts:
+                raise ValueError(_check.message(type(layer).__name__, f"must hold a layer {name!r}", [*parts]))
+            _make_equal(parts[name], entry)
+        layer._stored_parts = None
+        for part in parts.values():
+            if part._path is None and layer._frozen_whole:
+                part.freeze()
+            elif part._path is None and not layer.trainable:
+                part.trainable = False
+
+
+# ---- layers in files ----
+
+
 def to_config(layer):
     """The entry of a layer, ready for JSON: {"layer": its class, "config": ``get_config``, "trainable": ...}.
 
-    For a custom layer that holds layers, also "parts", {name: entry}: its constructor may make them by itself.
+    For a custom layer that holds layers which are none of its arguments also "parts", {name: entry}: its constructor
+    makes them by itself.
     """
     entry = {"layer": type(layer).__name__, "config": _with_entries(layer.get_config()), "trainable": layer.trainable}
-    if not is_ours(type(layer)) and layer.parts:
-        entry["parts"] = {name: to_config(part) for name, part in layer.parts.items()}
+    if not is_ours(type(layer)):
+        given = {id(one) for _, one in held_in(_arguments(layer), Layer)}
+        parts = {name: to_config(part) for name, part in layer.parts.items() if id(part) not in given}
+        entry |= {"parts": parts} if parts else {}
     return entry
+
+
+def _arguments(layer):
+    """{name: value} of the constructor's arguments that the layer keeps."""
+    names = inspect.signature(type(layer).__init__).parameters
+    return {name: getattr(layer, name) for name in names if name != "self" and hasattr(layer, name)}
 
 
 def _with_entries(value):
@@ -451,6 +557,12 @@ def _with_entries(value):
     if isinstance(value, list | tuple) and any(isinstance(one, Layer | list | tuple | dict) for one in value):
         return [_with_entries(one) for one in value]
     if type(value) is dict:
+        for key in value:
+            if not isinstance(key, str):
+                required = (
+                    "the keys of a dictionary among a layer's arguments must be strings, for a file keeps no others"
+                )
+                raise TypeError(_check.message("get_config", required, _check.kind(key)))
         return {name: _with_entries(one) for name, one in value.items()}
     return value
 
@@ -465,10 +577,10 @@ def from_config(entry, known):
         raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
     layer = known[entry["layer"]](**{name: _with_layers(value, known) for name, value in entry["config"].items()})
     vars(layer).update(trainable=_check.boolean(type(layer).__name__, "trainable", entry.get("trainable", True)))
-    parts = layer.parts
-    for name, part in entry.get("parts", {}).items():
-        if name in parts:
-            _make_equal(parts[name], part)
+    parts, stored = layer.parts, entry.get("parts", {})
+    for name in stored.keys() & parts.keys():
+        _make_equal(parts[name], stored[name])
+    layer._stored_parts = {name: part for name, part in stored.items() if name not in parts} or None
     return layer
 
 
@@ -483,14 +595,35 @@ def _with_layers(value, known):
 
 def _make_equal(layer, entry):
     """Sets what was set in a layer after its holder had made it."""
-    now = to_config(layer)
+    now = to_config(layer)["config"]
     for name, value in entry["config"].items():
-        if name in now["config"] and now["config"][name] != value:
+        if not _match(getattr(layer, name, None), value) and _plain(now.get(name)) != value:
             setattr(layer, name, value)
     vars(layer).update(trainable=entry["trainable"])
-    for name, part in layer.parts.items():
-        if name in entry.get("parts", {}):
-            _make_equal(part, entry["parts"][name])
+    parts = layer.parts
+    for name, part in entry.get("parts", {}).items():
+        _make_equal(parts[name], part)
+
+
+def _match(value, stored):
+    """True where layers stand among an argument's value; they are made equal to their entries."""
+    if isinstance(value, Layer):
+        _make_equal(value, stored)
+        return True
+    pairs = []
+    if isinstance(value, list | tuple) and isinstance(stored, list):
+        pairs = zip(value, stored, strict=True)
+    elif isinstance(value, dict) and isinstance(stored, dict):
+        pairs = [(value[key], stored[key]) for key in value.keys() & stored.keys()]
+    matched = [_match(*pair) for pair in pairs]
+    return any(matched)
+
+
+def _plain(value):
+    """The value as it comes back from JSON."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 # ---- how a model handles its layers ----

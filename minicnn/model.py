@@ -12,7 +12,19 @@ import numpy as np
 from minicnn import _check, advice, chain, inputs, layers, losses, optimizers
 from minicnn import training as loop
 from minicnn.engine import Engine
-from minicnn.layer import Layer, from_config, output_of, require_layer, take_places, to_config, walk
+from minicnn.layer import (
+    Layer,
+    from_config,
+    held_in,
+    is_building,
+    noting_builds,
+    output_of,
+    require_layer,
+    settle_late_parts,
+    take_places,
+    to_config,
+    walk,
+)
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.metrics import spelling
 from minicnn.outputs import Outputs
@@ -88,8 +100,7 @@ class Sequential(Closed):
                 declared = entry.shape
                 continue
             layer = require_layer("Sequential", entry.as_chain() if isinstance(entry, Sequential) else entry)
-            for _, part in walk([layer]):
-                _require_no_model(part)
+            _require_no_model(layer)
             chosen.append(layer)
         walk(chosen)  # raises where a layer stands in two places
         self._declared_shape = declared
@@ -98,8 +109,16 @@ class Sequential(Closed):
     def as_chain(self):
         """The layers of a model that is not built, as one layer to stand in another model: a ``layers.Chain``.
 
-        They belong to the other one then.  RuntimeError if it is built, for its weights would be lost.
+        They belong to the other one then.  RuntimeError if it is built, for its weights would be lost, or if it is more
+        than its layers: it has a seed, dtype or algorithm of its own, or is of a class with another ``forward``.
         """
+        for name, default in (("seed", 0), ("dtype", np.float32), ("algorithm", "auto")):
+            if getattr(self, name) != default:
+                what = f"a model that stands in another one takes the other one's {name}"
+                raise RuntimeError(_check.message("Sequential", what, getattr(self, name), f"Leave out its {name}"))
+        if type(self).forward is not Sequential.forward or "forward" in vars(self):
+            what = "a model with a forward of its own cannot stand in another one"
+            raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
         if self.built or self._declared_shape is not None:
             what = "only a model that is not built, and says no Input, can stand in another one"
             fix = (
@@ -138,6 +157,9 @@ class Sequential(Closed):
         initial values come from (``layer.Source``), such as a file; None: from the layers' initialisers and the seed.
         """
         shape = _check.sample_shape("Sequential.build", input_shape)
+        if is_building():
+            required = "a layer can hold layers, but no model, whose weights nobody would train"
+            raise TypeError(_check.message("Sequential.build", required, self, "Hold its layers in a list"))
         with self._building:  # of two threads whose predict comes first, one builds
             if self.built:
                 if shape != self.input_shape:
@@ -166,10 +188,13 @@ class Sequential(Closed):
                 _require_new(layer)
             self._take_places(source)
             for number, layer in enumerate(self.layers):  # noqa: B007 - for the error
-                output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
+                with noting_builds() as noted:
+                    output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
                 self._require_dtype(layer)
                 layer.input_shape, layer.output_shape = shape, output_shape
+                _require_all_found(layer, noted)
                 shape = output_shape
+            settle_late_parts(walk(self.layers))
             self._take_places(source)  # of layers that were made while others were built, too
             engine = Engine(self.layers, input_shape, shape, self.dtype, self.optimizer)
         except BaseException as error:
@@ -703,13 +728,14 @@ class Sequential(Closed):
     def become(self, trained):
         """Takes over what a copy of this model has learned: all objects stay the same, only what they hold changes."""
         trees = self.engine.parameters.tree, trained.engine.parameters.tree
-        for mine, its in zip(*(tree.values() for tree in trees), strict=True):
-            holding = {name.partition(".")[0] for name in mine.parts}
+        pairs = [*zip(*(tree.values() for tree in trees), strict=True)]
+        same = {id(its): mine for mine, its in pairs}  # whatever refers to a layer of the copy refers to mine
+        for mine, its in pairs:
             for name, value in vars(its).items():
                 if isinstance(value, Values):
                     getattr(mine, name).update(value)  # into the arrays where they have always been
-                elif name not in holding:
-                    vars(mine)[name] = value
+                else:
+                    vars(mine)[name] = copy.deepcopy(value, same)
         vars(self.optimizer).update(vars(trained.optimizer))
         self._put(history=trained.history, stop_training=trained.stop_training)
         self._seen = trained._seen
@@ -733,9 +759,25 @@ def _require_new(layer):
 
 def _require_no_model(layer):
     """TypeError for a custom layer that holds a model: nobody would look for its weights there."""
-    for name, value in vars(layer).items():
-        several = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
-        for model in several:
-            if isinstance(model, Sequential):
-                required = f"a layer can hold layers, but no model; {name} is one"
-                raise TypeError(_check.message(type(layer).__name__, required, model, "Hold its layers in a list"))
+    for path, part in [("", layer), *walk(layer.parts)]:
+        for name, model in held_in(vars(part), Sequential):
+            required = f"a layer can hold layers, but no model; {f'{path}.{name}' if path else name} is one"
+            raise TypeError(_check.message(type(part).__name__, required, model, "Hold its layers in a list"))
+
+
+def _require_all_found(layer, built):
+    """ValueError for a layer that was built in ``layer`` where the walk does not see it, and for one that it sees and
+    that was not built."""
+    walked = walk([layer])
+    found = {id(part) for _, part in walked}
+    for part in built:
+        if id(part) not in found:
+            required = (
+                "the layers that a layer holds must be in its attributes, or in lists, tuples or dictionaries there"
+            )
+            got = _check.Shown(f"{type(part).__name__} somewhere else")
+            raise ValueError(_check.message(type(layer).__name__, required, got))
+    for path, part in walked[1:]:
+        if part.input_shape is None:
+            required = f"its build must build all layers that it holds; {path.partition('.')[2]} is not"
+            raise ValueError(_check.message(type(layer).__name__, required, part))

@@ -8,6 +8,7 @@ import numpy as np
 
 from minicnn import _check
 from minicnn.layer import Layer, path_of, walk
+from minicnn.layers import Composite
 from minicnn.layers.random import new_lot
 from minicnn.plan import Workspace
 
@@ -59,9 +60,8 @@ def _is_noisy(layer):
     TypeError for a layer that holds noisy ones and does not say how a sample goes through them: nothing would be
     dropped, in silence.
     """
-    says_how = type(layer).sample is not Layer.sample
-    parts = layer.parts
-    if not parts:
+    says_how, parts = type(layer).sample is not Layer.sample, layer.parts
+    if not parts or type(layer).sample not in (Layer.sample, Composite.sample):  # it may have a noise of its own
         return says_how
     noisy = [name for name, part in parts.items() if _is_noisy(part)]
     if noisy and not says_how:

@@ -142,7 +142,6 @@ def _in_float64(given, x):
             _to_float64(layer)
         if twin.input_shape is None:
             declared = twin.build(x.shape[1:], np.random.default_rng(0))
-            twin.output_shape = declared  # as a model does
     elif hasattr(given, "layers") and hasattr(given, "state_dict"):
         twin = _model_in_float64(given, x)
         if (*x.shape[1:], 1) == twin.input_shape:

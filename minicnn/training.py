@@ -13,7 +13,8 @@ import numpy as np
 
 from minicnn import _check, callbacks, datasets, inputs, metrics
 from minicnn.intake import of_fit, product, require_weight, samples, slices
-from minicnn.layer import output_of
+from minicnn.layer import Layer, output_of
+from minicnn.layers import Composite
 from minicnn.progress import progress_of
 
 
@@ -217,12 +218,31 @@ def _not_finite(model, x, value, place):
         culprit = "the penalty of the parameters"
     with np.errstate(all="ignore"):
         for number, layer in enumerate(model.layers):
-            x = output_of(layer, x)
-            if not np.isfinite(x).all():
-                culprit = f"the output of layer {number}, {type(layer).__name__}"
+            y = output_of(layer, x)
+            if not np.isfinite(y).all():
+                path, layer = _culprit(str(number), layer, x)
+                culprit = f"the output of layer {path}, {type(layer).__name__}"
                 break
+            x = y
     fix = "Lower the learning rate, or set the optimiser's clipnorm"
     return _check.message(place, f"the loss must stay finite; first not finite: {culprit}", value, fix)
+
+
+def _culprit(path, layer, x):
+    """(path, layer): the innermost layer at fault, of one whose output for x is not finite."""
+    found, names = [], {id(part): name for name, part in layer.parts.items()}
+
+    def call(part, x):
+        for one in [part] if isinstance(part, Layer) else part:
+            y = output_of(one, x)
+            if not found and not np.isfinite(y).all():
+                found.append(_culprit(f"{path}.{names.get(id(one))}", one, x))
+            x = y
+        return x
+
+    if isinstance(layer, Composite):
+        layer.flow(_check.contiguous(x, layer.dtype), call)
+    return found[0] if found else (path, layer)
 
 
 def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):

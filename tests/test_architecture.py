@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "outputs": BASE | {"chain", "layer", "layers", "losses", "metrics"},
     "intake": {"_check", "datasets", "layer", "losses", "metrics", "targets"},
     "progress": {"_check"},
-    "training": BASE | {"callbacks", "datasets", "inputs", "intake", "layer", "metrics", "progress"},
+    "training": BASE | {"callbacks", "datasets", "inputs", "intake", "layer", "layers", "metrics", "progress"},
     "parameters": {"_check", "layer", "regularizers", "settings"},
     "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan"},
     "model": {

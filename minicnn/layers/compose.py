@@ -22,7 +22,8 @@ class Composite(Layer):
       ``backward_part(part, dy)`` -> dL/dx of the part.
 
     A part is a layer, or a list of layers one behind the other; an empty list hands on what it gets.  x, y, dy and dx
-    are arrays of the layer's dtype; none of them may be written into.
+    are arrays of the layer's dtype; none of them may be written into.  In a training pass each part is called once, for
+    its gradients are those of one call: RuntimeError otherwise.
     """
 
     def flow(self, x, call):
@@ -30,7 +31,18 @@ class Composite(Layer):
         raise NotImplementedError(f"{type(self).__name__} has no flow(x, call)")
 
     def forward(self, x, training=False):
-        y, arrays = self._run(x, lambda layer, x: output_of(layer, x, training))
+        called = set()
+
+        def call(layer, x):
+            if training and layer in called:
+                name = next((name for name, part in self.parts.items() if part is layer), type(layer).__name__)
+                required = "in training a layer must be called once in a pass"
+                got = _check.Shown(f"a second call of {name}")
+                raise RuntimeError(_check.message(type(self).__name__, required, got, "Make a second layer"))
+            called.add(layer)
+            return output_of(layer, x, training)
+
+        y, arrays = self._run(x, call)
         if training:
             self.keep(len(x), *arrays)
         return y
@@ -52,6 +64,9 @@ class Composite(Layer):
             except (ValueError, TypeError) as error:
                 name = next((name for name, one in self.parts.items() if one is layer), "a layer that it does not hold")
                 raise type(error)(f"{name}: {error}") from error
+            if layer.dtype != self.dtype:
+                got = _check.Shown(f"{layer.dtype.name} of {type(layer).__name__}")
+                raise ValueError(_check.message("dtype", f"must be that of the layer around it, {self.dtype}", got))
             layer.input_shape, layer.output_shape = shape, output_shape
             shape = output_shape
         return shape
