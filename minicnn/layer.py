@@ -58,8 +58,9 @@ class _Trainable(Setting):
 
     def __set__(self, layer, value):
         super().__set__(layer, value)
-        for part in layer.parts.values():
-            part.trainable = value
+        for _, part in walk(layer.parts):
+            vars(part)["trainable"] = vars(layer)["trainable"]
+            part._changes += 1
 
 
 class Layer(Closed):
@@ -107,6 +108,7 @@ class Layer(Closed):
     _source = Source()
     _path: str | None = None  # where it stands in a model; see path_of
     _frozen_whole = False  # by freeze: layers that are made later in this one are frozen, too
+    _inference_before = False  # what a layer with ``inference`` had before freeze
     _stored_parts: dict | None = None  # what a file says of layers that are made later in this one
 
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
@@ -146,7 +148,7 @@ class Layer(Closed):
 
     def __setstate__(self, state):
         vars(self).update(owned(state))
-        self._in_model = False  # a copy of a layer is in none; that of a model takes its layers in itself
+        vars(self).update(in_chain=False, _in_model=False)  # a copy of a model takes its layers in again
 
     def __init__(self, dtype=None):
         self.dtype = dtype
@@ -179,9 +181,11 @@ class Layer(Closed):
 
     def _freeze(self, frozen):
         for _, layer in [("", self), *walk(self.parts)]:
-            layer.trainable, layer._frozen_whole = not frozen, frozen
-            if hasattr(layer, "inference"):
-                layer.inference = frozen
+            layer.trainable = not frozen
+            if isinstance(getattr(type(layer), "inference", None), Setting) and frozen != layer._frozen_whole:
+                before, layer._inference_before = layer._inference_before, layer.inference
+                layer.inference = frozen or before
+            layer._frozen_whole = frozen
 
     # ---- what a layer implements ----
 
@@ -365,7 +369,7 @@ def _as_lists(value):
 def held_in(values, kind, around=()):
     """(name, thing) for every thing of a ``kind``, such as Layer, in a dictionary's values and in the lists, tuples and
     dictionaries among them."""
-    for key, value in values.items():
+    for key, value in list(values.items()):  # another thread's forward may add an attribute
         if isinstance(value, kind):
             yield _part_of_name(key), value
         elif isinstance(value, list | tuple | dict) and type(value) is not Values and id(value) not in around:
@@ -407,6 +411,9 @@ def _finished(build):
 
     @functools.wraps(build)
     def finish(self, input_shape, rng):
+        if self._in_model:
+            required = "a layer can stand in one model only"
+            raise ValueError(_check.message(type(self).__name__, required, self, "Make a new one"))
         around = getattr(_builds, "around", None)
         if self.dtype is None and around is not None:
             self.dtype = around.dtype
@@ -474,8 +481,8 @@ def take_places(walked, seed, dtype, algorithm=None, first=0, source=None, aroun
     """Tells every layer of a walk where it stands, before it is built, and hands down what it does not say itself.
 
     Its number in the walk, from ``first`` on, is the key of its random numbers.  ``around``: the layer that holds all
-    of the walk, or None for a model.  ``in_chain`` is for the model to say of its own layers; within a layer of a custom
-    class, whose author may write into what he gets, it is False.
+    of the walk, or None for a model.  ``in_chain`` is for the model to say of its own layers; within a layer of a
+    custom class, which may write into what it gets, it is False.
     """
     by_path = dict(walked)
     for number, (path, layer) in enumerate(walked, first):
@@ -594,7 +601,10 @@ def _with_layers(value, known):
 
 
 def _make_equal(layer, entry):
-    """Sets what was set in a layer after its holder had made it."""
+    """Sets what was set in a layer after its holder had made it; ValueError if it is of another class."""
+    if type(layer).__name__ != entry["layer"]:
+        required = f"must be a {entry['layer']}, as it was when it was saved"
+        raise ValueError(_check.message("Sequential.from_config", required, _check.kind(layer)))
     now = to_config(layer)["config"]
     for name, value in entry["config"].items():
         if not _match(getattr(layer, name, None), value) and _plain(now.get(name)) != value:
@@ -667,12 +677,12 @@ def in_python(layer):
 def output_of(layer, x, training=False, lots=None):
     """``layer.forward(x, training)``, or with lots ``layer.sample(x, lot)``, held to the contract of a layer.
 
-    ``lots``: {layer: its Lot} of all layers that hold no others; one that does is given all of them.
+    ``lots``: {id of a layer: its Lot} for all layers that hold no others; one that does is given all of them.
     """
     if in_python(layer):
         x = layer._as_batch("forward", "x", x, layer.input_shape).copy()
     n = len(x)
-    y = layer.forward(x, training=training) if lots is None else layer.sample(x, lots.get(layer, lots))
+    y = layer.forward(x, training=training) if lots is None else layer.sample(x, lots.get(id(layer), lots))
     return _returned(layer, "forward", y, (n, *layer.output_shape))
 
 

@@ -723,6 +723,7 @@ class Sequential(Closed):
         self._building = threading.Lock()
         self._put(engine=None)
         if self.built:
+            self._take_places(None)
             self._put(engine=Engine(self.layers, self.input_shape, self.output_shape, self.dtype, self.optimizer))
 
     def become(self, trained):

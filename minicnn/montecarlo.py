@@ -23,7 +23,9 @@ class Sampler:
         layers = engine.layers
         noisy = [number for number, layer in enumerate(layers) if _is_noisy(layer)]
         self.cut = min(noisy, default=len(layers))
-        self.lots = {layer: new_lot() for _, layer in walk(layers[self.cut :]) if not layer.parts}
+        leaves = [layer for _, layer in walk(layers[self.cut :]) if not layer.parts]
+        self.lots = {id(layer): new_lot() for layer in leaves}  # by id: a custom layer may have no hash
+        self.drawing = [layer for layer in leaves if hasattr(layer, "settle_sample")]
         self.before = Workspace(training=False, layers=layers[: self.cut])
         self.behind = Workspace(training=False, layers=layers[self.cut :], lots=self.lots)
 
@@ -38,9 +40,8 @@ class Sampler:
         plan.x.reshape(copies, *features.shape)[...] = features
         found = np.empty((n_samples, n, *engine.output_shape), engine.dtype)
         for number in range(0, n_samples, copies):
-            for layer, lot in self.lots.items():
-                if hasattr(layer, "settle_sample"):
-                    layer.settle_sample(lot, seed, number, first, n)
+            for layer in self.drawing:
+                layer.settle_sample(self.lots[id(layer)], seed, number, first, n)
             outputs = plan.forward().reshape(copies, n, *engine.output_shape)
             found[number : number + copies] = outputs[: n_samples - number]
         return found

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import changes, entries, holders, path_of, walk
+from minicnn.layer import Layer, changes, entries, held_in, holders, path_of, walk
 from minicnn.regularizers import Penalties
 from minicnn.settings import is_ours
 
@@ -47,7 +47,7 @@ class Parameters:
 
     def __init__(self, layers, dtype):
         self.tree = dict(walk(layers))
-        self._custom = [(path, layer, layer.parts) for path, layer in self.tree.items() if not is_ours(type(layer))]
+        self._custom = [_Watch(path, layer) for path, layer in self.tree.items() if not is_ours(type(layer))]
         line = 64 // dtype.itemsize  # every part begins on a cache line of its own
         self.places, offset = [], 0
         for name, layer, key in entries(self.tree.items(), "params"):
@@ -72,13 +72,8 @@ class Parameters:
 
     def require_same_layers(self):
         """RuntimeError if a custom layer holds other layers than those that were built: nobody would train them."""
-        for path, layer, parts in self._custom:
-            if layer.parts != parts:
-                now = layer.parts
-                name = next(name for name in {**parts, **now} if parts.get(name) is not now.get(name))
-                required = "the layers that a layer holds stay while it is in a model"
-                got = _check.Shown(f"another one, or none, in {path}.{name}")
-                raise RuntimeError(_check.message(type(layer).__name__, required, got, "Make a new model"))
+        for watch in self._custom:
+            watch.look()
 
     # ---- what governs them ----
 
@@ -185,6 +180,37 @@ class Parameters:
             digest.update(f"{name} {array.shape} {array.dtype.name}\n".encode())
             digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+class _Watch:
+    """Whether a custom layer still holds the layers that it held when it was built.
+
+    Looked at in every step: so lists and the like that hold none are searched again only after something was set.
+    """
+
+    def __init__(self, path, layer):
+        self.path, self.layer, self.parts = path, layer, layer.parts
+        self._note()
+
+    def _note(self):
+        held = {name.partition(".")[0] for name in self.parts}
+        values = vars(self.layer).items()
+        self.names = [name for name, value in values if name in held or (isinstance(value, list | dict) and not value)]
+        self.count = changes([self.layer])
+
+    def look(self):
+        if self.count == changes([self.layer]):
+            attributes = vars(self.layer)
+            now = dict(held_in({name: attributes.get(name) for name in self.names}, Layer))
+            if now.keys() == self.parts.keys() and all(now[name] is part for name, part in self.parts.items()):
+                return
+        now = self.layer.parts
+        for name in {**self.parts, **now}:
+            if self.parts.get(name) is not now.get(name):
+                required = "the layers that a layer holds stay while it is in a model"
+                got = _check.Shown(f"another one, or none, in {self.path}.{name}")
+                raise RuntimeError(_check.message(type(self.layer).__name__, required, got, "Make a new model"))
+        self._note()
 
 
 RULES = ("regularizer", "constraint")  # "kernel_regularizer" governs the parameter "kernel"

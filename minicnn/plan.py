@@ -70,8 +70,8 @@ class Plan:
     ``by_hand``: for a training loop that a user writes.  The gradient of the input may be asked for, and layers may be
     called one by one, so each recorded layer keeps what its own ``backward`` needs.
 
-    ``layers``: a stretch of the engine's, without ``training``.  ``lots``: a Lot for each of them and of the layers in
-    them; then ``forward`` makes the Monte-Carlo sample that the lots describe at the time.
+    ``layers``: a stretch of the engine's, without ``training``.  ``lots``: as of ``output_of``; then ``forward`` makes
+    the Monte-Carlo sample that the lots describe at the time.
     """
 
     def __init__(self, engine, n, training, by_hand=False, layers=None, lots=None):

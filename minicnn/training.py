@@ -192,11 +192,11 @@ class Step:
 
     def loss(self, plan, outputs, y, weights, place):
         """The loss of the outputs; its gradient goes into ``plan.dy``."""
-        into = plan.dy, plan.losses
+        into = None if plan.dy is None else (plan.dy, plan.losses)  # None: nothing has parameters
         value, gradient = loss(self.model, outputs, y, weights, plan.activity_penalty(), into)
         if not math.isfinite(value):
             raise FloatingPointError(_not_finite(self.model, plan.x, value, place()))
-        if gradient is not plan.dy:
+        if plan.dy is not None and gradient is not plan.dy:
             plan.dy[...] = gradient
         return value
 

@@ -1,6 +1,7 @@
 """Layers that hold layers, in a model: names, training in one plan, files, samples, and what is refused."""
 
 import copy
+import dataclasses
 import json
 import pickle
 import re
@@ -8,7 +9,7 @@ import re
 import numpy as np
 import pytest
 from compare import assert_same_bits
-from running import normal, use_threads
+from running import at_once, normal, use_threads
 
 import minicnn as mc
 from minicnn import layers, saving, thinning
@@ -1015,3 +1016,123 @@ def test_custom_layers_in_custom_layers_do_not_double_the_file():
 
     sizes = [len(json.dumps(mc.layer.to_config(nest(depth)))) for depth in (4, 8, 12)]
     assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+
+
+def test_a_layer_of_another_model_is_not_taken_in_build():
+    other = mc.Sequential([layers.Dense(4)])
+    other.build((4,))
+
+    class Stealing(MadeInBuild):
+        def build(self, input_shape, rng):
+            shape = mc.Layer.build(self, input_shape, rng)
+            self.inner = other.layers[0]
+            return self.inner.build(shape, rng)
+
+    with pytest.raises(ValueError, match="Dense: a layer can stand in one model only"):
+        naive(Stealing()).build((4,))
+    assert np.shares_memory(other.layers[0].params["kernel"], other.parameters)
+
+
+def test_a_part_that_became_another_layer_does_not_load(tmp_path):
+    class Changing(Naive):
+        last = layers.ReLU
+
+        def __init__(self):
+            super().__init__()
+            self.more = (self.last(), layers.Dense(4))
+
+    model = naive(Changing())
+    model.build((4,))
+    model.save(tmp_path / "m.npz")
+    Changing.last = layers.Tanh
+    with pytest.raises(mc.ModelFileError, match="must be a ReLU, as it was when it was saved"):
+        mc.Sequential.load(tmp_path / "m.npz", {"Changing": Changing})
+
+
+def test_unfreeze_gives_back_what_freeze_took():
+    model = mc.Sequential([layers.BatchNormalization(inference=True), layers.BatchNormalization(), layers.Dense(2)])
+    model.build((3,))
+    for _ in range(2):
+        model.freeze()
+        model.freeze()
+        assert [layer.inference for layer in model.layers[:2]] == [True, True]
+        model.unfreeze()
+        assert [layer.inference for layer in model.layers[:2]] == [True, False]
+    layer = Naive()
+    layer.inference = 3  # of a custom layer: whatever it is
+    layer.freeze()
+    assert layer.inference == 3
+
+
+def test_a_copy_of_a_layer_is_on_its_own():
+    model = mc.Sequential([layers.Dense(4, "relu"), layers.Dense(3)])
+    model.build((4,))
+    assert copy.deepcopy(model).layers[0].in_chain
+    alone = copy.deepcopy(model.layers[0])
+    assert not alone.in_chain
+    y = alone.forward(FLAT, training=True)
+    want = y > 0
+    y[...] = 1
+    alone.backward(np.ones_like(y))
+    assert_same_bits(alone.grads["bias"], want.sum(0).astype("f"))
+
+
+def test_a_cache_in_a_custom_layer_disturbs_no_other_thread():
+    class Caching(Naive):
+        def forward(self, x, training=False):
+            setattr(self, f"cache{len(vars(self))}", {len(x): 0})
+            return super().forward(x, training)
+
+    model = naive(Caching())
+    model.build((4,))
+    at_once(4, lambda i: [model.predict(FLAT) for _ in range(50)])
+
+
+def test_a_dataclass_may_be_a_layer():
+    @dataclasses.dataclass
+    class Doubling(mc.Layer):
+        factor: float = 2.0
+
+        def forward(self, x, training=False):
+            return self.factor * self.check_input(x)
+
+    model = mc.Sequential([layers.Dropout(0.5), Doubling(), layers.Residual(Doubling()), layers.Dense(3)])
+    model.build((4,))
+    assert model.predict_mc(FLAT, 3).std.any()
+
+
+def test_a_layer_that_refers_back_is_refused():
+    layer = Naive()
+    layer.body[0] = Naive()
+    layer.body[0].parent = layer
+    with pytest.raises(ValueError, match="a layer can stand in one place only"):
+        layer.trainable = False
+    with pytest.raises(ValueError, match="a layer can stand in one place only"):
+        mc.Sequential([layer])
+
+
+def test_long_lists_of_numbers_are_not_searched_in_every_step(monkeypatch):
+    layer = Naive()
+    layer.numbers = list(range(1000))
+    model = naive(layer)
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    searched = []
+    monkeypatch.setattr(mc.Layer, "parts", property(lambda self: searched.append(self) or {}))
+    model.engine.settle()
+    assert searched == []
+    monkeypatch.undo()
+    layer.numbers.append(layers.Dense(4))  # where none was when the model was built: seen when something is set
+    layer.units = 4
+    with pytest.raises(RuntimeError, match=r"in 0\.numbers\.1000"):
+        model.predict(FLAT)
+
+
+def test_a_model_without_parameters_can_be_evaluated_and_fitted():
+    model = mc.Sequential([layers.Chain([layers.Flatten()]), layers.Softmax()])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.evaluate(FLAT, LABELS)
+    assert model.fit(FLAT, LABELS, verbose=0).history["loss"] == [pytest.approx(before)]
+
+
+def test_chains_take_what_can_be_iterated():
+    assert len(layers.Chain(layers.Dense(3) for _ in range(3)).layers) == 3

@@ -34,12 +34,12 @@ class Composite(Layer):
         called = set()
 
         def call(layer, x):
-            if training and layer in called:
+            if training and id(layer) in called:
                 name = next((name for name, part in self.parts.items() if part is layer), type(layer).__name__)
                 required = "in training a layer must be called once in a pass"
                 got = _check.Shown(f"a second call of {name}")
                 raise RuntimeError(_check.message(type(self).__name__, required, got, "Make a second layer"))
-            called.add(layer)
+            called.add(id(layer))
             return output_of(layer, x, training)
 
         y, arrays = self._run(x, call)
@@ -86,8 +86,8 @@ def _layers(where, name, given):
         return ()
     if hasattr(given, "as_chain"):
         given = given.as_chain().layers
-    several = given if isinstance(given, list | tuple) else (given,)
-    found = []
+    one = isinstance(given, Layer | dict | str) or not hasattr(given, "__iter__")
+    several, found = (given,) if one else tuple(given), []
     for entry in several:
         if isinstance(entry, dict) and {"layer", "config"} <= entry.keys():
             entry = from_config(entry, _classes_of_minicnn(Layer))
@@ -274,8 +274,10 @@ class Concurrent(Composite, compiled=True):
 
     @property
     def output_function(self):
-        """ "same" or "sigmoid" where all branches say so; None where they are probabilities of which that is not so."""
+        """ "same" or "sigmoid" where all branches say so; None where probabilities of several stand side by side."""
         says = {chain.output_function(branch) for branch in self.branches}
+        if len(self.branches) == 1:
+            return says.pop()
         if says in ({"same"}, {"sigmoid"}):
             return says.pop()
         if says & {None, "softmax", "sigmoid"}:
