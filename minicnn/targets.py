@@ -105,7 +105,7 @@ def class_weights(where, y, class_weight, classes=None, stacklevel=2):
         listed = f"{'class' if len(unused) == 1 else 'classes'} {', '.join(map(str, unused))}"
         warnings.warn(
             f"{where}: class_weight has a weight for {listed}, which no label in y has: it weighs nothing. Are the "
-            "classes numbered otherwise?",
+            "classes numbered differently?",
             stacklevel=stacklevel,
         )
     return weights

@@ -149,7 +149,7 @@ def test_an_axis_that_is_not_there(arguments, ndim, axis):
 
 def test_more_axes_than_five_in_turn():
     assert MaxNorm(1, (0, 2))(np.ones((2, 2, 2, 2, 2))).shape == (2,) * 5
-    with pytest.raises(ValueError, match="constraints: axis must be simpler for so many axes"):
+    with pytest.raises(ValueError, match="constraints: axis must split a shape into at most five groups of axes"):
         MaxNorm(1, (0, 2, 4))(np.ones((2,) * 6))
 
 

@@ -595,7 +595,7 @@ def test_weights_of_which_no_metric_can_be_computed():
         lambda: model.evaluate(X, LABELS, sample_weight=np.repeat([1.0, -1.0], 6)),
         lambda: model.train_on_batch(X, LABELS, zeros),
     ):
-        with pytest.raises(ValueError, match="must not sum to 0, of which no metric can be computed"):
+        with pytest.raises(ValueError, match="must not sum to 0, since then no metric can be computed"):
             call()
     assert (model.fingerprint(), model.history) == (before, history)
     assert compiled(dense(), SPARSE(), []).evaluate(X, LABELS, sample_weight=zeros) == 0

@@ -136,7 +136,7 @@ def test_the_gradient_of_the_input():
     assert_same_bits(dx, by_hand(hand, X, LABELS)[1])
 
 
-# ---- a training loop of one's own ----
+# ---- a custom training loop ----
 
 
 def one_step(model, x, y, backward):

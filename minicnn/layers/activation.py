@@ -111,7 +111,7 @@ class Activation(Layer, compiled=True):
 
 
 class _Named(Activation):
-    """An activation with a class of its own and no argument."""
+    """An activation that has a separate class and no argument."""
 
     def __init__(self, dtype=None):
         super().__init__(self.function_name, dtype)
