@@ -45,9 +45,8 @@ class Ensemble:
         for number, member in enumerate(members):
             model = member if isinstance(member, Sequential) else _build(number, member, self.seed + number)
             if any(model is other for other in self.members):
-                required = "no model may be a member twice"
-                got = _check.Shown(f"{model!r} again as member {number}")
-                raise ValueError(_check.message("Ensemble", required, got, "Make a new one"))
+                required = f"member {number} must not be a model that is a member already"
+                raise ValueError(_check.message("Ensemble", required, model, "Make a new one"))
             self.members.append(model)
 
     def fit(self, x, y, n_jobs=1, bootstrap=False, **arguments):

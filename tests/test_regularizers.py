@@ -108,8 +108,8 @@ WRONG = [
         r"kernel_regularizer must be None, one of 'l1', 'l2', 'l1_l2' or a Regularizer; got 0.01 \(float\)",
     ),
     (len, TypeError, r"kernel_regularizer must be None, .*; got <built-in function len> .*"),
-    ({"name": "L2"}, ValueError, r'kernel_regularizer: config must be a dictionary with .*; got .*'),
-    ({"name": "L2", "config": []}, ValueError, r'kernel_regularizer: config must be a dictionary with .*; got .*'),
+    ({"name": "L2"}, ValueError, r"kernel_regularizer: config must be a dictionary with .*; got .*"),
+    ({"name": "L2", "config": []}, ValueError, r"kernel_regularizer: config must be a dictionary with .*; got .*"),
     ({"name": "Largest", "config": {}}, ValueError, r"kernel_regularizer: the name must be one of .*; got 'Largest'"),
     ({"name": ["L2"], "config": {}}, TypeError, r"kernel_regularizer: the name must be one of .*"),
 ]
