@@ -123,7 +123,7 @@ class Accuracy(Metric):
     (N, 1): class 1 where a probability is above 0.5, or a logit above 0, else class 0.  ``name``: what logs call it.
 
     Several yes-or-no outputs a sample look like classes.  A model that is compiled with the binary cross-entropy knows
-    better and computes ``BinaryAccuracy`` of them in the place of this class, under its name.
+    better and computes ``BinaryAccuracy`` of them instead of this class, under its name.
     """
 
     name = Fixed(_name)

@@ -145,7 +145,7 @@ def scaling(rate=0.3, units=100, samples=10_000, seed=0, ax=None):
         top = 100 * counts.max() / samples / 0.75  # above it is room for the legend
         panel.set(xlim=(left - 2, right + 2), ylim=(0, top), ylabel="% of the samples")
         panel.legend(loc="upper left", ncols=2, frameon=False)
-    panels[-1].set_xlabel(f"sum of {units} inputs of 1 behind dropout at rate {rate:g}")
+    panels[-1].set_xlabel(f"sum of {units} inputs of 1 after dropout at rate {rate:g}")
     return panels[0].figure
 
 

@@ -61,7 +61,7 @@ def dropout_curve(
       lambdas too, unless it holds an open file, a lock or the like.  They share the threads.
     - ``verbose``: 0 silent, 1 a progress bar, 2 a line a run, "auto": 1 on a terminal, otherwise 2.  On stderr.
 
-    A run that fails, because its loss is not finite or for any other reason, is noted and the others go on.  Ctrl-C
+    A run that fails, because its loss is not finite or for any other reason, is noted and the others continue.  Ctrl-C
     ends all processes.
 
     Raises TypeError and ValueError for bad arguments, before anything is trained; ImportError where joblib is missing;

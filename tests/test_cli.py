@@ -367,7 +367,7 @@ def test_tune_prints_a_table_and_writes_it_with_a_picture(small, capsys):
 
 
 def test_tune_json_and_the_options(small, capsys, monkeypatch):
-    monkeypatch.setattr(datasets.digits, "load_data", lambda: (small[0], None))  # whoever touches the test part fails
+    monkeypatch.setattr(datasets.digits, "load_data", lambda: (small[0], None))  # code that touches the test part fails
     reports = {}
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # no pictures: they take time
     numbers = ["--lr 0.01", "--momentum 0.5", "--batch-size 50", "--seed 1", "--epochs 1", "--threads 1"]
@@ -825,7 +825,7 @@ def test_npy_files_of_other_layouts(model_file, capsys):
 # ---- words that are nearly right ----
 
 
-def test_usage_proposes_the_nearest_word(capsys):
+def test_usage_suggests_the_nearest_word(capsys):
     assert "unrecognized arguments: --epoch 3. Did you mean --epochs?" in usage(capsys, "train", "--epoch", "3")
     assert "Did you mean --invert?" in usage(capsys, "predict", "m.npz", "x.png", "--inverted")
     assert "Did you mean train?" in usage(capsys, "trian")

@@ -195,7 +195,7 @@ def test_yes_or_no_behind_a_sigmoid(name, units):
 
 @pytest.mark.parametrize("name", SIGMOID_BEFORE)
 def test_classes_behind_a_sigmoid(name):
-    """Once taken for logits in silence; as in Keras they are divided by their sum."""
+    """Once silently taken for logits; as in Keras they are divided by their sum."""
     model = compiled(SIGMOID_BEFORE[name](3), SPARSE())
     p = model.predict(X)
     assert model.evaluate(X, LABELS, sample_weight=WEIGHTS)[0] == pytest.approx(class_loss(p), rel=1e-9)

@@ -1,4 +1,4 @@
-"""Activations, as layers and behind the ``activation=`` of Conv2D and Dense.
+"""Activations, as layers and as the ``activation=`` of Conv2D and Dense.
 
 An elementwise activation is y = f(x), dx = f'(x) dy; softmax mixes the last axis.  All but GELU find f' from y alone.
 

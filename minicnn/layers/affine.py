@@ -27,7 +27,7 @@ class _Constraint(Setting):
 
 
 class Affine:
-    """A base beside ``Layer`` for layers that are affine but for their activation.
+    """A second base, next to ``Layer``, for layers that are affine except for their activation.
 
     ``__init__`` hands the arguments that all of them have to ``_set_up``, in their order; ``build`` calls
     ``_add_kernel_and_bias``; ``forward`` gives z to ``_activate`` and keeps x and what that says.  The layer implements
