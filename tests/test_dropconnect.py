@@ -1,4 +1,4 @@
-"""DropConnect: Dense with a mask over the weights, another one for every sample, and the same one in backward."""
+"""DropConnect: Dense with a mask over the weights, a different one for every sample, and the same in backward."""
 
 import hashlib
 import math

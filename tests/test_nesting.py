@@ -360,7 +360,7 @@ def test_gradients_are_checked_and_named():
 
 
 class Naive(mc.Layer):
-    """Written as examples/own_layer.py teaches, with layers in a list, a tuple and a dictionary."""
+    """Written as examples/custom_layer.py teaches, with layers in a list, a tuple and a dictionary."""
 
     def __init__(self, units=4):
         super().__init__()

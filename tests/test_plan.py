@@ -136,7 +136,7 @@ def test_the_gradient_of_the_input():
     assert_same_bits(dx, by_hand(hand, X, LABELS)[1])
 
 
-# ---- a training loop of one's own ----
+# ---- a custom training loop ----
 
 
 def one_step(model, x, y, backward):
@@ -219,7 +219,7 @@ def test_parameters_that_are_assigned_anew_are_seen():
 
 
 def test_weights_set_between_predictions_are_seen():
-    """What is derived from weights is kept from one prediction to the next, and made anew when they change."""
+    """What is derived from weights is kept from one prediction to the next, and made again when they change."""
     model = model_of(0)
     model.predict(X)
     for name in ("kernel", "bias"):
@@ -354,7 +354,7 @@ BROKEN = [
 @pytest.mark.parametrize("method", ["forward", "backward"])
 @pytest.mark.parametrize(("broken", "error", "match"), BROKEN)
 def test_what_a_layer_in_python_returns_is_looked_at(way, method, broken, error, match):
-    """In silence, a forgotten ``return dx`` would keep all layers in front of it from learning."""
+    """A forgotten ``return dx`` would silently keep all layers in front of it from learning."""
     own = own_layer(**{method: broken})
     model = mc.Sequential([layers.Flatten(), layers.Dense(4), own, layers.Dense(5)])
     model.compile("sgd", "sparse_categorical_crossentropy")
@@ -451,7 +451,7 @@ def test_a_layer_that_works_in_place_harms_nobody(places):
     x_before = x.copy()
     outputs = looped.train().forward(x)
     _, gradient = looped.loss(outputs, LABELS)
-    outputs[...] = x[...] = np.nan  # a caller may use his own arrays again
+    outputs[...] = x[...] = np.nan  # a caller may use the arrays again
     gradient_before = gradient.copy()
     looped.backward(gradient)
     looped.optimizer.step()

@@ -27,7 +27,7 @@ def by_hand(model, x=X, y=LABELS, epochs=2, first=0):
     return model.eval()
 
 
-# ---- the same steps, whoever writes the loop ----
+# ---- the same steps, in ``fit`` and in a loop by hand ----
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -11,7 +11,7 @@ MOST_PADDED = 2**31  # elements of one padded image
 
 
 def output_size(size, window, stride, dilation, padding):
-    """(output size, padding before) of one axis.  "same" is Keras's: ceil(size / stride), the odd pixel goes behind."""
+    """(output size, padding before) of one axis.  "same" is Keras's: ceil(size / stride), the odd pixel goes after."""
     extent = (window - 1) * dilation + 1
     if padding == "valid":
         return (size - extent) // stride + 1, 0

@@ -1,4 +1,4 @@
-"""GaussianDropout: noise in the place of a mask.
+"""GaussianDropout: noise instead of a mask.
 
 Read next: ``noise.py`` (the rate), ``random.py`` (the step), the kernel ``_ext/gaussian.pyx``, its leaf
 ``_ext/leaves/gaussian.h``.
@@ -18,7 +18,7 @@ class GaussianDropout(Noise, Layer, compiled=True):
 
     ::
 
-        training, forward:    y  = x  * (1 + sigma z)      z ~ N(0, 1), drawn anew for every element, sample and step;
+        training, forward:    y  = x  * (1 + sigma z)      z ~ N(0, 1), separately for every element, sample and step;
         training, backward:   dx = dy * (1 + sigma z)      sigma = sqrt(rate / (1 - rate))
         evaluation:           y  = x
 
