@@ -23,7 +23,7 @@ def _warn_of_noise_at_the_end(chain):
     path, noise = last
     if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
         warnings.warn(
-            f"Sequential: layer {path}, {type(noise).__name__}, is the last one but for activations: in training it "
+            f"Sequential: layer {path}, {type(noise).__name__}, is the last one except for activations: in training it "
             "puts noise on the model's outputs. Dropout belongs before a layer with parameters",
             stacklevel=4,
         )
@@ -41,7 +41,7 @@ def _warn_of_narrow_softmax(chain):
 
 
 def _from_the_end(chain, prefix=""):
-    """(path, layer), last first, of layers one behind the other; of a ``Chain`` the layers in it."""
+    """(path, layer), last first, of layers one after the other; of a ``Chain`` the layers in it."""
     for number in range(len(chain) - 1, -1, -1):
         path, layer = f"{prefix}{number}", chain[number]
         if isinstance(layer, layers.Chain):

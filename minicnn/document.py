@@ -4,7 +4,7 @@ A file is a zip archive (archive.py): ``model.json`` (architecture, integers of 
 compiled), then one ``NAME.npy`` for every array, under its name in ``state_dict``; a checkpoint has the optimiser's
 arrays as well, under ``optimizer/``.  The same model gives the same bytes.
 
-Design: reading believes nothing.  Like the archive, the JSON must be what our own writer would have written, character
+Design: reading trusts nothing.  Like the archive, the JSON must be what our own writer would have written, character
 for character; and an array is accepted under the name, dtype and shape that the architecture asks for while it is built
 (``_StoredArrays``), so that no file can declare more than it holds.
 """
@@ -72,7 +72,7 @@ def _integer_states(model):
 
 
 def write(path, document, arrays, model=None):
-    """The file, if it would give ``model`` again; without one whatever is given, for tests of reading."""
+    """Writes the file if reading it would give ``model`` again; without a model it writes what it is given (tests)."""
     if model is not None:
         _require_classes(model)
     members = _written(document, arrays)
@@ -159,7 +159,7 @@ def _rebuild(kind, document, stored, custom_layers):
             _restore_training(model, document["checkpoint"], stored)
     except (Refused, MemoryError):
         raise
-    except Exception as error:  # the file chose all arguments: whatever they lead to is its fault
+    except Exception as error:  # of any kind: the file chose all arguments
         raise Refused(f"does not describe a model that can be rebuilt ({type(error).__name__}: {error})") from error
     return model
 
@@ -175,9 +175,9 @@ class _StoredArrays(Source):
         self.members, self.taken = members, set()
 
     def values(self, layer, name, shape, initializer, rng):
-        """The array of that parameter; but one whose layer has no place yet, because another layer's ``build`` has just
-        made it, begins as drawn and gets its stored values afterwards, as do parameters that a custom layer makes by
-        itself."""
+        """The array of that parameter.  One whose layer has no place yet, because the ``build`` of another layer has
+        just made it, starts with drawn values and gets the stored ones afterwards; so do parameters that a custom layer
+        makes without ``add_param``."""
         path = path_of(layer)
         if path is None:
             return super().values(layer, name, shape, initializer, rng)
@@ -186,8 +186,8 @@ class _StoredArrays(Source):
     def stored_array(self, name, shape, dtype):
         """The array ``name``, if it has exactly this shape and dtype and holds no NaN.
 
-        A copy, for its bytes begin anywhere in the file: NumPy computes with such numbers through buffers of its own,
-        and of some versions a process dies where there is no memory for one.
+        A copy, since its bytes may begin anywhere in the file: NumPy computes with unaligned numbers through buffers,
+        and with some versions of NumPy the process dies where there is no memory for one.
         """
         data = self.members.pop(f"{name}.npy", None)
         if data is None:

@@ -1,7 +1,7 @@
 """The contract of a layer: what every layer has and does, and how layers that hold layers are walked.
 
 A custom layer is a subclass with ``forward`` and ``backward``, and ``build`` if it has parameters or changes the shape
-(``examples/own_layer.py``).  It may hold other layers, in attributes, lists, tuples and dictionaries: they are its
+(``examples/custom_layer.py``).  It may hold other layers, in attributes, lists, tuples and dictionaries: they are its
 ``parts``.  Shapes here have the batch axis N first; ``input_shape`` and ``output_shape`` are without it.
 
 Knows no concrete layer.
@@ -76,23 +76,23 @@ class Layer(Closed):
       statistics, to which the same applies.
     - ``input_shape``, ``output_shape``: of one sample; None before ``build``.
     - ``stream``: (seed, layer number), the key of the layer's random numbers; the model sets it before ``build``.
-    - ``trainable``: False keeps an optimiser's hands off the parameters, and their penalties out of the loss, from the
-      next step on.  It is handed down to the ``parts``; what stands in a layer that is not trainable is not trained,
-      whatever it says itself.  See ``freeze``.
+    - ``trainable``: with False no optimiser changes the parameters, and their penalties are not in the loss, from the
+      next step on.  It is handed down to the ``parts``; a layer in one that is not trainable is not trained, even if it
+      says True itself.  See ``freeze``.
     - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
 
     And one that a class says, ``output_function``: what its outputs are, so that a model which ends in such a layer
     knows whether it gives logits or probabilities (``outputs.py``).
 
     - "softmax": probabilities of classes along the last axis; "sigmoid": probabilities of a yes each.
-    - "linear", or the name of another activation: logits, whatever came in.
-    - "same": what comes in, or a part or means of it, in whatever shape, as of ``Flatten`` or of a pooling: it is what
-      the layer in front made it.
-    - "changed": what comes in, each number changed for itself, as by ``Rescaling``: logits stay logits, and of
-      probabilities it is not known what they have become.
+    - "linear", or the name of another activation: logits, for any input.
+    - "same": the input, or a part or means of it, in any shape, as from ``Flatten`` or a pooling: logits or
+      probabilities, as the layer before made them.
+    - "changed": the input, each number changed by itself, as by ``Rescaling``: logits stay logits; what probabilities
+      have become is not known.
     - None, where the class says nothing: it is not known.
 
-    Where it is not known, whoever needs to know raises ValueError, unless the loss says ``from_logits``.
+    Where it is not known, code that needs to know raises ValueError, unless the loss says ``from_logits``.
     """
 
     dtype = _OfChain(_check.real_dtype, optional=True)
@@ -124,9 +124,9 @@ class Layer(Closed):
         if "build" in vars(cls):
             cls.build = _finished(cls.build)
         if "backward" in vars(cls):
-            for short_cut in ("backward_params", "backward_logits", "backward_behind"):
-                if short_cut not in vars(cls):
-                    setattr(cls, short_cut, getattr(Layer, short_cut))
+            for shortcut in ("backward_params", "backward_logits", "backward_behind"):
+                if shortcut not in vars(cls):
+                    setattr(cls, shortcut, getattr(Layer, shortcut))
 
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
@@ -211,9 +211,9 @@ class Layer(Closed):
 
         With ``training`` the layer may keep what ``backward`` needs; without, it keeps nothing and changes nothing.
 
-        x is the caller's: do not write into it.  (A model gives a layer in Python copies of its own, as x and as the dy
-        of ``backward``, so that one that does works in place there harms nobody; whoever calls it alone finds his array
-        changed.)  An output of another dtype is cast; a model raises TypeError for one that is no array of numbers,
+        x is the caller's: do not write into it.  (A model gives a layer in Python copies, of x and of the dy of
+        ``backward``, so that a layer that does work in place does no harm there; called alone, it changes the caller's
+        array.)  An output of another dtype is cast; a model raises TypeError for one that is no array of numbers,
         ValueError for one of another shape.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(x, training)")
@@ -232,22 +232,22 @@ class Layer(Closed):
     def backward(self, dy):
         """dL/dx for dL/dy, both with the shapes of ``forward``; overwrites ``grads``.
 
-        What is said of ``forward``'s x and output holds for dy and dL/dx, too, wherever somebody wants it: of the first
-        layer with parameters ``fit`` does not, and that may return None.
+        What is said of ``forward``'s x and output holds for dy and dL/dx, too.  Where dL/dx is not needed (``fit`` does
+        not need that of the first layer with parameters), None may be returned.
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")
 
     # ---- what a model may also ask for; the defaults suit most layers ----
 
     def backward_params(self, dy):
-        """Fills ``grads`` only, for the first layer with parameters, where nobody needs dL/dx."""
+        """Fills ``grads`` only, for the first layer with parameters, where dL/dx is not needed."""
         self.backward(dy)
 
     # For a layer that ends in softmax: ``backward_logits(dz, input_gradient)`` takes the gradient before the softmax,
     # with which a fused loss begins.  None: the model goes through ``backward``.
     backward_logits: Any = None
 
-    # Two halves of one short cut (chain.py).  Of a layer that ends in an activation whose gradient can be found from
+    # Two halves of one shortcut (chain.py).  Of a layer that ends in an activation whose gradient can be found from
     # its output, ``activation_gradient(y, dy)`` -> dz.  Of a layer each of whose outputs is one of its inputs,
     # ``backward_behind(dy, activation_gradient)``: its backward, with that gradient taken first, from its own output.
     activation_gradient: Any = None
@@ -256,7 +256,7 @@ class Layer(Closed):
     def gradient(self, dy, at_logits=False, wanted=True, activation_gradient=None):
         """dL/dx by the way that suits: ``at_logits`` for a gradient before the activation; None unless ``wanted``.
 
-        ``activation_gradient``: of the layer in front, to be taken first (``backward_behind``).
+        ``activation_gradient``: of the layer before, to be taken first (``backward_behind``).
         """
         if in_python(self):
             dy = self._as_batch("backward", "dy", dy, self.output_shape).copy()
@@ -439,8 +439,8 @@ def walk(layers):
     """[(path, layer)] of all layers and the layers in them, each before those that it holds: "0", "1", "1.body.0".
 
     ``layers``: the layers of a chain, or a dictionary such as ``Layer.parts``.  What looks for parameters, states,
-    masks or names walks; what computes runs through the chain.  ValueError for a layer that stands in two places, one
-    of which may be in itself: it names both.
+    masks or names walks; what computes runs through the chain.  ValueError for a layer that stands in two places, which
+    it names; one of them may be in the layer itself.
     """
     found, places = [], {}
 
@@ -558,7 +558,7 @@ def _arguments(layer):
 
 
 def _with_entries(value):
-    """The value with entries in the place of layers."""
+    """The value with entries instead of layers."""
     if isinstance(value, Layer):
         return to_config(value)
     if isinstance(value, list | tuple) and any(isinstance(one, Layer | list | tuple | dict) for one in value):
@@ -592,7 +592,7 @@ def from_config(entry, known):
 
 
 def _with_layers(value, known):
-    """The value with layers in the place of entries."""
+    """The value with layers instead of entries."""
     if isinstance(value, dict):
         if {"layer", "config"} <= value.keys():
             return from_config(value, known)
@@ -687,7 +687,7 @@ def output_of(layer, x, training=False, lots=None):
 
 
 def _returned(layer, method, array, shape):
-    """What a layer in Python returned, as an array of the layer's dtype; compiled ones are taken at their word.
+    """What a layer in Python returned, as an array of the layer's dtype; what compiled ones return is not checked.
 
     Unchecked, None would silently end a backward pass, and one row would be repeated to fill a batch.
     """
@@ -711,7 +711,7 @@ def _returned(layer, method, array, shape):
 
 
 def empty(shape, dtype):
-    """A new array for a result, its values undefined; of the plan's, while one is being recorded."""
+    """A new array for a result, its values undefined; it belongs to the plan that is being recorded, if one is."""
     array = np.empty(shape, dtype)
     plan.register(array)
     return array
@@ -720,7 +720,7 @@ def empty(shape, dtype):
 def each_time(function, *arguments):
     """Calls the function now; while a plan is being recorded, at the beginning of each of its runs instead.
 
-    For what is no arithmetic on arrays: counting steps, drawing lots.
+    For work that is not arithmetic on arrays: counting steps, setting the numbers of a ``Lot``.
     """
     if not plan.called_each_time(function, arguments):
         function(*arguments)
@@ -729,8 +729,8 @@ def each_time(function, *arguments):
 def in_between(function, *arguments):
     """Calls the function now; while a plan is being recorded, at this place in each of its runs instead.
 
-    What was submitted before is done then (but for gradients of parameters), and what follows has not begun.  For what
-    only all processes of a run can say together, such as the statistics of a whole batch; it costs a parallel region.
+    What was submitted before is then done (except gradients of parameters), and what follows has not begun.  For what
+    all processes of a run must compute together, such as the statistics of a whole batch; it costs a parallel region.
     """
     if not plan.called_between(function, arguments):
         function(*arguments)
@@ -744,7 +744,7 @@ collect_penalties = plan.Collector
 
 
 def penalize(samples):
-    """Tells whoever runs this forward what each sample adds to the loss: float64, (N,)."""
+    """Tells the caller that collects (``collect_penalties``) what each sample adds to the loss: float64, (N,)."""
     plan.collect(samples)
 
 

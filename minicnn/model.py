@@ -1,6 +1,6 @@
 """Sequential: a chain of layers, and the only place where the train/eval mode is chosen.
 
-The loop of ``fit`` stands in training.py, files in document.py; what the layers do stands in ``layers/``.
+The loop of ``fit`` is in training.py, files are in document.py; what the layers do is in ``layers/``.
 """
 
 import copy
@@ -91,7 +91,7 @@ class Sequential(Closed):
         self._append([layer])
 
     def _append(self, entries):
-        """Puts all of them, or none, behind the layers that are there."""
+        """Appends all of them, or none."""
         chosen, declared = list(self.layers), self._declared_shape
         for entry in entries:
             if isinstance(entry, layers.Input):
@@ -120,7 +120,7 @@ class Sequential(Closed):
             what = "a model with a forward of its own cannot stand in another one"
             raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
         if self.built or self._declared_shape is not None:
-            what = "only a model that is not built, and says no Input, can stand in another one"
+            what = "only a model without Input that is not built can be part of another model"
             fix = (
                 "Leave out its Input and build, and give an Input to the outer model; weights can be loaded afterwards"
             )
@@ -130,7 +130,7 @@ class Sequential(Closed):
     def get_layer(self, name=None, index=None):
         """The layer with the path ``name``, such as "2" or "1.body.0", or the one with the number ``index``.
 
-        ValueError if there is none, or unless exactly one of both is given.
+        ValueError if there is none, or unless exactly one of the two is given.
         """
         where, tree = "Sequential.get_layer", dict(walk(self.layers))
         if (name is None) == (index is None):
@@ -171,7 +171,7 @@ class Sequential(Closed):
             self._require_own_optimizer("build", self.optimizer)
             Outputs(self.layers, None, self.loss_function)  # what the loss says of them must fit
             output_shape, engine = self._build_layers(shape, source)
-            if source is None:  # of a model in a file it was said when the model was made
+            if source is None:  # for a model in a file the warnings were given when it was made
                 advice.give(self.layers)
             self._put(input_shape=shape, engine=engine)
             self._put(output_shape=output_shape)  # last: now others may use it
@@ -207,7 +207,7 @@ class Sequential(Closed):
         return shape, engine
 
     def _take_places(self, source):
-        """Every layer learns where it stands, and what it does not say itself."""
+        """Tells every layer its place, and the model's values of what its arguments leave open."""
         tree = walk(self.layers)
         take_places(tree, self.seed, self.dtype, self.algorithm, source=source)
         self.layers[-1].in_chain = False
@@ -370,8 +370,8 @@ class Sequential(Closed):
 
         The gradients are those of the whole loss: the penalties of the parameters (regularizers.py) are in them.
         ``dy`` is what ``model.loss`` gives: the gradient at the input of a final softmax where the model ends in one,
-        at the output otherwise.  With ``at="outputs"`` it is the gradient at the output in any case.  RuntimeError
-        unless a training forward came before.
+        at the output otherwise.  With ``at="outputs"`` it is always the gradient at the output.  RuntimeError unless a
+        training forward came before.
         """
         if at is not None:
             _check.choice("Sequential.backward", "at", at, ("outputs",))
@@ -483,9 +483,9 @@ class Sequential(Closed):
         - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
         - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i
           the product of both.  Classes without a weight weigh 1.  Class weights are for training alone: neither
-          val_loss nor clean_loss has them, as ``evaluate`` has not; sample weights are cut by ``validation_split`` as x
-          and y are. Where there are metrics, which are divided by the sum of the weights, it must not be 0, of the
-          validation neither.
+          val_loss nor clean_loss has them, and nor does ``evaluate``; sample weights are cut by ``validation_split`` as
+          x and y are.  Metrics are divided by the sum of the weights: where there are metrics it must not be 0, also in
+          the validation part.
         - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
           samples trained on and their ``sample_weight``.  Training is the same bit for bit; it costs a forward pass.
 
@@ -499,7 +499,7 @@ class Sequential(Closed):
         bad arguments, before anything is changed, also where a batch would be too small for a layer; ValueError, before
         the first step, for callbacks that need a log which will not be there.  What only a step can show ends training
         there, and the step changes nothing: ValueError, with the sample, for a number in x that is not finite;
-        FloatingPointError, with the step and the layer, if the loss is not finite.  Whatever ends training,
+        FloatingPointError, with the step and the layer, if the loss is not finite.  However training ends,
         ``on_train_end`` of the callbacks is called (callbacks.py).
 
         Warns where ``initial_epoch`` is above 0 and the optimiser, one with moments or a schedule, has done no step
@@ -510,13 +510,13 @@ class Sequential(Closed):
         weights = class_weight, sample_weight
         run = loop.Fit(self, x, y, *arguments, *weights, initial_epoch, clean_train_metrics, drop_last)
         with self.engine.hold("fit"), run.progress:
-            before = self._training  # not earlier: of a model that another thread trains it would be that fit's mode
+            before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
             try:
                 self._training, self.stop_training = True, False
                 run.train()
             finally:
-                self._training = before  # no call, at the beginning of which a signal might be served
+                self._training = before  # assigned directly: a method call is a point where a signal handler can run
         return run.history
 
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
@@ -524,7 +524,7 @@ class Sequential(Closed):
         return loop.train_on_batch(self, x, y, sample_weight, class_weight)
 
     def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None):
-        """Loss and metrics over x, y with nothing dropped, whatever the mode: {name: value}, or the loss, or a list."""
+        """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list."""
         return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight)
 
     def predict(self, x, batch_size=None):
@@ -552,14 +552,14 @@ class Sequential(Closed):
 
         Where the model gives logits they go through softmax, or through sigmoid if there is a single output or the
         model is compiled with the binary cross-entropy; probabilities stay as they are, but those of classes that do
-        not sum to 1, as behind a max-pooling, are divided by their sum.  ValueError where it cannot be known what they
+        not sum to 1, as after a max-pooling, are divided by their sum.  ValueError where it cannot be known what they
         are: see ``Layer.output_function``.
         """
         self._require_built("as_probabilities")
         return self.reading.probabilities(_check.numeric_array("Sequential.as_probabilities", "outputs", outputs))
 
     def predict_mc(self, x, n_samples=50, seed=None, batch_size=None, return_samples=False):
-        """Monte-Carlo dropout: the ``Prediction`` of ``n_samples`` thinned networks, each with masks of its own.
+        """Monte-Carlo dropout: the ``Prediction`` of ``n_samples`` thinned networks, each with its own masks.
 
         With T = n_samples and p_t(x) the output for x while dropout drops, mask t,
 
@@ -573,9 +573,9 @@ class Sequential(Closed):
         - ``return_samples``: whether the T outputs are kept: ``samples`` (T, N, *output_shape).
 
         A mask is a function of (seed, layer, t, index of the sample in x, index of the element): the same x and seed
-        give the same bits, whatever batch size and threads.  Outputs are probabilities where the model gives them, and
-        are made so where it was compiled with a cross-entropy (``output_kind``).  Warns if all samples are equal, as
-        they are without dropout.
+        give the same bits, at any batch size and number of threads.  Outputs are probabilities where the model gives
+        them, and are made so where it was compiled with a cross-entropy (``output_kind``).  Warns if all samples are
+        equal, as they are without dropout.
 
         Source: Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016, equation 6 for the mean; their
         variance of a regression has the noise of the data, 1/tau, as well as std^2.  For averaging thinned networks as
@@ -632,7 +632,7 @@ class Sequential(Closed):
             if sees_images and x.shape[2] in (1, 3) and x.shape[2] < min(x.shape[:2]):
                 taken = f"{x.shape[0]} grey images of {x.shape[1]} x {x.shape[2]} pixels"
                 self._warn_of_axes(where, x, taken, "One image needs a batch axis: x[None]")
-            self.build((*x.shape[1:], 1))  # what is no chain for (N, H, W) may be one for grey images
+            self.build((*x.shape[1:], 1))  # layers that do not work on (N, H, W) may work on grey images
 
     def _warn_of_axes(self, where, x, taken, fix):
         """The first array that a model sees decides its shapes for good, even where it is a wrong one."""
@@ -695,7 +695,7 @@ class Sequential(Closed):
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step.
 
-        The optimiser's state is not kept: for a run that is to go on bit for bit see ``saving.save_checkpoint``.
+        The optimiser's state is not in it: for a run that is to continue bit for bit see ``saving.save_checkpoint``.
         """
         from minicnn import document  # here: many programs never use it
 
@@ -759,7 +759,7 @@ def _require_new(layer):
 
 
 def _require_no_model(layer):
-    """TypeError for a custom layer that holds a model: nobody would look for its weights there."""
+    """TypeError for a custom layer that holds a model: its weights would not be found there."""
     for path, part in [("", layer), *walk(layer.parts)]:
         for name, model in held_in(vars(part), Sequential):
             required = f"a layer can hold layers, but no model; {f'{path}.{name}' if path else name} is one"

@@ -12,8 +12,8 @@ from minicnn.layers import Composite
 from minicnn.layers.random import new_lot
 from minicnn.plan import Workspace
 
-ROWS = 256  # of a pass through the noisy layers, at most but for a larger batch
-BYTES = 1 << 20  # of what enters them, about: more would not stay in a second-level cache
+ROWS = 256  # of a pass through the noisy layers, at most, except for a larger batch
+BYTES = 1 << 20  # of what enters them, roughly: more would not stay in a second-level cache
 
 
 class Sampler:
@@ -35,7 +35,7 @@ class Sampler:
         if self.cut == len(engine.layers):
             return np.repeat(features[None], n_samples, axis=0)
         rows = min(ROWS, BYTES // features[:1].nbytes)
-        copies = min(n_samples, max(1, rows // n))  # of the batch, each with a noise of its own, in one pass
+        copies = min(n_samples, max(1, rows // n))  # of the batch, each with its own noise, in one pass
         plan = self.behind.plan(engine, copies * n)
         plan.x.reshape(copies, *features.shape)[...] = features
         found = np.empty((n_samples, n, *engine.output_shape), engine.dtype)
@@ -58,8 +58,8 @@ class Sampler:
 def _is_noisy(layer):
     """True if a sample of the layer differs from its output in evaluation.
 
-    TypeError for a layer that holds noisy ones and does not say how a sample goes through them: nothing would be
-    dropped, in silence.
+    TypeError for a layer that holds noisy ones and does not say how a sample goes through them: silently, nothing would
+    be dropped.
     """
     says_how, parts = type(layer).sample is not Layer.sample, layer.parts
     if not parts or type(layer).sample not in (Layer.sample, Composite.sample):  # it may have a noise of its own

@@ -48,7 +48,7 @@ class Parameters:
     def __init__(self, layers, dtype):
         self.tree = dict(walk(layers))
         self._custom = [_Watch(path, layer) for path, layer in self.tree.items() if not is_ours(type(layer))]
-        line = 64 // dtype.itemsize  # every part begins on a cache line of its own
+        line = 64 // dtype.itemsize  # every part begins on a new cache line
         self.places, offset = [], 0
         for name, layer, key in entries(self.tree.items(), "params"):
             self.places.append(Place(name, layer, key, offset, tuple(holders(path_of(layer), self.tree))))
@@ -66,12 +66,10 @@ class Parameters:
         names = [place.name for place in self.places] + [name for name, _, _ in self.states()]
         for name, count in collections.Counter(names).items():
             if count > 1:
-                raise ValueError(
-                    _check.message("Sequential.build", "every parameter must have a name of its own", name)
-                )
+                raise ValueError(_check.message("Sequential.build", "no two parameters may have the same name", name))
 
     def require_same_layers(self):
-        """RuntimeError if a custom layer holds other layers than those that were built: nobody would train them."""
+        """RuntimeError if a custom layer holds other layers than those that were built: they would not be trained."""
         for watch in self._custom:
             watch.look()
 
@@ -82,7 +80,7 @@ class Parameters:
         return sum(changes(self.tree.values()))
 
     def rules(self):
-        """What is trainable, regularised and constrained; and whether that is another answer than the last one's."""
+        """Looks up what is trainable, regularised and constrained; True if that has changed since the last call."""
         rules = [
             (place.trainable, *(getattr(place.layer, f"{place.key}_{what}", None) for what in RULES))
             for place in self.places

@@ -1,11 +1,11 @@
-"""Plans: how a model computes a batch of n samples again and again without asking its layers again.
+"""Plans: how a model computes a batch of n samples again and again without asking its layers each time.
 
 A plan is recorded once for each batch size: the layers' own ``forward`` and ``backward`` are called with the kernels
 writing down what they would do (``_ext/machinery/plan.pyx``), and from then on the record is run.  So a plan computes
 what the layers compute by hand, bit for bit, but image by image through runs of layers, in one parallel region, and in
 memory that is taken once.
 
-Layers that have to run as Python (custom ones, and those that hold a custom one) cut the chain into sections; they run
+Layers that have to run as Python (custom ones, and those that hold a custom one) cut the chain into sections, and run
 between the recorded ones.
 
 Knows no concrete layer.
@@ -62,10 +62,10 @@ class Workspace:
 
 
 class Plan:
-    """The forward pass of an ``Engine``'s layers over n samples, and with ``training`` the backward pass behind it.
+    """The forward pass of an ``Engine``'s layers over n samples, and with ``training`` the backward pass after it.
 
     Fill ``x`` (n, *input_shape), call ``forward``; in training then fill ``dy`` (n, *output_shape) and call
-    ``backward``.  The arrays that both return are the plan's own: the next run overwrites them.
+    ``backward``.  The arrays that both return belong to the plan: the next run overwrites them.
 
     ``by_hand``: for a training loop that a user writes.  The gradient of the input may be asked for, and layers may be
     called one by one, so each recorded layer keeps what its own ``backward`` needs.
@@ -105,7 +105,7 @@ class Plan:
                 self._record_backward(input_gradient)
         finally:
             if training:
-                give_back(self._every, before)  # what a forward by hand kept; what the recorded one kept is the plan's
+                give_back(self._every, before)  # what a forward by hand kept; the plan has what the recorded one kept
         for section in self._sections:
             section.pin()
         self._each_kept(self._recorded.pin)
@@ -137,7 +137,7 @@ class Plan:
         }
 
     def _marks_now(self):
-        """Of a layer in Python nothing is recorded: it may note what it likes at every call."""
+        """What a record depends on.  Layers in Python are not recorded: changes of their attributes do not matter."""
         return changes(self._recorded_layers) + [layer.output_function for layer in self._layers]
 
     @property
@@ -235,7 +235,7 @@ class Plan:
         dy = self.dy
         for section in reversed(self._sections):
             dy = section.backward(dy, input_gradient)
-            if dy is None:  # not wanted any further
+            if dy is None:  # no section before this one needs it
                 return None
         return dy
 
@@ -267,7 +267,7 @@ class _Recorded:
             self.ends["y"] = chain.forward(self.layers, x, call)
 
     def record_backward(self, at_logits, wanted, input_gradient):
-        """The program for ``backward(dy, input_gradient)``; ``wanted``: whether the section in front needs dL/dx."""
+        """The program for ``backward(dy, input_gradient)``; ``wanted``: whether the section before it needs dL/dx."""
         self.run_backward[input_gradient] = self.recorded.record(
             lambda: self._backward(at_logits, wanted, input_gradient)
         )
@@ -310,7 +310,7 @@ class _Recorded:
 
 
 class _InPython:
-    """Layers that run as they are, on arrays of their own: a layer may keep what it is given."""
+    """Layers that run as they are, on separate arrays: a layer may keep what it is given."""
 
     def __init__(self, recorded, layers, n, call):
         self.layers, self.call, self.calls, self.penalties = layers, call, {}, []
@@ -334,6 +334,6 @@ class _InPython:
             return chain.forward(self.layers, x, self.call)
 
     def backward(self, dy, input_gradient):
-        if input_gradient not in self.calls:  # nobody here or in front of it has parameters
+        if input_gradient not in self.calls:  # no layer here or before has parameters
             return None
         return chain.backward(self.layers, dy, *self.calls[input_gradient])

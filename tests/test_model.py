@@ -679,7 +679,7 @@ def test_probabilities_of_samples_without_an_axis():
 ])  # fmt: skip
 def test_dropout_as_the_last_layer_warns(chain):
     number, name = next((i, type(layer).__name__) for i, layer in enumerate(chain) if hasattr(layer, "rate"))
-    with pytest.warns(UserWarning, match=f"^Sequential: layer {number}, {name}, is the last one but for activations"):
+    with pytest.warns(UserWarning, match=f"^Sequential: layer {number}, {name}, is the last one except for"):
         mc.Sequential(copy.deepcopy(chain)).build((4,))
 
 

@@ -547,7 +547,7 @@ def test_a_built_model_in_a_model_says_what_to_do():
     for inner in (mc.Sequential([layers.Input((4,)), layers.Dense(4)]), mc.Sequential([layers.Dense(4)])):
         inner.build((4,))
         for take in (lambda: mc.Sequential([inner]), lambda: layers.Residual(inner), lambda: layers.Chain([inner])):  # noqa: B023
-            with pytest.raises(RuntimeError, match=r"Sequential: only a model that is not built.* Leave out its Input"):
+            with pytest.raises(RuntimeError, match=r"Sequential: only a model without Input.* Leave out its Input"):
                 take()
 
 

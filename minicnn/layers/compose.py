@@ -21,7 +21,7 @@ class Composite(Layer):
     - ``backward(dy)`` -> dx, which begins with ``dy, arrays = self.check_gradient(dy)`` and asks the parts by
       ``backward_part(part, dy)`` -> dL/dx of the part.
 
-    A part is a layer, or a list of layers one behind the other; an empty list hands on what it gets.  x, y, dy and dx
+    A part is a layer, or a list of layers one after the other; an empty list hands on what it gets.  x, y, dy and dx
     are arrays of the layer's dtype; none of them may be written into.  In a training pass each part is called once, for
     its gradients are those of one call: RuntimeError otherwise.
     """
@@ -99,7 +99,7 @@ def _layers(where, name, given):
 
 
 def _classes_of_minicnn(base):
-    """{name: class} of minicnn's own layers: what may stand in a configuration without a word from the user."""
+    """{name: class} of minicnn's layers: what a configuration may name without ``custom_layers``."""
     found = {}
     for cls in base.__subclasses__():
         found |= ({cls.__name__: cls} if is_ours(cls) else {}) | _classes_of_minicnn(cls)
@@ -120,8 +120,8 @@ def _branches(where, name, given):
 class Chain(Composite, compiled=True):
     """y = the last layer's output for the first layer's input x;  dx = the first layer's for the last layer's dy.
 
-    x, y: whatever the layers take and give.  ``layers``: a list of layers, or a ``Sequential`` that is not built; an
-    empty chain hands on x.  The layers are named "<chain>.layers.0" and so on.
+    x, y: what the first layer takes and the last one gives.  ``layers``: a list of layers, or a ``Sequential`` that is
+    not built; an empty chain hands on x.  The layers are named "<chain>.layers.0" and so on.
 
     Raises TypeError for what is no layer, ValueError for a layer that stands in two places.
     """
@@ -175,7 +175,7 @@ class Residual(Composite, compiled=True):
 
     x: (N, ...); body and shortcut must give the same shape, which y has.
 
-    - ``body``: a layer, or a list of layers one behind the other.
+    - ``body``: a layer, or a list of layers one after the other.
     - ``shortcut``: the same, or None for the identity; the body must then keep the shape.
     - ``activation``: f, a name (``activation.py``); None for the identity.
 
@@ -256,7 +256,7 @@ class Concurrent(Composite, compiled=True):
 
     x: (N, ...).  The outputs of all branches (N, ..., c_b) must agree but for the last axis; y: (N, ..., sum of c_b).
 
-    - ``branches``: a list of branches, each a layer or a list of layers one behind the other; [] hands on x.
+    - ``branches``: a list of branches, each a layer or a list of layers one after the other; [] hands on x.
 
     The layers are named "<concurrent>.branches.0.0", the first of the first branch, and so on.  Raises TypeError for
     what is no layer; ValueError for a layer that stands in two places and, at ``build``, for shapes that do not fit.

@@ -77,9 +77,9 @@ class Noise(Random):
         return threshold, self._factor(rate)
 
     def settle_sample(self, lot, seed, number, first, period):
-        """Settles Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
+        """Sets ``lot`` for Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
 
-        ``seed`` None takes the seed that training has, but other numbers: those of another purpose.
+        ``seed`` None takes the seed of training; the numbers differ all the same, since they have another purpose.
         """
         if seed is None:
             seed = self.stream[0] if self.seed is None else self.seed

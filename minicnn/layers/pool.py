@@ -1,4 +1,4 @@
-"""Pooling: a window of the image becomes one pixel, each channel for itself."""
+"""Pooling: a window of the image becomes one pixel, in each channel separately."""
 
 import math
 

@@ -34,7 +34,7 @@ class Random:
     says it in ``_strength_at``.
 
     A number drawn is a function of (seed, number of the layer in the model, step, index in the batch) and of nothing
-    else.  ``state["step"]`` counts the training forwards, repetitions of a frozen one not.
+    else.  ``state["step"]`` counts the training forwards, but not repetitions of a frozen one.
     """
 
     _draws_again = True  # whether backward makes the numbers again; False if forward keeps them
@@ -61,14 +61,14 @@ class Random:
         return 0, 1.0
 
     def _begin_step(self, shape):
-        """Settles what the numbers of this training forward are; a frozen step repeats the latest.
+        """Sets what the numbers of this training forward depend on; a frozen step repeats the latest.
 
-        After a step that was taken back the same numbers are drawn again.  A frozen layer that was read from a file
+        After a step that was rolled back the same numbers are drawn again.  A frozen layer that was read from a file
         repeats the last step before it was saved.
         """
         step = self.state["step"]
-        taken_back = self._latest is not None and self._latest[0] >= step
-        if self._frozen and step > 0 and not taken_back:
+        rolled_back = self._latest is not None and self._latest[0] >= step
+        if self._frozen and step > 0 and not rolled_back:
             step -= 1
         strength = self._strength_at(step)  # first: a schedule may fail
         self.state["step"], self._latest = step + 1, (step, shape)
@@ -76,7 +76,7 @@ class Random:
         seed = self.stream[0] if self.seed is None else self.seed
         self._settle(self._lot, strength, seed, step, TRAINING_MASK, 0, ALL)
         if self._draws_again or before != (self._draw[0], self._scale[0]):
-            self.forget()  # backward of an earlier forward would take the numbers of this one
+            self.forget()  # backward of an earlier forward would use the numbers of this one
 
     def _settle(self, lot, strength, seed, step, purpose, first, period):
         threshold, scale = strength
@@ -92,7 +92,7 @@ class Random:
     def freeze_mask(self):
         """Holds the step still: every training forward from now on draws the numbers of the latest one again.
 
-        (For x of the same shape.  Where none came before, the next one draws the numbers that stay.)
+        (For x of the same shape.  Before the first one, the next forward draws the numbers that are then held.)
         """
         self._frozen = True
 
