@@ -4,7 +4,8 @@ All that computes along a chain does it here: a model by hand, the stretches of 
 Knows no concrete layer.
 """
 
-from minicnn.layer import in_python, walk
+from minicnn.layer import in_python
+from minicnn.tree import walk
 
 
 def forward(layers, x, call):

@@ -19,8 +19,9 @@ import numpy as np
 from minicnn import _check, archive, layers, losses, optimizers
 from minicnn._files import write_atomically
 from minicnn.archive import Refused
-from minicnn.layer import Source, entries, path_of, walk
+from minicnn.layer import Source, path_of
 from minicnn.settings import is_ours, replaced
+from minicnn.tree import named_values, walk
 
 FORMAT = 1
 
@@ -66,7 +67,7 @@ def _integer_states(model):
     """{"3.step": (the layer's state, "step")} for all of it that is not an array."""
     return {
         name: (layer.state, key)
-        for name, layer, key in entries(walk(model.layers), "state")
+        for name, layer, key in named_values(walk(model.layers), "state")
         if not isinstance(layer.state[key], np.ndarray)
     }
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from minicnn import _check, chain
 from minicnn._ext.machinery.runtime import Exclusive
-from minicnn.layer import collect_penalties, hold, in_python, mean_penalty, output_of
+from minicnn.layer import hold, in_python, output_of
 from minicnn.montecarlo import Sampler
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace
+from minicnn.recording import collect_penalties, mean_penalty
 
 
 class Engine:

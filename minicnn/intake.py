@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 from minicnn import _check, datasets, losses, metrics, targets
-from minicnn.layer import walk
+from minicnn.tree import walk
 
 # Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
 CHECKS_OF_TARGETS = {

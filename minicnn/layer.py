@@ -1,7 +1,7 @@
-"""The contract of a layer: what every layer has and does, and how layers that hold layers are walked.
+"""The contract of a layer: what every layer has and does, and how a model handles its layers.
 
 A custom layer is a subclass with ``forward`` and ``backward``, and ``build`` if it has parameters or changes the shape
-(``examples/custom_layer.py``).  It may hold other layers, in attributes, lists, tuples and dictionaries: they are its
+(``examples/own_layer.py``).  It may hold other layers, in attributes, lists, tuples and dictionaries: they are its
 ``parts``.  Shapes here have the batch axis N first; ``input_shape`` and ``output_shape`` are without it.
 
 Knows no concrete layer.
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext import penalty
 from minicnn._ext.machinery import plan
 from minicnn.settings import Closed, Setting, Values, is_ours, owned, refuse
+from minicnn.tree import held_in, holders, walk
 
 MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted
 
@@ -107,6 +107,7 @@ class Layer(Closed):
 
     _source = Source()
     _path: str | None = None  # where it stands in a model; see path_of
+    _in_model = False  # one that is built: from then on the place stays, and the arrays
     _frozen_whole = False  # by freeze: layers that are made later in this one are frozen, too
     _inference_before = False  # what a layer with ``inference`` had before freeze
     _stored_parts: dict | None = None  # what a file says of layers that are made later in this one
@@ -131,7 +132,7 @@ class Layer(Closed):
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
         layer = super().__new__(cls)
-        layer._changes, layer._kept, layer._in_model = 0, None, False
+        layer._changes, layer._kept = 0, None
         vars(layer).update(
             dtype=None, params=Values(), grads=Values(), state=Values(), input_shape=None, output_shape=None
         )
@@ -366,25 +367,6 @@ def _as_lists(value):
     return [_as_lists(one) for one in value] if held else value
 
 
-def held_in(values, kind, around=()):
-    """(name, thing) for every thing of a ``kind``, such as Layer, in a dictionary's values and in the lists, tuples and
-    dictionaries among them."""
-    for key, value in list(values.items()):  # another thread's forward may add an attribute
-        if isinstance(value, kind):
-            yield _part_of_name(key), value
-        elif isinstance(value, list | tuple | dict) and type(value) is not Values and id(value) not in around:
-            inner = value if isinstance(value, dict) else dict(enumerate(value))
-            for rest, thing in held_in(inner, kind, (*around, id(value))):
-                yield f"{_part_of_name(key)}.{rest}", thing
-
-
-def _part_of_name(key):
-    if (type(key) is int and key >= 0) or (isinstance(key, str) and key.isidentifier()):
-        return str(key)
-    required = "the keys of a dictionary that holds layers must be words, as Python's names are, or whole numbers"
-    raise ValueError(_check.message("Layer", required, key))
-
-
 # ---- building ----
 
 # Of this thread.  .noted: the layers whose build has run, where somebody wants to know; .around: whose build runs now.
@@ -435,46 +417,9 @@ def _finished(build):
     return finish
 
 
-def walk(layers):
-    """[(path, layer)] of all layers and the layers in them, each before those that it holds: "0", "1", "1.body.0".
-
-    ``layers``: the layers of a chain, or a dictionary such as ``Layer.parts``.  What looks for parameters, states,
-    masks or names walks; what computes runs through the chain.  ValueError for a layer that stands in two places, which
-    it names; one of them may be in the layer itself.
-    """
-    found, places = [], {}
-
-    def visit(named, prefix):
-        for name, layer in named:
-            path = f"{prefix}{name}"
-            before = places.setdefault(id(layer), path)
-            if before != path:
-                kind, both = type(layer).__name__, f"places {before!r} and {path!r}"
-                raise ValueError(f"{kind}: a layer can stand in one place only; got it in the {both}. Make a new one")
-            found.append((path, layer))
-            visit(layer.parts.items(), f"{path}.")
-
-    visit(layers.items() if isinstance(layers, dict) else enumerate(layers), "")
-    return found
-
-
 def path_of(layer):
     """Where a layer stands in its model: "2", or "2.body.0"; None before it stands in one."""
     return layer._path
-
-
-def entries(walked, kind):
-    """(name, layer, key) of every entry of the layers' "params" or "state": "1.body.0.kernel" is one.
-
-    What a custom layer shares with a layer in it, as one dictionary, is the inner one's.
-    """
-    last = {id(getattr(layer, kind)): path for path, layer in walked}
-    return [
-        (f"{path}.{key}" if path else key, layer, key)
-        for path, layer in walked
-        if last[id(getattr(layer, kind))] == path
-        for key in getattr(layer, kind)
-    ]
 
 
 def take_places(walked, seed, dtype, algorithm=None, first=0, source=None, around=None):
@@ -494,12 +439,6 @@ def take_places(walked, seed, dtype, algorithm=None, first=0, source=None, aroun
             layer._source = source
         if algorithm is not None and getattr(layer, "algorithm", algorithm) is None:
             layer.algorithm = algorithm
-
-
-def holders(path, by_path):
-    """The layers that hold the layer of that path, from the outermost on; ``by_path``: {path: layer} of a walk."""
-    dots = [i for i, letter in enumerate(path) if letter == "."]
-    return [by_path[path[:dot]] for dot in dots if path[:dot] in by_path]
 
 
 def _take_places_alone(layer):
@@ -705,49 +644,3 @@ def _returned(layer, method, array, shape):
         name = "the shape that build declared" if method == "forward" else "the shape of forward's x"
         raise ValueError(_check.message(where, f"{method} must return {name}, {shape}", _check.shape_of(array), place))
     return _check.contiguous(array, layer.dtype)
-
-
-# ---- what a compiled layer uses in forward and backward, so that a plan can record them ----
-
-
-def empty(shape, dtype):
-    """A new array for a result, its values undefined; it belongs to the plan that is being recorded, if one is."""
-    array = np.empty(shape, dtype)
-    plan.register(array)
-    return array
-
-
-def each_time(function, *arguments):
-    """Calls the function now; while a plan is being recorded, at the beginning of each of its runs instead.
-
-    For work that is not arithmetic on arrays: counting steps, setting the numbers of a ``Lot``.
-    """
-    if not plan.called_each_time(function, arguments):
-        function(*arguments)
-
-
-def in_between(function, *arguments):
-    """Calls the function now; while a plan is being recorded, at this place in each of its runs instead.
-
-    What was submitted before is then done (except gradients of parameters), and what follows has not begun.  For what
-    all processes of a run must compute together, such as the statistics of a whole batch; it costs a parallel region.
-    """
-    if not plan.called_between(function, arguments):
-        function(*arguments)
-
-
-# ---- what outputs add to the loss (regularizers.py) ----
-
-# ``with collect_penalties() as found``: a list of what this thread's forwards give to ``penalize`` within the block.
-# Several threads may evaluate at once, so a layer cannot keep it.
-collect_penalties = plan.Collector
-
-
-def penalize(samples):
-    """Tells the caller that collects (``collect_penalties``) what each sample adds to the loss: float64, (N,)."""
-    plan.collect(samples)
-
-
-def mean_penalty(found, n):
-    """What was collected of a forward over n samples, as it counts in the loss: the mean over the samples."""
-    return sum(map(penalty.total, found)) / n if found and n else 0.0

@@ -15,7 +15,6 @@ from minicnn.engine import Engine
 from minicnn.layer import (
     Layer,
     from_config,
-    held_in,
     is_building,
     noting_builds,
     output_of,
@@ -23,12 +22,12 @@ from minicnn.layer import (
     settle_late_parts,
     take_places,
     to_config,
-    walk,
 )
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.metrics import spelling
 from minicnn.outputs import Outputs
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
+from minicnn.tree import held_in, walk
 
 NOT_COPIED = ("engine", "_building")  # what a copy makes of its own layers
 

@@ -7,10 +7,11 @@ batch size nor the number of threads changes a bit.  Where a batch is small, sev
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer, path_of, walk
+from minicnn.layer import Layer, path_of
 from minicnn.layers import Composite
 from minicnn.layers.random import new_lot
 from minicnn.plan import Workspace
+from minicnn.tree import walk
 
 ROWS = 256  # of a pass through the noisy layers, at most, except for a larger batch
 BYTES = 1 << 20  # of what enters them, roughly: more would not stay in a second-level cache

@@ -17,8 +17,8 @@ import numpy as np
 
 from minicnn import _check, chain, losses, metrics
 from minicnn._ext import activation as kernels
-from minicnn.layer import walk
 from minicnn.layers.activation import NAMES, Function
+from minicnn.tree import walk
 
 PROBABILITIES = ("sigmoid", "softmax")
 ROUNDING = 1e-3  # a sum of probabilities of a softmax is no further from 1

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer, changes, entries, held_in, holders, path_of, walk
+from minicnn.layer import Layer, changes, path_of
 from minicnn.regularizers import Penalties
 from minicnn.settings import is_ours
+from minicnn.tree import held_in, holders, named_values, walk
 
 
 class Place(NamedTuple):
@@ -50,7 +51,7 @@ class Parameters:
         self._custom = [_Watch(path, layer) for path, layer in self.tree.items() if not is_ours(type(layer))]
         line = 64 // dtype.itemsize  # every part begins on a new cache line
         self.places, offset = [], 0
-        for name, layer, key in entries(self.tree.items(), "params"):
+        for name, layer, key in named_values(self.tree.items(), "params"):
             self.places.append(Place(name, layer, key, offset, tuple(holders(path_of(layer), self.tree))))
             offset += -(-layer.params[key].size // line) * line
         self._require_one_name_each()
@@ -121,7 +122,7 @@ class Parameters:
 
     def states(self):
         """(name, layer, key) of the array states: moving statistics and the like, which belong to the weights."""
-        states = entries(self.tree.items(), "state")
+        states = named_values(self.tree.items(), "state")
         return [(name, layer, key) for name, layer, key in states if isinstance(layer.state[key], np.ndarray)]
 
     def _named(self):

@@ -18,17 +18,9 @@ import numpy as np
 from minicnn import chain
 from minicnn._ext import batch
 from minicnn._ext.machinery import plan as native
-from minicnn.layer import (
-    changes,
-    collect_penalties,
-    empty,
-    give_back,
-    in_python,
-    kept_by,
-    mean_penalty,
-    output_of,
-    walk,
-)
+from minicnn.layer import changes, give_back, in_python, kept_by, output_of
+from minicnn.recording import collect_penalties, empty, mean_penalty
+from minicnn.tree import walk
 
 GATHERED = (np.dtype("u1"), np.dtype("i8"), np.dtype("f4"), np.dtype("f8"))  # dtypes that batch.gather reads
 MOST_PLANS = 8  # batch sizes whose plans are kept

@@ -1,6 +1,6 @@
 """What ``Sequential.summary`` and ``minicnn summary`` say of a built model."""
 
-from minicnn.layer import holders, walk
+from minicnn.tree import holders, walk
 
 
 def text(model):

@@ -15,7 +15,9 @@ import dataclasses
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer, collect_penalties, entries, mean_penalty, walk
+from minicnn.layer import Layer
+from minicnn.recording import collect_penalties, mean_penalty
+from minicnn.tree import named_values, walk
 
 MOST_SKIPPED = 0.25  # of the places of one array: more corners than that prove nothing
 
@@ -212,7 +214,7 @@ class _Subject:
     def arrays(self):
         """{name: (array, what messages call it)}: x and every parameter."""
         found = {"x": (self.x, f"{self.name}: gradient of x")}
-        for name, layer, key in entries(self.layers, "params"):
+        for name, layer, key in named_values(self.layers, "params"):
             path = name[: -len(key) - 1]
             where = f"{path}: {type(layer).__name__}" if path else type(layer).__name__
             found[name] = layer.params[key], f"{where}: gradient of {name}"
@@ -246,7 +248,7 @@ class _Subject:
         if getattr(dx, "shape", None) != self.x.shape:
             raise GradientError(f"{self.name}.backward must return dx of shape {self.x.shape}; got {_described(dx)}")
         found = {"x": np.array(dx, np.float64)}
-        for name, layer, key in entries(self.layers, "params"):
+        for name, layer, key in named_values(self.layers, "params"):
             gradient, shape = layer.grads.get(key), layer.params[key].shape
             if getattr(gradient, "shape", None) != shape:
                 what = f"{type(layer).__name__}.backward: grads[{key!r}]"

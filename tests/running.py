@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minicnn import chain
 from minicnn._ext.machinery import runtime
-from minicnn.layer import walk
+from minicnn.tree import walk
 
 THREADS = (1, 2, 3)
 

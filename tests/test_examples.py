@@ -35,7 +35,7 @@ def number(pattern, text):
 
 
 def test_every_example_is_run_here():
-    assert NAMES == ["custom_layer", "digits", "ensemble", "mnist", "see_dropout", "training_loop", "weight_norms"]
+    assert NAMES == ["digits", "ensemble", "mnist", "own_layer", "see_dropout", "training_loop", "weight_norms"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -113,8 +113,8 @@ def test_ensemble(tmp_path):
         assert most < least - 10  # usually 71 %
 
 
-def test_custom_layer(tmp_path):
-    out, _ = run("custom_layer", "--quick", folder=tmp_path)
+def test_own_layer(tmp_path):
+    out, _ = run("own_layer", "--quick", folder=tmp_path)
     assert re.search(r"PReLU is right:\n.*\nx +\S+ +96 +0\nslope +\S+ +3 +0\n", out)  # places checked, skipped
     assert "WrongPReLU: gradient of x at" in out
     assert "zero where it should not be, and right elsewhere: is a part left out?" in out

@@ -14,8 +14,9 @@ from running import at_once, normal, use_threads
 import minicnn as mc
 from minicnn import layers, saving, thinning
 from minicnn.cli import main
-from minicnn.layer import in_python, path_of, walk
+from minicnn.layer import in_python, path_of
 from minicnn.testing import GradientError, gradcheck
+from minicnn.tree import walk
 
 SHAPE = (6, 6, 3)
 X = normal((24, *SHAPE), "float32", 7)
@@ -140,7 +141,7 @@ def layer_by_layer(model, epochs=2):
         order = mc.datasets.order(len(X), model.seed, epoch)
         for start in range(0, len(X), 8):
             chosen = order[start : start + 8]
-            with mc.layer.collect_penalties():
+            with mc.recording.collect_penalties():
                 y = X[chosen]
                 for layer in model.layers:
                     y = layer.forward(y, training=True)
@@ -360,7 +361,7 @@ def test_gradients_are_checked_and_named():
 
 
 class Naive(mc.Layer):
-    """Written as examples/custom_layer.py teaches, with layers in a list, a tuple and a dictionary."""
+    """Written as examples/own_layer.py teaches, with layers in a list, a tuple and a dictionary."""
 
     def __init__(self, units=4):
         super().__init__()

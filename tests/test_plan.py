@@ -17,8 +17,9 @@ from running import backward_calls, normal, use_threads
 import minicnn as mc
 from minicnn import layers, training
 from minicnn._ext.machinery import plan as native
-from minicnn.layer import Layer, empty, in_between
+from minicnn.layer import Layer
 from minicnn.plan import Plan, Workspace
+from minicnn.recording import empty, in_between
 
 RNG = np.random.default_rng(5)
 X, LABELS = RNG.random((40, 13, 11, 3), np.float32), np.arange(40) % 5

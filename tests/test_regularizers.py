@@ -20,7 +20,7 @@ import minicnn as mc
 from minicnn import ModelFileError, layers, optimizers, regularizers, saving, training
 from minicnn._ext import penalty as kernels
 from minicnn.document import describe, write
-from minicnn.layer import collect_penalties, mean_penalty
+from minicnn.recording import collect_penalties, mean_penalty
 from minicnn.regularizers import L1, L1L2, L2, Penalties, Regularizer
 from minicnn.testing import GradientError, gradcheck
 

@@ -18,7 +18,8 @@ name            f(x)                                                source
 
 from minicnn import _check
 from minicnn._ext import activation as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
+from minicnn.recording import empty
 from minicnn.settings import Fixed
 
 NAMES = (*kernels.KINDS, "softmax")

@@ -7,8 +7,8 @@ import numpy as np
 
 from minicnn import _check, constraints, initializers, regularizers
 from minicnn._ext import penalty as penalty_kernel
-from minicnn.layer import empty, penalize
 from minicnn.layers.activation import Function
+from minicnn.recording import empty, penalize
 from minicnn.settings import Fixed, Setting
 
 

@@ -4,9 +4,11 @@ import math
 
 from minicnn import _check, chain
 from minicnn._ext import compose as kernels
-from minicnn.layer import Layer, empty, from_config, output_of, require_layer, walk
+from minicnn.layer import Layer, from_config, output_of, require_layer
 from minicnn.layers.activation import Function
+from minicnn.recording import empty
 from minicnn.settings import Fixed, is_ours
+from minicnn.tree import walk
 
 
 class Composite(Layer):

@@ -2,8 +2,9 @@
 
 from minicnn import _check
 from minicnn._ext import conv as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
 from minicnn.layers.affine import Affine
+from minicnn.recording import empty
 from minicnn.settings import Fixed
 
 ALGORITHMS = ("auto", "exact")

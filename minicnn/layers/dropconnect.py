@@ -6,9 +6,9 @@ leaves in ``_ext/leaves/matrix.h``.
 
 from minicnn import _check
 from minicnn._ext import dropconnect as kernels
-from minicnn.layer import each_time, empty
 from minicnn.layers.dense import Dense
 from minicnn.layers.noise import Mask, decisions
+from minicnn.recording import each_time, empty
 
 
 class DropConnect(Mask, Dense, compiled=True):

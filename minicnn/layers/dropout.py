@@ -9,8 +9,9 @@ import numpy as np
 
 from minicnn import _check
 from minicnn._ext import dropout as kernels
-from minicnn.layer import Layer, each_time, empty
+from minicnn.layer import Layer
 from minicnn.layers.noise import Mask, as_rows, decisions
+from minicnn.recording import each_time, empty
 from minicnn.settings import refuse
 
 

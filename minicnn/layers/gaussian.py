@@ -9,8 +9,9 @@ import math
 import numpy as np
 
 from minicnn._ext import gaussian as kernels
-from minicnn.layer import Layer, each_time, empty
+from minicnn.layer import Layer
 from minicnn.layers.noise import DECISIONS, Noise, as_rows
+from minicnn.recording import each_time, empty
 
 
 class GaussianDropout(Noise, Layer, compiled=True):

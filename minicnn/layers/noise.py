@@ -10,8 +10,8 @@ import numpy as np
 from minicnn import _check, schedules
 from minicnn._ext import dropout
 from minicnn._ext.machinery.random import MC_MASK
-from minicnn.layer import each_time, empty
 from minicnn.layers.random import Random
+from minicnn.recording import each_time, empty
 
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from minicnn import _check, initializers
 from minicnn._ext import norm as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
+from minicnn.recording import empty
 from minicnn.settings import Setting
 
 
