@@ -66,8 +66,8 @@ def main():
 
     (x, y), (x_test, y_test) = load(options.data_dir, options.quick)
     if options.validate:
-        kept = len(x) - len(x) // 6  # of MNIST's 60,000: 50,000 to train on, 10,000 to choose settings with
-        (x, y), (x_test, y_test) = (x[:kept], y[:kept]), (x[kept:], y[kept:])
+        cut = len(x) - len(x) // 6  # of MNIST's 60,000: 50,000 to train on, 10,000 to choose settings with
+        (x, y), (x_test, y_test) = (x[:cut], y[:cut]), (x[cut:], y[cut:])
     epochs = options.epochs if options.epochs is not None else 4 if options.quick else EPOCHS
     steps = epochs * math.ceil(len(x) / BATCH_SIZE)
 
