@@ -83,7 +83,7 @@ def main():
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits", help="default digits, embedded")
     parser.add_argument("--data-dir", help="the folder with MNIST's four files (default: $MINICNN_DATA/mnist)")
     parser.add_argument("--depth", type=int, help="8, 14, 20, ...; default 20, or 8 with --quick")
-    parser.add_argument("--epochs", type=int, help=f"default {EPOCHS['digits']} for digits, {EPOCHS['mnist']} for MNIST")
+    parser.add_argument("--epochs", type=int, help=f"default {EPOCHS['digits']}, of MNIST {EPOCHS['mnist']}")
     parser.add_argument("--seed", type=int, default=0, help="of initial values and order; default 0")
     parser.add_argument("--quick", action="store_true", help="8 layers, at most 3,000 images for training, 3 epochs")
     options = parser.parse_args()

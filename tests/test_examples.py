@@ -136,7 +136,7 @@ def test_resnet_from_a_folder(tiny_mnist, tmp_path):
     arguments = ("--data", "mnist", "--data-dir", str(tiny_mnist), "--depth", "8", "--epochs", "1")
     out, _ = run("resnet", *arguments, folder=tmp_path)
     assert "8 layers, 78,042 parameters, trained on 1,200 images, 1 epochs" in out
-    assert number(r"test accuracy ([\d.]+) %", out) > 15  # usually 30 %: its averages hardly see places, the labels here
+    assert number(r"test accuracy ([\d.]+) %", out) > 15  # usually 30 %: the labels are places here
 
 
 def test_resnet_without_data_explains_itself(tmp_path):
