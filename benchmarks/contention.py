@@ -16,7 +16,7 @@ from minicnn._ext.machinery import runtime
 TITLE = "Contention"
 TEXT = """\
 Training, batch 128, in images a second, beside processes that do nothing but take a CPU each. "always" takes all
-threads whoever else is there; the default takes no more than there are CPUs that nobody else wants. The waiting policy
+threads that there are; the default takes no more than there are CPUs that no other process wants. The waiting policy
 is OpenMP's: whether threads that wait for others spin (its default) or sleep (`OMP_WAIT_POLICY=passive`). The last
 columns are the speeds with all threads over the speed with one; beside as many busy processes as there are CPUs the
 default is meant to reach 0.8.
@@ -44,7 +44,7 @@ def cells(speeds):
 
 
 def measured(name, policy, busy, quick):
-    """Images a second, {"one", "default", "always"}, in a process of its own: the policy is read when OpenMP loads."""
+    """Images a second, {"one", "default", "always"}, in a separate process: the policy is read when OpenMP loads."""
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | POLICIES[policy]
     command = [sys.executable, "-m", "benchmarks.contention", name, str(int(quick))]
     with processes_that_are_busy(busy):

@@ -1,6 +1,6 @@
 """The dropout family beside NumPy, PyTorch and the plain loop y = scale * x, in and out of the caches.
 
-DropConnect, which makes a decision for every product of a dense layer, has a table of its own.
+DropConnect, which makes a decision for every product of a dense layer, has its own table.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -36,7 +36,7 @@ def seconds(module):
 
 
 def wheel():
-    """One sentence on the wheel that pip builds from these sources, in a folder of its own."""
+    """One sentence on the wheel that pip builds from these sources, in a separate folder."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source")
         source.mkdir()

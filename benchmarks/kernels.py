@@ -8,7 +8,7 @@ TITLE = "Kernels beside what the machine can do"
 TEXT = """\
 The limits are measured in the same run, in turns with the kernels. *Peak*: chains of multiply-adds that never leave
 the registers. *Copy*: NumPy's copy of 64 MB, bytes read and written. FLOPs of a convolution are 2 N OH OW F KH KW C for
-each of forward, input gradient and weight gradient, whatever the algorithm really does: Winograd may exceed the peak.
+each of forward, input gradient and weight gradient, also for algorithms that do fewer: Winograd may exceed the peak.
 Bytes are those of every array that a kernel must read or write, once for every pass over it that cannot be saved.
 *Error*: the largest difference to float64, over the largest value.
 """

@@ -31,7 +31,7 @@ def megabytes(size):
 
 
 def measured(name, who):
-    """[peak, after the imports] in bytes, of a process of its own."""
+    """[peak, after the imports] in bytes, of a separate process."""
     command = [sys.executable, "-m", "benchmarks.memory", name, who]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

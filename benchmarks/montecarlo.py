@@ -12,7 +12,7 @@ from minicnn import layers
 TITLE = "Monte-Carlo prediction"
 TEXT = """\
 `predict_mc` with 50 samples, milliseconds. *Bound*: one pass through the layers before the first dropout and 50 through
-those behind it, with nothing dropped: no masks, no random numbers. *By hand*: 50 passes through the whole network in
+those after it, with nothing dropped: no masks, no random numbers. *By hand*: 50 passes through the whole network in
 training mode, which is what one does where there is no `predict_mc`; PyTorch does the same. Ratios say how many times
 as fast `predict_mc` is.
 """
@@ -55,7 +55,7 @@ def cases(shape, entries, n):
 
 
 def halves(model):
-    """Models of the layers before the first dropout and of those behind it, with the same weights."""
+    """Models of the layers before the first dropout and of those after it, with the same weights."""
     cut = next(i for i, layer in enumerate(model.layers) if isinstance(layer, layers.Dropout))
     found = []
     for part in (model.layers[:cut], model.layers[cut + 1 :]):

@@ -9,7 +9,7 @@ import importlib.util
 import numpy as np
 
 from minicnn import get_num_threads, layers
-from minicnn.layer import walk
+from minicnn.tree import walk
 
 LAYOUTS = ("contiguous", "channels_last")
 

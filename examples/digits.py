@@ -27,7 +27,7 @@ model.compile(
 model.fit(x, y, batch_size=64, epochs=epochs, validation_split=0.1)
 model.summary()
 
-loss, accuracy = model.evaluate(x_test, y_test)  # nothing is dropped here, whatever the mode
+loss, accuracy = model.evaluate(x_test, y_test)  # nothing is dropped here, in either mode
 print(f"test loss {loss:.4f}, test accuracy {100 * accuracy:.1f} %")
 
 model.save("digits.npz")

@@ -1,4 +1,4 @@
-"""A layer of one's own: PReLU in NumPy, its gradient check, a mistake in it, and its place in a network.
+"""A custom layer: PReLU in NumPy, its gradient check, a mistake in it, and its place in a network.
 
     y = x where x > 0, else slope * x        one slope for every channel, and it is learned
 
@@ -19,7 +19,7 @@ class PReLU(mc.Layer):
     """max(x, 0) + slope * min(x, 0).  x, y: (N, ..., C); slope: (C,), at first all ``initial``."""
 
     # What comes out is what came in, changed: at the end of a chain logits stay logits, and the loss knows it.  A layer
-    # that makes probabilities says "softmax" or "sigmoid"; one that makes logits of whatever comes in, "linear".
+    # that makes probabilities says "softmax" or "sigmoid"; one that makes logits of any input, "linear".
     output_function = "changed"
 
     def __init__(self, initial=0.25, dtype=None):
@@ -44,7 +44,7 @@ class PReLU(mc.Layer):
 
 
 class WrongPReLU(PReLU):
-    """With the dL/dx of ReLU.  A network still learns with it, only worse, so that nobody notices; the check does."""
+    """With the dL/dx of ReLU.  A network still learns with it, only worse: nobody notices, but the check does."""
 
     def backward(self, dy):
         dy, (x,) = self.check_gradient(dy)

@@ -23,7 +23,7 @@ def network():
 
 
 def accuracy(model, x, y):
-    """The share of right answers, in whatever mode the model is."""
+    """The share of right answers, in the mode in which the model is."""
     return (model.forward(x).argmax(1) == y).mean()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def message(where, required, got, fix=""):
-    """The sentence that an error says; ``got`` is shown with repr, shortened to 200 characters."""
+    """The text of an error; ``got`` is shown with repr, shortened to 200 characters."""
     shown = got if isinstance(got, Shown) else repr(got)
     if len(shown) > 200:
         shown = f"{shown[:197]}..."
@@ -52,7 +52,7 @@ def each(where, name, values, called, check, *arguments):
 MOST_PIXELS = 2**15  # along an axis: no window, stride, dilation or border is larger
 
 
-MOST_STEPS = 2**62 - 1  # of counts that come from files and the like and go on: they never reach 2^63
+MOST_STEPS = 2**62 - 1  # of counts that files hold and that are counted on from there: they never reach 2^63
 
 
 def pair(where, name, value, low=1):
@@ -106,7 +106,7 @@ def boolean(where, name, value):
 
 
 def choice(where, name, value, options):
-    """``value`` if it is one of the strings ``options``; the error proposes the nearest."""
+    """``value`` if it is one of the strings ``options``; the error suggests the nearest."""
     if isinstance(value, str) and value in options:
         return value
     near = nearest(value, options)
@@ -192,7 +192,7 @@ def contiguous(array, dtype):
     """``array`` as the kernels need it: of that dtype, C-contiguous and aligned; itself, if it is so already."""
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
-    with np.errstate(over="ignore"):  # too large for float32 becomes inf: whoever minds says so
+    with np.errstate(over="ignore"):  # too large for float32 becomes inf: callers that mind check it
         array = np.ascontiguousarray(array, dtype)
     return array if array.flags.aligned else array.copy()
 

@@ -1,6 +1,6 @@
-"""Files that programs name: opened only where they are regular ones, written so that they are whole or not there.
+"""Files: only regular files are opened, and a file that is written is there whole or not at all.
 
-A pipe without a writer lets its reader wait for ever, one without a reader its writer, and a device may have no end.
+A pipe without a writer makes its reader wait for ever, one without a reader its writer, and a device may have no end.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ import zlib
 def open_regular(path, refused):
     """(binary file to be read, its size in bytes) of a regular file; ``refused(what)`` is raised for any other.
 
-    Waits for nobody.  OSError if it cannot be opened, IsADirectoryError among them.  What says that it has no bytes has
-    none: some files in /proc do, and block whoever reads them.  So read no more than the size, and a byte to see
-    whether it grows.
+    Never waits.  OSError, such as IsADirectoryError, if it cannot be opened.  A file of size 0 counts as empty: some
+    files in /proc have that size, and block their reader.  So read no more than the size, and one byte more to see
+    whether the file has grown.
     """
     path = os.fspath(path)
     _require_regular(path, os.stat(path), refused)  # before it is opened: opening alone does things to some devices
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         about = os.fstat(descriptor)
-        _require_regular(path, about, refused)  # what was opened: it may be another one than a moment ago
+        _require_regular(path, about, refused)  # what was opened: the path may name another file by now
         return os.fdopen(descriptor, "rb"), about.st_size
     except BaseException:
         os.close(descriptor)
@@ -34,7 +34,7 @@ def open_regular(path, refused):
 def mode_of(path):
     """The permissions of a file that is to be written; None if there is none yet.
 
-    OSError if there is something that is no regular file, or if the path is one of a folder ("x/", "x/.").
+    OSError if there is something else than a regular file, or if the path is that of a folder ("x/", "x/.").
     """
     path = os.fsdecode(path)
     try:
@@ -53,10 +53,10 @@ def mode_of(path):
 
 
 def write_atomically(path, pieces):
-    """Writes the bytes to ``path`` so that whoever looks sees the old file or the new one, whole, also after a crash.
+    """Writes the bytes to ``path`` so that a reader sees the old file or the new one, whole, also after a crash.
 
-    A temporary file in the same folder is written and brought to the disk, then takes the name (a link's target is
-    replaced, not the link).  The permissions are those of the old file, or what the umask gives.  Whatever goes wrong,
+    A temporary file in the same folder is written and flushed to the disk, then takes the name (a link's target is
+    replaced, not the link).  The permissions are those of the old file, or what the umask gives.  On any failure,
     OSError or Ctrl-C, the old file stays; what a killed process left behind is removed by the next write.
     """
     mode = mode_of(path)  # of the path as it was given: the real one has no slash at its end
@@ -96,7 +96,7 @@ def _require_regular(path, about, refused):
 
 
 def _sweep(folder, prefix):
-    """Removes temporary files of processes that are no more."""
+    """Removes temporary files of processes that have ended."""
     if os.name != "posix":  # there os.kill(pid, 0) would end the process
         return
     pattern = re.compile(re.escape(prefix) + r"(\d{1,9})-[0-9a-f]{8}\.tmp")

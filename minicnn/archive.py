@@ -1,4 +1,4 @@
-"""A zip archive that is the same bytes for the same members, and of which reading believes nothing.
+"""A zip archive: the same members give the same bytes, and reading trusts nothing.
 
 Nothing is compressed and all times are fixed.  The zip comment, the seal, holds the SHA-256 of everything before it.
 ``unpack`` takes only what ``pack`` and ``sealed`` would have written: the digest finds every accident, and the archive,
@@ -18,7 +18,7 @@ _VERSION, _FLAGS, _STORED, _TIME, _DATE = 20, 0x800, 0, 0, 0x21  # names in UTF-
 
 
 class Refused(Exception):
-    """What is wrong with the file that is being read; whoever knows its name adds it."""
+    """What is wrong with the file that is being read; the caller adds its name."""
 
 
 def npy_header(dtype, shape):
@@ -60,7 +60,7 @@ def sealed(pieces):
 
 
 def read(path):
-    """All bytes of a regular file; a pipe or a device could go on for ever."""
+    """All bytes of a regular file; a pipe or a device might never end."""
     file, size = _files.open_regular(path, Refused)
     with file:
         if size > LARGEST:

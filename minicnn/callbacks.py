@@ -1,11 +1,11 @@
-"""Callbacks: what people hang on ``fit``, with Keras's names and hooks.
+"""Callbacks: what ``fit`` calls while it trains, with Keras's names and hooks.
 
 A callback that raises ends ``fit``; the exception reaches the caller, the model is whole (no half step) and in the mode
 that it was in before.
 
-Whatever ends ``fit``, an exception and Ctrl-C included, ``on_train_end`` is called, once, for every callback whose
-``on_train_begin`` came to its end.  If one raises there, the others are called all the same.  The first exception is
-the one that reaches the caller, those of ``on_train_end`` after it are notes on it; but Ctrl-C is never lost.
+However ``fit`` ends, also by an exception or Ctrl-C, ``on_train_end`` is called once for every callback whose
+``on_train_begin`` has returned.  If one raises there, the others are still called.  The first exception reaches the
+caller; those of ``on_train_end`` after it become notes on it.  Ctrl-C is never lost.
 """
 
 import csv
@@ -86,7 +86,7 @@ class _Monitor(Callback):
         self.best = {"min": math.inf, "max": -math.inf, "auto": None}[self.mode]
 
     def _settle(self):
-        """Asks which way is better; ValueError where nobody can say.  What was the best stays so, if it has a sense."""
+        """Finds out which way is better; ValueError where nothing says so.  The best stays, unless that changes."""
         if self.mode in ("auto", self._said):
             mode, self.mode = self.mode, self._better()
             self._said = self.mode
@@ -94,8 +94,8 @@ class _Monitor(Callback):
                 self._forget()
 
     def _better(self):
-        own = metrics.get_all("Sequential", "metrics", self.model.metrics) if self.model is not None else []
-        named = dict(zip(metrics.log_names(own), own, strict=True))
+        measured = metrics.get_all("Sequential", "metrics", self.model.metrics) if self.model is not None else []
+        named = dict(zip(metrics.log_names(measured), measured, strict=True))
         said = named.get(self.monitor.removeprefix("val_").removeprefix("clean_"))
         found = getattr(said, "better", None) or metrics.better(self.monitor)
         if found not in ("min", "max"):
@@ -124,7 +124,7 @@ class _Monitor(Callback):
     def _improved(self, logs):
         """True if the watched number is the best so far; NaN never is."""
         self._require_monitor(logs or {})
-        if self.mode == "auto":  # a subclass has an on_train_begin of its own
+        if self.mode == "auto":  # in a subclass that overrides on_train_begin
             self._settle()
         value = _check.plain(logs[self.monitor])
         try:
@@ -145,18 +145,17 @@ class EarlyStopping(_Monitor):
     - ``min_delta``: an improvement by less does not count.
     - ``patience``: epochs without improvement before the end, >= 0; counted from epoch ``start_from_epoch``.  Epoch 0
       is never the last, as in Keras.  A number that is NaN is no improvement.
-    - ``baseline``: improvements that do not beat this number as well do not start the count anew (but, as in Keras, an
-      epoch that improves on the best so far is never the last).
+    - ``baseline``: improvements that do not also beat this number do not restart the count (but, as in Keras, an epoch
+      that improves on the best so far is never the last).
     - ``verbose``: 1 for a line on stderr when training is ended.
-    - ``restore_best_weights``: put the weights of the best epoch back when training ends, early or not, and whatever
-      ends it: a loss that is not finite, Ctrl-C, an exception in another callback.  (The weights and moving statistics
-      alone: the optimiser stays where it is.)  Nothing is put back where no epoch had a number that improves on
-      infinity.
+    - ``restore_best_weights``: put the weights of the best epoch back when training ends, early or not, also by a loss
+      that is not finite, by Ctrl-C or by an exception in another callback.  (The weights and moving statistics alone:
+      the optimiser stays where it is.)  Nothing is put back where no epoch had a number that improves on infinity.
 
     ``best``, ``best_epoch`` and ``stopped_epoch`` (0 if training was not ended early) say what happened.
 
-    ValueError, before the first step, where "auto" finds nobody who says which way is better, and for a monitor that
-    will not be logged; if callbacks of one's own stand before this one, which may add logs, only when it is looked for.
+    ValueError, before the first step, where "auto" finds nothing that says which way is better, and for a monitor that
+    will not be logged.  After a custom callback, which may add logs, a missing monitor is found only when it is needed.
     """
 
     def __init__(
@@ -175,16 +174,16 @@ class EarlyStopping(_Monitor):
         self.patience = _check.integer("EarlyStopping", "patience", patience, 0)
         self.restore_best_weights = _check.boolean("EarlyStopping", "restore_best_weights", restore_best_weights)
         self.start_from_epoch = _check.integer("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
-        self._begin_anew()
+        self._restart()
 
-    def _begin_anew(self):
+    def _restart(self):
         self._forget()
         self.best_epoch = self.stopped_epoch = 0
         self._waited, self._weights = 0, None
 
     def on_train_begin(self, logs=None):
         self._settle()
-        self._begin_anew()
+        self._restart()
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch < self.start_from_epoch:
@@ -218,8 +217,8 @@ class ModelCheckpoint(_Monitor):
       "run/{epoch:02d}-{val_loss:.3f}.npz".  (Names with braces, ":" or "!" cannot stand in a format.)
     - ``save_best_only``: only when ``monitor`` has improved on the best so far, that of earlier ``fit`` calls included;
       ``mode`` as in EarlyStopping.  Without it nothing is watched.
-    - ``save_optimizer``: False writes ``Sequential.save``'s files, whose optimiser begins anew: moments at zero, a
-      schedule at its first step.  True writes ``saving.save_checkpoint``'s, with which a run goes on bit for bit,
+    - ``save_optimizer``: False writes ``Sequential.save``'s files, whose optimiser starts again: moments at zero, a
+      schedule at its first step.  True writes ``saving.save_checkpoint``'s, from which a run continues bit for bit,
 
           model, epoch, history = mc.saving.load_checkpoint(path)
           model.fit(x, y, initial_epoch=epoch, ...)
@@ -230,7 +229,7 @@ class ModelCheckpoint(_Monitor):
     predecessor in one step.
 
     ValueError, before the first step wherever it can be known, for a filepath that names no log, for a monitor as in
-    EarlyStopping, and with ``save_optimizer`` for an optimiser or a loss of one's own, which no file can hold.
+    EarlyStopping, and with ``save_optimizer`` for a custom optimiser or loss, which no file can hold.
     """
 
     def __init__(
@@ -271,7 +270,7 @@ class ModelCheckpoint(_Monitor):
             raise ValueError(_check.message("ModelCheckpoint", required, self.filepath)) from error
 
     def _history(self, logs):
-        """The numbers of this fit so far; fit itself adds those of an epoch behind all callbacks."""
+        """The numbers of this fit so far; fit itself adds those of an epoch after all callbacks."""
         earlier = self.model.history.history
         history = {name: [*earlier.get(name, []), value] for name, value in logs.items()}
         return {name: values for name, values in (earlier | history).items() if all(map(_is_number, values))}
@@ -280,11 +279,11 @@ class ModelCheckpoint(_Monitor):
 class CSVLogger(Callback):
     """Writes one line an epoch into a CSV file: the epoch's number from 0, then the logs in alphabetical order.
 
-    - ``filename``; ``separator``: one character; ``append``: go on with a file that is there, without a second header.
+    - ``filename``; ``separator``: one character; ``append``: continue an existing file, without a second header.
 
-    The columns are the logs of the first epoch, or those of the file that is gone on with; a column without a log gets
-    NA.  A log without a column in that file is a ValueError, before the first step where it can be known; one that
-    comes up later in training is left out, with a warning.  The file is complete after every epoch.
+    The columns are the logs of the first epoch, or those of the file that is continued; a column without a log gets NA.
+    A log without a column in that file is a ValueError, before the first step where it can be known; one that first
+    appears later in training is left out, with a warning.  The file is complete after every epoch.
     """
 
     def __init__(self, filename, separator=",", append=False):
@@ -304,7 +303,7 @@ class CSVLogger(Callback):
                 file.write("\r\n")
 
     def _header(self):
-        """The columns of the file that is gone on with; None if there is none, or nothing in it."""
+        """The columns of the file that is continued; None if there is none, or if it is empty."""
         exists = _files.mode_of(self.filename) is not None  # OSError for a pipe, whose reader might never come
         if not self.append or not exists:
             return None
@@ -350,7 +349,7 @@ class LearningRateScheduler(Callback):
     It gets the rate so far where its second parameter must be given, or is called rate, lr or learning_rate, or where
     it takes any number of them (``*arguments``).  A second parameter with a default and another name keeps its default:
     ``lambda epoch, decay=0.5: ...`` gets the epoch alone; so does a function that does not say what it takes, such as
-    ``rates.__getitem__``.  A Schedule is asked by epochs then, instead of steps.
+    ``rates.__getitem__``.  A Schedule gets epochs here instead of steps.
 
     The rate is added to the logs as ``learning_rate``.  ValueError unless the function returns a number >= 0 (also a
     NumPy scalar or an array without axes).
@@ -378,7 +377,7 @@ class LearningRateScheduler(Callback):
 class WeightNorms(Callback):
     """Adds the norm sqrt(sum w^2) of every parameter to the logs of each epoch, as ``norm/0.kernel`` and so on.
 
-    So they are in the history, and in the file of a CSVLogger that stands behind it in the list of callbacks.
+    So they are in the history, and in the file of a CSVLogger that comes after it in the list of callbacks.
     """
 
     def on_epoch_end(self, epoch, logs=None):
@@ -395,7 +394,7 @@ class WeightNorms(Callback):
 def check_logs(given, names):
     """ValueError where a callback of the list ``given`` needs a log that will not be there.
 
-    ``names``: what ``fit`` logs; callbacks add to it for those after them.  Behind one that may add anything, because
+    ``names``: what ``fit`` logs; callbacks add to it for those after them.  After one that may add anything, because
     its ``on_epoch_end`` is not minicnn's, nothing is known, and so nothing is refused.
     """
     names = list(names)
@@ -421,7 +420,7 @@ def _checkpoint_needs(callback, names):
     try:
         callback._path(0, dict.fromkeys(names, 0.5))
     except ValueError:
-        callback._path(0, dict.fromkeys(names, 1))  # a metric of one's own may give whole numbers
+        callback._path(0, dict.fromkeys(names, 1))  # a custom metric may give whole numbers
 
 
 def _csv_needs(callback, names):

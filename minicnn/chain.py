@@ -1,10 +1,11 @@
-"""A chain: layers one behind the other, run forward and backward.
+"""A chain: layers one after the other, run forward and backward.
 
-Whatever computes along a chain does it here: a model by hand, the stretches of a plan, the branches of a composite.
+All that computes along a chain does it here: a model by hand, the stretches of a plan, the branches of a composite.
 Knows no concrete layer.
 """
 
-from minicnn.layer import in_python, walk
+from minicnn.layer import in_python
+from minicnn.tree import walk
 
 
 def forward(layers, x, call):
@@ -20,9 +21,9 @@ def backward(layers, dy, at_logits=False, wanted=True):
     ``at_logits``: dy is the gradient before the activation of the last layer.  Unless dL/dx is wanted, it ends at the
     first layer that has parameters.
 
-    The gradient of an activation in front of a max-pooling is taken behind it, where there is less to do: each gradient
-    goes to one pixel, whose value the output of the pooling shows as well.  So what the layer in front kept of its own
-    output is not needed, and the memory of a plan need not hold the whole batch of it.
+    The gradient of an activation before a max-pooling is taken after it, where there is less to do: each gradient goes
+    to one pixel, whose value the output of the pooling has as well.  So the output that the layer before kept is not
+    needed, and the memory of a plan need not hold the whole batch of it.
     """
     first = 0 if wanted else first_to_train(layers)
     for number in range(len(layers) - 1, first - 1, -1):
@@ -43,16 +44,18 @@ def has_parameters(layer):
     return any(part.params for _, part in walk([layer]))
 
 
-def can_wait(front, behind):
-    """True if the gradient of the activation of ``front``, found from its output, may be taken behind ``behind``."""
-    if front.activation_gradient is None or behind.backward_behind is None:
+def can_wait(before, after):
+    """True if the gradient of the activation of ``before``, found from its output, may be taken after ``after``."""
+    if before.activation_gradient is None or after.backward_behind is None:
         return False
-    return not in_python(front) and not in_python(behind)
+    return not in_python(before) and not in_python(after)
 
 
 def enters_at_softmax(layers):
     """True if the last layer is a softmax before which a gradient can enter (not one with its own ``backward``)."""
-    return bool(layers) and layers[-1].output_function == "softmax" and layers[-1].backward_logits is not None
+    if not layers or layers[-1].output_function != "softmax" or "backward" in vars(layers[-1]):
+        return False
+    return layers[-1].backward_logits is not None
 
 
 def output_function(layers):
@@ -63,7 +66,7 @@ def output_function(layers):
         if says == "changed":
             changed = True
         elif says in ("softmax", "sigmoid"):
-            return None if changed else says  # of probabilities it is not known what they have become
+            return None if changed else says  # what probabilities have become is not known
         elif says != "same":
             return says
     return "changed" if changed else "same"

@@ -1,7 +1,7 @@
 """The command line: ``minicnn train | tune | evaluate | predict | summary | info``, also as ``python -m minicnn``.
 
 Results go to stdout, progress and errors to stderr.  Exit status: 0 done, 1 failed (one line says why), 2 wrong usage,
-130 after Ctrl-C, when what has been trained is saved.
+130 after Ctrl-C; what has been trained is saved.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import numpy as np
 import minicnn
 from minicnn import _check, _files, datasets, inputs, layers, prediction, saving, tasks
 from minicnn.callbacks import Callback
+from minicnn.summary import described
 from minicnn.tasks import TASKS
 
 SETTINGS = ("data", *TASKS["digits"].settings)
@@ -75,10 +76,10 @@ class Run:
     def __init__(self, options):
         self.folder = options.resume or options.out or "minicnn-run"
         os.makedirs(self.folder, exist_ok=True)
-        self.goes_on = bool(options.resume) and os.path.exists(self.path("checkpoint.npz"))
+        self.continues = bool(options.resume) and os.path.exists(self.path("checkpoint.npz"))
         before = self._settings_before() if options.resume else {}
         given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
-        if self.goes_on:
+        if self.continues:
             for name in set(given) & set(before) - {"epochs"}:
                 if given[name] != before[name]:
                     option = f"--{name.replace('_', '-')}"
@@ -88,7 +89,7 @@ class Run:
             before = {}  # nothing is trained yet, and the settings belong to other data
         data = (before | given).get("data", "digits")
         self.settings = {"data": data, **TASKS[data].settings, **before, **given}
-        if not self.goes_on:
+        if not self.continues:
             for name in ("checkpoint.npz", "checkpoint-without-dropout.npz"):  # of an earlier run: not to be resumed
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.path(name))
@@ -118,29 +119,30 @@ class Run:
         return {name: found[name] for name in SETTINGS if name in found}
 
     def train(self, suffix, rate, x, y, saved_as=None):
-        """(model, history) after all epochs, with a checkpoint after every one; goes on with one that is there."""
+        """(model, history) after all epochs, with a checkpoint after every one; continues one that exists."""
         settings, checkpoint = self.settings, self.path(f"checkpoint{suffix}.npz")
-        if self.goes_on and os.path.exists(checkpoint):
+        if self.continues and os.path.exists(checkpoint):
             model, done, history = saving.load_checkpoint(checkpoint)
         else:
             task, done, history = TASKS[settings["data"]], 0, {}
             model = tasks.model(task, rate, settings["seed"], settings, len(x))
-        _note(f"dropout {rate:g}" + (f", going on after epoch {done}" if done else ""))
+        _note(f"dropout {rate:g}" + (f", continuing after epoch {done}" if done else ""))
         try:
-            keeper = _Keeper(self, checkpoint, history, "history.json" if saved_as else None)
+            saver = _Saver(self, checkpoint, history, "history.json" if saved_as else None)
             model.fit(
                 x,
                 y,
                 settings["batch_size"],
                 settings["epochs"],
-                callbacks=[keeper],
+                callbacks=[saver],
                 initial_epoch=done,
                 clean_train_metrics=True,  # beside "loss" of training with dropout on, what the network has learned
             )
         except KeyboardInterrupt:
             if saved_as:
                 model.save(self.path(saved_as))
-            _note(f"interrupted; what is trained is in {self.folder}. Go on with: minicnn train --resume {self.folder}")
+            saved = f"interrupted; what has been trained is in {self.folder}"
+            _note(f"{saved}. Continue with: minicnn train --resume {self.folder}")
             raise
         if saved_as:
             model.save(self.path(saved_as))
@@ -148,7 +150,7 @@ class Run:
         return model, history
 
 
-class _Keeper(Callback):
+class _Saver(Callback):
     """Writes the checkpoint and the history after every epoch."""
 
     def __init__(self, run, checkpoint, history, history_name):
@@ -166,8 +168,8 @@ class _Keeper(Callback):
 
 
 def tune(options):
-    """Trains the task's network at several dropout rates, by cross-validation on the training part, and prints the
-    table of what each is worth; the test part is not touched."""
+    """Trains the task's network at several dropout rates, by cross-validation on the training part, and prints a table
+    of the results; the test part is not used."""
     begin = time.perf_counter()
     folder, data = options.out or "minicnn-tune", options.data or "digits"
     os.makedirs(folder, exist_ok=True)
@@ -223,7 +225,7 @@ def evaluate(options):
 def predict(options):
     """Prints the most probable class of every image in the files, and its probability.
 
-    A file that cannot be classified costs that file only: a line on stderr, and 1 as the exit status.
+    A file that cannot be classified is left out, with a line on stderr; the exit status is then 1.
     """
     model = saving.load_model(options.model)
     if len(model.output_shape) != 1:
@@ -258,7 +260,7 @@ def _classified(path, model, scale):
     except (ValueError, TypeError) as error:
         raise datasets.DataError(path, error) from error
     if not np.isfinite(probabilities).all():
-        raise datasets.DataError(path, "leads to outputs that are not finite; does it hold NaN or infinity?")
+        raise datasets.DataError(path, "leads to outputs that are not finite; does it contain NaN or infinity?")
     found = []
     for index, row in enumerate(probabilities):
         best = int(row.argmax()) if len(row) > 1 else int(row[0] > 0.5)
@@ -340,19 +342,19 @@ def _npy(path, model, scale):
 
 
 def _mapped(path):
-    """The array in a .npy file as a memory map, which takes no memory, whatever the file declares."""
+    """The array in a .npy file as a memory map, which takes no memory, however large the file says it is."""
     file, size = _files.open_regular(path, lambda what: datasets.DataError(path, what))
     with file:
         try:
             with warnings.catch_warnings(action="ignore"):  # files of Python 2
                 version = np.lib.format.read_magic(file)
                 if version not in NPY_HEADERS:
-                    raise ValueError("of a version that holds no plain numbers")
+                    raise ValueError("its version is not 1.0 or 2.0")
                 shape, fortran, dtype = NPY_HEADERS[version](file)
             if dtype.hasobject:
                 raise ValueError("it holds Python objects")
             if not all(type(axis) is int and axis >= 0 for axis in shape):
-                raise ValueError("its shape is none")
+                raise ValueError("its shape is not valid")
             begin, order = file.tell(), "F" if fortran else "C"
             wanted = math.prod(shape) * dtype.itemsize
             if begin + wanted > size:
@@ -370,21 +372,13 @@ NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.forma
 def summary(options):
     """Prints the layers of a saved model."""
     model = saving.load_model(options.model)
-    rows = [
-        {
-            "layer": type(layer).__name__,
-            "output_shape": list(layer.output_shape),
-            "params": sum(array.size for array in layer.params.values()),
-            "multiply_adds": layer.multiply_adds(),
-        }
-        for layer in model.layers
-    ]
+    rows = [described(layer) for layer in model.layers]
     report = {"model": options.model, "params": model.count_params(), "layers": rows}
     _print(json.dumps(report) if options.json else model.summary_text())
 
 
 def info(options):
-    """Prints versions and what the machine offers."""
+    """Prints versions, instruction set and threads."""
     facts = minicnn.versions()
     if options.json:
         _print(json.dumps(facts))
@@ -428,7 +422,7 @@ def _rates(text):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its errors propose the nearest word; without arguments it shows its help.  ``verbs``: {name: its parser}."""
+    """Its errors suggest the nearest word; without arguments it shows its help.  ``verbs``: {name: its parser}."""
 
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
@@ -485,7 +479,7 @@ def _parser():
     sub.add_argument("--dropout", type=_number(float, 0, 1), help="fraction dropped before the last layer, half of it "
                      "after pooling")  # fmt: skip
     sub.add_argument("--out", metavar="DIR", help="folder for model and history (default: minicnn-run)")
-    sub.add_argument("--resume", metavar="DIR", help="go on with the run in DIR, or begin it; settings as it was begun")
+    sub.add_argument("--resume", metavar="DIR", help="continue the run in DIR with its settings, or begin one there")
     sub.epilog = "Defaults: " + "; ".join(
         f"{name}: {', '.join(f'{key} {value}' for key, value in task.settings.items())}" for name, task in TASKS.items()
     )
@@ -499,7 +493,7 @@ def _parser():
     sub.add_argument("--jobs", type=_number(int, 1, 256), default=1, help="processes, with joblib; no result depends "
                      "on it (default: 1)")  # fmt: skip
     sub.add_argument("--out", metavar="DIR", help="folder for tune.json and tune.png (default: minicnn-tune)")
-    sub.epilog = "Defaults of what is left away: as for train."
+    sub.epilog = "Options left out default as for train."
     verb(evaluate, "test a saved model", data=True)
     sub = verb(predict, "classify images")
     sub.add_argument("files", nargs="+", metavar="FILE", help="PNG or JPEG: resized to the model's size, transparent "
@@ -517,7 +511,7 @@ def main(argv=None):
     parser = _parser()
     options = parser.parse_args(argv)
     if getattr(options, "resume", None) and options.out not in (None, options.resume):
-        parser.error("--resume goes on in its own folder: leave --out away or give the same")
+        parser.error("--resume continues in its own folder: leave out --out, or give the same folder")
     try:
         if options.threads is not None:
             minicnn.set_num_threads(options.threads)

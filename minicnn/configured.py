@@ -1,7 +1,7 @@
-"""What its constructor's arguments describe (optimisers, schedules, regularisers, constraints), and its form in files.
+"""Objects that their constructors' arguments describe (optimisers, schedules, regularisers, constraints), and their
+form in files.
 
-In a file such a thing is {"name": its class, "config": the arguments}, of classes that minicnn knows: no file can make
-another one.
+In a file such an object is {"name": its class, "config": the arguments}.  Files make objects of minicnn's classes only.
 """
 
 import inspect
@@ -11,7 +11,7 @@ from minicnn.settings import Closed
 
 
 class Configured(Closed):
-    """Something that its constructor's arguments describe; each is an attribute of the same name, a ``Setting``."""
+    """An object that its constructor's arguments describe; each is an attribute of the same name, a ``Setting``."""
 
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
@@ -21,7 +21,7 @@ class Configured(Closed):
         pass
 
     def get_config(self):
-        """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is the same anew."""
+        """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is an equal object."""
         names = inspect.signature(type(self).__init__).parameters
         return {name: getattr(self, name) for name in names if name != "self"}
 
@@ -35,12 +35,12 @@ def to_config(thing):
 
 
 def from_config(where, config, classes, make=lambda cls, arguments: cls(**arguments)):
-    """What ``to_config`` wrote, made anew; ``classes``: {name: class} of all that may come.
+    """The object that ``to_config`` described; ``classes``: {name: class} of all that are allowed.
 
     ValueError or TypeError for anything else.
     """
     if not isinstance(config, dict) or set(config) != {"name", "config"} or not isinstance(config["config"], dict):
-        raise ValueError(_check.message(where, 'a dictionary with "name" and "config" is required', config))
+        raise ValueError(_check.message(where, 'config must be a dictionary with "name" and "config"', config))
     return make(classes[_check.choice(where, "the name", config["name"], tuple(classes))], config["config"])
 
 

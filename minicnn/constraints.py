@@ -1,7 +1,7 @@
 """Constraints: what a parameter must be like after every update.  Names are Keras's.
 
-The optimiser applies them in the native call that updates the parameters, so that nobody ever finds one updated and not
-yet constrained.  As in Keras they hold from the first update on, not for initial values or for weights that are set.
+The optimiser applies them in the native call that updates the parameters, so that no parameter is ever seen updated and
+not yet constrained.  As in Keras they hold from the first update on, not for initial values or weights that are set.
 ||w|| is the norm over ``axis``: None, the default, takes all axes but the last, so that it is the norm of the incoming
 weights of one unit (of one filter of Conv2D); a whole number or several take those axes, as in Keras, whose default is
 0.  A parameter with one axis, a bias, has one weight for each unit: there ||w|| is |w|, unless ``axis`` is 0.
@@ -24,7 +24,7 @@ _EPSILON = 1e-7  # Keras's: what UnitNorm adds to a norm
 class Constraint(configured.Configured):
     """What every constraint has: ``constraint(w)`` is a constrained copy of the array w, as an update would leave it.
 
-    Constraints of one's own are not possible: they would have to run inside the optimiser's native call.
+    Custom constraints are not possible: they would have to run inside the optimiser's native call.
     """
 
     _kind, _limit = -1, 0.0
@@ -87,12 +87,12 @@ _NAMES = {"max_norm": MaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm}
 def get(where, argument, value):
     """The Constraint for a name, a Constraint, or what it is in a file; None for None.
 
-    ``where`` and ``argument`` stand in the errors: ValueError for an unknown name, TypeError for anything else.
+    ``where`` and ``argument`` begin the errors: ValueError for an unknown name, TypeError for anything else.
     """
     found = configured.get(where, argument, value, Constraint, _NAMES)
     if found is not None and type(found) not in _NAMES.values():
         required = f"{argument} must be MaxNorm, NonNeg, UnitNorm or None"
-        fix = "One of your own cannot run in the optimiser's native call; call it after optimizer.step() in a loop"
+        fix = "A custom one cannot run in the optimiser's native call; call it after optimizer.step() in a loop"
         raise TypeError(_check.message(where, required, _check.kind(found), fix))
     return found
 
@@ -104,7 +104,7 @@ def check(where, constraint, shape):
 
 
 def to_config(value):
-    """Ready for JSON, if it is a Constraint; what it is otherwise."""
+    """Ready for JSON if it is a Constraint; unchanged otherwise."""
     return configured.to_config(value) if isinstance(value, Constraint) else value
 
 
@@ -145,6 +145,7 @@ def _five_axes(shape, of_norm):
     for axis in reversed(range(len(shape))):
         place -= (axis in of_norm) != place % 2
         if place < 0:
-            raise ValueError(_check.message("constraints", "axis must be simpler for so many axes", tuple(shape)))
+            required = "axis must split a shape into at most five groups of axes"
+            raise ValueError(_check.message("constraints", required, tuple(shape)))
         lengths[place] *= shape[axis]
     return lengths

@@ -2,9 +2,9 @@
 
 A file is a zip archive (archive.py): ``model.json`` (architecture, integers of the layers' state, how the model was
 compiled), then one ``NAME.npy`` for every array, under its name in ``state_dict``; a checkpoint has the optimiser's
-arrays besides, under ``optimizer/``.  The same model gives the same bytes.
+arrays as well, under ``optimizer/``.  The same model gives the same bytes.
 
-Design: reading believes nothing.  Like the archive, the JSON must be what our own writer would have written, character
+Design: reading trusts nothing.  Like the archive, the JSON must be what our own writer would have written, character
 for character; and an array is accepted under the name, dtype and shape that the architecture asks for while it is built
 (``_StoredArrays``), so that no file can declare more than it holds.
 """
@@ -19,8 +19,9 @@ import numpy as np
 from minicnn import _check, archive, layers, losses, optimizers
 from minicnn._files import write_atomically
 from minicnn.archive import Refused
-from minicnn.layer import Source, entries, walk
+from minicnn.layer import Source, path_of
 from minicnn.settings import is_ours, replaced
+from minicnn.tree import named_values, walk
 
 FORMAT = 1
 
@@ -66,13 +67,13 @@ def _integer_states(model):
     """{"3.step": (the layer's state, "step")} for all of it that is not an array."""
     return {
         name: (layer.state, key)
-        for name, layer, key in entries(walk(model.layers), "state")
+        for name, layer, key in named_values(walk(model.layers), "state")
         if not isinstance(layer.state[key], np.ndarray)
     }
 
 
 def write(path, document, arrays, model=None):
-    """The file, if it would give ``model`` again; without one whatever is given, for tests of reading."""
+    """Writes the file if reading it would give ``model`` again; without a model it writes what it is given (tests)."""
     if model is not None:
         _require_classes(model)
     members = _written(document, arrays)
@@ -159,7 +160,7 @@ def _rebuild(kind, document, stored, custom_layers):
             _restore_training(model, document["checkpoint"], stored)
     except (Refused, MemoryError):
         raise
-    except Exception as error:  # the file chose all arguments: whatever they lead to is its fault
+    except Exception as error:  # of any kind: the file chose all arguments
         raise Refused(f"does not describe a model that can be rebuilt ({type(error).__name__}: {error})") from error
     return model
 
@@ -175,18 +176,19 @@ class _StoredArrays(Source):
         self.members, self.taken = members, set()
 
     def values(self, layer, name, shape, initializer, rng):
-        """The array of that parameter; but one whose layer has no place yet, because another layer's ``build`` has just
-        made it, begins as drawn and gets its stored values afterwards, as do parameters that a custom layer makes by
-        itself."""
-        if layer.path is None:
+        """The array of that parameter.  One whose layer has no place yet, because the ``build`` of another layer has
+        just made it, starts with drawn values and gets the stored ones afterwards; so do parameters that a custom layer
+        makes without ``add_param``."""
+        path = path_of(layer)
+        if path is None:
             return super().values(layer, name, shape, initializer, rng)
-        return self.stored_array(f"{layer.path}.{name}", shape, layer.dtype)
+        return self.stored_array(f"{path}.{name}", shape, layer.dtype)
 
     def stored_array(self, name, shape, dtype):
         """The array ``name``, if it has exactly this shape and dtype and holds no NaN.
 
-        A copy, for its bytes begin anywhere in the file: NumPy computes with such numbers through buffers of its own,
-        and of some versions a process dies where there is no memory for one.
+        A copy, since its bytes may begin anywhere in the file: NumPy computes with unaligned numbers through buffers,
+        and with some versions of NumPy the process dies where there is no memory for one.
         """
         data = self.members.pop(f"{name}.npy", None)
         if data is None:

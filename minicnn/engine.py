@@ -1,6 +1,6 @@
 """What a model has once its layers are built: their parameters in flat vectors, the plans and their memory, the lock.
 
-One object, that ``Sequential`` makes when it is built and that is never copied: a copy of a model makes its own.
+One object, which ``Sequential`` makes when it is built and which is never copied: a copy of a model makes its own.
 """
 
 import contextlib
@@ -10,10 +10,11 @@ import numpy as np
 
 from minicnn import _check, chain
 from minicnn._ext.machinery.runtime import Exclusive
-from minicnn.layer import collect_penalties, hold, in_python, mean_penalty, output_of
+from minicnn.layer import hold, in_python, output_of
 from minicnn.montecarlo import Sampler
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace
+from minicnn.recording import collect_penalties, mean_penalty
 
 
 class Engine:
@@ -81,7 +82,7 @@ class Engine:
     def evaluation(self, n):
         """Lends a plan for n samples in eval mode; threads that evaluate at the same time get different ones."""
         self.settle()
-        idle = self._idle  # where it goes back: not to those of after a forget_plans, if there is one meanwhile
+        idle = self._idle  # the list it goes back to, also if forget_plans has made a new one in the meantime
         try:
             workspace = idle.pop()
         except IndexError:
@@ -134,11 +135,11 @@ class Engine:
         return outputs
 
     def _forward_without_plan(self, x, training):
-        x = _check.contiguous(x, self.dtype).copy()  # layers keep it, and the caller may write into his own
+        x = _check.contiguous(x, self.dtype).copy()  # layers keep it, and the caller may write into the array
         with collect_penalties() as found:
             outputs = chain.forward(self.layers, x, lambda layer, x: output_of(layer, x, training))
         self._latest.penalty = len(x), mean_penalty(found, len(x))
-        return outputs.copy()  # of what the last layer may have kept
+        return outputs.copy()  # the last layer may have kept them
 
     def backward(self, dy, at_outputs, input_gradient):
         """Fills the gradients; returns dL/dx, or None unless ``input_gradient``."""

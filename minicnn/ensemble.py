@@ -17,10 +17,10 @@ __all__ = ["Ensemble", "Prediction"]
 
 
 class Ensemble:
-    """Several networks that are trained for themselves and asked together.
+    """Several networks that are trained separately and asked together.
 
     - ``members``: a list of at least one of: a model; or a builder, a function that returns a compiled model, called
-      here and now.  A builder that takes an argument ``seed`` gets ``seed=`` the ensemble's seed + its place in the
+      at once.  A builder that takes an argument ``seed`` gets ``seed=`` the ensemble's seed + its place in the
       list, so ``Ensemble([build] * 5)`` makes five different networks (unless functools.partial has fixed the seed).
     - ``seed``: 0 <= seed, seed + len(members) <= 2^64; for the builders and for the draws of ``bootstrap``.
 
@@ -45,17 +45,17 @@ class Ensemble:
         for number, member in enumerate(members):
             model = member if isinstance(member, Sequential) else _build(number, member, self.seed + number)
             if any(model is other for other in self.members):
-                required = f"every member must be a model of its own; member {number} is there twice"
+                required = f"member {number} must not be a model that is a member already"
                 raise ValueError(_check.message("Ensemble", required, model, "Make a new one"))
             self.members.append(model)
 
     def fit(self, x, y, n_jobs=1, bootstrap=False, **arguments):
         """Trains every member on x, y and returns their ``History`` objects as a list.
 
-        - ``n_jobs``: how many members are trained at the same time, each in a process of its own that gets its share of
-          the threads; -1 for one on every CPU.  The bits are those of ``n_jobs=1``, also of whatever is trained or
-          drawn afterwards.  More than one needs joblib (``pip install "minicnn[tune]"``) and takes no ``callbacks``,
-          which would run where nobody sees them; it says nothing while it trains unless ``verbose`` is given.
+        - ``n_jobs``: how many members are trained at the same time, each in its own process with its share of the
+          threads; -1 for one on every CPU.  The bits are those of ``n_jobs=1``, also in later training and draws.
+          More than one needs joblib (``pip install "minicnn[tune]"``) and takes no ``callbacks``, which would run in
+          the other processes; it is silent while it trains unless ``verbose`` is given.
         - ``bootstrap``: each member is trained on N samples drawn with replacement, a function of the ensemble's seed
           and the member's number (bagging: Breiman, Machine Learning 24, 1996); then not with ``validation_split``,
           whose samples could be among those trained on.
@@ -69,7 +69,7 @@ class Ensemble:
         _check.keywords(where, functools.partial(Sequential.fit, None), arguments)
         x = _check.numeric_array(where, "x", x)
         if _check.boolean(where, "bootstrap", bootstrap) and arguments.get("validation_split"):
-            required = "bootstrap needs validation_data in the place of validation_split"
+            required = "bootstrap needs validation_data instead of validation_split"
             raise ValueError(_check.message(where, required, arguments["validation_split"]))
         count, _ = processes.how_many(where, n_jobs, len(self.members))
         if count > 1 and arguments.get("callbacks"):
@@ -78,7 +78,7 @@ class Ensemble:
             if member.optimizer is None:
                 raise RuntimeError(f"{where}: member {number} needs compile(optimizer, loss) before it")
             with _naming(where, number):
-                # Of wrong ones no member learns; and it is built.
+                # Wrong arguments stop all members before the first one trains; and each member is built.
                 names = "sample_weight", "class_weight", "validation_split", "validation_data"
                 given = {name: arguments[name] for name in names if name in arguments}
                 (trained_on, *_), *_ = intake.of_fit(member, x, y, **given)
@@ -114,7 +114,7 @@ class Ensemble:
         """
         where = "Ensemble.predict"
         step = 256 if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
-        keep = _check.boolean(where, "return_samples", return_samples)
+        return_samples = _check.boolean(where, "return_samples", return_samples)
         inputs = []
         for number, member in enumerate(self.members):
             with _naming(where, number):
@@ -129,7 +129,7 @@ class Ensemble:
         blocks = (np.stack([*outputs(slice(start, start + step))]) for start in range(0, n, step))
         dtype = np.result_type(*(member.dtype for member in self.members))
         empty = np.empty((len(self), 0, *self.members[0].output_shape), dtype)
-        return Prediction.of_blocks(blocks, empty, kind, how, keep)
+        return Prediction.of_blocks(blocks, empty, kind, how, return_samples)
 
     def evaluate(self, x, y, batch_size=None):
         """{"loss": ..., metrics ...} of the members' mean over x, y, as the first member was compiled.
@@ -180,7 +180,7 @@ def _build(number, builder, seed):
 def _takes_seed(builder):
     try:
         seed = inspect.signature(builder).parameters.get("seed")
-    except (TypeError, ValueError):  # a callable that has no signature to look at
+    except (TypeError, ValueError):  # a callable without a signature
         return False
     return seed is not None and seed.kind is not seed.POSITIONAL_ONLY
 
@@ -207,7 +207,7 @@ def _fit(number, member, x, y, drawn, arguments):
             x, y = x[drawn], np.asanyarray(y)[drawn]
             if arguments.get("sample_weight") is not None:
                 arguments = {**arguments, "sample_weight": np.asarray(arguments["sample_weight"])[drawn]}
-            if arguments.get("class_weight") is not None:  # of a class that was not drawn nobody need be warned
+            if arguments.get("class_weight") is not None:  # no warning of a class that was not drawn
                 present = set(class_numbers("Ensemble.fit", y).tolist())
                 weights = {key: weight for key, weight in arguments["class_weight"].items() if key in present}
                 arguments = {**arguments, "class_weight": weights}

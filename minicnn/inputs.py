@@ -1,6 +1,6 @@
-"""What numbers a model has been trained on, and how pictures are brought to the same.
+"""What numbers a model has been trained on, and how pictures are scaled to the same range.
 
-A network that was trained on bytes knows nothing about numbers in [0, 1], and the other way round: it answers, and
+A network that was trained on bytes knows nothing about numbers in [0, 1], and the other way round: it answers, but
 wrongly.  So a model remembers the range of its training inputs (``Sequential.input_range``), in its file too, and the
 command line brings pictures into it (``picture_range``, ``from_bytes``).
 """
@@ -35,7 +35,7 @@ def look(x, dtype, mean=True):
     takes longer than the rest.  One pass, in blocks of rows, so that a memory map is not taken into memory.
     """
     largest = LARGEST[np.dtype(dtype)]
-    if not mean and 0 < x.size <= BLOCK:  # a batch: what is below takes several times as long as a small one's numbers
+    if not mean and 0 < x.size <= BLOCK:  # a batch: the code below takes several times as long for a small one
         least, most = float(x.min()), float(x.max())
         if -largest <= least <= most <= largest:
             return Seen(least, most, None)
@@ -47,7 +47,7 @@ def look(x, dtype, mean=True):
             if not part.size:
                 break
             least, most = float(part.min()), float(part.max())
-            if not -largest <= least <= most <= largest:  # NaN neither
+            if not -largest <= least <= most <= largest:  # also where one is NaN
                 part = part[np.isfinite(part) & (np.abs(part) <= largest)]
                 if not part.size:
                     continue

@@ -1,6 +1,6 @@
 """What ``fit``, ``train_on_batch`` and ``evaluate`` are given: samples, targets, weights, checked before anything else.
 
-Of ``fit`` they are also divided, into those to train on and those to validate on, and cut into batches.
+For ``fit`` they are also divided into those to train on and those to validate on, and cut into batches.
 """
 
 import math
@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from minicnn import _check, datasets, losses, metrics, targets
+from minicnn.tree import walk
 
 # Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
 CHECKS_OF_TARGETS = {
@@ -75,9 +76,9 @@ def slices(model, n, batch_size=32, drop_last=None):
     """``datasets.slices`` for ``fit``; ValueError if a batch is too small for a layer of the model, which is built."""
     parts = datasets.slices(n, batch_size, drop_last, "Sequential.fit")
     least = min(part.stop - part.start for part in parts)
-    for number, layer in enumerate(model.layers):
+    for path, layer in sorted(walk(model.layers), key=lambda one: bool(one[1].parts)):  # who is held before the holder
         if least < layer.smallest_batch():
-            name = f"layer {number}, {type(layer).__name__}"
+            name = f"layer {path}, {type(layer).__name__}"
             required = f"in training {name}, needs at least {layer.smallest_batch()} samples in every batch"
             got = _check.Shown(f"{least} in one, by batch_size={batch_size}, drop_last={drop_last} and {n} samples")
             fix = "Choose a larger batch_size, or leave drop_last as it is"
@@ -88,7 +89,7 @@ def slices(model, n, batch_size=32, drop_last=None):
 def require_weight(model, method, what, weights=None):
     """ValueError where the metrics could only be 0/0."""
     if weights is not None and model.metrics and not math.fsum(weights):
-        required = f"the weights of {what} must not sum to 0, of which no metric can be computed"
+        required = f"the weights of {what} must not sum to 0, since then no metric can be computed"
         fix = "Leave the metrics out, or the samples"
         raise ValueError(_check.message(f"Sequential.{method}", required, 0.0, fix))
 
@@ -104,18 +105,18 @@ def _split(model, x, y, weights, fraction, data):
         return (x, y, weights), samples(model, "fit", *data[:2], *data[2:] or [None])[:3]
     if fraction == 0:
         return (x, y, weights), None
-    kept = int(len(x) * (1 - fraction) + 1e-9)  # 10 * (1 - 0.9) is a little less than 1
-    if not 0 < kept < len(x):
+    boundary = int(len(x) * (1 - fraction) + 1e-9)  # 10 * (1 - 0.9) is a little less than 1
+    if not 0 < boundary < len(x):
         required = f"validation_split must leave samples on both sides of {len(x)}"
         raise ValueError(_check.message(where, required, fraction))
-    training, validation = slice(0, kept), slice(kept, None)
-    _warn_of_classes_left_out(model, y, kept)
+    training, validation = slice(0, boundary), slice(boundary, None)
+    _warn_of_classes_left_out(model, y, boundary)
     cut = [None if weights is None else weights[part] for part in (training, validation)]
     return (x[training], y[training], cut[0]), (x[validation], y[validation], cut[1])
 
 
-def _warn_of_classes_left_out(model, y, kept):
-    """Where samples are sorted by class, those at the end are of classes that training would never see."""
+def _warn_of_classes_left_out(model, y, boundary):
+    """Where samples are sorted by class, those at the end belong to classes that training would never see."""
     classes, loss = _classes(model), model.loss_function
     softmax = isinstance(loss, losses.SparseCategoricalCrossentropy | losses.CategoricalCrossentropy)
     if classes is None or not (softmax or (isinstance(loss, losses.BinaryCrossentropy) and y.size == len(y))):
@@ -123,7 +124,7 @@ def _warn_of_classes_left_out(model, y, kept):
     if not softmax and not np.isin(y, (0, 1)).all():  # probabilities, or what the loss is going to refuse
         return
     numbers = targets.class_numbers("Sequential.fit", y)
-    trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:kept], numbers[kept:]))
+    trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:boundary], numbers[boundary:]))
     missing = np.flatnonzero(validated & ~trained).tolist()
     if missing:
         listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")

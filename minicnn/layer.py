@@ -1,4 +1,4 @@
-"""The contract of a layer: what every layer has and does, and how layers that hold layers are walked.
+"""The contract of a layer: what every layer has and does, and how a model handles its layers.
 
 A custom layer is a subclass with ``forward`` and ``backward``, and ``build`` if it has parameters or changes the shape
 (``examples/own_layer.py``).  It may hold other layers, in attributes, lists, tuples and dictionaries: they are its
@@ -7,16 +7,19 @@ A custom layer is a subclass with ``forward`` and ``backward``, and ``build`` if
 Knows no concrete layer.
 """
 
+import contextlib
+import functools
 import inspect
 import math
+import threading
 from typing import Any
 
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext import penalty
 from minicnn._ext.machinery import plan
 from minicnn.settings import Closed, Setting, Values, is_ours, owned, refuse
+from minicnn.tree import held_in, holders, walk
 
 MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted
 
@@ -40,7 +43,7 @@ class _OfChain(Setting):
 
 
 class Source:
-    """Where the values of new parameters come from: the layer's initialiser.  Those of a file: saving.py."""
+    """Where the values of new parameters come from: the layer's initialiser.  Those of a file: document.py."""
 
     def values(self, layer, name, shape, initializer, rng):
         """The values of ``layer``'s parameter ``name``: an array of that shape."""
@@ -55,8 +58,9 @@ class _Trainable(Setting):
 
     def __set__(self, layer, value):
         super().__set__(layer, value)
-        for part in layer.parts.values():
-            part.trainable = value
+        for _, part in walk(layer.parts):
+            vars(part)["trainable"] = vars(layer)["trainable"]
+            part._changes += 1
 
 
 class Layer(Closed):
@@ -66,31 +70,29 @@ class Layer(Closed):
 
     - ``dtype``: float32 or float64, None until it is known (the model hands its own down).
     - ``params``, ``grads``: arrays by name, the same names in both.  A model moves them into its flat vectors, so
-      always read ``self.params[name]`` anew.  From then on the names stay, and what is assigned to one of them is
+      read ``self.params[name]`` each time.  From then on the names stay, and what is assigned to one of them is
       written into the array that is there: it must have the same shape.
-    - ``state``: what a resumed run needs besides parameters: whole numbers >= 0, and arrays such as moving statistics,
-      to which the same applies.
+    - ``state``: what a resumed run needs as well as parameters: whole numbers >= 0, and arrays such as moving
+      statistics, to which the same applies.
     - ``input_shape``, ``output_shape``: of one sample; None before ``build``.
-    - ``path``: where the layer stands in the model: "2" for the third of its layers, "2.body.0" for a layer in it; None
-      before.  The model sets it before ``build``; the names of parameters begin with it.
     - ``stream``: (seed, layer number), the key of the layer's random numbers; the model sets it before ``build``.
-    - ``trainable``: False keeps an optimiser's hands off the parameters, and their penalties out of the loss, from the
-      next step on.  It is handed down to the ``parts``; what stands in a layer that is not trainable is not trained,
-      whatever it says itself.  See ``freeze``.
+    - ``trainable``: with False no optimiser changes the parameters, and their penalties are not in the loss, from the
+      next step on.  It is handed down to the ``parts``; a layer in one that is not trainable is not trained, even if it
+      says True itself.  See ``freeze``.
     - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
 
     And one that a class says, ``output_function``: what its outputs are, so that a model which ends in such a layer
     knows whether it gives logits or probabilities (``outputs.py``).
 
     - "softmax": probabilities of classes along the last axis; "sigmoid": probabilities of a yes each.
-    - "linear", or the name of another activation: logits, whatever came in.
-    - "same": what comes in, or a part or means of it, in whatever shape, as of ``Flatten`` or of a pooling: it is what
-      the layer in front made it.
-    - "changed": what comes in, each number changed for itself, as by ``Rescaling``: logits stay logits, and of
-      probabilities it is not known what they have become.
+    - "linear", or the name of another activation: logits, for any input.
+    - "same": the input, or a part or means of it, in any shape, as from ``Flatten`` or a pooling: logits or
+      probabilities, as the layer before made them.
+    - "changed": the input, each number changed by itself, as by ``Rescaling``: logits stay logits; what probabilities
+      have become is not known.
     - None, where the class says nothing: it is not known.
 
-    Where it is not known, whoever needs to know raises ValueError, unless the loss says ``from_logits``.
+    Where it is not known, code that needs to know raises ValueError, unless the loss says ``from_logits``.
     """
 
     dtype = _OfChain(_check.real_dtype, optional=True)
@@ -99,12 +101,16 @@ class Layer(Closed):
     state = _OfChain(_values)
     input_shape = _OfChain(_check.anything)
     output_shape = _OfChain(_check.anything)
-    path = _OfChain(_check.anything)
     stream = _OfChain(_check.anything)
     in_chain = _OfChain(_check.boolean)
     trainable = _Trainable(_check.boolean)
 
     _source = Source()
+    _path: str | None = None  # where it stands in a model; see path_of
+    _in_model = False  # one that is built: from then on the place stays, and the arrays
+    _frozen_whole = False  # by freeze: layers that are made later in this one are frozen, too
+    _inference_before = False  # what a layer with ``inference`` had before freeze
+    _stored_parts: dict | None = None  # what a file says of layers that are made later in this one
 
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
     composite = False  # True for a compiled class that holds layers: whether a plan may record it is up to them, too
@@ -112,22 +118,25 @@ class Layer(Closed):
     output_function: Any = None
 
     def __init_subclass__(cls, compiled=False, **kwargs):
-        """``compiled`` is not inherited; and a subclass's own ``backward`` is not bypassed by inherited short cuts."""
+        """``compiled`` is not inherited; a subclass's own ``backward`` is not bypassed by inherited short cuts; what a
+        ``build`` returns is kept, whoever called it."""
         super().__init_subclass__(**kwargs)
         cls.compiled = compiled
+        if "build" in vars(cls):
+            cls.build = _finished(cls.build)
         if "backward" in vars(cls):
-            for short_cut in ("backward_params", "backward_logits", "backward_behind"):
-                if short_cut not in vars(cls):
-                    setattr(cls, short_cut, getattr(Layer, short_cut))
+            for shortcut in ("backward_params", "backward_logits", "backward_behind"):
+                if shortcut not in vars(cls):
+                    setattr(cls, shortcut, getattr(Layer, shortcut))
 
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
         layer = super().__new__(cls)
-        layer._changes, layer._kept, layer._in_model = 0, None, False
+        layer._changes, layer._kept = 0, None
         vars(layer).update(
             dtype=None, params=Values(), grads=Values(), state=Values(), input_shape=None, output_shape=None
         )
-        vars(layer).update(path=None, stream=(0, 0), trainable=True, in_chain=False)
+        vars(layer).update(stream=(0, 0), trainable=True, in_chain=False)
         return layer
 
     def __setattr__(self, name, value):
@@ -140,7 +149,7 @@ class Layer(Closed):
 
     def __setstate__(self, state):
         vars(self).update(owned(state))
-        self._in_model = False  # a copy of a layer is in none; that of a model takes its layers in itself
+        vars(self).update(in_chain=False, _in_model=False)  # a copy of a model takes its layers in again
 
     def __init__(self, dtype=None):
         self.dtype = dtype
@@ -150,8 +159,17 @@ class Layer(Closed):
     @property
     def parts(self):
         """{name: layer}: the layers that this one holds, in attributes ("conv") and in lists, tuples and dictionaries
-        ("body.0"), in the order of the attributes.  They are named, trained, saved, copied and listed with it."""
-        return dict(_layers_in(vars(self)))
+        ("body.0"), in the order of the attributes.  They are named, trained, saved, copied and listed with it.
+
+        ValueError for a key of a dictionary that cannot be part of a name, or for two that make the same one.
+        """
+        found = {}
+        for name, layer in held_in(vars(self), Layer):
+            if name in found:
+                required = "the names of the layers that a layer holds must differ"
+                raise ValueError(_check.message(type(self).__name__, required, name))
+            found[name] = layer
+        return found
 
     def freeze(self):
         """Keeps this layer and its parts as they are, as Keras does where ``trainable`` is False: parameters are not
@@ -165,8 +183,10 @@ class Layer(Closed):
     def _freeze(self, frozen):
         for _, layer in [("", self), *walk(self.parts)]:
             layer.trainable = not frozen
-            if hasattr(layer, "inference"):
-                layer.inference = frozen
+            if isinstance(getattr(type(layer), "inference", None), Setting) and frozen != layer._frozen_whole:
+                before, layer._inference_before = layer._inference_before, layer.inference
+                layer.inference = frozen or before
+            layer._frozen_whole = frozen
 
     # ---- what a layer implements ----
 
@@ -182,8 +202,8 @@ class Layer(Closed):
             raise ValueError(_check.message(type(self).__name__, f"one sample must have {axes}", input_shape))
         if self.dtype is None:
             self.dtype = np.dtype(np.float32)
-        if self.path is None:  # in a model it is the model that says where layers stand
-            take_places(walk(self.parts), self.stream[0], self.dtype, first=self.stream[1] + 1)
+        if self._path is None:  # in a model it is the model that says where layers stand
+            _take_places_alone(self)
         self.input_shape = self.output_shape = input_shape
         return input_shape
 
@@ -192,9 +212,9 @@ class Layer(Closed):
 
         With ``training`` the layer may keep what ``backward`` needs; without, it keeps nothing and changes nothing.
 
-        x is the caller's: do not write into it.  (A model gives a layer in Python copies of its own, as x and as the dy
-        of ``backward``, so that one that does works in place there harms nobody; whoever calls it alone finds his array
-        changed.)  An output of another dtype is cast; a model raises TypeError for one that is no array of numbers,
+        x is the caller's: do not write into it.  (A model gives a layer in Python copies, of x and of the dy of
+        ``backward``, so that a layer that does work in place does no harm there; called alone, it changes the caller's
+        array.)  An output of another dtype is cast; a model raises TypeError for one that is no array of numbers,
         ValueError for one of another shape.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward(x, training)")
@@ -206,29 +226,29 @@ class Layer(Closed):
     def sample(self, x, lot):
         """One Monte-Carlo sample of y: ``forward`` of evaluation, but with the noise of training where there is any.
 
-        Keeps nothing and changes nothing.  ``lot``: what the noise is a function of (``layers/noise.py``).
+        Keeps nothing and changes nothing.  ``lot``: what the noise is a function of (``layers/random.py``).
         """
         return self.forward(x, training=False)
 
     def backward(self, dy):
         """dL/dx for dL/dy, both with the shapes of ``forward``; overwrites ``grads``.
 
-        What is said of ``forward``'s x and output holds for dy and dL/dx, too, wherever somebody wants it: of the first
-        layer with parameters ``fit`` does not, and that may return None.
+        What is said of ``forward``'s x and output holds for dy and dL/dx, too.  Where dL/dx is not needed (``fit`` does
+        not need that of the first layer with parameters), None may be returned.
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")
 
-    # ---- what a model may ask for besides; the defaults suit most layers ----
+    # ---- what a model may also ask for; the defaults suit most layers ----
 
     def backward_params(self, dy):
-        """Fills ``grads`` only, for the first layer with parameters, where nobody needs dL/dx."""
+        """Fills ``grads`` only, for the first layer with parameters, where dL/dx is not needed."""
         self.backward(dy)
 
     # For a layer that ends in softmax: ``backward_logits(dz, input_gradient)`` takes the gradient before the softmax,
     # with which a fused loss begins.  None: the model goes through ``backward``.
     backward_logits: Any = None
 
-    # Two halves of one short cut (chain.py).  Of a layer that ends in an activation whose gradient can be found from
+    # Two halves of one shortcut (chain.py).  Of a layer that ends in an activation whose gradient can be found from
     # its output, ``activation_gradient(y, dy)`` -> dz.  Of a layer each of whose outputs is one of its inputs,
     # ``backward_behind(dy, activation_gradient)``: its backward, with that gradient taken first, from its own output.
     activation_gradient: Any = None
@@ -237,7 +257,7 @@ class Layer(Closed):
     def gradient(self, dy, at_logits=False, wanted=True, activation_gradient=None):
         """dL/dx by the way that suits: ``at_logits`` for a gradient before the activation; None unless ``wanted``.
 
-        ``activation_gradient``: of the layer in front, to be taken first (``backward_behind``).
+        ``activation_gradient``: of the layer before, to be taken first (``backward_behind``).
         """
         if in_python(self):
             dy = self._as_batch("backward", "dy", dy, self.output_shape).copy()
@@ -246,7 +266,7 @@ class Layer(Closed):
             dx = self.backward_behind(dy, activation_gradient)
         elif at_logits:
             dx = self.backward_logits(dy, wanted)
-        elif wanted:
+        elif wanted or "backward" in vars(self):  # replaced in this object: no short cut
             dx = self.backward(dy)
         else:
             dx = self.backward_params(dy)
@@ -266,12 +286,10 @@ class Layer(Closed):
 
         A layer among them stands there as its entry (``to_config``).
         """
-        config = {}
-        for name in inspect.signature(type(self).__init__).parameters:
-            if name != "self" and hasattr(self, name):
-                value = getattr(self, name)
-                config[name] = value.name if isinstance(value, np.dtype) else _with_entries(value)
-        return config
+        return {
+            name: value.name if isinstance(value, np.dtype) else _with_entries(value)
+            for name, value in _arguments(self).items()
+        }
 
     # ---- help for subclasses ----
 
@@ -349,66 +367,73 @@ def _as_lists(value):
     return [_as_lists(one) for one in value] if held else value
 
 
-def _layers_in(values, around=()):
-    """(name, layer) for every layer in a dictionary's values and in the lists, tuples and dictionaries among them."""
-    for name, value in values.items():
-        if isinstance(value, Layer):
-            yield str(name), value
-        elif isinstance(value, list | tuple | dict) and type(value) is not Values and id(value) not in around:
-            inner = value if isinstance(value, dict) else dict(enumerate(value))
-            for rest, layer in _layers_in(inner, (*around, id(value))):
-                yield f"{name}.{rest}", layer
+# ---- building ----
+
+# Of this thread.  .noted: the layers whose build has run, where somebody wants to know; .around: whose build runs now.
+_builds = threading.local()
 
 
-def walk(layers):
-    """[(path, layer)] of all layers and the layers in them, each before those that it holds: "0", "1", "1.body.0".
-
-    ``layers``: the layers of a chain, or a dictionary such as ``Layer.parts``.  What looks for parameters, states,
-    masks or names walks; what computes runs through the chain.  ValueError for a layer that stands in two places, one
-    of which may be in itself: it names both.
-    """
-    found, places = [], {}
-
-    def visit(named, prefix):
-        for name, layer in named:
-            path = f"{prefix}{name}"
-            before = places.setdefault(id(layer), path)
-            if before != path:
-                kind, both = type(layer).__name__, f"places {before!r} and {path!r}"
-                raise ValueError(f"{kind}: a layer can stand in one place only; got it in the {both}. Make a new one")
-            found.append((path, layer))
-            visit(layer.parts.items(), f"{path}.")
-
-    visit(layers.items() if isinstance(layers, dict) else enumerate(layers), "")
-    return found
+@contextlib.contextmanager
+def noting_builds():
+    """Within it a list grows of all layers whose ``build`` runs in this thread."""
+    before, _builds.noted = getattr(_builds, "noted", None), []
+    try:
+        yield _builds.noted
+    finally:
+        _builds.noted = before
 
 
-def entries(walked, kind):
-    """(name, layer, key) of every entry of the layers' "params" or "state": "1.body.0.kernel" is one.
-
-    What a custom layer shares with a layer in it, as one dictionary, is the inner one's.
-    """
-    last = {id(getattr(layer, kind)): path for path, layer in walked}
-    return [
-        (f"{path}.{key}" if path else key, layer, key)
-        for path, layer in walked
-        if last[id(getattr(layer, kind))] == path
-        for key in getattr(layer, kind)
-    ]
+def is_building():
+    """True within the ``build`` of a model."""
+    return getattr(_builds, "noted", None) is not None
 
 
-def take_places(walked, seed, dtype, algorithm=None, first=0, source=None):
+def _finished(build):
+    """A ``build`` after which the layer knows its shapes, also where another layer's ``build`` has called it."""
+
+    @functools.wraps(build)
+    def finish(self, input_shape, rng):
+        if self._in_model:
+            required = "a layer can stand in one model only"
+            raise ValueError(_check.message(type(self).__name__, required, self, "Make a new one"))
+        around = getattr(_builds, "around", None)
+        if self.dtype is None and around is not None:
+            self.dtype = around.dtype
+        _builds.around = self
+        try:
+            shape = build(self, input_shape, rng)
+        finally:
+            _builds.around = around
+        if isinstance(shape, tuple):
+            if self.input_shape is None:
+                self.input_shape = input_shape
+            self.output_shape = shape
+        if self._path is None:  # alone, or made while another layer is built: who holds it says it again
+            _take_places_alone(self)
+        if is_building():
+            _builds.noted.append(self)
+        return shape
+
+    return finish
+
+
+def path_of(layer):
+    """Where a layer stands in its model: "2", or "2.body.0"; None before it stands in one."""
+    return layer._path
+
+
+def take_places(walked, seed, dtype, algorithm=None, first=0, source=None, around=None):
     """Tells every layer of a walk where it stands, before it is built, and hands down what it does not say itself.
 
-    Its number in the walk, from ``first`` on, is the key of its random numbers.  ``in_chain`` is for the model to say
-    of its own layers; within a layer that runs as Python, whose author may write into what it gets, it is False.
+    Its number in the walk, from ``first`` on, is the key of its random numbers.  ``around``: the layer that holds all
+    of the walk, or None for a model.  ``in_chain`` is for the model to say of its own layers; within a layer of a
+    custom class, which may write into what it gets, it is False.
     """
-    holders = dict(walked)
+    by_path = dict(walked)
     for number, (path, layer) in enumerate(walked, first):
-        holder = next(
-            (holders[path[:i]] for i in range(len(path), 0, -1) if path[:i] in holders and i < len(path)), None
-        )
-        vars(layer).update(path=path, stream=(seed, number), in_chain=holder is None or holder.composite)
+        holder = [around, *holders(path, by_path)][-1]
+        in_chain = holder is None or (holder.composite and holder.compiled)
+        vars(layer).update(_path=path, stream=(seed, number), in_chain=in_chain)
         layer.dtype = dtype if layer.dtype is None else layer.dtype
         if source is not None:
             layer._source = source
@@ -416,10 +441,9 @@ def take_places(walked, seed, dtype, algorithm=None, first=0, source=None):
             layer.algorithm = algorithm
 
 
-def holders(path, by_path):
-    """The layers that hold the layer of that path, from the outermost on; ``by_path``: {path: layer} of a walk."""
-    dots = [i for i, letter in enumerate(path) if letter == "."]
-    return [by_path[path[:dot]] for dot in dots if path[:dot] in by_path]
+def _take_places_alone(layer):
+    """The same for the layers in one that stands in no model."""
+    take_places(walk(layer.parts), layer.stream[0], layer.dtype, first=layer.stream[1] + 1, around=layer)
 
 
 def require_layer(where, entry):
@@ -432,24 +456,59 @@ def require_layer(where, entry):
     return entry
 
 
+def settle_late_parts(walked):
+    """Sets in the layers that others made while they were built what was said of them before: by ``freeze``, by
+    ``trainable``, by a file."""
+    for _, layer in walked:
+        parts = layer.parts
+        for name, entry in (layer._stored_parts or {}).items():
+            if name not in parts:
+                raise ValueError(_check.message(type(layer).__name__, f"must hold a layer {name!r}", [*parts]))
+            _make_equal(parts[name], entry)
+        layer._stored_parts = None
+        for part in parts.values():
+            if part._path is None and layer._frozen_whole:
+                part.freeze()
+            elif part._path is None and not layer.trainable:
+                part.trainable = False
+
+
+# ---- layers in files ----
+
+
 def to_config(layer):
     """The entry of a layer, ready for JSON: {"layer": its class, "config": ``get_config``, "trainable": ...}.
 
-    For a custom layer that holds layers, also "parts", {name: entry}: its constructor may make them by itself.
+    For a custom layer that holds layers which are none of its arguments also "parts", {name: entry}: its constructor
+    makes them by itself.
     """
     entry = {"layer": type(layer).__name__, "config": _with_entries(layer.get_config()), "trainable": layer.trainable}
-    if not is_ours(type(layer)) and layer.parts:
-        entry["parts"] = {name: to_config(part) for name, part in layer.parts.items()}
+    if not is_ours(type(layer)):
+        given = {id(one) for _, one in held_in(_arguments(layer), Layer)}
+        parts = {name: to_config(part) for name, part in layer.parts.items() if id(part) not in given}
+        entry |= {"parts": parts} if parts else {}
     return entry
 
 
+def _arguments(layer):
+    """{name: value} of the constructor's arguments that the layer keeps."""
+    names = inspect.signature(type(layer).__init__).parameters
+    return {name: getattr(layer, name) for name in names if name != "self" and hasattr(layer, name)}
+
+
 def _with_entries(value):
-    """The value with entries in the place of layers."""
+    """The value with entries instead of layers."""
     if isinstance(value, Layer):
         return to_config(value)
     if isinstance(value, list | tuple) and any(isinstance(one, Layer | list | tuple | dict) for one in value):
         return [_with_entries(one) for one in value]
     if type(value) is dict:
+        for key in value:
+            if not isinstance(key, str):
+                required = (
+                    "the keys of a dictionary among a layer's arguments must be strings, for a file keeps no others"
+                )
+                raise TypeError(_check.message("get_config", required, _check.kind(key)))
         return {name: _with_entries(one) for name, one in value.items()}
     return value
 
@@ -464,15 +523,15 @@ def from_config(entry, known):
         raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
     layer = known[entry["layer"]](**{name: _with_layers(value, known) for name, value in entry["config"].items()})
     vars(layer).update(trainable=_check.boolean(type(layer).__name__, "trainable", entry.get("trainable", True)))
-    parts = layer.parts
-    for name, part in entry.get("parts", {}).items():
-        if name in parts:
-            _make_equal(parts[name], part)
+    parts, stored = layer.parts, entry.get("parts", {})
+    for name in stored.keys() & parts.keys():
+        _make_equal(parts[name], stored[name])
+    layer._stored_parts = {name: part for name, part in stored.items() if name not in parts} or None
     return layer
 
 
 def _with_layers(value, known):
-    """The value with layers in the place of entries."""
+    """The value with layers instead of entries."""
     if isinstance(value, dict):
         if {"layer", "config"} <= value.keys():
             return from_config(value, known)
@@ -481,15 +540,39 @@ def _with_layers(value, known):
 
 
 def _make_equal(layer, entry):
-    """Sets what was set in a layer after its holder had made it."""
-    now = to_config(layer)
+    """Sets what was set in a layer after its holder had made it; ValueError if it is of another class."""
+    if type(layer).__name__ != entry["layer"]:
+        required = f"must be a {entry['layer']}, as it was when it was saved"
+        raise ValueError(_check.message("Sequential.from_config", required, _check.kind(layer)))
+    now = to_config(layer)["config"]
     for name, value in entry["config"].items():
-        if name in now["config"] and now["config"][name] != value:
+        if not _match(getattr(layer, name, None), value) and _plain(now.get(name)) != value:
             setattr(layer, name, value)
     vars(layer).update(trainable=entry["trainable"])
-    for name, part in layer.parts.items():
-        if name in entry.get("parts", {}):
-            _make_equal(part, entry["parts"][name])
+    parts = layer.parts
+    for name, part in entry.get("parts", {}).items():
+        _make_equal(parts[name], part)
+
+
+def _match(value, stored):
+    """True where layers stand among an argument's value; they are made equal to their entries."""
+    if isinstance(value, Layer):
+        _make_equal(value, stored)
+        return True
+    pairs = []
+    if isinstance(value, list | tuple) and isinstance(stored, list):
+        pairs = zip(value, stored, strict=True)
+    elif isinstance(value, dict) and isinstance(stored, dict):
+        pairs = [(value[key], stored[key]) for key in value.keys() & stored.keys()]
+    matched = [_match(*pair) for pair in pairs]
+    return any(matched)
+
+
+def _plain(value):
+    """The value as it comes back from JSON."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 # ---- how a model handles its layers ----
@@ -533,67 +616,31 @@ def in_python(layer):
 def output_of(layer, x, training=False, lots=None):
     """``layer.forward(x, training)``, or with lots ``layer.sample(x, lot)``, held to the contract of a layer.
 
-    ``lots``: {layer: its Lot} of all layers that hold no others; one that does is given all of them.
+    ``lots``: {id of a layer: its Lot} for all layers that hold no others; one that does is given all of them.
     """
     if in_python(layer):
         x = layer._as_batch("forward", "x", x, layer.input_shape).copy()
     n = len(x)
-    y = layer.forward(x, training=training) if lots is None else layer.sample(x, lots.get(layer, lots))
+    y = layer.forward(x, training=training) if lots is None else layer.sample(x, lots.get(id(layer), lots))
     return _returned(layer, "forward", y, (n, *layer.output_shape))
 
 
 def _returned(layer, method, array, shape):
-    """What a layer in Python returned, as an array of the layer's dtype; compiled ones are taken at their word.
+    """What a layer in Python returned, as an array of the layer's dtype; what compiled ones return is not checked.
 
-    Unchecked, None would end a backward pass in silence, and one row be repeated to fill a batch.
+    Unchecked, None would silently end a backward pass, and one row would be repeated to fill a batch.
     """
     if not in_python(layer):
         return array
-    where, place = f"{type(layer).__name__}.{method}", f"It is layer {layer.path} of the model"
+    where, place = f"{type(layer).__name__}.{method}", f"It is layer {layer._path} of the model"
     if not isinstance(array, np.ndarray):
         name = "y" if method == "forward" else "dx"
         fix = f"{place}; is `return {name}` missing?" if array is None else place
         required = f"{method} must return {name}, an array of shape {shape}"
         got = _check.Shown("None" if array is None else f"a {type(array).__name__}")
         raise TypeError(_check.message(where, required, got, fix))
-    _check.numeric_array(where, f"what {method} of layer {layer.path} of the model returns", array)
+    _check.numeric_array(where, f"what {method} of layer {layer._path} of the model returns", array)
     if array.shape != shape:
         name = "the shape that build declared" if method == "forward" else "the shape of forward's x"
         raise ValueError(_check.message(where, f"{method} must return {name}, {shape}", _check.shape_of(array), place))
     return _check.contiguous(array, layer.dtype)
-
-
-# ---- what a compiled layer uses in forward and backward, so that a plan can record them ----
-
-
-def empty(shape, dtype):
-    """A new array for a result, its values undefined; of the plan's, while one is being recorded."""
-    array = np.empty(shape, dtype)
-    plan.own(array)
-    return array
-
-
-def each_time(function, *arguments):
-    """Calls the function now; while a plan is being recorded, at the beginning of each of its runs instead.
-
-    For what is no arithmetic on arrays: counting steps, drawing lots.
-    """
-    if not plan.called_each_time(function, arguments):
-        function(*arguments)
-
-
-# ---- what outputs add to the loss (regularizers.py) ----
-
-# ``with collect_penalties() as found``: a list of what this thread's forwards give to ``penalize`` within the block.
-# Several threads may evaluate at once, so a layer cannot keep it.
-collect_penalties = plan.Collector
-
-
-def penalize(samples):
-    """Tells whoever runs this forward what each sample adds to the loss: float64, (N,)."""
-    plan.collect(samples)
-
-
-def mean_penalty(found, n):
-    """What was collected of a forward over n samples, as it counts in the loss: the mean over the samples."""
-    return sum(map(penalty.total, found)) / n if found and n else 0.0

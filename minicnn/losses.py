@@ -1,4 +1,4 @@
-"""Losses: what training makes small, as a value and a gradient.
+"""Losses: what training minimises, as a value and a gradient.
 
 The value of a batch is L = (1/N) sum_n w_n l_n, with a weight w_n for each of its N samples (1 without weights).  It is
 divided by N also where weights are given, as Keras's "sum_over_batch_size" does.  A loss is called with
@@ -11,19 +11,19 @@ divided by N also where weights are given, as Keras's "sum_over_batch_size" does
 
 and returns (value, gradient): a float, and an array of the shape and dtype of ``outputs``.  The gradient is the one at
 the outputs, except that the two categorical cross-entropies are fused with the softmax before them: theirs is always
-the one at the *logits*, (p - t) w / N, whichever of both the outputs are (``gradient_at`` says which).  That is for
-probabilities that a softmax has just made.  Of others, such as several sigmoids, the maximum over the pixels of a
-softmax, or what a layer of one's own gave, a model takes ``of_probabilities``: as in Keras they are divided by their
-sum first, and the gradient is the one at the outputs.
+the one at the *logits*, (p - t) w / N, for logits and for probabilities (``gradient_at`` says which).  That holds for
+probabilities that a softmax has just made.  For others, such as those of several sigmoids, the maximum of a softmax
+over the pixels, or the outputs of a custom layer, a model takes ``of_probabilities``: as in Keras they are divided by
+their sum first, and the gradient is the one at the outputs.
 
 The ``from_logits`` of a cross-entropy, "auto", True or False, is for models whose layers do not say what they give
 (``Layer.output_function``), or to say that plain numbers are probabilities.  With "auto" the model's layers decide, and
 it is a ValueError if they do not say it.  True for a model that ends in softmax or sigmoid is a ValueError, too.
 
-A loss of one's own is a function ``(y, outputs) -> (value, gradient)``: truth first, the order of Keras and of
-scikit-learn, and that of a metric of one's own.  The names of its parameters must say so: ``(y, outputs)``, ``(y_true,
-y_pred)``, ``(target, logits)``; the other order, ``(outputs, y)`` or ``(y_pred, y_true)``, is honoured as named.  Where
-they do not tell, ``get`` raises TypeError: an exchanged pair would turn the sign of the gradient round in silence.
+A custom loss is a function ``(y, outputs) -> (value, gradient)``: truth first, the order of Keras and of scikit-learn,
+and that of custom metrics.  The names of its parameters must say so: ``(y, outputs)``, ``(y_true, y_pred)``, ``(target,
+logits)``.  A function with the other order, ``(outputs, y)`` or ``(y_pred, y_true)``, gets them in that order.  Where
+the names do not tell, ``get`` raises TypeError: a swapped pair would silently reverse the sign of the gradient.
 
 All arguments are checked before anything is computed: TypeError for the wrong kind of thing, ValueError for shapes and
 values, with the first index where a value is wrong.  NaN in the outputs gives NaN, for ``fit`` to report.
@@ -141,7 +141,7 @@ class _SoftmaxCrossentropy(Loss):
 
             l = -sum_k t_k log q_k,    dl/dp_k = (sum_j t_j - t_k / q_k) / S.
 
-        q and S count as at least 1e-7, wherever they are divided by or in a logarithm.  Arguments as of a call.
+        q and S count as at least 1e-7 in divisions and logarithms.  Arguments as of a call.
         """
         where = type(self).__name__
         outputs = _outputs(where, outputs)
@@ -149,7 +149,7 @@ class _SoftmaxCrossentropy(Loss):
         numbers, rows = self._checked_targets(outputs, y)
         targets = np.arange(outputs.shape[1]) == numbers[:, None] if rows is None else rows
         t = targets * (1 - self.label_smoothing) + self.label_smoothing / outputs.shape[1]
-        with np.errstate(all="ignore"):  # NaN and infinity are for whoever gets the value
+        with np.errstate(all="ignore"):  # NaN and infinity are for the caller to find
             total = np.maximum(outputs.sum(1, dtype=np.float64, keepdims=True), _CLIP)
             q = np.clip(outputs / total, _CLIP, 1)
             value = float((weights * -(t * np.log(q)).sum(1)).sum() / len(q))
@@ -289,13 +289,13 @@ class BinaryCrossentropy(_Elementwise):
 
     def _target(self, outputs, y):
         y = like_outputs("BinaryCrossentropy", outputs, y)
-        if y.size and not (y.min() >= 0 and y.max() <= 1):  # without arrays of their own in every step
+        if y.size and not (y.min() >= 0 and y.max() <= 1):  # no temporary arrays in every step
             reject("BinaryCrossentropy", "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
         return y
 
 
 class FunctionLoss(Loss):
-    """A loss of one's own: ``function(y, outputs) -> (value, gradient)``, both of the mean over the batch.
+    """A custom loss: ``function(y, outputs) -> (value, gradient)``, both of the mean over the batch.
 
     ``function`` gets ``y`` as a NumPy array and the outputs (N, ...) as they are, in the order that the names of its
     parameters say (head of this file); ``gradient`` has the shape of the outputs.  It takes no sample weights, and a
@@ -317,8 +317,8 @@ class FunctionLoss(Loss):
     def _compute(self, outputs, y, weights, from_logits, into):
         where = f"loss {self.name}"
         if weights is not None:
-            raise ValueError(f"{where}: a loss of your own takes no sample or class weights: weigh inside the function")
-        given = np.array(y), outputs.copy()  # what it gets is its to keep
+            raise ValueError(f"{where}: a custom loss takes no sample or class weights: weigh inside the function")
+        given = np.array(y), outputs.copy()  # the function may keep and change what it gets
         result = self.function(*(given[::-1] if self._outputs_first else given))
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(_check.message(where, "the function must return (value, gradient)", _check.kind(result)))
@@ -332,7 +332,7 @@ class FunctionLoss(Loss):
         return float(value), _check.contiguous(gradient, outputs.dtype)
 
 
-# ---- functions of one's own: losses, and metrics too ----
+# ---- custom functions: losses, and metrics too ----
 
 # What the parameters of such a function may be called: a word of a name, or all of it.
 _WORDS = {
@@ -447,13 +447,13 @@ def get(loss):
         fix = f"Did you mean {loss.__name__}()?" if issubclass(loss, Loss) else ""
         got = _check.Shown(f"the class {loss.__name__}")
         raise TypeError(_check.message("losses.get", "the loss must be a name, a Loss or a function", got, fix))
-    if callable(loss) and not isinstance(loss, Configured):  # a regulariser, say
+    if callable(loss) and not isinstance(loss, Configured):  # such as a regulariser
         return FunctionLoss(loss)
     return _class(loss)()
 
 
 def to_config(loss):
-    """{"name", "config"} for JSON; None for a loss of one's own, which no file can hold."""
+    """{"name", "config"} for JSON; None for a custom loss, which no file can hold."""
     if _CLASSES.get(loss.name) is not type(loss):
         return None
     return {"name": loss.name, "config": loss.get_config()}
@@ -462,7 +462,8 @@ def to_config(loss):
 def from_config(config):
     """The Loss that ``to_config`` wrote; ValueError or TypeError for anything else."""
     if not isinstance(config, dict) or set(config) != {"name", "config"} or not isinstance(config["config"], dict):
-        raise ValueError(_check.message("losses.from_config", 'a dictionary with "name" and "config"', config))
+        required = 'config must be a dictionary with "name" and "config"'
+        raise ValueError(_check.message("losses.from_config", required, config))
     return _class(config["name"])(**config["config"])
 
 

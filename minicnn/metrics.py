@@ -1,14 +1,14 @@
 """Metrics: how good the outputs of a model are, for people to read; nothing is trained by them.
 
 A ``Metric`` sums over the batches of an epoch: ``reset()``, then ``update(outputs, y)`` for every batch, then
-``result()``: the weighted mean over all samples seen.  A metric of one's own is a function ``(y, outputs) -> number``,
-the mean over the samples of a batch; the order is that of scikit-learn and Keras, truth first, as for a loss of one's
-own (``losses.py``).  Only where the names of its parameters say otherwise, ``(outputs, y)`` or ``(y_pred, y_true)``, it
-gets them as named.  For arrays at hand there are the functions ``accuracy``, ``top_k_accuracy`` and
-``confusion_matrix``, truth first as well.
+``result()``: the weighted mean over all samples seen.  A custom metric is a function ``(y, outputs) -> number``, the
+mean over the samples of a batch; the order is that of scikit-learn and Keras, truth first, as for a custom loss
+(``losses.py``).  Only where the names of its parameters say otherwise, ``(outputs, y)`` or ``(y_pred, y_true)``, it
+gets them in that order.  For arrays there are the functions ``accuracy``, ``top_k_accuracy`` and ``confusion_matrix``,
+truth first as well.
 
-Which way is better a metric says itself: ``better`` is "max", "min", or None where it does not say.  A function may
-carry it, ``f1.better = "max"``; callbacks that look for the best ask for it.
+A metric says which way is better: ``better`` is "max", "min", or None where it does not say.  A function may have the
+attribute too, ``f1.better = "max"``; callbacks that look for the best read it.
 
 Everywhere, N samples of K classes: the truth is class numbers (N,) or (N, 1), or one-hot rows (N, K), K >= 2.  Of equal
 outputs the first counts as the larger one, as in ``argmax``.  An output that is NaN is never right.
@@ -48,7 +48,7 @@ def _name(where, argument, name):
 
 
 class Unknown:
-    """Whether outputs are logits, where a model cannot know it: ValueError for whoever asks for its truth."""
+    """The ``from_logits`` of a model that cannot know it: ValueError where it is used as True or False."""
 
     def __init__(self, reason):
         self.reason = reason
@@ -71,12 +71,12 @@ class Metric(Closed):
         self.reset()
 
     def needs_from_logits(self, shape):
-        """Whether the value depends on ``from_logits`` for outputs (N, *shape): where a model cannot know it, it is
-        then refused before the first step instead of when it is asked for."""
+        """Whether the value depends on ``from_logits`` for outputs (N, *shape): where a model cannot know it, the
+        metric is then refused before the first step instead of when it is computed."""
         return False
 
     def require_shape(self, shape):
-        """ValueError where no outputs (N, *shape) will do, so that it is said before the first step."""
+        """ValueError, before the first step, if the metric does not exist for outputs (N, *shape)."""
 
     def reset(self):
         """Forgets all batches."""
@@ -123,7 +123,7 @@ class Accuracy(Metric):
     (N, 1): class 1 where a probability is above 0.5, or a logit above 0, else class 0.  ``name``: what logs call it.
 
     Several yes-or-no outputs a sample look like classes.  A model that is compiled with the binary cross-entropy knows
-    better and computes ``BinaryAccuracy`` of them in the place of this class, under its name.
+    better and computes ``BinaryAccuracy`` of them instead of this class, under its name.
     """
 
     name = Fixed(_name)
@@ -216,7 +216,7 @@ def _better(function):
 
 
 class FunctionMetric(Metric):
-    """A metric of one's own: ``function(y, outputs) -> number``, the mean over the samples of the batch.
+    """A custom metric: ``function(y, outputs) -> number``, the mean over the samples of the batch.
 
     A batch counts with its number of samples, or with the sum of their weights.  Parameters that are named the other
     way round, ``(y_pred, y_true)``, get what their names say.
@@ -229,11 +229,11 @@ class FunctionMetric(Metric):
     def __init__(self, function):
         self.function = function
         self._outputs_first = losses.surely_outputs_first(function)
-        _better(function)  # raises where it says nonsense
+        _better(function)  # raises if it is not valid
         super().__init__()
 
     def _values(self, outputs, y, from_logits):
-        given = np.array(y), outputs.copy()  # what it gets is its to keep
+        given = np.array(y), outputs.copy()  # the function may keep and change what it gets
         value = self.function(*(given[::-1] if self._outputs_first else given))
         if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "biuf":
             raise TypeError(_check.message(f"metric {self.name}", "the value must be one number", _check.kind(value)))
@@ -260,7 +260,7 @@ def get(metric):
         fix = f"Did you mean {metric.__name__}()?" if issubclass(metric, Metric) else ""
         got = _check.Shown(f"the class {metric.__name__}")
         raise TypeError(_check.message("metrics.get", "a metric must be a name, a Metric or a function", got, fix))
-    if callable(metric) and not isinstance(metric, Closed):  # a regulariser, say
+    if callable(metric) and not isinstance(metric, Closed):  # such as a regulariser
         return FunctionMetric(metric)
     top = re.fullmatch(r"top_(k|[1-9][0-9]{0,5})_accuracy", metric, re.ASCII) if isinstance(metric, str) else None
     if top:
@@ -279,13 +279,13 @@ TAKEN_BEGINNINGS = ("val_", "clean_", "norm/")
 
 
 def log_names(metrics):
-    """The name of each of the ``metrics`` in the logs: its own; of equal ones the second gets ``_1`` and so on, as in
-    Keras, so that every number has a name of its own.
+    """The name of each of the ``metrics`` in the logs; of equal names the second gets ``_1`` and so on, as in Keras, so
+    that no two are the same.
 
     ValueError for a name that would overwrite another log, such as "loss".
     """
-    own = [metric.name or type(metric).__name__ for metric in metrics]
-    for name in own:
+    names = [metric.name or type(metric).__name__ for metric in metrics]
+    for name in names:
         _name("Sequential.compile", "name", name)
         if name in TAKEN or name.startswith(TAKEN_BEGINNINGS):
             required = (
@@ -293,10 +293,10 @@ def log_names(metrics):
             )
             raise ValueError(_check.message("Sequential.compile", required, name, "Give it another name"))
     found = []
-    for name in own:
+    for name in names:
         number = itertools.count(1)
         free = name
-        while free in found or (free != name and free in own):
+        while free in found or (free != name and free in names):
             free = f"{name}_{next(number)}"
         found.append(free)
     return found

@@ -1,6 +1,6 @@
 """Sequential: a chain of layers, and the only place where the train/eval mode is chosen.
 
-The loop of ``fit`` stands in training.py, files in saving.py; what the layers do stands in ``layers/``.
+The loop of ``fit`` is in training.py, files are in document.py; what the layers do is in ``layers/``.
 """
 
 import copy
@@ -9,19 +9,26 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, chain, inputs, layers, losses, optimizers
+from minicnn import _check, advice, chain, inputs, layers, losses, optimizers
 from minicnn import training as loop
 from minicnn.engine import Engine
-from minicnn.layer import Layer, from_config, holders, output_of, require_layer, take_places, to_config, walk
+from minicnn.layer import (
+    Layer,
+    from_config,
+    is_building,
+    noting_builds,
+    output_of,
+    require_layer,
+    settle_late_parts,
+    take_places,
+    to_config,
+)
 from minicnn.metrics import get_all as chosen_metrics
 from minicnn.metrics import spelling
-from minicnn.outputs import Outputs, narrow_softmax
+from minicnn.outputs import Outputs
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
+from minicnn.tree import held_in, walk
 
-ACTIVATIONS = (
-    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
-    *(layers.Sigmoid, layers.Softmax, layers.Tanh),
-)
 NOT_COPIED = ("engine", "_building")  # what a copy makes of its own layers
 
 
@@ -83,7 +90,7 @@ class Sequential(Closed):
         self._append([layer])
 
     def _append(self, entries):
-        """Puts all of them, or none, behind the layers that are there."""
+        """Appends all of them, or none."""
         chosen, declared = list(self.layers), self._declared_shape
         for entry in entries:
             if isinstance(entry, layers.Input):
@@ -92,8 +99,7 @@ class Sequential(Closed):
                 declared = entry.shape
                 continue
             layer = require_layer("Sequential", entry.as_chain() if isinstance(entry, Sequential) else entry)
-            for _, part in walk([layer]):
-                _require_no_model(part)
+            _require_no_model(layer)
             chosen.append(layer)
         walk(chosen)  # raises where a layer stands in two places
         self._declared_shape = declared
@@ -102,10 +108,18 @@ class Sequential(Closed):
     def as_chain(self):
         """The layers of a model that is not built, as one layer to stand in another model: a ``layers.Chain``.
 
-        They belong to the other one then.  RuntimeError if it is built, for its weights would be lost.
+        They belong to the other one then.  RuntimeError if it is built, for its weights would be lost, or if it is more
+        than its layers: it has a seed, dtype or algorithm of its own, or is of a class with another ``forward``.
         """
+        for name, default in (("seed", 0), ("dtype", np.float32), ("algorithm", "auto")):
+            if getattr(self, name) != default:
+                what = f"a model that stands in another one takes the other one's {name}"
+                raise RuntimeError(_check.message("Sequential", what, getattr(self, name), f"Leave out its {name}"))
+        if type(self).forward is not Sequential.forward or "forward" in vars(self):
+            what = "a model with a forward of its own cannot stand in another one"
+            raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
         if self.built or self._declared_shape is not None:
-            what = "only a model that is not built, and says no Input, can stand in another one"
+            what = "only a model without Input that is not built can be part of another model"
             fix = (
                 "Leave out its Input and build, and give an Input to the outer model; weights can be loaded afterwards"
             )
@@ -115,7 +129,7 @@ class Sequential(Closed):
     def get_layer(self, name=None, index=None):
         """The layer with the path ``name``, such as "2" or "1.body.0", or the one with the number ``index``.
 
-        ValueError if there is none, or unless exactly one of both is given.
+        ValueError if there is none, or unless exactly one of the two is given.
         """
         where, tree = "Sequential.get_layer", dict(walk(self.layers))
         if (name is None) == (index is None):
@@ -142,6 +156,9 @@ class Sequential(Closed):
         initial values come from (``layer.Source``), such as a file; None: from the layers' initialisers and the seed.
         """
         shape = _check.sample_shape("Sequential.build", input_shape)
+        if is_building():
+            required = "a layer can hold layers, but no model, whose weights nobody would train"
+            raise TypeError(_check.message("Sequential.build", required, self, "Hold its layers in a list"))
         with self._building:  # of two threads whose predict comes first, one builds
             if self.built:
                 if shape != self.input_shape:
@@ -153,9 +170,8 @@ class Sequential(Closed):
             self._require_own_optimizer("build", self.optimizer)
             Outputs(self.layers, None, self.loss_function)  # what the loss says of them must fit
             output_shape, engine = self._build_layers(shape, source)
-            if source is None:  # of a model in a file it was said when the model was made
-                self._warn_of_noise_at_the_end()
-                self._warn_of_narrow_softmax()
+            if source is None:  # for a model in a file the warnings were given when it was made
+                advice.give(self.layers)
             self._put(input_shape=shape, engine=engine)
             self._put(output_shape=output_shape)  # last: now others may use it
 
@@ -171,10 +187,13 @@ class Sequential(Closed):
                 _require_new(layer)
             self._take_places(source)
             for number, layer in enumerate(self.layers):  # noqa: B007 - for the error
-                output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
+                with noting_builds() as noted:
+                    output_shape = _check.sample_shape("the output of build", layer.build(shape, rng))
                 self._require_dtype(layer)
                 layer.input_shape, layer.output_shape = shape, output_shape
+                _require_all_found(layer, noted)
                 shape = output_shape
+            settle_late_parts(walk(self.layers))
             self._take_places(source)  # of layers that were made while others were built, too
             engine = Engine(self.layers, input_shape, shape, self.dtype, self.optimizer)
         except BaseException as error:
@@ -187,7 +206,7 @@ class Sequential(Closed):
         return shape, engine
 
     def _take_places(self, source):
-        """Every layer learns where it stands, and what it does not say itself."""
+        """Tells every layer its place, and the model's values of what its arguments leave open."""
         tree = walk(self.layers)
         take_places(tree, self.seed, self.dtype, self.algorithm, source=source)
         self.layers[-1].in_chain = False
@@ -197,28 +216,6 @@ class Sequential(Closed):
             if part.dtype != self.dtype:
                 where = f"{path}: dtype" if path else "dtype"
                 raise ValueError(_check.message(where, f"must be the model's, {self.dtype}", part.dtype.name))
-
-    def _warn_of_noise_at_the_end(self):
-        """Dropout on the outputs hides answers instead of units: no later layer can benefit."""
-        path, noise = next(
-            (found for found in _backwards(self.layers) if type(found[1]) not in ACTIVATIONS), ("0", self.layers[0])
-        )
-        if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
-            warnings.warn(
-                f"Sequential: layer {path}, {type(noise).__name__}, is the last one but for activations: in training "
-                "it puts noise on the model's outputs. Dropout belongs before a layer with parameters",
-                stacklevel=2,
-            )
-
-    def _warn_of_narrow_softmax(self):
-        found = narrow_softmax(self.layers)
-        if found is not None:
-            path, layer = found
-            warnings.warn(
-                f"Sequential: layer {path}, {type(layer).__name__}: a softmax over one value is always 1 and passes no "
-                'gradient. A single output needs "sigmoid"',
-                stacklevel=2,
-            )
 
     def _require_own_optimizer(self, method, optimizer):
         """An optimiser steps where it is bound: with two models it would silently stop training the first one."""
@@ -320,7 +317,7 @@ class Sequential(Closed):
     # ---- the mode ----
 
     def train(self, mode=True):
-        """Training mode (or eval mode with False) for a training loop of one's own; returns the model."""
+        """Training mode (or eval mode with False) for a training loop that you write; returns the model."""
         self._training = _check.boolean("Sequential.train", "mode", mode)
         return self
 
@@ -372,8 +369,8 @@ class Sequential(Closed):
 
         The gradients are those of the whole loss: the penalties of the parameters (regularizers.py) are in them.
         ``dy`` is what ``model.loss`` gives: the gradient at the input of a final softmax where the model ends in one,
-        at the output otherwise.  With ``at="outputs"`` it is the gradient at the output in any case.  RuntimeError
-        unless a training forward came before.
+        at the output otherwise.  With ``at="outputs"`` it is always the gradient at the output.  RuntimeError unless a
+        training forward came before.
         """
         if at is not None:
             _check.choice("Sequential.backward", "at", at, ("outputs",))
@@ -485,9 +482,9 @@ class Sequential(Closed):
         - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
         - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i
           the product of both.  Classes without a weight weigh 1.  Class weights are for training alone: neither
-          val_loss nor clean_loss has them, as ``evaluate`` has not; sample weights are cut by ``validation_split`` as x
-          and y are. Where there are metrics, which are divided by the sum of the weights, it must not be 0, of the
-          validation neither.
+          val_loss nor clean_loss has them, and nor does ``evaluate``; sample weights are cut by ``validation_split`` as
+          x and y are.  Metrics are divided by the sum of the weights: where there are metrics it must not be 0, also in
+          the validation part.
         - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
           samples trained on and their ``sample_weight``.  Training is the same bit for bit; it costs a forward pass.
 
@@ -501,24 +498,24 @@ class Sequential(Closed):
         bad arguments, before anything is changed, also where a batch would be too small for a layer; ValueError, before
         the first step, for callbacks that need a log which will not be there.  What only a step can show ends training
         there, and the step changes nothing: ValueError, with the sample, for a number in x that is not finite;
-        FloatingPointError, with the step and the layer, if the loss is not finite.  Whatever ends training,
+        FloatingPointError, with the step and the layer, if the loss is not finite.  However training ends,
         ``on_train_end`` of the callbacks is called (callbacks.py).
 
         Warns where ``initial_epoch`` is above 0 and the optimiser, one with moments or a schedule, has done no step
-        yet: it begins anew.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
+        yet: it begins again.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
         ``save_optimizer``.
         """
         arguments = (batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle)
         weights = class_weight, sample_weight
         run = loop.Fit(self, x, y, *arguments, *weights, initial_epoch, clean_train_metrics, drop_last)
         with self.engine.hold("fit"), run.progress:
-            before = self._training  # not earlier: of a model that another thread trains it would be that fit's mode
+            before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
             try:
                 self._training, self.stop_training = True, False
                 run.train()
             finally:
-                self._training = before  # no call, at the beginning of which a signal might be served
+                self._training = before  # assigned directly: a method call is a point where a signal handler can run
         return run.history
 
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
@@ -526,7 +523,7 @@ class Sequential(Closed):
         return loop.train_on_batch(self, x, y, sample_weight, class_weight)
 
     def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None):
-        """Loss and metrics over x, y with nothing dropped, whatever the mode: {name: value}, or the loss, or a list."""
+        """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list."""
         return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight)
 
     def predict(self, x, batch_size=None):
@@ -554,20 +551,20 @@ class Sequential(Closed):
 
         Where the model gives logits they go through softmax, or through sigmoid if there is a single output or the
         model is compiled with the binary cross-entropy; probabilities stay as they are, but those of classes that do
-        not sum to 1, as behind a max-pooling, are divided by their sum.  ValueError where it cannot be known what they
+        not sum to 1, as after a max-pooling, are divided by their sum.  ValueError where it cannot be known what they
         are: see ``Layer.output_function``.
         """
         self._require_built("as_probabilities")
         return self.reading.probabilities(_check.numeric_array("Sequential.as_probabilities", "outputs", outputs))
 
     def predict_mc(self, x, n_samples=50, seed=None, batch_size=None, return_samples=False):
-        """Monte-Carlo dropout: the ``Prediction`` of ``n_samples`` thinned networks, each with masks of its own.
+        """Monte-Carlo dropout: the ``Prediction`` of ``n_samples`` thinned networks, each with its own masks.
 
         With T = n_samples and p_t(x) the output for x while dropout drops, mask t,
 
             mean = (1/T) sum_t p_t(x),    std = sqrt((1/T) sum_t (p_t(x) - mean)^2),
 
-        and more (``minicnn.ensemble.Prediction``).  Nothing else is as in training: moving statistics are used, not
+        and more (``minicnn.Prediction``).  Otherwise nothing behaves as in training: moving statistics are used, not
         changed, and the model's mode and counts of steps stay what they are.
 
         - ``n_samples``: T >= 1.  ``seed``: of the masks, 0 <= seed < 2^64; None takes the model's.
@@ -575,12 +572,12 @@ class Sequential(Closed):
         - ``return_samples``: whether the T outputs are kept: ``samples`` (T, N, *output_shape).
 
         A mask is a function of (seed, layer, t, index of the sample in x, index of the element): the same x and seed
-        give the same bits, whatever batch size and threads.  Outputs are probabilities where the model gives them, and
-        are made so where it was compiled with a cross-entropy (``output_kind``).  Warns if all samples are equal, as
-        they are without dropout.
+        give the same bits, at any batch size and number of threads.  Outputs are probabilities where the model gives
+        them, and are made so where it was compiled with a cross-entropy (``output_kind``).  Warns if all samples are
+        equal, as they are without dropout.
 
         Source: Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016, equation 6 for the mean; their
-        variance of a regression has the noise of the data, 1/tau, besides std^2.  For averaging thinned networks as
+        variance of a regression has the noise of the data, 1/tau, as well as std^2.  For averaging thinned networks as
         such: Srivastava et al., JMLR 15 (2014), section 7.5.
         """
         from minicnn import prediction  # here: many programs never use it
@@ -619,7 +616,7 @@ class Sequential(Closed):
         if self._declared_shape is not None:
             self.build(self._declared_shape)
             return
-        sees_images = any(layer.input_ndim == 3 for layer in self.layers)
+        sees_images = any(layer.input_ndim == 3 for _, layer in walk(self.layers))
         if sees_images and x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[1] < x.shape[2] == x.shape[3]:
             taken, fix = (
                 f"images of {x.shape[1]} x {x.shape[2]} pixels",
@@ -634,10 +631,10 @@ class Sequential(Closed):
             if sees_images and x.shape[2] in (1, 3) and x.shape[2] < min(x.shape[:2]):
                 taken = f"{x.shape[0]} grey images of {x.shape[1]} x {x.shape[2]} pixels"
                 self._warn_of_axes(where, x, taken, "One image needs a batch axis: x[None]")
-            self.build((*x.shape[1:], 1))  # what is no chain for (N, H, W) may be one for grey images
+            self.build((*x.shape[1:], 1))  # layers that do not work on (N, H, W) may work on grey images
 
     def _warn_of_axes(self, where, x, taken, fix):
-        """The first array that a model sees decides its shapes: for good, and for a wrong one in silence."""
+        """The first array that a model sees decides its shapes for good, even where it is a wrong one."""
         warnings.warn(f"{where}: x of shape {x.shape} is taken as {taken}. {fix}", stacklevel=5)
 
     # ---- description, files, copies ----
@@ -651,24 +648,10 @@ class Sequential(Closed):
 
         The layers in a layer are indented below it; what is said of it is the sum of theirs.
         """
+        from minicnn import summary  # here: many programs never use it
+
         self._require_built("summary")
-        total, rows = self.count_params(), [("layer", "output shape", "params", "share", "multiply-adds")]
-        tree = self.engine.parameters.tree
-        for path, layer in tree.items():
-            size = sum(array.size for _, one in walk([layer]) for array in one.params.values())
-            share = f"{100 * size / total:.1f} %" if size else ""
-            title = f"{'  ' * len(holders(path, tree))}{path} {type(layer).__name__}"
-            rows.append((title, str(layer.output_shape), f"{size:,}", share, f"{layer.multiply_adds():,}"))
-        adds = sum(layer.multiply_adds() for layer in self.layers)
-        rows.append(("total", f"{self.input_shape} ->", f"{total:,}", "", f"{adds:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        aligned = ["<", "<", ">", ">", ">"]
-        lines = [
-            "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return summary.text(self)
 
     def get_config(self):
         """The architecture, ready for JSON: what ``from_config`` takes."""
@@ -685,7 +668,7 @@ class Sequential(Closed):
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
-        """The model of a ``get_config``, not built.  ``custom_layers``: {name: class} for layers of one's own."""
+        """The model of a ``get_config``, not built.  ``custom_layers``: {name: class} for custom layers."""
         known = {name: getattr(layers, name) for name in layers.__all__} | dict(custom_layers or {})
         ends, mean = config.get("input_range"), config.get("input_mean")  # 0.1.0 did not know them
         seen = inputs.from_config("Sequential.from_config", ends, mean)
@@ -696,9 +679,9 @@ class Sequential(Closed):
         return model
 
     def compile_config(self):
-        """Optimiser, loss and metrics for JSON; None before ``compile`` or with an optimiser or loss of one's own.
+        """Optimiser, loss and metrics for JSON; None before ``compile`` or with a custom optimiser or loss.
 
-        Metrics of one's own are left out: no training depends on them.
+        Custom metrics are left out: no training depends on them.
         """
         if self.optimizer is None:
             return None
@@ -711,7 +694,7 @@ class Sequential(Closed):
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step.
 
-        The optimiser's state is not kept: for a run that is to go on bit for bit see ``saving.save_checkpoint``.
+        The optimiser's state is not in it: for a run that is to continue bit for bit see ``saving.save_checkpoint``.
         """
         from minicnn import document  # here: many programs never use it
 
@@ -739,18 +722,20 @@ class Sequential(Closed):
         self._building = threading.Lock()
         self._put(engine=None)
         if self.built:
+            self._take_places(None)
             self._put(engine=Engine(self.layers, self.input_shape, self.output_shape, self.dtype, self.optimizer))
 
     def become(self, trained):
         """Takes over what a copy of this model has learned: all objects stay the same, only what they hold changes."""
         trees = self.engine.parameters.tree, trained.engine.parameters.tree
-        for mine, its in zip(*(tree.values() for tree in trees), strict=True):
-            holding = {name.partition(".")[0] for name in mine.parts}
+        pairs = [*zip(*(tree.values() for tree in trees), strict=True)]
+        same = {id(its): mine for mine, its in pairs}  # whatever refers to a layer of the copy refers to mine
+        for mine, its in pairs:
             for name, value in vars(its).items():
                 if isinstance(value, Values):
                     getattr(mine, name).update(value)  # into the arrays where they have always been
-                elif name not in holding:
-                    vars(mine)[name] = value
+                else:
+                    vars(mine)[name] = copy.deepcopy(value, same)
         vars(self.optimizer).update(vars(trained.optimizer))
         self._put(history=trained.history, stop_training=trained.stop_training)
         self._seen = trained._seen
@@ -764,16 +749,6 @@ class Sequential(Closed):
         return f"Sequential([{', '.join(map(repr, self.layers))}], seed={self.seed}, dtype={self.dtype.name!r})"
 
 
-def _backwards(layers_of_chain, prefix=""):
-    """(path, layer), last first, of layers one behind the other; of a ``Chain`` the layers in it."""
-    for number in range(len(layers_of_chain) - 1, -1, -1):
-        path, layer = f"{prefix}{number}", layers_of_chain[number]
-        if isinstance(layer, layers.Chain):
-            yield from _backwards(layer.layers, f"{path}.layers.")
-        else:
-            yield path, layer
-
-
 def _require_new(layer):
     """ValueError if the layer, or one in it, is in another model by now."""
     for _, part in [("", layer), *walk(layer.parts)]:
@@ -783,10 +758,26 @@ def _require_new(layer):
 
 
 def _require_no_model(layer):
-    """TypeError for a custom layer that holds a model: nobody would look for its weights there."""
-    for name, value in vars(layer).items():
-        several = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
-        for model in several:
-            if isinstance(model, Sequential):
-                required = f"a layer can hold layers, but no model; {name} is one"
-                raise TypeError(_check.message(type(layer).__name__, required, model, "Hold its layers in a list"))
+    """TypeError for a custom layer that holds a model: its weights would not be found there."""
+    for path, part in [("", layer), *walk(layer.parts)]:
+        for name, model in held_in(vars(part), Sequential):
+            required = f"a layer can hold layers, but no model; {f'{path}.{name}' if path else name} is one"
+            raise TypeError(_check.message(type(part).__name__, required, model, "Hold its layers in a list"))
+
+
+def _require_all_found(layer, built):
+    """ValueError for a layer that was built in ``layer`` where the walk does not see it, and for one that it sees and
+    that was not built."""
+    walked = walk([layer])
+    found = {id(part) for _, part in walked}
+    for part in built:
+        if id(part) not in found:
+            required = (
+                "the layers that a layer holds must be in its attributes, or in lists, tuples or dictionaries there"
+            )
+            got = _check.Shown(f"{type(part).__name__} somewhere else")
+            raise ValueError(_check.message(type(layer).__name__, required, got))
+    for path, part in walked[1:]:
+        if part.input_shape is None:
+            required = f"its build must build all layers that it holds; {path.partition('.')[2]} is not"
+            raise ValueError(_check.message(type(layer).__name__, required, part))

@@ -7,12 +7,14 @@ batch size nor the number of threads changes a bit.  Where a batch is small, sev
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer, walk
-from minicnn.layers.noise import new_lot
+from minicnn.layer import Layer, path_of
+from minicnn.layers import Composite
+from minicnn.layers.random import new_lot
 from minicnn.plan import Workspace
+from minicnn.tree import walk
 
-ROWS = 256  # of a pass through the noisy layers, at most but for a larger batch
-BYTES = 1 << 20  # of what enters them, about: more would not stay in a second-level cache
+ROWS = 256  # of a pass through the noisy layers, at most, except for a larger batch
+BYTES = 1 << 20  # of what enters them, roughly: more would not stay in a second-level cache
 
 
 class Sampler:
@@ -22,7 +24,9 @@ class Sampler:
         layers = engine.layers
         noisy = [number for number, layer in enumerate(layers) if _is_noisy(layer)]
         self.cut = min(noisy, default=len(layers))
-        self.lots = {layer: new_lot() for _, layer in walk(layers[self.cut :]) if not layer.parts}
+        leaves = [layer for _, layer in walk(layers[self.cut :]) if not layer.parts]
+        self.lots = {id(layer): new_lot() for layer in leaves}  # by id: a custom layer may have no hash
+        self.drawing = [layer for layer in leaves if hasattr(layer, "settle_sample")]
         self.before = Workspace(training=False, layers=layers[: self.cut])
         self.behind = Workspace(training=False, layers=layers[self.cut :], lots=self.lots)
 
@@ -32,14 +36,13 @@ class Sampler:
         if self.cut == len(engine.layers):
             return np.repeat(features[None], n_samples, axis=0)
         rows = min(ROWS, BYTES // features[:1].nbytes)
-        copies = min(n_samples, max(1, rows // n))  # of the batch, each with a noise of its own, in one pass
+        copies = min(n_samples, max(1, rows // n))  # of the batch, each with its own noise, in one pass
         plan = self.behind.plan(engine, copies * n)
         plan.x.reshape(copies, *features.shape)[...] = features
         found = np.empty((n_samples, n, *engine.output_shape), engine.dtype)
         for number in range(0, n_samples, copies):
-            for layer, lot in self.lots.items():
-                if hasattr(layer, "settle_sample"):
-                    layer.settle_sample(lot, seed, number, first, n)
+            for layer in self.drawing:
+                layer.settle_sample(self.lots[id(layer)], seed, number, first, n)
             outputs = plan.forward().reshape(copies, n, *engine.output_shape)
             found[number : number + copies] = outputs[: n_samples - number]
         return found
@@ -56,16 +59,15 @@ class Sampler:
 def _is_noisy(layer):
     """True if a sample of the layer differs from its output in evaluation.
 
-    TypeError for a layer that holds noisy ones and does not say how a sample goes through them: nothing would be
-    dropped, in silence.
+    TypeError for a layer that holds noisy ones and does not say how a sample goes through them: silently, nothing would
+    be dropped.
     """
-    says_how = type(layer).sample is not Layer.sample
-    parts = layer.parts
-    if not parts:
+    says_how, parts = type(layer).sample is not Layer.sample, layer.parts
+    if not parts or type(layer).sample not in (Layer.sample, Composite.sample):  # it may have a noise of its own
         return says_how
     noisy = [name for name, part in parts.items() if _is_noisy(part)]
     if noisy and not says_how:
-        required = f"a layer that holds a noisy one, {layer.path}.{noisy[0]}, must say how a sample goes through it"
+        required = f"a layer that holds a noisy one, {path_of(layer)}.{noisy[0]}, must say how a sample goes through it"
         fix = "Make it a subclass of layers.Composite with flow(x, call), or give it sample(x, lots)"
         raise TypeError(_check.message("Sequential.predict_mc", required, _check.kind(layer), fix))
     return bool(noisy)

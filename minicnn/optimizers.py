@@ -11,9 +11,9 @@ learning rate, all optimisers share these arguments:
 - ``clipnorm`` > 0 or None: one norm, sqrt(sum g^2) over *all* trainable parameters; where it is larger, all gradients
   are multiplied by clipnorm / norm.  This is Keras's ``global_clipnorm`` and torch's ``clip_grad_norm_``; Keras's own
   ``clipnorm`` clips every variable by itself.  A norm that is not finite is a FloatingPointError that names the
-  parameter, and nothing is changed.  Without ``clipnorm`` no norm is computed, and bad gradients pass unseen.
+  parameter, and nothing is changed.  Without ``clipnorm`` no norm is computed, and bad gradients pass unnoticed.
 
-Gradients hold those of penalties (regularizers.py), which are thus clipped too; weight decay is apart from both.
+Gradients include those of penalties (regularizers.py), which are thus clipped too; weight decay is apart from both.
 
 Wrong kinds of arguments are TypeErrors, values out of range ValueErrors; NaN and infinity are out of every range.
 """
@@ -55,7 +55,7 @@ class Optimizer(Configured):
     ``learning_rate`` is the rate of the next step, also where it was assigned as a schedule; ``iterations``, the number
     of steps done; ``slots``, flat arrays by name, in the layout of the flat vectors, empty until ``bind``: what is
     assigned to one is written into it.  ``copy.deepcopy`` and pickle keep slots and iterations; a copy must be bound
-    anew before it steps.
+    again before it steps.
     """
 
     weight_decay = Setting(_check.number, 0, optional=True)
@@ -109,7 +109,7 @@ class Optimizer(Configured):
         return bool(self._slot_names) or isinstance(self._rate, Schedule)
 
     def exclude_from_weight_decay(self, var_names):
-        """Spares every parameter in whose name ("0.bias") one of the strings ``var_names`` occurs from weight decay."""
+        """Excludes every parameter whose name ("0.bias") contains one of the strings ``var_names``."""
         where = f"{type(self).__name__}.exclude_from_weight_decay"
         if not isinstance(var_names, list | tuple) or not all(isinstance(name, str) for name in var_names):
             raise TypeError(_check.message(where, "var_names must be a list of strings", _check.kind(var_names)))
@@ -150,7 +150,7 @@ class Optimizer(Configured):
         self._before_step = before_step and weakref.WeakMethod(before_step)
 
     def _make_slots(self):
-        """Those that there are to be, of zeros where they are new; nothing before the layout is known."""
+        """Makes the slots that are needed, of zeros where they are new; none before the layout is known."""
         if self._layout is None:
             return
         dtype, size, _ = self._layout
@@ -178,7 +178,7 @@ class Optimizer(Configured):
         where = f"{type(self).__name__}.step"
         before_step = self._before_step and self._before_step()
         if before_step is not None:
-            before_step()  # may bind anew
+            before_step()  # may bind again
         parameters, gradients, segments, pieces, squares = self._require_bound(where)
         if not parameters.flags.writeable:
             got = _check.Shown("a read-only array")
@@ -196,11 +196,11 @@ class Optimizer(Configured):
         return self._bound
 
     def _kernel(self, parameters, gradients, head, tail):
-        """Calls the kernel; ``head`` and ``tail`` are the arguments before and after the optimiser's own."""
+        """Calls the kernel; ``head`` and ``tail`` are the arguments before and after those of this optimiser."""
         raise NotImplementedError(f"{type(self).__name__} has no _kernel")
 
     def _slot(self, name):
-        """What is remembered under this name; whoever replaced ``slots`` gets an error instead of other training."""
+        """What is remembered under this name; ValueError if ``slots`` was replaced by something that does not fit."""
         slot, where = self.slots.get(name), f"{type(self).__name__}.step"
         parameters = self._bound[0]
         fits = isinstance(slot, np.ndarray) and slot.shape == parameters.shape and slot.dtype == parameters.dtype
@@ -213,7 +213,7 @@ class Optimizer(Configured):
         return slot
 
     def get_state(self):
-        """{"iterations": int, and a copy of every slot}: what a resumed run needs besides ``get_config``."""
+        """{"iterations": int, and a copy of every slot}: what a resumed run needs as well as ``get_config``."""
         return {"iterations": self.iterations, **{name: slot.copy() for name, slot in self.slots.items()}}
 
     def set_state(self, state):
@@ -280,7 +280,7 @@ class SGD(Optimizer):
 
     @property
     def momentum(self):
-        """The argument.  Without momentum there is no velocity; assigned anew, momentum begins with one of zeros."""
+        """The argument.  Without momentum there is no velocity; assigned later, momentum starts from zeros."""
         return self._momentum
 
     @momentum.setter
@@ -315,8 +315,8 @@ class Adam(Optimizer):
         self.epsilon = epsilon
 
     def _kernel(self, parameters, gradients, head, tail):
-        own = self.beta_1, self.beta_2, self.epsilon
-        return kernels.adam(parameters, self._slot("m"), self._slot("v"), gradients, *head, *own, *tail)
+        arguments = self.beta_1, self.beta_2, self.epsilon
+        return kernels.adam(parameters, self._slot("m"), self._slot("v"), gradients, *head, *arguments, *tail)
 
 
 class AdamW(Adam):
@@ -332,7 +332,7 @@ _CLASSES = {optimizer.__name__: optimizer for optimizer in (SGD, Adam, AdamW)}
 
 
 def get(optimizer):
-    """The Optimizer for a name ("sgd", "adam", "adamw", in any case), with default arguments, or for an Optimizer.
+    """The Optimizer for a name ("sgd", "adam", "adamw", case-insensitive), with default arguments, or an Optimizer.
 
     ValueError for a name that does not exist, TypeError for anything else.
     """
@@ -348,7 +348,7 @@ def get(optimizer):
 
 
 def to_config(optimizer):
-    """{"name", "config"} for JSON; None if the optimiser or its schedule is of one's own, which no file can hold."""
+    """{"name", "config"} for JSON; None for a custom optimiser or schedule, which no file can hold."""
     rate = optimizer._rate
     known = _CLASSES.get(type(optimizer).__name__) is type(optimizer)
     if not known or (isinstance(rate, Schedule) and not schedules.is_known(rate)):

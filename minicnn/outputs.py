@@ -4,10 +4,10 @@ Decided here and nowhere else: losses, metrics, ``predict_proba``, ``predict_mc`
 
 The chain is read from its last layer back, by what each says in ``output_function`` (``layer.py``): through layers that
 hand values on, until one is found that makes them.  A softmax or sigmoid makes probabilities; everything else that says
-what it is makes logits, or numbers of which nobody asks whether they are logits.  Two things cannot be known: what a
-layer of one's own makes that does not say it, and what probabilities are after a layer has changed them one by one (a
-``Rescaling`` behind a softmax).  There the ``from_logits`` of the loss decides; with "auto" whoever needs to know gets
-a ValueError, and nobody else.
+what it is makes logits, or numbers for which the question does not arise.  Two things cannot be known: what a custom
+layer makes that does not say it, and what probabilities are after a layer has changed them one by one (a ``Rescaling``
+after a softmax).  There the ``from_logits`` of the loss decides; with "auto", code that needs to know gets a
+ValueError, and other code does not.
 """
 
 import copy
@@ -17,8 +17,8 @@ import numpy as np
 
 from minicnn import _check, chain, losses, metrics
 from minicnn._ext import activation as kernels
-from minicnn.layer import walk
 from minicnn.layers.activation import NAMES, Function
+from minicnn.tree import walk
 
 PROBABILITIES = ("sigmoid", "softmax")
 ROUNDING = 1e-3  # a sum of probabilities of a softmax is no further from 1
@@ -65,8 +65,8 @@ class Outputs:
 
     @property
     def from_logits(self):
-        """True for logits, False for probabilities; where it cannot be known, something whose truth raises ValueError:
-        who does not look does not need to know."""
+        """True for logits, False for probabilities; where it cannot be known, an object that raises ValueError when it
+        is used as True or False: only code that needs to know fails."""
         if self.function is None:
             return _unknown(self._number, self._layer)
         return self.function == "linear"
@@ -75,8 +75,8 @@ class Outputs:
     def kind(self):
         """What ``probabilities`` makes of them: "classes", "binary" (one yes), "labels" (several) or "values".
 
-        Numbers are "values" unless they are known as probabilities or a cross-entropy makes logits of them: nobody said
-        so.  Raises like ``from_logits`` with a cross-entropy.
+        Numbers are "values" unless they are known to be probabilities, or a cross-entropy takes them for logits.
+        Raises like ``from_logits`` with a cross-entropy.
         """
         if self.function not in PROBABILITIES and not (self._binary or getattr(self.loss, "fuses_softmax", False)):
             return "values"
@@ -93,7 +93,7 @@ class Outputs:
 
     def probabilities(self, outputs):
         """Outputs (..., *shape) as probabilities: new ones where they are logits, otherwise themselves; but those of
-        classes which do not sum to 1, as behind a max-pooling, are divided by their sum, as in the loss."""
+        classes that do not sum to 1, as after a max-pooling, are divided by their sum, as in the loss."""
         if not self.from_logits:
             if self.function != "softmax" or self._whole:
                 return outputs
@@ -127,7 +127,7 @@ class Outputs:
         value, gradient = self.loss(outputs, y, weights, from_logits, into)
         if self._fused and not self.loss.fuses_softmax:
             at_outputs, rows = gradient, (len(gradient), -1, gradient.shape[-1])
-            gradient = np.empty_like(at_outputs)  # the other one may be an array that a loss of one's own holds
+            gradient = np.empty_like(at_outputs)  # the other one may be an array that a custom loss holds
             probabilities = _check.contiguous(outputs, gradient.dtype).reshape(rows)
             kernels.softmax_backward(probabilities, at_outputs.reshape(rows), gradient.reshape(rows))
         return value, gradient
@@ -152,8 +152,8 @@ class Outputs:
 
 
 def _found(layers):
-    """(function, number of the layer that makes the outputs, or None): "linear" is whatever is no probability; None is
-    what cannot be known, with the number of the layer whose fault it is."""
+    """(function, number of the layer that makes the outputs, or None): "linear" stands for all that are not
+    probabilities, None for what cannot be known, with the number of the layer that is the reason."""
     changed = None
     for number in range(len(layers) - 1, -1, -1):
         says = layers[number].output_function
@@ -171,7 +171,7 @@ def _found(layers):
 
 
 def _unknown(number, layer):
-    """What says why it cannot be known, to whoever asks."""
+    """An object that says why it cannot be known, where it is used as True or False."""
     what = "does not say what it makes"
     if layer.output_function is not None:
         what = "changes what a softmax or sigmoid has made"

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import changes, entries, holders, walk
+from minicnn.layer import Layer, changes, path_of
 from minicnn.regularizers import Penalties
 from minicnn.settings import is_ours
+from minicnn.tree import held_in, holders, named_values, walk
 
 
 class Place(NamedTuple):
@@ -47,11 +48,11 @@ class Parameters:
 
     def __init__(self, layers, dtype):
         self.tree = dict(walk(layers))
-        self._custom = [(path, layer, layer.parts) for path, layer in self.tree.items() if not is_ours(type(layer))]
-        line = 64 // dtype.itemsize  # every part begins on a cache line of its own
+        self._custom = [_Watch(path, layer) for path, layer in self.tree.items() if not is_ours(type(layer))]
+        line = 64 // dtype.itemsize  # every part begins on a new cache line
         self.places, offset = [], 0
-        for name, layer, key in entries(self.tree.items(), "params"):
-            self.places.append(Place(name, layer, key, offset, tuple(holders(layer.path, self.tree))))
+        for name, layer, key in named_values(self.tree.items(), "params"):
+            self.places.append(Place(name, layer, key, offset, tuple(holders(path_of(layer), self.tree))))
             offset += -(-layer.params[key].size // line) * line
         self._require_one_name_each()
         self.values, self.gradients = _aligned_zeros(offset, dtype), _aligned_zeros(offset, dtype)
@@ -66,19 +67,12 @@ class Parameters:
         names = [place.name for place in self.places] + [name for name, _, _ in self.states()]
         for name, count in collections.Counter(names).items():
             if count > 1:
-                raise ValueError(
-                    _check.message("Sequential.build", "every parameter must have a name of its own", name)
-                )
+                raise ValueError(_check.message("Sequential.build", "no two parameters may have the same name", name))
 
     def require_same_layers(self):
-        """RuntimeError if a custom layer holds other layers than those that were built: nobody would train them."""
-        for path, layer, parts in self._custom:
-            if layer.parts != parts:
-                now = layer.parts
-                name = next(name for name in {**parts, **now} if parts.get(name) is not now.get(name))
-                required = "the layers that a layer holds stay while it is in a model"
-                got = _check.Shown(f"another one, or none, in {path}.{name}")
-                raise RuntimeError(_check.message(type(layer).__name__, required, got, "Make a new model"))
+        """RuntimeError if a custom layer holds other layers than those that were built: they would not be trained."""
+        for watch in self._custom:
+            watch.look()
 
     # ---- what governs them ----
 
@@ -87,7 +81,7 @@ class Parameters:
         return sum(changes(self.tree.values()))
 
     def rules(self):
-        """What is trainable, regularised and constrained; and whether that is another answer than the last one's."""
+        """Looks up what is trainable, regularised and constrained; True if that has changed since the last call."""
         rules = [
             (place.trainable, *(getattr(place.layer, f"{place.key}_{what}", None) for what in RULES))
             for place in self.places
@@ -128,16 +122,16 @@ class Parameters:
 
     def states(self):
         """(name, layer, key) of the array states: moving statistics and the like, which belong to the weights."""
-        states = entries(self.tree.items(), "state")
+        states = named_values(self.tree.items(), "state")
         return [(name, layer, key) for name, layer, key in states if isinstance(layer.state[key], np.ndarray)]
 
     def _named(self):
         """{name: array} of all parameters and array states, in the order of the walk."""
         found = {path: {} for path in self.tree}
         for place in self.places:
-            found[place.layer.path][place.name] = place.layer.params[place.key]
+            found[path_of(place.layer)][place.name] = place.layer.params[place.key]
         for name, layer, key in self.states():
-            found[layer.path][name] = layer.state[key]
+            found[path_of(layer)][name] = layer.state[key]
         return {name: array for arrays in found.values() for name, array in arrays.items()}
 
     def state_dict(self):
@@ -185,6 +179,37 @@ class Parameters:
             digest.update(f"{name} {array.shape} {array.dtype.name}\n".encode())
             digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+class _Watch:
+    """Whether a custom layer still holds the layers that it held when it was built.
+
+    Looked at in every step: so lists and the like that hold none are searched again only after something was set.
+    """
+
+    def __init__(self, path, layer):
+        self.path, self.layer, self.parts = path, layer, layer.parts
+        self._note()
+
+    def _note(self):
+        held = {name.partition(".")[0] for name in self.parts}
+        values = vars(self.layer).items()
+        self.names = [name for name, value in values if name in held or (isinstance(value, list | dict) and not value)]
+        self.count = changes([self.layer])
+
+    def look(self):
+        if self.count == changes([self.layer]):
+            attributes = vars(self.layer)
+            now = dict(held_in({name: attributes.get(name) for name in self.names}, Layer))
+            if now.keys() == self.parts.keys() and all(now[name] is part for name, part in self.parts.items()):
+                return
+        now = self.layer.parts
+        for name in {**self.parts, **now}:
+            if self.parts.get(name) is not now.get(name):
+                required = "the layers that a layer holds stay while it is in a model"
+                got = _check.Shown(f"another one, or none, in {self.path}.{name}")
+                raise RuntimeError(_check.message(type(self.layer).__name__, required, got, "Make a new model"))
+        self._note()
 
 
 RULES = ("regularizer", "constraint")  # "kernel_regularizer" governs the parameter "kernel"

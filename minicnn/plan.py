@@ -1,11 +1,11 @@
-"""Plans: how a model computes a batch of n samples again and again without asking its layers anew.
+"""Plans: how a model computes a batch of n samples again and again without asking its layers each time.
 
 A plan is recorded once for each batch size: the layers' own ``forward`` and ``backward`` are called with the kernels
 writing down what they would do (``_ext/machinery/plan.pyx``), and from then on the record is run.  So a plan computes
 what the layers compute by hand, bit for bit, but image by image through runs of layers, in one parallel region, and in
 memory that is taken once.
 
-Layers that have to run as Python (custom ones, and those that hold a custom one) cut the chain into sections; they run
+Layers that have to run as Python (custom ones, and those that hold a custom one) cut the chain into sections, and run
 between the recorded ones.
 
 Knows no concrete layer.
@@ -18,17 +18,9 @@ import numpy as np
 from minicnn import chain
 from minicnn._ext import batch
 from minicnn._ext.machinery import plan as native
-from minicnn.layer import (
-    changes,
-    collect_penalties,
-    empty,
-    give_back,
-    in_python,
-    kept_by,
-    mean_penalty,
-    output_of,
-    walk,
-)
+from minicnn.layer import changes, give_back, in_python, kept_by, output_of
+from minicnn.recording import collect_penalties, empty, mean_penalty
+from minicnn.tree import walk
 
 GATHERED = (np.dtype("u1"), np.dtype("i8"), np.dtype("f4"), np.dtype("f8"))  # dtypes that batch.gather reads
 MOST_PLANS = 8  # batch sizes whose plans are kept
@@ -62,16 +54,16 @@ class Workspace:
 
 
 class Plan:
-    """The forward pass of an ``Engine``'s layers over n samples, and with ``training`` the backward pass behind it.
+    """The forward pass of an ``Engine``'s layers over n samples, and with ``training`` the backward pass after it.
 
     Fill ``x`` (n, *input_shape), call ``forward``; in training then fill ``dy`` (n, *output_shape) and call
-    ``backward``.  The arrays that both return are the plan's own: the next run overwrites them.
+    ``backward``.  The arrays that both return belong to the plan: the next run overwrites them.
 
-    ``by_hand``: for a loop of one's own, in which the gradient of the input may be asked for, and somebody may go on
-    layer by layer: each recorded layer keeps what its own ``backward`` needs.
+    ``by_hand``: for a training loop that a user writes.  The gradient of the input may be asked for, and layers may be
+    called one by one, so each recorded layer keeps what its own ``backward`` needs.
 
-    ``layers``: a stretch of the engine's, without ``training``.  ``lots``: a Lot for each of them and of the layers in
-    them; then ``forward`` makes the Monte-Carlo sample that the lots describe at the time.
+    ``layers``: a stretch of the engine's, without ``training``.  ``lots``: as of ``output_of``; then ``forward`` makes
+    the Monte-Carlo sample that the lots describe at the time.
     """
 
     def __init__(self, engine, n, training, by_hand=False, layers=None, lots=None):
@@ -105,7 +97,7 @@ class Plan:
                 self._record_backward(input_gradient)
         finally:
             if training:
-                give_back(self._every, before)  # what a forward by hand kept; what the recorded one kept is the plan's
+                give_back(self._every, before)  # what a forward by hand kept; the plan has what the recorded one kept
         for section in self._sections:
             section.pin()
         self._each_kept(self._recorded.pin)
@@ -137,7 +129,7 @@ class Plan:
         }
 
     def _marks_now(self):
-        """Of a layer in Python nothing is recorded: it may note what it likes at every call."""
+        """What a record depends on.  Layers in Python are not recorded: changes of their attributes do not matter."""
         return changes(self._recorded_layers) + [layer.output_function for layer in self._layers]
 
     @property
@@ -235,7 +227,7 @@ class Plan:
         dy = self.dy
         for section in reversed(self._sections):
             dy = section.backward(dy, input_gradient)
-            if dy is None:  # not wanted any further
+            if dy is None:  # no section before this one needs it
                 return None
         return dy
 
@@ -267,7 +259,7 @@ class _Recorded:
             self.ends["y"] = chain.forward(self.layers, x, call)
 
     def record_backward(self, at_logits, wanted, input_gradient):
-        """The program for ``backward(dy, input_gradient)``; ``wanted``: whether the section in front needs dL/dx."""
+        """The program for ``backward(dy, input_gradient)``; ``wanted``: whether the section before it needs dL/dx."""
         self.run_backward[input_gradient] = self.recorded.record(
             lambda: self._backward(at_logits, wanted, input_gradient)
         )
@@ -310,7 +302,7 @@ class _Recorded:
 
 
 class _InPython:
-    """Layers that run as they are, on arrays of their own: a layer may keep what it is given."""
+    """Layers that run as they are, on separate arrays: a layer may keep what it is given."""
 
     def __init__(self, recorded, layers, n, call):
         self.layers, self.call, self.calls, self.penalties = layers, call, {}, []
@@ -334,6 +326,6 @@ class _InPython:
             return chain.forward(self.layers, x, self.call)
 
     def backward(self, dy, input_gradient):
-        if input_gradient not in self.calls:  # nobody here or in front of it has parameters
+        if input_gradient not in self.calls:  # no layer here or before has parameters
             return None
         return chain.backward(self.layers, dy, *self.calls[input_gradient])

@@ -1,8 +1,8 @@
 """Pictures of what minicnn measures, drawn with matplotlib: ``pip install "minicnn[plot]"``.
 
 Every function returns a ``matplotlib.figure.Figure``.  None shows it, chooses a backend or touches pyplot: write it
-with ``figure.savefig(path)``, or let a notebook display it.  ``ax=None`` makes a new figure; Axes that are given are
-drawn into.
+with ``figure.savefig(path)``, or let a notebook display it.  ``ax=None`` makes a new figure; otherwise the given Axes
+are drawn into.
 """
 
 import itertools
@@ -52,7 +52,7 @@ def dropout_curve(curve, ax=None):
             plot_axes.logarithmic(panel, [row[f"{part}_loss"] for row in rows for part in ("train", "val")])
         else:
             _cut_off(panel, rows)
-    plot_axes.legend(panels, own=ax is None)
+    plot_axes.legend(panels, new_figure=ax is None)
     return panels[0].figure
 
 
@@ -120,10 +120,10 @@ def history(history, ax=None):
     """
     numbers = getattr(history, "history", history)
     if not isinstance(numbers, dict) or "loss" not in numbers:
-        required = "history must be what fit returns after one epoch at least, or its dict of lists"
+        required = "history must be what fit returns after at least one epoch, or its dict of lists"
         raise ValueError(_check.message("plot.history", required, numbers))
-    own = [name for name in numbers if not name.startswith(("clean_", "val_"))]  # not their panels, but lines in them
-    names = [name for name in own if metrics.better(name) or f"val_{name}" in numbers or f"clean_{name}" in numbers]
+    logs = [name for name in numbers if not name.startswith(("clean_", "val_"))]  # these are lines in the same panels
+    names = [name for name in logs if metrics.better(name) or f"val_{name}" in numbers or f"clean_{name}" in numbers]
     panels = plot_axes.panels("plot.history", ax, (1, len(names)))
     for panel, name in zip(panels, names, strict=False):
         shown = []
@@ -141,5 +141,5 @@ def history(history, ax=None):
         panel.locator_params("x", integer=True)
         if name == "loss":
             plot_axes.logarithmic(panel, shown)
-    plot_axes.legend(panels, own=ax is None)
+    plot_axes.legend(panels, new_figure=ax is None)
     return panels[0].figure

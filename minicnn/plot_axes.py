@@ -52,9 +52,9 @@ def logarithmic(panel, values):
     panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(panels, own):
-    """One legend below all panels of a figure of ours, one within each panel of somebody else's."""
-    if own:
+def legend(panels, new_figure):
+    """One legend below all panels of a new figure, one within each of the Axes that the caller gave."""
+    if new_figure:
         panels[0].figure.legend(
             *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
         )

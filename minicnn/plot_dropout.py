@@ -29,7 +29,7 @@ def mask(mask, image=None, ax=None):
     (panel,) = plot_axes.panels(where, ax, (1, 1), (4.2, 4.6))
     panel.imshow(_painted(image, keep))
     panel.set(xticks=[], yticks=[], title=f"{(~keep).sum()} of {keep.size} dropped ({100 * (~keep).mean():.0f} %)")
-    _legend_of_masks(panel, own=ax is None)
+    _legend_of_masks(panel, new_figure=ax is None)
     return panel.figure
 
 
@@ -65,7 +65,7 @@ def feature_maps(maps, masks, ax=None):
         panel.set(yticks=[], xlabel="channel" if panel is panels[-1] else "")
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
-    _legend_of_masks(panels[-1], own=ax is None, loc="lower right", bbox_to_anchor=(1, 1))
+    _legend_of_masks(panels[-1], new_figure=ax is None, loc="lower right", bbox_to_anchor=(1, 1))
     return panels[0].figure
 
 
@@ -106,13 +106,13 @@ def _share_dropped(keep):
     return f"{100 * (~keep).mean():.0f} % of all values dropped, {whole} of {keep.shape[-1]} channels dropped whole"
 
 
-def _legend_of_masks(panel, own, loc="upper center", bbox_to_anchor=(0.5, -0.02)):
-    """Below a figure of ours, at the given place of somebody else's Axes."""
+def _legend_of_masks(panel, new_figure, loc="upper center", bbox_to_anchor=(0.5, -0.02)):
+    """Below a new figure, or at the given place of Axes that the caller gave."""
     from matplotlib.patches import Patch
 
     kinds = [Patch(color=KEPT, label="kept"), Patch(color=DROPPED, label="dropped: 0")]
     narrow = {"ncols": 2, "handlelength": 1, "columnspacing": 1, "frameon": False}  # several may stand side by side
-    if own:
+    if new_figure:
         panel.figure.legend(handles=kinds, loc="outside lower center", **narrow)
     else:
         panel.legend(handles=kinds, loc=loc, bbox_to_anchor=bbox_to_anchor, **narrow)
@@ -145,7 +145,7 @@ def scaling(rate=0.3, units=100, samples=10_000, seed=0, ax=None):
         top = 100 * counts.max() / samples / 0.75  # above it is room for the legend
         panel.set(xlim=(left - 2, right + 2), ylim=(0, top), ylabel="% of the samples")
         panel.legend(loc="upper left", ncols=2, frameon=False)
-    panels[-1].set_xlabel(f"sum of {units} inputs of 1 behind dropout at rate {rate:g}")
+    panels[-1].set_xlabel(f"sum of {units} inputs of 1 after dropout at rate {rate:g}")
     return panels[0].figure
 
 

@@ -1,7 +1,7 @@
 """What several networks, or one network with many masks of dropout, say together: mean, spread, votes, uncertainty.
 
-``Ensemble.predict`` asks several networks; ``predict_mc`` asks one network again and again, every time with other units
-dropped.
+``Ensemble.predict`` asks several networks; ``predict_mc`` asks one network again and again, each time with different
+units dropped.
 """
 
 import copy
@@ -41,12 +41,12 @@ class Prediction:
     several yes-or-no outputs a sample, and for "values", which are no probabilities, there are ``mean`` and ``std``
     only: the others raise AttributeError, so that ``hasattr`` says whether they are there.
 
-    NaN: mean, std and both entropies are NaN, the member that says it does not vote, and the class is -1 where the mean
-    is NaN or nobody votes.  All sums are in float64 and go member by member, so that the bits of a sample's row do not
-    depend on the other samples; where all members are equal, std and mutual information are exactly 0.
+    NaN: mean, std and both entropies are NaN, a member whose output is NaN does not vote, and the class is -1 where the
+    mean is NaN or no member votes.  All sums are in float64 and go member by member, so that the bits of a sample's row
+    do not depend on the other samples; where all members are equal, std and mutual information are exactly 0.
 
-    ``Prediction(samples, kind, how)`` makes one of any outputs (T, N, *out), T >= 1.  ValueError for shapes that do not
-    fit the kind, and for probabilities outside [0, 1]; TypeError for what are no numbers.
+    ``Prediction(samples, kind, how)`` makes one from any outputs (T, N, *out), T >= 1.  ValueError for shapes that do
+    not fit the kind, and for probabilities outside [0, 1]; TypeError for anything but numbers.
 
     Source of the mutual information: Houlsby et al., "Bayesian Active Learning for Classification and Preference
     Learning", 2011, equation 2.
@@ -69,18 +69,18 @@ class Prediction:
             self._mutual_information = np.maximum(self._predictive_entropy - _mean(_entropy(p)), 0.0)
 
     @classmethod
-    def of_blocks(cls, blocks, empty, kind, how, keep):
+    def of_blocks(cls, blocks, empty, kind, how, return_samples):
         """The Prediction for blocks (T, n, *out) of samples, one after the other; ``empty`` is one of no samples."""
         parts = []
         for block in blocks:
             parts.append(cls(block, kind, how))
-            parts[-1].samples = block.copy() if keep else None  # the next block may be in the same memory
+            parts[-1].samples = block.copy() if return_samples else None  # the next block may be in the same memory
         parts = parts or [cls(empty, kind, how)]
         whole = copy.copy(parts[0])
         for name in ("mean", "std", "_votes", "_predictive_entropy", "_mutual_information"):
             if getattr(whole, name) is not None:
                 setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
-        whole.samples = np.concatenate([part.samples for part in parts], axis=1) if keep else None
+        whole.samples = np.concatenate([part.samples for part in parts], axis=1) if return_samples else None
         return whole
 
     def _over_classes(self, p):
@@ -104,7 +104,7 @@ class Prediction:
 
     @property
     def predictive_entropy(self):
-        """The entropy of the mean in nats: (N,), all uncertainty there is."""
+        """The entropy of the mean in nats: (N,), all of the uncertainty."""
         return self._of_classes("predictive_entropy")
 
     @property
@@ -185,24 +185,24 @@ def _entropy(p):
 
 
 def read(model, kind, outputs):
-    """A model's outputs as a Prediction of this kind takes them: probabilities, unless they are mere values."""
+    """A model's outputs as a Prediction of this kind takes them: as probabilities, unless they are just values."""
     return outputs if kind == "values" else model.as_probabilities(outputs)
 
 
 def predict_mc(model, x, n_samples=50, seed=None, batch_size=None, return_samples=False):
-    """``Sequential.predict_mc``, which see."""
+    """See ``Sequential.predict_mc``."""
     where = "Sequential.predict_mc"
     n_samples = _check.integer(where, "n_samples", n_samples, 1)
     seed = None if seed is None else _check.integer(where, "seed", seed, 0, 2**64 - 1)
     batch_size = None if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
-    keep = _check.boolean(where, "return_samples", return_samples)
+    return_samples = _check.boolean(where, "return_samples", return_samples)
     x = model.checked_inputs("predict_mc", x)
     kind = model.output_kind
     found = montecarlo.samples(model, x, n_samples, seed, batch_size)
     blocks = (read(model, kind, outputs) for _, outputs in found)
     empty = np.empty((n_samples, 0, *model.output_shape), model.dtype)
-    prediction = Prediction.of_blocks(blocks, empty, kind, "mean", keep)
+    prediction = Prediction.of_blocks(blocks, empty, kind, "mean", return_samples)
     if n_samples > 1 and len(x) and not prediction.std.any():
-        text = f"{where}: all {n_samples} samples are equal; has the model a dropout layer with a rate above 0?"
+        text = f"{where}: all {n_samples} samples are equal; does the model have a dropout layer with a rate above 0?"
         warnings.warn(text, stacklevel=3)
     return prediction

@@ -1,7 +1,7 @@
-"""Many tasks, one function: in this process or in several, which changes nothing about the results.
+"""Many tasks, one function: in this process or in several, with the same results.
 
-Processes are joblib's (``pip install "minicnn[tune]"``).  They divide the threads among them; whatever the tasks
-compute is the same at any number of threads, so that it is the same at any number of processes too.
+Processes are joblib's (``pip install "minicnn[tune]"``).  They share the threads.  What the tasks compute does not
+depend on the number of threads, and so not on the number of processes either.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def run_all(where, function, tasks, n_jobs, sent=None, done=None):
     """[function(task) for each of the tasks], in the order in which they end; each result is given to ``done`` as well.
 
     - ``n_jobs``: processes, -1 for one on every CPU (joblib's rules).
-    - ``sent``: {name: value} of what ``function`` holds on to and may be impossible to send to a process.
+    - ``sent``: {name: value} of what ``function`` holds and what might not be picklable.
 
     If ``function`` or ``done`` raises, or on Ctrl-C, all processes are ended.  ImportError without joblib, TypeError
     for what cannot be sent, ValueError for n_jobs 0.
@@ -40,7 +40,7 @@ def run_all(where, function, tasks, n_jobs, sent=None, done=None):
             if done is not None:
                 done(result)
     except BaseException as error:
-        if hasattr(results, "throw"):  # joblib's generator ends the processes, and without a warning if it is told why
+        if hasattr(results, "throw"):  # joblib's generator ends the processes, without a warning if it knows the reason
             results.throw(error)
         raise
     return found
@@ -65,15 +65,15 @@ def _require_picklable(where, sent, joblib):
             pickle.dumps(joblib.wrap_non_picklable_objects(value))
         except Exception as error:  # pickle's errors are of many kinds
             required = f"{name} must be picklable where n_jobs is not 1, since every process gets a copy of it"
-            fix = f"Make within {name} what it needs, or use n_jobs=1"
+            fix = f"Create what it needs inside {name}, or use n_jobs=1"
             got = _check.Shown(f"{value!r} ({type(error).__name__}: {error})")
             raise TypeError(_check.message(where, required, got, fix)) from error
 
 
 def _make_sure_that_processes_can_be_ended():
     """joblib's loky kills its processes with psutil, or else with the program pgrep.  Where there is neither, as in
-    small containers, the thread of loky's that tries dies of it, and whoever waits for that thread waits for ever:
-    there loky gets ``_end`` in its place.
+    small containers, loky's thread that tries to dies, and what waits for that thread waits for ever: there loky gets
+    ``_end`` instead.
     """
     try:
         from joblib.externals.loky import process_executor
@@ -106,7 +106,7 @@ def _descendants(pid):
 
 
 def _with_threads(threads, function, task):
-    """``function(task)`` in a process of joblib's, which others may use after us."""
+    """``function(task)`` in a process of joblib's, which may be used for other work afterwards."""
     before = get_num_threads()
     set_num_threads(threads)
     try:
@@ -117,11 +117,11 @@ def _with_threads(threads, function, task):
 
 @contextlib.contextmanager
 def _ctrl_c_later():
-    """Puts Ctrl-C off.  Processes that are started meanwhile never get it: ending them is the business of this one."""
+    """Delays Ctrl-C.  Processes that are started meanwhile never get it: this process has to end them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    from multiprocessing import resource_tracker  # here: nobody else needs it
+    from multiprocessing import resource_tracker  # here: nothing else needs it
 
     resource_tracker.ensure_running()  # before Python 3.14 its start, which processes need, would let Ctrl-C through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

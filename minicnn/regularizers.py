@@ -13,7 +13,7 @@ The loss of a model is the loss of its data plus the penalties of its parameters
 ``bias_regularizer`` of a layer look at a parameter; ``activity_regularizer`` looks at the layer's output, and counts
 with the mean over the samples of the batch of the penalty of one sample's output.  Weights of samples scale no penalty.
 
-A layer of one's own has its parameter "slope" regularised by an attribute ``slope_regularizer``, and constrained by
+A custom layer has its parameter "slope" regularised by an attribute ``slope_regularizer``, and constrained by
 ``slope_constraint`` (constraints.py).  One that is assigned to a layer of a model counts from the next step on; those
 of layers that are not trainable do not count.
 """
@@ -30,7 +30,7 @@ __all__ = ["L1", "L1L2", "L2", "Regularizer", "get"]
 
 
 class Regularizer(configured.Configured):
-    """A regulariser of one's own, for parameters: a subclass with ``__call__(w)`` and ``gradient(w)``.
+    """The base class.  A custom regulariser, of parameters, is a subclass with ``__call__(w)`` and ``gradient(w)``.
 
     Both get a copy of a parameter, of any shape; the gradient has that shape.  A model that has one cannot be saved.
     """
@@ -87,7 +87,7 @@ _NAMES = {"l1": L1, "l2": L2, "l1_l2": L1L2}
 def get(where, argument, value):
     """The Regularizer for a name, a Regularizer, or what it is in a file; None for None.
 
-    ``where`` and ``argument`` stand in the errors: ValueError for an unknown name, TypeError for anything else.
+    ``where`` and ``argument`` begin the errors: ValueError for an unknown name, TypeError for anything else.
     """
     return configured.get(where, argument, value, Regularizer, _NAMES)
 
@@ -101,7 +101,7 @@ def get_native(where, argument, value):
 
 
 def to_config(value):
-    """Ready for JSON, if it is one of minicnn's; what it is otherwise."""
+    """Ready for JSON if it is one of minicnn's; unchanged otherwise."""
     return configured.to_config(value) if _is_native(value) else value
 
 
@@ -113,16 +113,16 @@ class Penalties:
     """The penalties of a model's parameters: their value, and their gradient where the gradients of the data are.
 
     Both are one native pass over the flat vectors, whose bits do not depend on the number of threads; then come
-    regularisers of one's own, in the order of the parameters.
+    custom regularisers, in the order of the parameters.
     """
 
     def __init__(self, parameters, gradients, regularized):
         """``regularized``: (name, regularizer, offset, shape) for every parameter that has one."""
-        self._vectors, self._own, pieces, rates = (parameters, gradients), [], [], []
+        self._vectors, self._custom, pieces, rates = (parameters, gradients), [], [], []
         for name, regularizer, offset, shape in regularized:
             end = offset + math.prod(shape)
             if not _is_native(regularizer):
-                self._own.append((name, regularizer, *(v[offset:end].reshape(shape) for v in self._vectors)))
+                self._custom.append((name, regularizer, *(v[offset:end].reshape(shape) for v in self._vectors)))
                 continue
             for start in range(offset, end, kernels.BLOCK):
                 pieces.append((start, min(kernels.BLOCK, end - start)))
@@ -131,12 +131,12 @@ class Penalties:
         self._rates = np.array(rates, np.float64).reshape(-1, 2)
 
     def __bool__(self):
-        return len(self._pieces) > 0 or len(self._own) > 0
+        return len(self._pieces) > 0 or len(self._custom) > 0
 
     def value(self):
         """The sum of all, for the parameters as they are now."""
         total = kernels.value(self._vectors[0], self._pieces, self._rates)
-        for name, regularizer, w, _ in self._own:
+        for name, regularizer, w, _ in self._custom:
             found, required = regularizer(w.copy()), f"the penalty of {name!r} must be one number"
             if np.ndim(found) != 0 or np.asarray(found).dtype.kind not in "iuf":
                 raise TypeError(_check.message(type(regularizer).__name__, required, _check.kind(found)))
@@ -146,7 +146,7 @@ class Penalties:
     def add_gradients(self):
         """Adds the gradients of all to the gradients of the data."""
         kernels.add_gradients(*self._vectors, self._pieces, self._rates)
-        for name, regularizer, w, gradient in self._own:
+        for name, regularizer, w, gradient in self._custom:
             where = f"{type(regularizer).__name__}.gradient"
             found = _check.numeric_array(where, f"the gradient of {name!r}", regularizer.gradient(w.copy()))
             if found.shape != w.shape:

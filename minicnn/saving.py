@@ -1,6 +1,6 @@
 """Model files and checkpoints: one file, a .npz that ``numpy.load`` opens too, without pickle.
 
-What stands in one says document.py, how its bytes lie archive.py.  The same model gives the same bytes.
+document.py says what a file holds, archive.py how its bytes are laid out.  The same model gives the same bytes.
 """
 
 import os
@@ -15,12 +15,13 @@ __all__ = ["ModelFileError", "load_checkpoint", "load_model", "save_checkpoint",
 def save_model(model, path):
     """Writes ``model`` to ``path``: architecture, parameters, layer state and how it was compiled.
 
-    The file appears whole or not at all (``write_atomically``).  Not kept: an optimiser or a loss of one's own (the
-    model is then not compiled when it is loaded) and metrics of one's own.  RuntimeError before ``build``; TypeError if
-    an argument of a layer cannot be written as JSON; ValueError if a parameter is NaN, so that a run which went wrong
-    does not replace its last good file, and if the file, read again before it takes its place, would not give this
-    model: a custom layer whose arguments do not make it again, or that has the name of one of minicnn's; OSError if the
-    disk refuses.
+    The file appears whole or not at all (``write_atomically``).  Left out: a custom optimiser or loss (the model is
+    then not compiled when it is loaded) and custom metrics.
+
+    RuntimeError before ``build``; TypeError if an argument of a layer cannot be written as JSON; ValueError if a
+    parameter is NaN, so that a run which went wrong does not replace its last good file; ValueError if the file would
+    not give this model when it is read: a custom layer whose arguments do not make it again, or that has the name of
+    one of minicnn's; OSError if the disk refuses.
     """
     document.write(path, *document.describe(model), model)
 
@@ -36,13 +37,13 @@ def load_model(path, custom_layers=None):
 
 
 def save_checkpoint(model, path, epoch, history):
-    """Writes all that a run needs to go on bit for bit: what ``save_model`` writes, the optimiser's state, and
+    """Writes all that a run needs to continue bit for bit: what ``save_model`` writes, the optimiser's state, and
 
     - ``epoch``: how many epochs are done, to be the ``initial_epoch`` of the next ``fit``,
     - ``history``: a dictionary of lists of numbers, such as ``History.history``.
 
-    Raises like ``save_model``; ValueError also if the model is not compiled, or with an optimiser or a loss of one's
-    own, which no file can hold.
+    Raises like ``save_model``; ValueError also if the model is not compiled, or with a custom optimiser or loss, which
+    no file can hold.
     """
     document.write(path, *document.describe(model, epoch, history), model)
 

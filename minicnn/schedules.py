@@ -15,21 +15,21 @@ from minicnn.settings import Fixed
 class Schedule(Configured):
     """A function from the number of steps done to the rate of the next one; the first step has number 0.
 
-    A schedule of one's own is a subclass with ``__call__(step) -> rate``; a model file cannot hold it.
+    A custom schedule is a subclass with ``__call__(step) -> rate``; a model file cannot hold it.
     """
 
     def __call__(self, step):
         raise NotImplementedError(f"{type(self).__name__} has no __call__(step)")
 
 
-LARGEST = math.log(2.0**1023)  # of this the exponential is a float
+LARGEST = math.log(2.0**1023)  # its exponential is still a float
 
 
 class ExponentialDecay(Schedule):
     """rate = initial_learning_rate * decay_rate ^ (step / decay_steps), as in Keras.
 
     ``initial_learning_rate`` >= 0, ``decay_steps`` >= 1 steps, ``decay_rate`` > 0.  With ``staircase`` the exponent is
-    cut to a whole number.  ValueError at the step at which no float holds the rate any more (``decay_rate`` > 1).
+    cut to a whole number.  ValueError at the step at which the rate no longer fits a float (``decay_rate`` > 1).
     """
 
     initial_learning_rate = Fixed(_check.number, 0)
@@ -47,7 +47,7 @@ class ExponentialDecay(Schedule):
         exponent = step // self.decay_steps if self.staircase else step / self.decay_steps
         try:
             rate = self.initial_learning_rate * self.decay_rate**exponent
-        except OverflowError:  # of the power alone: the rate may be a number yet
+        except OverflowError:  # of the power alone: the rate may still be finite
             rate = 0.0
             if self.initial_learning_rate:
                 log = math.log(self.initial_learning_rate) + exponent * math.log(self.decay_rate)
@@ -140,13 +140,13 @@ def rate_at(where, what, function, arguments, high=None):
     try:
         rate = function(*arguments)
     except OverflowError as error:
-        required = f"{what} must be a number that a float holds"
+        required = f"{what} must be a number that fits a float"
         raise ValueError(_check.message(where, required, _check.Shown(f"OverflowError: {error}"))) from error
     return _check.number(where, what, _check.plain(rate), 0, high)
 
 
 def is_known(schedule):
-    """True unless the schedule is of one's own, which no file can hold."""
+    """False for a custom schedule, which no file can hold."""
     return _CLASSES.get(type(schedule).__name__) is type(schedule)
 
 

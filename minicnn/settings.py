@@ -10,8 +10,8 @@ once in all of them, or is refused with a sentence that says what to do:
 - ``name = Given(how)``: a fact that only the object itself sets (``_put``); ``how`` says what the user may do.
 - A property with a setter, where an assignment has more to do.
 
-Whatever else is public is no attribute: a misspelt name is an error.  A custom class may have any others besides.  A
-method may be replaced in one object, as in any Python; such an object cannot be saved (``replaced``).
+There are no other public attributes: a misspelt name is an error.  A custom class may have more.  A method may be
+replaced in one object, as everywhere in Python; such an object cannot be saved (``replaced``).
 """
 
 import copy
@@ -29,9 +29,9 @@ class Setting:
 
     Its value lies in the object's ``__dict__`` under its name, where Python finds it without asking here.
 
-    - ``check``: a function of ``_check``, or another one, called with the class's name, the attribute's name, the value
+    - ``check``: a function of ``_check``, or any other, called with the class's name, the attribute's name, the value
       and all further arguments.
-    - ``optional``: whether None is welcome, unchecked.
+    - ``optional``: whether None is allowed, unchecked.
     - ``forgets``: for a layer whose ``backward`` reads the attribute as ``forward`` did: what a forward kept is
       forgotten, so that a backward after the assignment asks for a new forward.
     """
@@ -73,7 +73,7 @@ class Given(Setting):
 
 
 class Closed:
-    """A base for whatever has settings: it has no other public attributes."""
+    """A base for classes with settings: they have no other public attributes."""
 
     def __setattr__(self, name, value):
         if name[0] != "_":
@@ -90,7 +90,7 @@ class Closed:
             refuse(self, name, "cannot be assigned", value, "Define it in a subclass")
         near = _check.nearest(name, [other for other in dir(type(self)) if other[0] != "_"])
         raise AttributeError(
-            _check.message(type(self).__name__, "assigns what is no attribute of it", _check.Shown(name),
+            _check.message(type(self).__name__, "only its attributes may be assigned", _check.Shown(name),
                            f"Did you mean `{near}`?" if near else "")
         )  # fmt: skip
 
@@ -108,12 +108,12 @@ class Closed:
 
 
 def is_ours(cls):
-    """True for a class of minicnn's, False for one of a user's own, which may have attributes that nobody knows."""
+    """True for a class of minicnn's, False for a custom one, which may have any attributes."""
     return cls.__module__.partition(".")[0] == PACKAGE
 
 
 def replaced(thing):
-    """The methods of the class in whose place this one object has something else."""
+    """The names of the methods that this one object has replaced by something else."""
     return [name for name in vars(thing) if inspect.isfunction(getattr(type(thing), name, None))]
 
 
@@ -122,9 +122,9 @@ def refuse(thing, name, what, value, fix=""):
 
 
 def owned(value):
-    """The value with every array in it writable and in memory of its own, copied where it is not.
+    """The value with every array in it writable and owning its memory, copied where it is not.
 
-    What comes back from a pickle may lie in a file that joblib has mapped into memory, or in another's buffer: training
+    What comes back from a pickle may lie in a file that joblib has mapped into memory, or in a foreign buffer: training
     must neither fail there nor write into it.
     """
     if isinstance(value, np.ndarray):
@@ -141,8 +141,8 @@ class Values(dict):
     """Arrays and counters by name: a layer's ``params``, ``grads`` and ``state``, an optimiser's ``slots``.
 
     A dict like any other until a model or an optimiser works on it (``settle``).  From then on its names stay, and an
-    assignment writes into the array that is there, so that nobody ever holds another one: it must have the same shape
-    and be numbers.  A counter stays a whole number from 0 to 2^62.
+    assignment writes into the array that is there, so that all references to it stay valid: the value must have the
+    same shape and be numbers.  A counter stays a whole number from 0 to 2^62.
     """
 
     __slots__ = ("kind", "open", "where")
@@ -219,4 +219,4 @@ class Values(dict):
         dict.clear(self)
 
     def __reduce__(self):
-        return type(self), (), None, None, iter(self.items())  # a copy is nobody's yet
+        return type(self), (), None, None, iter(self.items())  # a copy belongs to no model or optimiser yet

@@ -87,7 +87,7 @@ def class_weights(where, y, class_weight, classes=None, stacklevel=2):
     (N, 1) are class numbers, (N, K) one-hot rows.  ``classes``: how many there are, None where that is not known.
     ``where`` begins the messages of errors.
 
-    ValueError for a number that is no class, TypeError for what is no number; warns of a class that no sample has.
+    ValueError for a number that is not a class, TypeError for anything but numbers; warns of a class without a sample.
     ``stacklevel``: of that warning.
     """
     if not isinstance(class_weight, dict):
@@ -105,7 +105,7 @@ def class_weights(where, y, class_weight, classes=None, stacklevel=2):
         listed = f"{'class' if len(unused) == 1 else 'classes'} {', '.join(map(str, unused))}"
         warnings.warn(
             f"{where}: class_weight has a weight for {listed}, which no label in y has: it weighs nothing. Are the "
-            "classes numbered otherwise?",
+            "classes numbered differently?",
             stacklevel=stacklevel,
         )
     return weights

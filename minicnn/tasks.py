@@ -41,8 +41,8 @@ def mnist_cnn(dropout):
 class Task(NamedTuple):
     """A data set with its network; ``settings`` are the options of ``train`` by name.
 
-    ``lr_decay``: by what the learning rate is multiplied from epoch to epoch.  It follows the step alone, so that a run
-    which is prolonged with --resume is the run that had been that long from the start.
+    ``lr_decay``: the factor of the learning rate from epoch to epoch.  The rate depends on the step alone, so that a
+    run which --resume continues equals one that was that long from the start.
     """
 
     network: Any
@@ -78,7 +78,7 @@ def model(task, rate, seed, settings, samples):
 
 
 def load_data(name, folder):
-    """((x, y), (x_test, y_test)) of a task; ``folder`` is where MNIST's files lie, None for the usual place."""
+    """((x, y), (x_test, y_test)) of a task; ``folder`` is where MNIST's files are, None for the usual place."""
     if name == "mnist":
         return datasets.mnist.load_data(folder)
     if folder is not None:

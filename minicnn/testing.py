@@ -1,4 +1,4 @@
-"""Checking gradients by finite differences: ``gradcheck`` for one's own layers and for whole models.
+"""Checking gradients by finite differences: ``gradcheck`` for custom layers and for whole models.
 
 ``backward`` is right if it gives the derivatives of L = sum(y * r), y = ``forward(x)``, for any fixed r.  Regularisers
 add to L what ``backward`` answers for too: of a layer the penalty of its outputs (``activity_regularizer``), of a model
@@ -15,7 +15,9 @@ import dataclasses
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer, collect_penalties, entries, mean_penalty, walk
+from minicnn.layer import Layer
+from minicnn.recording import collect_penalties, mean_penalty
+from minicnn.tree import named_values, walk
 
 MOST_SKIPPED = 0.25  # of the places of one array: more corners than that prove nothing
 
@@ -109,7 +111,7 @@ def _find_wrong_layer(twin, x, options, error):
 
 
 def _listening(forward, taken, path):
-    """A forward that notes what it takes."""
+    """A forward that records its input."""
 
     def listen(x, training=False):
         taken.setdefault(path, np.array(x))
@@ -133,7 +135,7 @@ def _batch(x):
 def _in_float64(given, x):
     """(float64 copy, built and with its masks held still, x in the shape it works on, the shape of a sample of y).
 
-    The last is None where others have built it: of a model the layers are held to what they declared.
+    The last is None where it was built before: the model checks the shapes that its layers declared.
     """
     declared = None
     if isinstance(given, Layer):
@@ -193,7 +195,7 @@ def _model_in_float64(model, x):
 
 
 class _Subject:
-    """A float64 layer or model with x and r: calls it, and complains of what no layer may do."""
+    """A float64 layer or model with x and r: calls it, and raises where it does what no layer may do."""
 
     def __init__(self, twin, x, seed, declared=None):
         self.twin, self.x, self.declared = twin, x, declared
@@ -207,12 +209,12 @@ class _Subject:
             raise GradientError(f"{self.name}.forward gave NaN or infinity: there is no gradient to check")
         if not np.array_equal(self.forward()[0], self.y):
             fix = "random numbers must be held still while a gradient is checked; give the layer freeze_mask()"
-            raise GradientError(f"{self.name}.forward gave other values for the same x: {fix}")
+            raise GradientError(f"{self.name}.forward gave different values for the same x: {fix}")
 
     def arrays(self):
         """{name: (array, what messages call it)}: x and every parameter."""
         found = {"x": (self.x, f"{self.name}: gradient of x")}
-        for name, layer, key in entries(self.layers, "params"):
+        for name, layer, key in named_values(self.layers, "params"):
             path = name[: -len(key) - 1]
             where = f"{path}: {type(layer).__name__}" if path else type(layer).__name__
             found[name] = layer.params[key], f"{where}: gradient of {name}"
@@ -224,7 +226,7 @@ class _Subject:
         with collect_penalties() as found:
             y = self.twin.forward(self.x, training=True)
         if not np.array_equal(before, self.x):
-            raise GradientError(f"{self.name}.forward changed x: it must write into an array of its own")
+            raise GradientError(f"{self.name}.forward changed x: it must write into a new array")
         if not isinstance(y, np.ndarray) or len(y) != len(self.x) or y.dtype != np.float64:
             required = f"must return an array of {len(self.x)} samples with the dtype of x, float64"
             raise GradientError(f"{self.name}.forward {required}; got {_described(y)}")
@@ -242,11 +244,11 @@ class _Subject:
         dy = self.r.copy()
         dx = self.twin.backward(dy) if isinstance(self.twin, Layer) else self.twin.backward(dy, at="outputs")
         if not np.array_equal(dy, self.r):
-            raise GradientError(f"{self.name}.backward changed dy: it must write into an array of its own")
+            raise GradientError(f"{self.name}.backward changed dy: it must write into a new array")
         if getattr(dx, "shape", None) != self.x.shape:
             raise GradientError(f"{self.name}.backward must return dx of shape {self.x.shape}; got {_described(dx)}")
         found = {"x": np.array(dx, np.float64)}
-        for name, layer, key in entries(self.layers, "params"):
+        for name, layer, key in named_values(self.layers, "params"):
             gradient, shape = layer.grads.get(key), layer.params[key].shape
             if getattr(gradient, "shape", None) != shape:
                 what = f"{type(layer).__name__}.backward: grads[{key!r}]"
@@ -300,7 +302,7 @@ def _compare(subject, values, label, gradient, places, step, tolerance):
     smooth = ~np.isnan(numeric)
     skipped = int((~smooth).sum())
     if skipped > MOST_SKIPPED * len(places):
-        fix = "take another x: random numbers, not zeros or ties"
+        fix = "use a different x: random numbers, not zeros or ties"
         raise GradientError(f"{label}: {skipped} of {len(places)} places are corners, without a derivative; {fix}")
     places, analytic, numeric = places[smooth], analytic[smooth], np.array(numeric)[smooth]
     scale = max(scale, np.abs(numeric).max(initial=0))

@@ -1,6 +1,6 @@
 """Networks with units missing: what they can still do, and what many of them together say.
 
-``ablation_curve`` takes units away from a trained network; ``averaging_curve`` averages thinned networks and compares
+``ablation_curve`` removes units from a trained network; ``averaging_curve`` averages thinned networks and compares
 them with the one that ``predict`` uses; ``sums_of_ones`` shows why something must be scaled at all.  Numbers only:
 ``plot.ablation``, ``plot.mc_against_scaled`` and ``plot.scaling`` draw them.
 """
@@ -65,14 +65,14 @@ def ablation_curve(model, x, y, layer, fractions=FRACTIONS, repeats=10, seed=0):
         accuracy:            what follows gets  h[..., j] * [j not in S]
         accuracy_rescaled:   what follows gets  h[..., j] * [j not in S] * D / (D - k)
 
-    The first is the damage as it is.  But the layer behind then also gets a smaller sum than it was trained on, and a
-    network that was trained with dropout knows such a sum no better than another one.  The second keeps the sum's
-    expectation, as inverted dropout does in training, so that what is lost is the units' information alone.
+    The first is the damage as it is.  But the next layer then also gets a smaller sum than it was trained on, and
+    training with dropout does not prepare a network for such a sum.  The second keeps the sum's expectation, as
+    inverted dropout does in training, so that only the units' information is lost.
 
     - x, y: as for ``evaluate``; y are classes.
     - ``layer``: a layer of the model, or its number; not the last one.  Its units are the last axis of its output: of a
-      Dense its units, of a Conv2D its channels.  Where an activation follows as a layer of its own, name that one: what
-      is zero before it need not be zero behind.
+      Dense its units, of a Conv2D its channels.  Where an activation follows as a separate layer, name that one:
+      what is zero before it need not be zero after it.
     - ``fractions``: numbers in [0, 1], ascending.  ``repeats``: how many random orders the units are removed in, >= 1;
       within a repeat the sets grow, one holds the next.  ``seed``: the sets are a function of (seed, repeat, D).
 
@@ -103,22 +103,22 @@ def ablation_curve(model, x, y, layer, fractions=FRACTIONS, repeats=10, seed=0):
 
 
 def _accuracy(model, outputs, y):
-    """Of classes the largest output counts, whatever it is; of one output it must be known what it is."""
+    """Of several outputs the largest counts, logits or not; of one output it must be known which it is."""
     several = outputs.ndim == 2 and outputs.shape[1] > 1
     return metrics.accuracy(y, outputs if several else model.as_probabilities(outputs))
 
 
 def _layer_number(where, model, layer):
-    """The place of a layer that has others behind it."""
+    """The place of a layer that is not the last."""
     last = len(model.layers) - 1
     if isinstance(layer, Layer):
-        number = next((i for i, own in enumerate(model.layers) if own is layer), None)
+        number = next((i for i, one in enumerate(model.layers) if one is layer), None)
         if number is None:
             raise ValueError(_check.message(where, "layer must be one of the model's", layer))
     else:
         number = _check.integer(where, "layer", layer, 0, last)
     if number == last:
-        required = "layer must have another layer behind it"
+        required = "layer must have another layer after it"
         raise ValueError(_check.message(where, required, layer, f"The last layer is number {last}"))
     return number
 
@@ -197,7 +197,7 @@ def averaging_curve(model, x, y, counts=COUNTS, repeats=10, seed=0):
     for repeat in range(repeats):
         prediction = model.predict_mc(x, counts[-1], seed=seed + repeat, return_samples=True)
         samples = prediction.samples
-        if prediction.kind == "values":  # nobody said by a loss that these are logits: here they are
+        if prediction.kind == "values":  # no loss said that these are logits, but here they are
             samples = model.as_probabilities(samples)
         means = np.cumsum(samples, axis=0, dtype=np.float64)[np.array(counts) - 1] / np.reshape(counts, (-1, 1, 1))
         first = means[-1] if first is None else first
@@ -215,7 +215,7 @@ def _accuracy_and_log_loss(p, labels):
 
 
 def sums_of_ones(rate=0.3, units=100, samples=10_000, seed=0):
-    """The sum of ``units`` inputs of 1 behind dropout, as {way: (sums in training (samples,), sum in evaluation)}.
+    """The sum of ``units`` inputs of 1 after dropout, as {way: (sums in training (samples,), sum in evaluation)}.
 
     ============  ==============================  ==================  ==================================================
     way           training                        evaluation          expectation in training, in evaluation

@@ -1,8 +1,8 @@
-"""Training: the loop of ``fit``, one step of it, evaluation, and the ``History`` that is left over.
+"""Training: the loop of ``fit``, one step of it, evaluation, and the ``History`` that ``fit`` returns.
 
-A step is forward, loss, backward, reduce, update.  Whatever interrupts it (Ctrl-C, a callback, a custom loss), the
-model is afterwards as it was before the step, or as it is after it: the optimiser commits parameters in one native
-call, and a step that did not get there puts the layers' states back.
+A step is forward, loss, backward, reduce, update.  If something interrupts it (Ctrl-C, a callback, a custom loss), the
+model is as it was before the step, or as the whole step leaves it: the optimiser commits parameters in one native call,
+and a step that did not get there puts the layers' states back.
 """
 
 import copy
@@ -13,7 +13,8 @@ import numpy as np
 
 from minicnn import _check, callbacks, datasets, inputs, metrics
 from minicnn.intake import of_fit, product, require_weight, samples, slices
-from minicnn.layer import output_of
+from minicnn.layer import Layer, output_of
+from minicnn.layers import Composite
 from minicnn.progress import progress_of
 
 
@@ -74,7 +75,7 @@ class Fit:
         self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
         self.step = Step(model, self.x, y, weights)
         if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
-            warnings.warn(_BEGINS_ANEW.format(first, type(model.optimizer).__name__), stacklevel=3)
+            warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
 
     def train(self):
         """All epochs, or until a callback says stop; for a model that is held and in training mode."""
@@ -119,8 +120,8 @@ class Fit:
         return logs
 
 
-_BEGINS_ANEW = (
-    "Sequential.fit: initial_epoch={} with a new {}: its moments and its schedule begin anew. To go on bit for bit use "
+_STARTS_AGAIN = (
+    "Sequential.fit: initial_epoch={} with a new {}: its moments and schedule start again. To continue bit for bit use "
     "ModelCheckpoint(..., save_optimizer=True) or saving.save_checkpoint, and saving.load_checkpoint"
 )
 
@@ -183,7 +184,7 @@ class Step:
         mean.update(value, outputs, y, weights)
 
     def take(self, plan, chosen, place):
-        """The inputs, into the plan."""
+        """Copies the inputs into the plan."""
         bad = plan.take(self.x, chosen)
         if bad is not None:
             required = f"{place()}: x must be finite in {self.model.dtype}"
@@ -191,11 +192,11 @@ class Step:
 
     def loss(self, plan, outputs, y, weights, place):
         """The loss of the outputs; its gradient goes into ``plan.dy``."""
-        into = plan.dy, plan.losses
+        into = None if plan.dy is None else (plan.dy, plan.losses)  # None: nothing has parameters
         value, gradient = loss(self.model, outputs, y, weights, plan.activity_penalty(), into)
         if not math.isfinite(value):
             raise FloatingPointError(_not_finite(self.model, plan.x, value, place()))
-        if gradient is not plan.dy:
+        if plan.dy is not None and gradient is not plan.dy:
             plan.dy[...] = gradient
         return value
 
@@ -204,8 +205,8 @@ class Step:
 
 
 def loss(model, outputs, y, weights, activity_penalty, into=None):
-    """(value, gradient) of a model's loss with all penalties; ``into``: arrays that may be used for the gradient and
-    for the losses of the samples (``losses.Loss``)."""
+    """(value, gradient) of a model's loss with all penalties; ``into``: arrays to use for the gradient and for the
+    losses of the samples (``losses.Loss``)."""
     value, gradient = model.reading.compute_loss(outputs, y, weights, into)
     return value + activity_penalty + model.engine.penalty(), gradient
 
@@ -217,12 +218,31 @@ def _not_finite(model, x, value, place):
         culprit = "the penalty of the parameters"
     with np.errstate(all="ignore"):
         for number, layer in enumerate(model.layers):
-            x = output_of(layer, x)
-            if not np.isfinite(x).all():
-                culprit = f"the output of layer {number}, {type(layer).__name__}"
+            y = output_of(layer, x)
+            if not np.isfinite(y).all():
+                path, layer = _culprit(str(number), layer, x)
+                culprit = f"the output of layer {path}, {type(layer).__name__}"
                 break
+            x = y
     fix = "Lower the learning rate, or set the optimiser's clipnorm"
     return _check.message(place, f"the loss must stay finite; first not finite: {culprit}", value, fix)
+
+
+def _culprit(path, layer, x):
+    """(path, layer): the innermost layer at fault, of one whose output for x is not finite."""
+    found, names = [], {id(part): name for name, part in layer.parts.items()}
+
+    def call(part, x):
+        for one in [part] if isinstance(part, Layer) else part:
+            y = output_of(one, x)
+            if not found and not np.isfinite(y).all():
+                found.append(_culprit(f"{path}.{names.get(id(one))}", one, x))
+            x = y
+        return x
+
+    if isinstance(layer, Composite):
+        layer.flow(_check.contiguous(x, layer.dtype), call)
+    return found[0] if found else (path, layer)
 
 
 def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
@@ -294,10 +314,10 @@ class _Hooks:
             self.begun.append(callback)
 
     def end(self, logs, error=None):
-        """``on_train_end`` of those that have begun and are not at their end yet, whatever one of them raises.
+        """``on_train_end`` of those that have begun and not ended, even if one of them raises.
 
-        ``error``: what ends training, if something does: it stays the exception that is seen, and those of here become
-        notes on it; but Ctrl-C that comes after an error that a program may catch is raised.  Without an ``error`` the
+        ``error``: the exception that ended training, if one did.  It stays the one that is raised, and those raised
+        here become notes on it; but Ctrl-C after an error that a program may catch is raised.  Without an ``error`` the
         first one here is raised.
         """
         first = error

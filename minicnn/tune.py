@@ -1,7 +1,7 @@
 """Choosing the dropout rate: ``dropout_curve`` trains one network at several rates and measures what each is worth.
 
-For every rate the network is trained anew, on the same parts of the data and from the same seeds as for the other
-rates, and evaluated with nothing dropped, on the samples that it was trained on and on those that it has not seen.  The
+For every rate a new network is trained, on the same parts of the data and from the same seeds as for the other rates,
+and evaluated with nothing dropped, on the samples that it was trained on and on those that it has not seen.  The
 result is a table, a picture, and two rates: the best, and that of the one-standard-error rule.
 """
 
@@ -58,10 +58,10 @@ def dropout_curve(
       draw out of their differences.
     - ``n_jobs``: processes; -1 for one on every CPU.  The curve is the same, bit for bit, at any number.  More than one
       needs joblib (``pip install "minicnn[tune]"``) and a ``build`` that can be sent to a process: any function,
-      lambdas too, unless it holds on to an open file, a lock or the like.  They share the threads among them.
+      lambdas too, unless it holds an open file, a lock or the like.  They share the threads.
     - ``verbose``: 0 silent, 1 a progress bar, 2 a line a run, "auto": 1 on a terminal, otherwise 2.  On stderr.
 
-    A run that fails, because its loss is not finite or for any other reason, is noted and the others go on.  Ctrl-C
+    A run that fails, because its loss is not finite or for any other reason, is noted and the others continue.  Ctrl-C
     ends all processes.
 
     Raises TypeError and ValueError for bad arguments, before anything is trained; ImportError where joblib is missing;
@@ -80,8 +80,8 @@ def dropout_curve(
         "seed": _check.integer(where, "seed", seed, 0, 2**64 - 1),
     }
     first = _built(where, build, rates[0], _seed(seed, 0, 0))
-    for own_x, own_y, *weights in [(x, y), *([] if validation_data is None else [validation_data])]:
-        intake.samples(first, "fit", own_x, own_y, *weights or [None], None)  # of wrong ones no network learns
+    for part_x, part_y, *weights in [(x, y), *([] if validation_data is None else [validation_data])]:
+        intake.samples(first, "fit", part_x, part_y, *weights or [None], None)  # checked before any network is trained
     names = metrics.log_names(first.metrics)
     if select == "accuracy" and "accuracy" not in names:
         required = "select='accuracy' needs models with a metric of that name"
@@ -92,7 +92,7 @@ def dropout_curve(
     run = functools.partial(_run, build, x, y, validation_data, settings)
     with _progress(len(tasks), verbose) as say:
         found = processes.run_all(where, run, tasks, n_jobs, {"build": build}, say)
-    found.sort(key=lambda one: (one["rate"], one["repeat"], one["fold"]))  # whatever order they came in
+    found.sort(key=lambda one: (one["rate"], one["repeat"], one["fold"]))  # not in the order in which they ended
     if all(one["error"] for one in found):
         raise RuntimeError(f"{where}: every run failed; the first one with {found[0]['error']}")
     return DropoutCurve(found, select, settings)
@@ -136,8 +136,8 @@ def _samples(where, x, y, cv, validation):
 def stratified_folds(y, cv, seed=0):
     """The fold of every sample: int64 (N,) with the numbers 0 .. cv - 1, a function of the arguments alone.
 
-    Dealt out like cards, class after class, each class in an order drawn with ``seed``: of two folds none has more than
-    one sample more than the other, neither in all nor of any class.  ``y``: class numbers (N,) or (N, 1), or one-hot
+    Dealt out like cards, class after class, each class in an order drawn with ``seed``: any two folds differ by at most
+    one sample, in total and in every class.  ``y``: class numbers (N,) or (N, 1), or one-hot
     rows (N, K); other targets are dealt out as one class.  ValueError if a class has fewer samples than folds.
     """
     where = "stratified_folds"
@@ -191,13 +191,13 @@ def _run(build, x, y, validation, settings, task):
         if not math.isfinite(numbers["train_loss"] + numbers["val_loss"]):
             both = f"{numbers['train_loss']} in training, {numbers['val_loss']} in validation"
             error = f"losses that are not finite: {both}"
-    except Exception as failure:  # whatever it is, it must not take the other runs along
+    except Exception as failure:  # of any kind: it must not end the other runs
         error = f"{type(failure).__name__}: {failure}"
     return result | numbers | {"error": error}
 
 
 def _built(where, build, rate, seed):
-    """``build(rate, seed)``, if it is the model that it should be."""
+    """The model that ``build(rate, seed)`` returns, checked."""
     if not callable(build) or isinstance(build, Sequential):
         raise TypeError(_check.message(where, "build must be a function (rate, seed) -> model", _check.kind(build)))
     try:
@@ -206,9 +206,9 @@ def _built(where, build, rate, seed):
         arguments = ((rate,), {"seed": seed}) if by_name else ((rate, seed), {})  # (rate, units=64, seed=0) too
         inspect.signature(build).bind(*arguments[0], **arguments[1])
     except TypeError:
-        fix = "Without the seed all repeats would be the same: hand it to Sequential(..., seed=seed)"
+        fix = "Without the seed all repeats would be the same: pass it to Sequential(..., seed=seed)"
         raise TypeError(_check.message(where, "build must take two arguments, (rate, seed)", build, fix)) from None
-    except ValueError:  # a callable that has no signature to look at
+    except ValueError:  # a callable without a signature
         arguments = (rate, seed), {}
     model = build(*arguments[0], **arguments[1])
     if not isinstance(model, Sequential):
@@ -220,7 +220,7 @@ def _built(where, build, rate, seed):
         raise ValueError(_check.message(where, "build must return a new model", got))
     if model.seed != seed:
         fix = "Make it with Sequential(..., seed=seed)"
-        raise ValueError(_check.message(where, f"build must return a model of the seed {seed}", model.seed, fix))
+        raise ValueError(_check.message(where, f"build must return a model with the seed {seed}", model.seed, fix))
     return model
 
 
@@ -300,7 +300,7 @@ class DropoutCurve:
         for one in runs:
             by_rate.setdefault(one["rate"], []).append(one)
         names = [name for name in max(runs, key=len) if name.startswith(("train_", "val_"))]
-        self.table = [_row(rate, own, names) for rate, own in by_rate.items()]
+        self.table = [_row(rate, of_rate, names) for rate, of_rate in by_rate.items()]
         whole = [row for row in self.table if not row["failed"]]
         best = min(whole, key=lambda row: sign * row[chosen], default=None)
         self.best_rate = self.one_standard_error_rate = None

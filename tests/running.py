@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minicnn import chain
 from minicnn._ext.machinery import runtime
-from minicnn.layer import walk
+from minicnn.tree import walk
 
 THREADS = (1, 2, 3)
 
@@ -67,7 +67,7 @@ def inputs(layer, n, dtype, seed=0):
 
 
 def use_threads(n):
-    """Kernels take n threads from now on, however little there is to do and whoever else wants the CPUs."""
+    """Kernels take n threads from now on, however little there is to do, also when other processes want the CPUs."""
     runtime.set_num_threads(n)
     runtime.set_grain(1)
     runtime.set_yielding(False)
@@ -75,7 +75,7 @@ def use_threads(n):
 
 
 def at_every_thread_count(make, x, dy):
-    """The results of ``run`` on a layer made anew for each number of threads, however little there is to do."""
+    """The results of ``run`` on a new layer for each number of threads, however little there is to do."""
     results = []
     for threads in THREADS:
         use_threads(threads)

@@ -148,7 +148,7 @@ def test_stop_training():
     assert model.optimizer.iterations == 3  # the epoch is finished first
     assert calls[-1][0] == "on_train_end"
     model.fit(X, LABELS, **FIT, epochs=2)
-    assert model.history.epoch == [0, 1]  # the next fit begins anew
+    assert model.history.epoch == [0, 1]  # the next fit starts again
 
 
 @pytest.mark.parametrize("given", [[print], [Callback], ["early"], [None], Callback(), print, "early", {"a": 1}])
@@ -210,7 +210,7 @@ def test_a_callback_that_raises_leaves_the_model_whole(hook, error):
     ({"mode": "min"}, [1, 2], 2, 0),
     ({"start_from_epoch": 3}, [1, 2, 3, 9, 8, 9], 6, 4),
     ({"start_from_epoch": 2, "patience": 2}, [1, 2, 3, 4, 5, 6], 5, 2),
-    # As in Keras: an epoch that improves is never the last, but only beating the baseline starts the count anew.
+    # As in Keras: an epoch that improves is never the last, but only beating the baseline restarts the count.
     ({"baseline": 3}, [5, 4, 3.5, 3.6, 1], 4, 2),
     ({"baseline": 3, "patience": 2}, [5, 5, 1], 2, 0),
     ({"baseline": 3, "patience": 3}, [5, 2, 2, 2, 2, 1], 5, 1),

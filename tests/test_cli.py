@@ -158,7 +158,7 @@ def test_a_resumed_run_is_the_straight_one(small, capsys):
     assert main(["train", "--json", "--epochs", "4", "--resume", "pieces"]) == 0  # the settings as they were
     out, err = capsys.readouterr()
     pieces = one_object(out)
-    assert "going on after epoch 2" in err
+    assert "continuing after epoch 2" in err
     assert "epoch 1/4" not in err
     for name in ("loss", "accuracy", "fingerprint", "epochs", "without_dropout", "dropout"):
         assert pieces[name] == straight[name]
@@ -189,7 +189,7 @@ def test_resume_refuses_other_settings_and_a_new_run_does_not_resume(small, caps
     assert "d was begun with --seed 0, not 4" in line
     assert "--batch-size 32, not 8" in failed(capsys, "train", "--resume", "d", "--batch-size", "8")
     assert "--data digits, not mnist" in failed(capsys, "train", "--resume", "d", "--data", "mnist")
-    assert "leave --out away" in usage(capsys, "train", "--resume", "d", "--out", "e")
+    assert "leave out --out, or give the same folder" in usage(capsys, "train", "--resume", "d", "--out", "e")
     assert main(["train", "--epochs", "1", "--out", "d", "--seed", "4"]) == 0
     assert "going on" not in capsys.readouterr().err
 
@@ -248,10 +248,10 @@ def test_ctrl_c_saves_and_leaves_a_run_that_goes_on(small, capsys, monkeypatch):
     assert main([*options, "straight"]) == 0
     straight = one_object(capsys.readouterr().out)
     with monkeypatch.context() as patch:
-        hooks = cli._Keeper.on_train_batch_end
-        patch.setattr(cli._Keeper, "on_train_batch_end", Interrupt.on_train_batch_end)
+        hooks = cli._Saver.on_train_batch_end
+        patch.setattr(cli._Saver, "on_train_batch_end", Interrupt.on_train_batch_end)
         assert main([*options, "d"]) == 130
-    assert cli._Keeper.on_train_batch_end is hooks
+    assert cli._Saver.on_train_batch_end is hooks
     out, err = capsys.readouterr()
     assert out == ""
     assert "minicnn train --resume d" in err
@@ -270,7 +270,7 @@ def test_a_new_run_forgets_the_checkpoints_of_an_old_one(small, capsys, monkeypa
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli._Keeper, "on_train_batch_begin", interrupt)
+        patch.setattr(cli._Saver, "on_train_batch_begin", interrupt)
         assert main(["train", "--epochs", "2", "--out", "d", "--seed", "1"]) == 130
     capsys.readouterr()
     assert main(["train", "--json", "--resume", "d"]) == 0
@@ -367,7 +367,7 @@ def test_tune_prints_a_table_and_writes_it_with_a_picture(small, capsys):
 
 
 def test_tune_json_and_the_options(small, capsys, monkeypatch):
-    monkeypatch.setattr(datasets.digits, "load_data", lambda: (small[0], None))  # whoever touches the test part fails
+    monkeypatch.setattr(datasets.digits, "load_data", lambda: (small[0], None))  # code that touches the test part fails
     reports = {}
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # no pictures: they take time
     numbers = ["--lr 0.01", "--momentum 0.5", "--batch-size 50", "--seed 1", "--epochs 1", "--threads 1"]
@@ -825,7 +825,7 @@ def test_npy_files_of_other_layouts(model_file, capsys):
 # ---- words that are nearly right ----
 
 
-def test_usage_proposes_the_nearest_word(capsys):
+def test_usage_suggests_the_nearest_word(capsys):
     assert "unrecognized arguments: --epoch 3. Did you mean --epochs?" in usage(capsys, "train", "--epoch", "3")
     assert "Did you mean --invert?" in usage(capsys, "predict", "m.npz", "x.png", "--inverted")
     assert "Did you mean train?" in usage(capsys, "trian")

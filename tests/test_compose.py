@@ -75,7 +75,7 @@ def test_in_a_plan(n, count):
     def work():
         doubled, joined = np.zeros_like(x), np.zeros((n, 900, 6), np.float32)
         for array in (doubled, joined):
-            plan.own(array)
+            plan.register(array)
         compose.add(x.reshape(n, -1), x.reshape(n, -1), KINDS["linear"], doubled.reshape(n, -1))
         compose.copy_channels(doubled, joined, 3)
         compose.copy_channels(x, joined, 0)

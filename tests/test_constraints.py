@@ -1,4 +1,4 @@
-"""Constraints against their formulas, and inside the step of an optimiser, whatever interrupts it."""
+"""Constraints against their formulas, and inside the step of an optimiser, also when it is interrupted."""
 
 import copy
 import json
@@ -149,7 +149,7 @@ def test_an_axis_that_is_not_there(arguments, ndim, axis):
 
 def test_more_axes_than_five_in_turn():
     assert MaxNorm(1, (0, 2))(np.ones((2, 2, 2, 2, 2))).shape == (2,) * 5
-    with pytest.raises(ValueError, match="constraints: axis must be simpler for so many axes"):
+    with pytest.raises(ValueError, match="constraints: axis must split a shape into at most five groups of axes"):
         MaxNorm(1, (0, 2, 4))(np.ones((2,) * 6))
 
 
@@ -239,7 +239,7 @@ def test_an_optimizer_alone_is_told_what_is_constrained():
     segments = [("0.kernel", 0, 2, True, True), ("0.bias", 2, 1, True, True)]
     constrained = [("0.kernel", MaxNorm(1.0), 0, (2, 1)), ("0.bias", NonNeg(), 2, (1,))]
     optimizer.bind(w, g, segments, None, constrained)
-    optimizer.exclude_from_weight_decay(["bias"])  # which binds anew
+    optimizer.exclude_from_weight_decay(["bias"])  # which binds again
     optimizer.step()
     assert_close(w, [0.6, 0.8, 0.0], 1e-15)
     optimizer.bind(w, g, segments)

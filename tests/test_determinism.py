@@ -24,9 +24,9 @@ def elsewhere(**environment):
     return done.stdout.split()
 
 
-def test_every_layer_takes_part():
+def test_every_compiled_layer_stands_in_a_chain():
     used = {type(make()).__name__ for chain in determinism.CHAINS for make in chain}
-    assert used == set(layers.__all__)
+    assert used >= {name for name in layers.__all__ if getattr(layers, name).compiled}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

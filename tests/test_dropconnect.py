@@ -1,4 +1,4 @@
-"""DropConnect: Dense with a mask over the weights, another one for every sample, and the same one in backward."""
+"""DropConnect: Dense with a mask over the weights, a different one for every sample, and the same in backward."""
 
 import hashlib
 import math
@@ -30,7 +30,7 @@ from minicnn import layers, schedules
 from minicnn._ext import dropconnect as kernels
 from minicnn._ext.machinery import runtime
 from minicnn.layers import DropConnect
-from minicnn.layers.noise import new_lot
+from minicnn.layers.random import new_lot
 from minicnn.testing import GradientError, gradcheck
 
 SEED, NUMBER = 7, 3

@@ -136,7 +136,7 @@ def test_backward_reuses_mask_and_scale(rate, mode):
 
 
 def test_backward_uses_the_mask_of_its_own_forward():
-    """Whatever happens in between: evaluation, asking for the mask, another seed."""
+    """Whatever comes between: evaluation, asking for the mask, another seed."""
     layer, x = dropout(0.4), normal(ONES.shape, "float32")
     y = layer.forward(x, training=True)
     layer.forward(x)

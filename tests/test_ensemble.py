@@ -94,7 +94,7 @@ def test_bad_members():
     for members, error, message in (
         (model, TypeError, "Ensemble: members must be a list"),
         ([], ValueError, "at least one entry"),
-        ([model, model], ValueError, "member 1 is there twice"),
+        ([model, model], ValueError, "member 1 must not be a model that is a member already"),
         ([model, "x"], TypeError, "member 1 must be a Sequential or a function that returns one; got 'x' (str)"),
         ([mc.Sequential], TypeError, "member 0 must be a Sequential or a function"),
         ([lambda: None], TypeError, "member 0 must be a Sequential or a function that returns one; got None"),

@@ -1,4 +1,4 @@
-"""Files that are written: whole or not there, whatever happens meanwhile."""
+"""Files that are written: there whole or not at all, also after errors and kills."""
 
 import errno
 import os

@@ -29,7 +29,7 @@ from minicnn import layers, schedules
 from minicnn._ext import gaussian as kernels
 from minicnn._ext.machinery import runtime
 from minicnn.layers import GaussianDropout
-from minicnn.layers.noise import new_lot
+from minicnn.layers.random import new_lot
 from minicnn.testing import GradientError, gradcheck
 
 SEED, NUMBER, ALL = 7, 3, 1 << 62

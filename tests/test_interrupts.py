@@ -469,7 +469,7 @@ def test_data_that_raise():
 
 
 def test_an_initializer_that_raises():
-    """The model is not half built: the next build begins anew."""
+    """The model is not half built: the next build starts again."""
     calls = []
 
     def values(shape, rng):

@@ -22,8 +22,9 @@ from running import LAYOUTS, arrays_of, build, inputs, normal, run
 
 import minicnn
 from minicnn import constraints, layers, regularizers
-from minicnn.layer import Layer, to_config, walk
+from minicnn.layer import Layer, to_config
 from minicnn.testing import gradcheck
+from minicnn.tree import walk
 
 IMAGE = (6, 7, 4)
 SOME = layers.Conv2D(4, 3, padding="same", activation="tanh"), layers.Dropout(0.3, seed=1)

@@ -483,7 +483,7 @@ def test_wrong_arguments():
         losses.MeanSquaredError(delta=1)
 
 
-# ---- a loss of one's own ----
+# ---- a custom loss ----
 
 
 def test_own_function():
@@ -497,7 +497,7 @@ def test_own_function():
     assert (value, type(value)) == (8.0, float)
     assert_close(gradient, np.full((2, 2), 3.0), 0, np.float32)
     assert losses.to_config(loss) is None
-    with pytest.raises(ValueError, match="loss cubed: a loss of your own takes no sample or class weights"):
+    with pytest.raises(ValueError, match="loss cubed: a custom loss takes no sample or class weights"):
         loss(np.ones((2, 2)), np.ones((2, 2)), weights=[1, 1])
 
 

@@ -212,7 +212,7 @@ BROKEN = {
     "one bit in 128 is always kept": lambda bits: np.where(np.arange(N) % 128 == 77, True, bits),
     "every bit is drawn twice": lambda bits: np.repeat(bits[: N // 2], 2),
     "half of the words are those of the other half": lambda bits: np.concatenate([bits[: N // 2]] * 2),
-    "one in a hundred is dropped besides": lambda bits: bits & (np.arange(N) % 100 != 0),
+    "one in a hundred is dropped as well": lambda bits: bits & (np.arange(N) % 100 != 0),
     "neighbours avoid each other": lambda bits: bits & ~(np.roll(bits, 1) & (np.arange(N) % 50 == 0)),
 }
 

@@ -1,4 +1,4 @@
-"""Sequential: how it is built, its mode, forward and backward, its losses, layers of one's own."""
+"""Sequential: how it is built, its mode, forward and backward, its losses, custom layers."""
 
 import copy
 import pickle
@@ -491,7 +491,7 @@ def test_layers_that_are_not_trainable_stay_as_they_are():
     assert not np.array_equal(after["0.kernel"], model.state_dict()["0.kernel"])
 
 
-# ---- layers of one's own ----
+# ---- custom layers ----
 
 
 def test_a_python_layer_in_the_middle():
@@ -540,7 +540,7 @@ def test_the_gradient_of_every_loss_behind_every_ending(end, loss):
     np.testing.assert_allclose(model.gradients, want, atol=1e-7)
 
 
-# ---- layers of one's own ----
+# ---- custom layers ----
 
 
 class ThreeTimes(layers.Dense):
@@ -679,7 +679,7 @@ def test_probabilities_of_samples_without_an_axis():
 ])  # fmt: skip
 def test_dropout_as_the_last_layer_warns(chain):
     number, name = next((i, type(layer).__name__) for i, layer in enumerate(chain) if hasattr(layer, "rate"))
-    with pytest.warns(UserWarning, match=f"^Sequential: layer {number}, {name}, is the last one but for activations"):
+    with pytest.warns(UserWarning, match=f"^Sequential: layer {number}, {name}, is the last one except for"):
         mc.Sequential(copy.deepcopy(chain)).build((4,))
 
 

@@ -1,18 +1,22 @@
 """Layers that hold layers, in a model: names, training in one plan, files, samples, and what is refused."""
 
 import copy
+import dataclasses
+import json
 import pickle
 import re
 
 import numpy as np
 import pytest
 from compare import assert_same_bits
-from running import normal, use_threads
+from running import at_once, normal, use_threads
 
 import minicnn as mc
 from minicnn import layers, saving, thinning
-from minicnn.layer import in_python, walk
+from minicnn.cli import main
+from minicnn.layer import in_python, path_of
 from minicnn.testing import GradientError, gradcheck
+from minicnn.tree import walk
 
 SHAPE = (6, 6, 3)
 X = normal((24, *SHAPE), "float32", 7)
@@ -74,7 +78,7 @@ def test_names_are_paths_in_the_order_of_the_walk():
         *("3.layers.0.kernel", "3.layers.0.bias", "5.kernel", "5.bias"),
     ]
     for path, layer in walk(model.layers):
-        assert layer.path == path
+        assert path_of(layer) == path
         assert model.get_layer(path) is model.get_layer(name=path) is layer
         assert layer.in_chain == (path != "5")
     assert model.get_layer(index=-1) is model.layers[-1]
@@ -137,7 +141,7 @@ def layer_by_layer(model, epochs=2):
         order = mc.datasets.order(len(X), model.seed, epoch)
         for start in range(0, len(X), 8):
             chosen = order[start : start + 8]
-            with mc.layer.collect_penalties():
+            with mc.recording.collect_penalties():
                 y = X[chosen]
                 for layer in model.layers:
                     y = layer.forward(y, training=True)
@@ -259,6 +263,30 @@ def test_an_ensemble_is_trained_in_processes():
         ensemble.fit(X, Y, batch_size=8, epochs=1, verbose=0)
         found.append([member.fingerprint() for member in ensemble.members])
     assert found[0] == found[1]
+
+
+def test_the_first_array_is_looked_at_as_for_a_flat_model():
+    model = mc.Sequential([layers.Residual([convolution(28)])])
+    with pytest.warns(UserWarning, match="Channels come last here"):
+        model.predict(np.zeros((2, 3, 28, 28)))
+
+
+def test_a_batch_too_small_for_what_is_inside_is_refused_before_the_first_step():
+    model = naive(layers.Residual([layers.Dense(4), layers.BatchNormalization()]))
+    with pytest.raises(ValueError, match=r"in training layer 0\.body\.1, BatchNormalization, needs at least 2"):
+        model.fit(FLAT, LABELS, 1, verbose=0)
+    model.layers[0].freeze()
+    model.fit(FLAT, LABELS, 1, verbose=0)
+
+
+def test_the_command_line_sums_up(tmp_path, capsys):
+    model = nested()
+    model.build(SHAPE)
+    model.save(tmp_path / "m.npz")
+    assert main(["summary", str(tmp_path / "m.npz"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert sum(row["params"] for row in report["layers"]) == report["params"]
+    assert report["layers"][1]["parts"]["body.4"]["parts"]["body.0"]["layer"] == "Conv2D"
 
 
 # ---- what is frozen, regularised ----
@@ -423,7 +451,7 @@ def test_a_layer_that_is_made_in_build_is_found(tmp_path):
     model.save(tmp_path / "m.npz")
     again = mc.Sequential.load(tmp_path / "m.npz", {"MadeInBuild": MadeInBuild})
     assert again.fingerprint() == model.fingerprint()
-    assert again.get_layer("0.inner").path == "0.inner"
+    assert path_of(again.get_layer("0.inner")) == "0.inner"
 
 
 def test_other_layers_than_those_that_were_built_are_an_error():
@@ -520,14 +548,14 @@ def test_a_built_model_in_a_model_says_what_to_do():
     for inner in (mc.Sequential([layers.Input((4,)), layers.Dense(4)]), mc.Sequential([layers.Dense(4)])):
         inner.build((4,))
         for take in (lambda: mc.Sequential([inner]), lambda: layers.Residual(inner), lambda: layers.Chain([inner])):  # noqa: B023
-            with pytest.raises(RuntimeError, match=r"Sequential: only a model that is not built.* Leave out its Input"):
+            with pytest.raises(RuntimeError, match=r"Sequential: only a model without Input.* Leave out its Input"):
                 take()
 
 
 def test_a_model_in_an_attribute_is_refused():
     layer = Naive()
     layer.body = [mc.Sequential([layers.Dense(4)])]
-    with pytest.raises(TypeError, match=r"^Naive: a layer can hold layers, but no model; body is one"):
+    with pytest.raises(TypeError, match=r"^Naive: a layer can hold layers, but no model; body\.0 is one"):
         mc.Sequential([layer])
 
 
@@ -604,7 +632,7 @@ def test_parts_cannot_be_exchanged():
             setattr(model.get_layer(path), name, [layers.ReLU()])
     model.build(SHAPE)
     with pytest.raises(AttributeError, match="stays while the layer is in a model"):
-        model.get_layer("1.body.0").path = "7"
+        model.get_layer("1.body.0").stream = (3, 7)
 
 
 def test_a_residual_of_nothing_else_hands_on():
@@ -650,3 +678,462 @@ def test_noise_at_the_end_of_a_chain_warns():
         mc.Sequential([layers.Chain([layers.Dense(2), layers.Dropout(0.5)])]).build((4,))
     with pytest.warns(UserWarning, match=r"layer 0\.body\.0, Dense: a softmax over one value"):
         mc.Sequential([layers.Residual(layers.Dense(1, "softmax"))]).build((1,))
+
+
+# ---- what a hostile user tried ----
+
+
+class Holding(mc.Layer):
+    """Runs the layers that ``hold(self)`` gives, which it has put somewhere."""
+
+    def __init__(self, put):
+        super().__init__()
+        self._put_them = put
+
+    def build(self, input_shape, rng):
+        self.chain = []
+        shape = super().build(input_shape, rng)
+        self.inner = self._put_them(self)
+        for layer in self.inner():
+            shape = layer.build(shape, rng)
+        return shape
+
+    def forward(self, x, training=False):
+        for layer in self.inner():
+            x = layer.forward(x, training=training)
+        return x
+
+
+def put_set(self):
+    self.found = {layers.Dense(4)}
+    return lambda: self.found
+
+
+def put_object(self):
+    self.found = np.array([layers.Dense(4), layers.Dense(4)], dtype=object)
+    return lambda: self.found
+
+
+def put_closure(self):
+    dense = layers.Dense(4)
+    return lambda: [dense]
+
+
+@pytest.mark.parametrize("put", [put_set, put_object, put_closure])
+def test_layers_where_nobody_looks_are_an_error(put):
+    with pytest.raises(
+        ValueError, match=r"layer 0: Holding: the layers that a layer holds must be in .*; got Dense somewhere"
+    ):
+        naive(Holding(put)).build((4,))
+
+
+@pytest.mark.parametrize("key", ["a.b", "", "a/b", "../x", "\n", ("a",), 1.0, -1, True])
+def test_keys_that_are_no_part_of_a_name_are_refused(key):
+    layer = Naive()
+    layer.by_name = {"last": layers.Dense(4), key: layers.Dense(4)}
+    with pytest.raises(ValueError, match="keys of a dictionary that holds layers must be words"):
+        mc.Sequential([layer])
+
+
+def test_keys_that_give_one_name_are_refused():
+    layer = Naive()
+    layer.by_name = {"1x": 3, 1: layers.Dense(4), "last": layers.Dense(4)}
+    assert "by_name.1" in layer.parts
+    layer.by_name = [layers.Dense(4)]
+    vars(layer)["by_name"] = {0: layers.Dense(4), "last": layers.Dense(4)}
+    assert {"by_name.0", "by_name.last"} <= layer.parts.keys()
+
+
+class Taking(mc.Layer):
+    """Takes layers as arguments: one, a list, a dictionary; and makes a composite by itself."""
+
+    def __init__(self, one, several, named, rate=0.1):
+        super().__init__()
+        self.one, self.several, self.named, self.rate = one, several, named, rate
+        self.made = layers.Residual([layers.Conv2D(3, 3, padding="same"), layers.BatchNormalization()])
+        self.pool = layers.AveragePooling2D(2, strides=1, padding="same")
+
+    def inner(self):
+        return [self.one, *self.several, *self.named.values(), self.made, self.pool]
+
+    def build(self, input_shape, rng):
+        shape = super().build(input_shape, rng)
+        for layer in self.inner():
+            shape = layer.build(shape, rng)
+        return shape
+
+    def forward(self, x, training=False):
+        for layer in self.inner():
+            x = layer.forward(x, training=training)
+        return x
+
+    def backward(self, dy):
+        for layer in reversed(self.inner()):
+            dy = layer.backward(dy)
+        return dy
+
+
+def taking():
+    arguments = layers.Conv2D(3, (3, 2), padding="same"), [layers.MaxPooling2D(2, strides=1), layers.ZeroPadding2D(1)]
+    return Taking(*arguments, {"b": layers.Conv2D(3, 1), "a": layers.Dense(3)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: None,
+        lambda layer: layer.freeze(),
+        lambda layer: setattr(layer.made.body[0], "kernel_regularizer", "l2"),
+        lambda layer: setattr(layer.made.body[1], "momentum", 0.5),
+        lambda layer: setattr(layer.named["b"], "trainable", False),
+    ],
+)
+def test_whatever_a_custom_layer_holds_is_in_its_file(change, tmp_path):
+    layer = taking()
+    change(layer)
+    model = mc.Sequential([layer, layers.Flatten(), layers.Dense(4)], seed=2)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(X, Y, 8, 1, verbose=0)
+    saving.save_checkpoint(model, tmp_path / "m.npz", 1, {})
+    again, _, _ = saving.load_checkpoint(tmp_path / "m.npz", {"Taking": Taking})
+    assert again.get_config() == model.get_config()
+    assert_same_bits(again.predict(X), model.predict(X))
+    for each in (model, again):
+        each.fit(X, Y, 8, 2, initial_epoch=1, verbose=0)
+    assert again.fingerprint() == model.fingerprint()
+
+
+def test_dictionaries_of_arguments_with_other_keys_than_strings_are_refused(tmp_path):
+    layer = taking()
+    layer.named = {2: layers.Dense(3), 10: layers.Dense(3)}
+    model = mc.Sequential([layer])
+    model.build(SHAPE)
+    with pytest.raises(TypeError, match="must be strings, for a file keeps no others; got 2"):
+        model.save(tmp_path / "m.npz")
+
+
+def test_a_frozen_layer_freezes_what_it_makes_later():
+    class Normalizing(MadeInBuild):
+        def build(self, input_shape, rng):
+            shape = mc.Layer.build(self, input_shape, rng)
+            self.inner = layers.BatchNormalization()
+            return self.inner.build(shape, rng)
+
+    layer = Normalizing()
+    layer.freeze()
+    model = naive(layer)
+    model.build((4,))
+    before = model.state_dict()
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    after = model.state_dict()
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {"1.kernel", "1.bias"}
+
+
+def test_flags_of_a_layer_that_is_made_in_build_are_in_the_file(tmp_path):
+    model = naive(MadeInBuild())
+    model.build((4,))
+    model.get_layer("0.inner").trainable = False
+    model.get_layer("0.inner").bias_regularizer = "l1"
+    model.save(tmp_path / "m.npz")
+    again = mc.Sequential.load(tmp_path / "m.npz", {"MadeInBuild": MadeInBuild})
+    assert again.get_config() == model.get_config()
+    assert not again.get_layer("0.inner").trainable
+
+
+def test_masks_of_a_custom_layer_alone_differ():
+    class Two(mc.Layer):
+        def build(self, input_shape, rng):
+            shape = super().build(input_shape, rng)
+            self.drops = [layers.Dropout(0.5), layers.Dropout(0.5)]
+            for drop in self.drops:
+                drop.build(shape, rng)
+            return shape
+
+    two = Two()
+    two.build((200,), np.random.default_rng(0))
+    masks = [drop.forward(np.ones((2, 200)), training=True) > 0 for drop in two.drops]
+    assert not np.array_equal(*masks)
+
+
+def test_a_custom_layer_in_a_custom_layer_knows_its_shapes():
+    class Outer(MadeInBuild):
+        def build(self, input_shape, rng):
+            shape = mc.Layer.build(self, input_shape, rng)
+            self.inner = Wider(7)
+            return self.inner.build(shape, rng)
+
+    class Wider(mc.Layer):
+        def __init__(self, units):
+            super().__init__()
+            self.units, self.dense = units, layers.Dense(units)
+
+        def build(self, input_shape, rng):
+            return self.dense.build(super().build(input_shape, rng), rng)
+
+        def forward(self, x, training=False):
+            x = self.check_input(x)
+            if training:
+                self.keep(len(x))
+            return self.dense.forward(x, training)
+
+        def backward(self, dy):
+            return self.dense.backward(self.check_gradient(dy)[0])
+
+    gradcheck(Outer(), FLAT[:4].astype(float))
+    model = naive(Outer())
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    assert model.get_layer("0.inner").output_shape == (7,)
+
+
+def test_a_held_layer_that_is_not_built_is_named():
+    layer = Naive()
+    layer.spare = layers.Residual(layers.Conv2D(3, 3))
+    with pytest.raises(ValueError, match="layer 0: Naive: its build must build all layers that it holds; spare is not"):
+        naive(layer).build((4,))
+
+
+def test_a_sample_of_its_own_counts_beside_parts():
+    class OwnNoise(Naive):
+        def sample(self, x, lot):
+            return self.forward(x) + np.arange(len(x))[:, None]
+
+    model = mc.Sequential([OwnNoise(), layers.Dense(4), layers.Dropout(0.5), layers.Dense(3)], seed=2)
+    model.build((4,))
+    with_part = model.predict_mc(FLAT[:5], 2, seed=1).mean
+    model.layers[2].rate = 0.0
+    assert not np.array_equal(with_part, model.predict(FLAT[:5]))
+    assert not np.array_equal(model.predict_mc(FLAT[:5], 2, seed=1).mean, model.predict(FLAT[:5]))
+
+
+def test_processes_leave_references_to_layers_alone():
+    pytest.importorskip("joblib")
+
+    class Referring(Naive):
+        def __init__(self):
+            super().__init__()
+            self.state_of_mine = {"calls": 0, "dense": self.body[0]}
+            self.body = []
+
+        def inner(self):
+            return [self.state_of_mine["dense"], *self.more, self.by_name["last"]]
+
+    found = []
+    for processes in (1, 2):
+        members = [naive(Referring()), naive(Referring())]
+        members[1].build((4,))
+        members[1].parameters[...] *= 2
+        ensemble = mc.Ensemble(members)
+        for _ in range(2):
+            ensemble.fit(FLAT, LABELS, n_jobs=processes, batch_size=8, epochs=1, verbose=0)
+        found.append([member.predict(FLAT) for member in ensemble.members])
+    for one, other in zip(*found, strict=True):
+        assert_same_bits(one, other)
+
+
+@pytest.mark.parametrize("settings", [{"seed": 7}, {"dtype": "float64"}, {"algorithm": "exact"}])
+def test_settings_of_an_inner_model_are_not_dropped(settings):
+    with pytest.raises(RuntimeError, match=f"takes the other one's {next(iter(settings))}"):
+        mc.Sequential([mc.Sequential([layers.Dense(3)], **settings)])
+
+
+def test_a_model_with_a_forward_of_its_own_is_no_chain():
+    class Own(mc.Sequential):
+        def forward(self, x, training=None):
+            return 2 * super().forward(x, training)
+
+    with pytest.raises(RuntimeError, match="a model with a forward of its own cannot stand in another one"):
+        mc.Sequential([Own([layers.Dense(3)])])
+
+
+def test_a_subclass_may_write_into_what_its_parts_give():
+    class Doubling(layers.Residual):
+        def flow(self, x, call):
+            a = call(self.body, x)
+            a *= 2
+            return a + call(self.shortcut, x), a
+
+        def backward(self, dy):
+            dy, _ = self.check_gradient(dy)
+            return self.backward_part(self.body, 2 * dy) + self.backward_part(self.shortcut, dy)
+
+    gradcheck(Doubling([layers.Dense(4, "tanh")]), FLAT[:4].astype(float))
+    gradcheck(mc.Sequential([Doubling([layers.Dense(4, "tanh")]), layers.Dense(3)]), FLAT[:4].astype(float))
+
+
+def test_a_part_that_is_called_twice_is_an_error():
+    class Siamese(layers.Composite):
+        def __init__(self):
+            super().__init__()
+            self.tower = layers.Dense(3)
+
+        def build(self, input_shape, rng):
+            return self.build_part(self.tower, super().build(input_shape, rng), rng)
+
+        def flow(self, x, call):
+            return call(self.tower, x) + call(self.tower, -x)
+
+    model = naive(Siamese())
+    assert model.predict(FLAT).shape == (24, 3)
+    with pytest.raises(
+        RuntimeError, match=r"Siamese: in training a layer must be called once in a pass; got a second call of tower"
+    ):
+        model.fit(FLAT, LABELS, verbose=0)
+
+
+def test_a_backward_that_was_replaced_is_called():
+    calls = []
+    model = mc.Sequential([layers.Dense(4), layers.Chain([layers.Dense(3, "softmax")])])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.build((4,))
+    for path in ("0", "1.layers.0"):
+        layer = model.get_layer(path)
+        layer.backward = lambda dy, layer=layer: calls.append(layer) or type(layer).backward(layer, dy)
+    model.fit(FLAT, LABELS, 24, 1, verbose=0)
+    assert calls == [model.get_layer("1.layers.0"), model.layers[0]]
+
+
+def test_dtypes_in_a_composite_must_agree():
+    with pytest.raises(ValueError, match="dtype: must be that of the layer around it, float64; got float32 of Dense"):
+        layers.Residual([layers.Dense(4, dtype="float32")], dtype="float64").build((4,), np.random.default_rng(0))
+
+
+def test_the_layer_whose_output_is_not_finite_is_named():
+    model = mc.Sequential([layers.Residual([layers.Dense(4), layers.Chain([layers.Dense(4)])]), layers.Dense(3)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.build((4,))
+    model.get_layer("0.body.1.layers.0").params["kernel"][...] = np.inf
+    with pytest.raises(FloatingPointError, match=r"the output of layer 0\.body\.1\.layers\.0, Dense"):
+        model.fit(FLAT, LABELS, verbose=0)
+
+
+def test_custom_layers_in_custom_layers_do_not_double_the_file():
+    def nest(depth):
+        return Deep(nest(depth - 1) if depth else layers.Dense(4))
+
+    class Deep(mc.Layer):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+    sizes = [len(json.dumps(mc.layer.to_config(nest(depth)))) for depth in (4, 8, 12)]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+
+
+def test_a_layer_of_another_model_is_not_taken_in_build():
+    other = mc.Sequential([layers.Dense(4)])
+    other.build((4,))
+
+    class Stealing(MadeInBuild):
+        def build(self, input_shape, rng):
+            shape = mc.Layer.build(self, input_shape, rng)
+            self.inner = other.layers[0]
+            return self.inner.build(shape, rng)
+
+    with pytest.raises(ValueError, match="Dense: a layer can stand in one model only"):
+        naive(Stealing()).build((4,))
+    assert np.shares_memory(other.layers[0].params["kernel"], other.parameters)
+
+
+def test_a_part_that_became_another_layer_does_not_load(tmp_path):
+    class Changing(Naive):
+        last = layers.ReLU
+
+        def __init__(self):
+            super().__init__()
+            self.more = (self.last(), layers.Dense(4))
+
+    model = naive(Changing())
+    model.build((4,))
+    model.save(tmp_path / "m.npz")
+    Changing.last = layers.Tanh
+    with pytest.raises(mc.ModelFileError, match="must be a ReLU, as it was when it was saved"):
+        mc.Sequential.load(tmp_path / "m.npz", {"Changing": Changing})
+
+
+def test_unfreeze_gives_back_what_freeze_took():
+    model = mc.Sequential([layers.BatchNormalization(inference=True), layers.BatchNormalization(), layers.Dense(2)])
+    model.build((3,))
+    for _ in range(2):
+        model.freeze()
+        model.freeze()
+        assert [layer.inference for layer in model.layers[:2]] == [True, True]
+        model.unfreeze()
+        assert [layer.inference for layer in model.layers[:2]] == [True, False]
+    layer = Naive()
+    layer.inference = 3  # of a custom layer: whatever it is
+    layer.freeze()
+    assert layer.inference == 3
+
+
+def test_a_copy_of_a_layer_is_on_its_own():
+    model = mc.Sequential([layers.Dense(4, "relu"), layers.Dense(3)])
+    model.build((4,))
+    assert copy.deepcopy(model).layers[0].in_chain
+    alone = copy.deepcopy(model.layers[0])
+    assert not alone.in_chain
+    y = alone.forward(FLAT, training=True)
+    want = y > 0
+    y[...] = 1
+    alone.backward(np.ones_like(y))
+    assert_same_bits(alone.grads["bias"], want.sum(0).astype("f"))
+
+
+def test_a_cache_in_a_custom_layer_disturbs_no_other_thread():
+    class Caching(Naive):
+        def forward(self, x, training=False):
+            setattr(self, f"cache{len(vars(self))}", {len(x): 0})
+            return super().forward(x, training)
+
+    model = naive(Caching())
+    model.build((4,))
+    at_once(4, lambda i: [model.predict(FLAT) for _ in range(50)])
+
+
+def test_a_dataclass_may_be_a_layer():
+    @dataclasses.dataclass
+    class Doubling(mc.Layer):
+        factor: float = 2.0
+
+        def forward(self, x, training=False):
+            return self.factor * self.check_input(x)
+
+    model = mc.Sequential([layers.Dropout(0.5), Doubling(), layers.Residual(Doubling()), layers.Dense(3)])
+    model.build((4,))
+    assert model.predict_mc(FLAT, 3).std.any()
+
+
+def test_a_layer_that_refers_back_is_refused():
+    layer = Naive()
+    layer.body[0] = Naive()
+    layer.body[0].parent = layer
+    with pytest.raises(ValueError, match="a layer can stand in one place only"):
+        layer.trainable = False
+    with pytest.raises(ValueError, match="a layer can stand in one place only"):
+        mc.Sequential([layer])
+
+
+def test_long_lists_of_numbers_are_not_searched_in_every_step(monkeypatch):
+    layer = Naive()
+    layer.numbers = list(range(1000))
+    model = naive(layer)
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    searched = []
+    monkeypatch.setattr(mc.Layer, "parts", property(lambda self: searched.append(self) or {}))
+    model.engine.settle()
+    assert searched == []
+    monkeypatch.undo()
+    layer.numbers.append(layers.Dense(4))  # where none was when the model was built: seen when something is set
+    layer.units = 4
+    with pytest.raises(RuntimeError, match=r"in 0\.numbers\.1000"):
+        model.predict(FLAT)
+
+
+def test_a_model_without_parameters_can_be_evaluated_and_fitted():
+    model = mc.Sequential([layers.Chain([layers.Flatten()]), layers.Softmax()])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.evaluate(FLAT, LABELS)
+    assert model.fit(FLAT, LABELS, verbose=0).history["loss"] == [pytest.approx(before)]
+
+
+def test_chains_take_what_can_be_iterated():
+    assert len(layers.Chain(layers.Dense(3) for _ in range(3)).layers) == 3

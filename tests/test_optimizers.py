@@ -482,8 +482,8 @@ def test_schedules_are_saved(schedule):
     again = optimizers.from_config(config)
     assert optimizers.to_config(again) == config
     assert repr(again) == repr(optimizer)
-    anew = type(schedule)(**schedule.get_config())
-    for copied in (pickle.loads(pickle.dumps(schedule)), copy.deepcopy(schedule), anew):
+    again = type(schedule)(**schedule.get_config())
+    for copied in (pickle.loads(pickle.dumps(schedule)), copy.deepcopy(schedule), again):
         assert [copied(step) for step in range(30)] == [schedule(step) for step in range(30)]
 
 

@@ -195,7 +195,7 @@ def test_yes_or_no_behind_a_sigmoid(name, units):
 
 @pytest.mark.parametrize("name", SIGMOID_BEFORE)
 def test_classes_behind_a_sigmoid(name):
-    """Once taken for logits in silence; as in Keras they are divided by their sum."""
+    """Once silently taken for logits; as in Keras they are divided by their sum."""
     model = compiled(SIGMOID_BEFORE[name](3), SPARSE())
     p = model.predict(X)
     assert model.evaluate(X, LABELS, sample_weight=WEIGHTS)[0] == pytest.approx(class_loss(p), rel=1e-9)
@@ -595,7 +595,7 @@ def test_weights_of_which_no_metric_can_be_computed():
         lambda: model.evaluate(X, LABELS, sample_weight=np.repeat([1.0, -1.0], 6)),
         lambda: model.train_on_batch(X, LABELS, zeros),
     ):
-        with pytest.raises(ValueError, match="must not sum to 0, of which no metric can be computed"):
+        with pytest.raises(ValueError, match="must not sum to 0, since then no metric can be computed"):
             call()
     assert (model.fingerprint(), model.history) == (before, history)
     assert compiled(dense(), SPARSE(), []).evaluate(X, LABELS, sample_weight=zeros) == 0

@@ -12,13 +12,14 @@ from compare import assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from models import Halve
-from running import backward_calls, use_threads
+from running import backward_calls, normal, use_threads
 
 import minicnn as mc
 from minicnn import layers, training
 from minicnn._ext.machinery import plan as native
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
 from minicnn.plan import Plan, Workspace
+from minicnn.recording import empty, in_between
 
 RNG = np.random.default_rng(5)
 X, LABELS = RNG.random((40, 13, 11, 3), np.float32), np.arange(40) % 5
@@ -166,7 +167,7 @@ def test_the_gradient_of_the_input():
     assert_same_bits(dx, by_hand(hand, X, LABELS)[1])
 
 
-# ---- a training loop of one's own ----
+# ---- a custom training loop ----
 
 
 def one_step(model, x, y, backward):
@@ -249,7 +250,7 @@ def test_parameters_that_are_assigned_anew_are_seen():
 
 
 def test_weights_set_between_predictions_are_seen():
-    """What is derived from weights is kept from one prediction to the next, and made anew when they change."""
+    """What is derived from weights is kept from one prediction to the next, and made again when they change."""
     model = model_of(0)
     model.predict(X)
     for name in ("kernel", "bias"):
@@ -384,7 +385,7 @@ BROKEN = [
 @pytest.mark.parametrize("method", ["forward", "backward"])
 @pytest.mark.parametrize(("broken", "error", "match"), BROKEN)
 def test_what_a_layer_in_python_returns_is_looked_at(way, method, broken, error, match):
-    """In silence, a forgotten ``return dx`` would keep all layers in front of it from learning."""
+    """A forgotten ``return dx`` would silently keep all layers in front of it from learning."""
     own = own_layer(**{method: broken})
     model = mc.Sequential([layers.Flatten(), layers.Dense(4), own, layers.Dense(5)])
     model.compile("sgd", "sparse_categorical_crossentropy")
@@ -481,7 +482,7 @@ def test_a_layer_that_works_in_place_harms_nobody(places):
     x_before = x.copy()
     outputs = looped.train().forward(x)
     _, gradient = looped.loss(outputs, LABELS)
-    outputs[...] = x[...] = np.nan  # a caller may use his own arrays again
+    outputs[...] = x[...] = np.nan  # a caller may use the arrays again
     gradient_before = gradient.copy()
     looped.backward(gradient)
     looped.optimizer.step()
@@ -695,3 +696,41 @@ def test_several_threads_predict_at_once():
     for outputs in found:
         for got in outputs:
             assert_same_bits(got, want)
+
+
+# ---- Python in the middle of a plan ----
+
+
+class Watched(layers.BatchNormalization, compiled=True):
+    """Calls ``watch`` before and behind its forward."""
+
+    watch = staticmethod(lambda when: None)
+
+    def forward(self, x, training=False):
+        in_between(lambda: self.watch("before"))
+        y = super().forward(x, training)
+        in_between(lambda: self.watch("behind"))
+        return y
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_what_is_called_in_between_runs_between_the_jobs(threads):
+    use_threads(threads)
+
+    def make(normalization):
+        chain = [layers.Conv2D(4, 3, activation="relu"), normalization(momentum=0.5), layers.Conv2D(3, 3)]
+        model = mc.Sequential([*chain, layers.Flatten(), layers.Dense(3)], seed=1)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    seen, plain, model = [], make(layers.BatchNormalization), make(Watched)
+    Watched.watch = staticmethod(lambda when: seen.append((when, model.layers[1].state["moving_mean"].copy())))
+    x, y = normal((24, 9, 9, 2), "float32"), np.arange(24) % 3
+    for each in (plain, model):
+        each.fit(x, y, 8, epochs=2, verbose=0)
+    assert model.fingerprint() == plain.fingerprint()
+    assert [when for when, _ in seen] == ["before", "behind"] * 6
+    for (_, before), (_, behind) in zip(seen[::2], seen[1::2], strict=True):
+        assert not np.array_equal(before, behind)
+    for (_, behind), (_, before) in zip(seen[1:-1:2], seen[2::2], strict=True):
+        assert np.array_equal(behind, before)

@@ -160,7 +160,7 @@ def test_history():
     assert len(plain.axes) == 2
     assert len(texts(plain)) == 1
     for wrong in ({}, History(), [1, 2], None):
-        with pytest.raises(ValueError, match=r"^plot.history: history must be what fit returns after one epoch"):
+        with pytest.raises(ValueError, match=r"^plot.history: history must be what fit returns after at least one"):
             plot.history(wrong)
 
 

@@ -306,7 +306,7 @@ def stand_in(model, x, n_samples, seed, batch_size):
 
 @pytest.fixture
 def samples_of_numpy(monkeypatch):
-    monkeypatch.setattr(mc.Sequential, "_monte_carlo", stand_in, raising=False)
+    monkeypatch.setattr(mc.montecarlo, "samples", stand_in)
 
 
 @pytest.mark.usefixtures("samples_of_numpy")
@@ -359,7 +359,7 @@ def test_predict_mc_at_the_door():
 @pytest.mark.usefixtures("samples_of_numpy")
 def test_predict_mc_without_dropout_warns():
     model = network(4, "softmax", None)
-    with pytest.warns(UserWarning, match="all 50 samples are equal; has the model a dropout layer") as caught:
+    with pytest.warns(UserWarning, match="all 50 samples are equal; does the model have a dropout layer") as caught:
         prediction = model.predict_mc(X)
     assert caught[0].filename == __file__
     assert not prediction.std.any()

@@ -20,7 +20,7 @@ import minicnn as mc
 from minicnn import ModelFileError, layers, optimizers, regularizers, saving, training
 from minicnn._ext import penalty as kernels
 from minicnn.document import describe, write
-from minicnn.layer import collect_penalties, mean_penalty
+from minicnn.recording import collect_penalties, mean_penalty
 from minicnn.regularizers import L1, L1L2, L2, Penalties, Regularizer
 from minicnn.testing import GradientError, gradcheck
 
@@ -28,7 +28,7 @@ RATES = [(0.3, 0.0), (0.0, 0.7), (0.2, 0.5)]
 
 
 class Largest(Regularizer):
-    """One of one's own: the square of the largest weight."""
+    """A custom one: the square of the largest weight."""
 
     def __init__(self, rate=0.5):
         self.rate = rate
@@ -108,8 +108,8 @@ WRONG = [
         r"kernel_regularizer must be None, one of 'l1', 'l2', 'l1_l2' or a Regularizer; got 0.01 \(float\)",
     ),
     (len, TypeError, r"kernel_regularizer must be None, .*; got <built-in function len> .*"),
-    ({"name": "L2"}, ValueError, r'kernel_regularizer: a dictionary with "name" and "config" .*'),
-    ({"name": "L2", "config": []}, ValueError, r'kernel_regularizer: a dictionary with "name" and "config" .*'),
+    ({"name": "L2"}, ValueError, r"kernel_regularizer: config must be a dictionary with .*; got .*"),
+    ({"name": "L2", "config": []}, ValueError, r"kernel_regularizer: config must be a dictionary with .*; got .*"),
     ({"name": "Largest", "config": {}}, ValueError, r"kernel_regularizer: the name must be one of .*; got 'Largest'"),
     ({"name": ["L2"], "config": {}}, TypeError, r"kernel_regularizer: the name must be one of .*"),
 ]
@@ -397,7 +397,7 @@ def test_a_subclass_in_python():
 
 
 class Slopes(Halve):
-    """A layer of one's own whose parameter is regularised by the name of its attribute."""
+    """A custom layer whose parameter is regularised by the name of its attribute."""
 
     def __init__(self, slope_regularizer=None):
         self.slope_regularizer = slope_regularizer
@@ -411,7 +411,7 @@ class Slopes(Halve):
         return dy / 2
 
 
-def test_a_parameter_of_ones_own_layer():
+def test_a_parameter_of_a_custom_layer():
     model = mc.Sequential([layers.Flatten(), Slopes(L2(0.5)), layers.Dense(4)])
     model.build(IMAGE)
     assert model.penalty() == 6

@@ -50,7 +50,7 @@ def path(tmp_path):
 
 
 class Scale(minicnn.Layer):
-    """A layer of one's own: y = factor x, with a factor for each feature."""
+    """A custom layer: y = factor x, with a factor for each feature."""
 
     def __init__(self, start=1.0, dtype=None):
         super().__init__(dtype)

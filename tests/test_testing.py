@@ -119,8 +119,8 @@ def test_right_layers_pass():
     ("no bias", "zero where it should not be: was it computed at all?"),
     ("half", "zero where it should not be, and right elsewhere: is a part left out?"),
     ("formula", "more than a factor or a mask is wrong: compare backward with the formula"),
-    ("changes x", "Affine.forward changed x: it must write into an array of its own"),
-    ("changes dy", "Affine.backward changed dy: it must write into an array of its own"),
+    ("changes x", "Affine.forward changed x: it must write into a new array"),
+    ("changes dy", "Affine.backward changed dy: it must write into a new array"),
     ("returns nothing", "Affine.backward must return dx of shape (3, 5); got None"),
     ("shape of dx", "Affine.backward must return dx of shape (3, 5); got shape (3, 4), float64"),
     ("replaced", "Affine.backward: grads['kernel'] must have shape (5, 4); got shape (4, 4), float64"),
@@ -170,7 +170,7 @@ def test_message_names_layer_parameter_place_and_both_numbers():
 
 
 def test_random_numbers_that_are_not_held_still():
-    with pytest.raises(GradientError, match=r"Drop.forward gave other values for the same x: .* freeze_mask\(\)"):
+    with pytest.raises(GradientError, match=r"Drop.forward gave different values for the same x: .* freeze_mask\(\)"):
         gradcheck(Drop(), X)
 
 
@@ -186,7 +186,7 @@ def test_corners_are_skipped_and_counted():
 def test_too_many_corners_prove_nothing():
     x = X.copy()
     x[:, :2] = 0.0
-    with pytest.raises(GradientError, match="6 of 15 places are corners, without a derivative; take another x"):
+    with pytest.raises(GradientError, match="6 of 15 places are corners, without a derivative; use a different x"):
         gradcheck(Square(), x)
 
 

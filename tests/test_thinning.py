@@ -83,7 +83,7 @@ def test_logits_of_one_yes_or_no():
 @pytest.mark.parametrize(
     ("more", "error", "text"),
     [
-        ({"layer": 4}, ValueError, "another layer behind it"),
+        ({"layer": 4}, ValueError, "another layer after it"),
         ({"layer": 5}, ValueError, r"in \[0, 4\]"),
         ({"layer": "2"}, TypeError, "layer must be a whole number"),
         ({"layer": layers.Dense(3)}, ValueError, "one of the model's"),

@@ -260,7 +260,7 @@ NONSENSE = {"OMP_NUM_THREADS": "0", "OMP_STACKSIZE": "x", "OMP_THREAD_LIMIT": "-
 BOTH = [
     (NONSENSE, 4),
     ({"OMP_STACKSIZE": " 900000 G "}, 1),
-    ({"GOMP_CPU_AFFINITY": f"{os.cpu_count()}"}, None),  # a CPU that is not there: refused, or left out in silence
+    ({"GOMP_CPU_AFFINITY": f"{os.cpu_count()}"}, None),  # a CPU that is not there: refused, or silently left out
     ({"OMP_NUM_THREADS": "-3", "OMP_THREAD_LIMIT": "2", "OMP_DYNAMIC": "true", "OMP_PROC_BIND": "true"}, 4),
 ]
 
@@ -380,7 +380,7 @@ print("done")
 
 @linux
 def test_one_thread_never_enters_openmp(tmp_path):
-    """Where memory is short, gcc's OpenMP ends the process: so whoever has one thread has nothing to do with it."""
+    """Where memory is short, gcc's OpenMP ends the process: so with one thread it is never entered."""
     if shutil.which("gcc") is None or not runtime.openmp():
         pytest.skip("needs gcc, and a build with OpenMP")
     (tmp_path / "counted.c").write_text(COUNTED)

@@ -27,7 +27,7 @@ def by_hand(model, x=X, y=LABELS, epochs=2, first=0):
     return model.eval()
 
 
-# ---- the same steps, whoever writes the loop ----
+# ---- the same steps, in ``fit`` and in a loop by hand ----
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -115,7 +115,7 @@ def test_history():
 ])  # fmt: skip
 def test_going_on_with_an_optimizer_that_begins_anew_is_said(optimizer):
     model = compiled(optimizer=optimizer)
-    message = r"^Sequential.fit: initial_epoch=2 with a new .*begin anew.*save_optimizer=True"
+    message = r"^Sequential.fit: initial_epoch=2 with a new .*start again.*save_optimizer=True"
     model.fit(X, LABELS, batch_size=5, epochs=2, initial_epoch=2, verbose=0)  # nothing to train, nothing to say
     with pytest.warns(UserWarning, match=message):
         model.fit(X, LABELS, batch_size=5, epochs=3, initial_epoch=2, verbose=0)

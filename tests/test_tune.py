@@ -393,7 +393,7 @@ Means over runs, with standard errors; nothing dropped; gap = val_loss - train_l
     ({"build": lambda rate: build(rate, 0)}, TypeError, r"build must take two arguments.*Without the seed all repeats"),
     ({"build": lambda rate, seed: None}, TypeError, "build must return a Sequential; got None"),
     ({"build": lambda rate, seed: mc.Sequential(seed=seed)}, ValueError, "build must return a compiled model"),
-    ({"build": lambda rate, seed: build(rate, 0)}, ValueError, r"build must return a model of the seed \d+; got 0"),
+    ({"build": lambda rate, seed: build(rate, 0)}, ValueError, r"build must return a model with the seed \d+; got 0"),
 ])  # fmt: skip
 def test_arguments_that_are_refused(more, error, message):
     arguments = {"build": build, "x": X, "y": Y, **FAST, **more}

@@ -35,7 +35,7 @@ def train(seed, data, samples, epochs, units, keep):
 
 
 def _small(shape, rng):
-    """Initial values that cannot be seen behind what was learned, also where a pixel is never ink."""
+    """Initial values too small to be seen among what was learned, also where a pixel is never ink."""
     return 0.01 * rng.standard_normal(shape)
 
 

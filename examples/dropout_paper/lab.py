@@ -122,7 +122,7 @@ def _key(task):
 
 
 def _file(folder, experiment, task):
-    """The file of a training: another one as soon as anything in its arguments changes."""
+    """The file of a training: a different one for different arguments."""
     name = experiment.train.__module__.rpartition(".")[2]
     return folder / f"{name}-{hashlib.sha256(_key(task).encode()).hexdigest()[:16]}.json"
 

@@ -30,7 +30,7 @@ def order(n, seed=0, epoch=0):
 def slices(n, batch_size=32, drop_last=None, where="datasets.slices"):
     """Where ``fit`` cuts the ``n`` samples of an epoch into batches: a list of slices, one for each step.
 
-    All have ``batch_size`` samples, but for the last one:
+    All have ``batch_size`` samples, except the last one:
 
     - ``drop_last`` None: it has those that are left, unless that is a single one, which joins the batch before it
       (``batch_size`` + 1 samples): nothing is lost, and batch normalisation, which cannot train on one sample, can.

@@ -15,8 +15,8 @@ def load_data():
     """((x, y), (x_test, y_test)): the first 1,297 images for training, the last 500 for testing.
 
     x: float32 (n, 8, 8, 1), grey values in [0, 1], 0 = paper, 1 = ink (multiples of 1/16).  y: int64 (n,), 0 to 9.
-    The split keeps the order of the file, where writers follow one another: the test part is in other hands, which is
-    the honest question.  A random split would flatter.  All four arrays are fresh at every call.
+    The split keeps the order of the file, where writers follow one another: other people wrote the test part, as others
+    will write new digits.  A random split would give better results.  All four arrays are fresh at every call.
     """
     with np.load(os.path.join(os.path.dirname(__file__), "digits.npz"), allow_pickle=False) as file:
         x = file["x"][..., None].astype(np.float32) / np.float32(16)

@@ -22,8 +22,8 @@ def read(path):
     """The array in the IDX file ``path``, plain or gzip, in the byte order of this machine.
 
     Reads exactly as many bytes as the header declares, and takes memory only if the file can hold them.  DataError,
-    which names the file, if it is not IDX or not a regular file, is truncated or damaged, or goes on after the values;
-    OSError if it cannot be read at all.
+    which names the file, if it is not IDX or not a regular file, is truncated or damaged, or has more bytes after the
+    values; OSError if it cannot be read at all.
     """
     import gzip  # late, for the sake of ``import minicnn``
     import zlib
@@ -60,7 +60,7 @@ def _parse(path, file, available):
     if found < wanted:
         raise DataError(path, f"is truncated: the header declares {shape}, {wanted} bytes; got {found}")
     if file.read(1):  # in a gzip file this also makes the reader compare the checksum
-        raise DataError(path, f"goes on after the {wanted} bytes that its header declares")
+        raise DataError(path, f"has more bytes after the {wanted} that its header declares")
     found, native = values.view(dtype).reshape(shape), dtype.newbyteorder("=")
     return found if dtype == native else found.byteswap(inplace=True).view(native)
 

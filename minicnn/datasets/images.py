@@ -13,9 +13,9 @@ _ORIENTATION = 0x0112  # EXIF's tag
 def read_image(path, shape):
     """The picture in ``path`` as uint8 (H, W, C), 0 to 255, for ``shape`` = (H, W, C) with C = 1 (grey) or 3 (RGB).
 
-    The picture is turned as its EXIF orientation says (EXIF data that are damaged say nothing), transparent places
-    become white (255), colours become what C asks for, and if its size is not H x W it is resized to it, without regard
-    to proportions: every new pixel is the mean of the area that it covers.  16-bit grey keeps its upper 8 bits.
+    The picture is turned as its EXIF orientation says (damaged EXIF data are ignored), transparent places become white
+    (255), colours become what C asks for, and if its size is not H x W it is resized to it, without regard to
+    proportions: every new pixel is the mean of the area that it covers.  16-bit grey keeps its upper 8 bits.
 
     ImportError without Pillow; DataError, which names the file, if it is not PNG or JPEG, is damaged, has more than 50
     million pixels or 32,768 along a side, or is a pipe or a device; ValueError for another ``shape``.
@@ -36,7 +36,7 @@ def read_image(path, shape):
             picture = _read(path, file, "L" if shape[2] == 1 else "RGB", Image)
         except DataError:
             raise
-        except Exception as error:  # Pillow's decoders raise whatever the damaged bytes lead them to
+        except Exception as error:  # damaged bytes lead Pillow's decoders to errors of many kinds
             raise DataError(path, f"is not a readable PNG or JPEG image ({error})") from error
     if picture.size != (shape[1], shape[0]):
         picture = picture.resize((shape[1], shape[0]), Image.Resampling.BOX)
@@ -58,7 +58,7 @@ def _read(path, file, mode, Image):
 
 
 def _turn(picture, Image):
-    """What makes the picture upright, as its EXIF data say; None where they say nothing, or nonsense."""
+    """What makes the picture upright, as its EXIF data say; None where they say nothing that is valid."""
     try:
         orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # the picture itself is whole

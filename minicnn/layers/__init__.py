@@ -1,11 +1,11 @@
 """The layers.  ``__all__`` is their registry: saved models name them by it, and the contract tests run over it.
 
-Read ``dropout.py`` first.  The contract that all of them keep stands in ``minicnn/layer.py``.
+Read ``dropout.py`` first.  The contract that all of them keep is in ``minicnn/layer.py``.
 """
 
 from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.layers.compose import Chain, Concurrent, Residual
-from minicnn.layers.compose import Composite as Composite  # a base, no layer of its own: not in the registry
+from minicnn.layers.compose import Composite as Composite  # a base class: not in the registry
 from minicnn.layers.conv import Conv2D
 from minicnn.layers.dense import Dense
 from minicnn.layers.dropconnect import DropConnect

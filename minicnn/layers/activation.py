@@ -1,4 +1,4 @@
-"""Activations, as layers and behind the ``activation=`` of Conv2D and Dense.
+"""Activations, as layers and as the ``activation=`` of Conv2D and Dense.
 
 An elementwise activation is y = f(x), dx = f'(x) dy; softmax mixes the last axis.  All but GELU find f' from y alone.
 
@@ -18,7 +18,8 @@ name            f(x)                                                source
 
 from minicnn import _check
 from minicnn._ext import activation as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
+from minicnn.recording import empty
 from minicnn.settings import Fixed
 
 NAMES = (*kernels.KINDS, "softmax")
@@ -111,7 +112,7 @@ class Activation(Layer, compiled=True):
 
 
 class _Named(Activation):
-    """An activation with a class of its own and no argument."""
+    """An activation that has a separate class and no argument."""
 
     def __init__(self, dtype=None):
         super().__init__(self.function_name, dtype)

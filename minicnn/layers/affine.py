@@ -7,8 +7,8 @@ import numpy as np
 
 from minicnn import _check, constraints, initializers, regularizers
 from minicnn._ext import penalty as penalty_kernel
-from minicnn.layer import empty, penalize
 from minicnn.layers.activation import Function
+from minicnn.recording import empty, penalize
 from minicnn.settings import Fixed, Setting
 
 
@@ -27,7 +27,7 @@ class _Constraint(Setting):
 
 
 class Affine:
-    """A base beside ``Layer`` for layers that are affine but for their activation.
+    """A second base, next to ``Layer``, for layers that are affine except for their activation.
 
     ``__init__`` hands the arguments that all of them have to ``_set_up``, in their order; ``build`` calls
     ``_add_kernel_and_bias``; ``forward`` gives z to ``_activate`` and keeps x and what that says.  The layer implements
@@ -88,7 +88,7 @@ class Affine:
             self.add_param("bias", shape[-1:], initializers.get(name, "zeros"), rng)
 
     def get_config(self):
-        """The constructor's arguments, ready for JSON unless a regulariser is of one's own."""
+        """The constructor's arguments, ready for JSON unless there is a custom regulariser."""
         return {
             key: regularizers.to_config(constraints.to_config(value)) for key, value in super().get_config().items()
         }
@@ -103,7 +103,7 @@ class Affine:
     def activation_gradient(self):
         """(y, dy) -> dz, where y alone says enough.
 
-        Not with an ``activity_regularizer``: every output has a gradient of its own, and the sum would have other bits.
+        Not with an ``activity_regularizer``: its gradient differs at every output, and the sum would have other bits.
         """
         return self._function.backward if self._function.can_wait and self.activity_regularizer is None else None
 
@@ -122,7 +122,7 @@ class Affine:
         return self._linear_gradient(x, dz, input_gradient)
 
     def _activate(self, z, training):
-        """(y, what backward needs besides x) for z, to which ``fused(training)`` has been applied already."""
+        """(y, what backward needs as well as x) for z, to which ``fused(training)`` has been applied already."""
         function, y, saved = self._function, z, None
         if not function.fused(training) and function.name != "linear":
             y = empty(z.shape, z.dtype) if function.needs_input else z

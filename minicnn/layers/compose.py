@@ -4,9 +4,11 @@ import math
 
 from minicnn import _check, chain
 from minicnn._ext import compose as kernels
-from minicnn.layer import Layer, empty, from_config, output_of, require_layer, walk
+from minicnn.layer import Layer, from_config, output_of, require_layer
 from minicnn.layers.activation import Function
+from minicnn.recording import empty
 from minicnn.settings import Fixed, is_ours
+from minicnn.tree import walk
 
 
 class Composite(Layer):
@@ -21,8 +23,9 @@ class Composite(Layer):
     - ``backward(dy)`` -> dx, which begins with ``dy, arrays = self.check_gradient(dy)`` and asks the parts by
       ``backward_part(part, dy)`` -> dL/dx of the part.
 
-    A part is a layer, or a list of layers one behind the other; an empty list hands on what it gets.  x, y, dy and dx
-    are arrays of the layer's dtype; none of them may be written into.
+    A part is a layer, or a list of layers one after the other; an empty list hands on what it gets.  x, y, dy and dx
+    are arrays of the layer's dtype; none of them may be written into.  In a training pass each part is called once, for
+    its gradients are those of one call: RuntimeError otherwise.
     """
 
     def flow(self, x, call):
@@ -30,7 +33,18 @@ class Composite(Layer):
         raise NotImplementedError(f"{type(self).__name__} has no flow(x, call)")
 
     def forward(self, x, training=False):
-        y, arrays = self._run(x, lambda layer, x: output_of(layer, x, training))
+        called = set()
+
+        def call(layer, x):
+            if training and id(layer) in called:
+                name = next((name for name, part in self.parts.items() if part is layer), type(layer).__name__)
+                required = "in training a layer must be called once in a pass"
+                got = _check.Shown(f"a second call of {name}")
+                raise RuntimeError(_check.message(type(self).__name__, required, got, "Make a second layer"))
+            called.add(id(layer))
+            return output_of(layer, x, training)
+
+        y, arrays = self._run(x, call)
         if training:
             self.keep(len(x), *arrays)
         return y
@@ -52,6 +66,9 @@ class Composite(Layer):
             except (ValueError, TypeError) as error:
                 name = next((name for name, one in self.parts.items() if one is layer), "a layer that it does not hold")
                 raise type(error)(f"{name}: {error}") from error
+            if layer.dtype != self.dtype:
+                got = _check.Shown(f"{layer.dtype.name} of {type(layer).__name__}")
+                raise ValueError(_check.message("dtype", f"must be that of the layer around it, {self.dtype}", got))
             layer.input_shape, layer.output_shape = shape, output_shape
             shape = output_shape
         return shape
@@ -71,8 +88,8 @@ def _layers(where, name, given):
         return ()
     if hasattr(given, "as_chain"):
         given = given.as_chain().layers
-    several = given if isinstance(given, list | tuple) else (given,)
-    found = []
+    one = isinstance(given, Layer | dict | str) or not hasattr(given, "__iter__")
+    several, found = (given,) if one else tuple(given), []
     for entry in several:
         if isinstance(entry, dict) and {"layer", "config"} <= entry.keys():
             entry = from_config(entry, _classes_of_minicnn(Layer))
@@ -84,7 +101,7 @@ def _layers(where, name, given):
 
 
 def _classes_of_minicnn(base):
-    """{name: class} of minicnn's own layers: what may stand in a configuration without a word from the user."""
+    """{name: class} of minicnn's layers: what a configuration may name without ``custom_layers``."""
     found = {}
     for cls in base.__subclasses__():
         found |= ({cls.__name__: cls} if is_ours(cls) else {}) | _classes_of_minicnn(cls)
@@ -105,8 +122,8 @@ def _branches(where, name, given):
 class Chain(Composite, compiled=True):
     """y = the last layer's output for the first layer's input x;  dx = the first layer's for the last layer's dy.
 
-    x, y: whatever the layers take and give.  ``layers``: a list of layers, or a ``Sequential`` that is not built; an
-    empty chain hands on x.  The layers are named "<chain>.layers.0" and so on.
+    x, y: what the first layer takes and the last one gives.  ``layers``: a list of layers, or a ``Sequential`` that is
+    not built; an empty chain hands on x.  The layers are named "<chain>.layers.0" and so on.
 
     Raises TypeError for what is no layer, ValueError for a layer that stands in two places.
     """
@@ -160,7 +177,7 @@ class Residual(Composite, compiled=True):
 
     x: (N, ...); body and shortcut must give the same shape, which y has.
 
-    - ``body``: a layer, or a list of layers one behind the other.
+    - ``body``: a layer, or a list of layers one after the other.
     - ``shortcut``: the same, or None for the identity; the body must then keep the shape.
     - ``activation``: f, a name (``activation.py``); None for the identity.
 
@@ -241,7 +258,7 @@ class Concurrent(Composite, compiled=True):
 
     x: (N, ...).  The outputs of all branches (N, ..., c_b) must agree but for the last axis; y: (N, ..., sum of c_b).
 
-    - ``branches``: a list of branches, each a layer or a list of layers one behind the other; [] hands on x.
+    - ``branches``: a list of branches, each a layer or a list of layers one after the other; [] hands on x.
 
     The layers are named "<concurrent>.branches.0.0", the first of the first branch, and so on.  Raises TypeError for
     what is no layer; ValueError for a layer that stands in two places and, at ``build``, for shapes that do not fit.
@@ -259,8 +276,10 @@ class Concurrent(Composite, compiled=True):
 
     @property
     def output_function(self):
-        """ "same" or "sigmoid" where all branches say so; None where they are probabilities of which that is not so."""
+        """ "same" or "sigmoid" where all branches say so; None where probabilities of several stand side by side."""
         says = {chain.output_function(branch) for branch in self.branches}
+        if len(self.branches) == 1:
+            return says.pop()
         if says in ({"same"}, {"sigmoid"}):
             return says.pop()
         if says & {None, "softmax", "sigmoid"}:

@@ -2,8 +2,9 @@
 
 from minicnn import _check
 from minicnn._ext import conv as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
 from minicnn.layers.affine import Affine
+from minicnn.recording import empty
 from minicnn.settings import Fixed
 
 ALGORITHMS = ("auto", "exact")
@@ -11,7 +12,7 @@ MOST_PADDED = 2**31  # elements of one padded image
 
 
 def output_size(size, window, stride, dilation, padding):
-    """(output size, padding before) of one axis.  "same" is Keras's: ceil(size / stride), the odd pixel goes behind."""
+    """(output size, padding before) of one axis.  "same" is Keras's: ceil(size / stride), the odd pixel goes after."""
     extent = (window - 1) * dilation + 1
     if padding == "valid":
         return (size - extent) // stride + 1, 0

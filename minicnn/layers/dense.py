@@ -4,8 +4,9 @@ import math
 
 from minicnn import _check
 from minicnn._ext import dense as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
 from minicnn.layers.affine import Affine
+from minicnn.recording import empty
 from minicnn.settings import Fixed
 
 

@@ -1,18 +1,18 @@
 """DropConnect: a Dense whose weights are dropped instead of its inputs.
 
-Read next: ``dense.py``, ``noise.py`` (the rate, the step), the kernel ``_ext/dropconnect.pyx``, its leaves in
-``_ext/leaves/matrix.h``.
+Read next: ``dense.py``, ``noise.py`` (the rate), ``random.py`` (the step), the kernel ``_ext/dropconnect.pyx``, its
+leaves in ``_ext/leaves/matrix.h``.
 """
 
 from minicnn import _check
 from minicnn._ext import dropconnect as kernels
-from minicnn.layer import each_time, empty
 from minicnn.layers.dense import Dense
 from minicnn.layers.noise import Mask, decisions
+from minicnn.recording import each_time, empty
 
 
 class DropConnect(Mask, Dense, compiled=True):
-    """Fully connected layer that leaves out a fraction ``rate`` of its weights in training, others for every sample.
+    """Fully connected layer that drops a fraction ``rate`` of its weights in training, different ones for each sample.
 
     ::
 
@@ -21,13 +21,13 @@ class DropConnect(Mask, Dense, compiled=True):
                               dkernel[d,m] = scale sum_n x[n,d] dz[n,m] keep[n,d,m],     dbias[m] = sum_n dz[n,m]
         evaluation:           z         = bias + x kernel
 
-    with keep ~ Bernoulli(1 - rate), drawn anew for every weight, sample and step, and scale = 1 / (1 - rate), so that z
-    has the expectation of evaluation in training.  With ``mode="classical"`` scale = 1 in training, and in evaluation
-    z = bias + (1 - rate) x kernel.
+    with keep ~ Bernoulli(1 - rate), drawn separately for every weight, sample and step, and scale = 1 / (1 - rate), so
+    that z has the expectation of evaluation in training.  With ``mode="classical"`` scale = 1 in training, and in
+    evaluation z = bias + (1 - rate) x kernel.
 
     x: (N, D), y: (N, M), float32 or float64.  Samples with more axes are refused: put ``Flatten`` before.  Parameters
-    ``kernel`` (D, M) and ``bias`` (M,).  A weight that is dropped contributes exactly 0, whatever it and its input are
-    (NaN and inf too).  The mask of a batch, N D M bits, is not stored: backward makes it again.
+    ``kernel`` (D, M) and ``bias`` (M,).  A weight that is dropped contributes exactly 0, even where it or its input is
+    NaN or inf.  The mask of a batch, N D M bits, is not stored: backward makes it again.
 
     - ``rate``: the fraction DROPPED, a number in [0, 1] or a Schedule (``schedules.py``), a function from the layer's
       step to the rate.  At 0 the layer is ``Dense``, to the bit; at 1 z = bias, and dkernel and dx are 0.
@@ -77,7 +77,7 @@ class DropConnect(Mask, Dense, compiled=True):
     def build(self, input_shape, rng):
         shape = _check.sample_shape("DropConnect", input_shape)
         if len(shape) != 1:
-            required = "one sample must have one axis, as every sample has a mask of its own"
+            required = "one sample must have one axis, since every sample has its own mask"
             raise ValueError(_check.message("DropConnect", required, shape, "Put Flatten before"))
         return super().build(input_shape, rng)
 

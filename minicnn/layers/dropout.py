@@ -1,16 +1,17 @@
-"""Dropout: every training step sees another random thinning of the network; evaluation sees all of it.
+"""Dropout: every training step trains a different random part of the network; evaluation uses all of it.
 
-Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/dropout.pyx``, then its two leaves, ``keep_bits`` in
-``_ext/leaves/philox.h`` and ``mask_scale`` in ``_ext/leaves/leaf.h``.  docs/dropout.md tells the whole way from the
-formula to there.
+Read next: ``noise.py`` (the rate), ``random.py`` (the step), the kernel ``_ext/dropout.pyx``, then its two leaves,
+``keep_bits`` in ``_ext/leaves/philox.h`` and ``mask_scale`` in ``_ext/leaves/leaf.h``. docs/dropout.md tells the whole
+way from the formula to there.
 """
 
 import numpy as np
 
 from minicnn import _check
 from minicnn._ext import dropout as kernels
-from minicnn.layer import Layer, each_time, empty
+from minicnn.layer import Layer
 from minicnn.layers.noise import Mask, as_rows, decisions
+from minicnn.recording import each_time, empty
 from minicnn.settings import refuse
 
 
@@ -19,14 +20,14 @@ class Dropout(Mask, Layer, compiled=True):
 
     ::
 
-        training, forward:    y  = x  * keep * scale      keep ~ Bernoulli(1 - rate), drawn anew for every element,
-        training, backward:   dx = dy * keep * scale      sample and step; scale = 1 / (1 - rate)
+        training, forward:    y  = x  * keep * scale      keep ~ Bernoulli(1 - rate), drawn separately for every
+        training, backward:   dx = dy * keep * scale      element, sample and step; scale = 1 / (1 - rate)
         evaluation:           y  = x
 
     so that y has the expectation x in training.  With ``mode="classical"`` (the 2014 paper's) scale = 1 in training,
     and evaluation multiplies instead: y = x * (1 - rate).
 
-    x, y: (N, ...), float32 or float64; dropped elements are exactly 0, whatever they were (NaN and inf too).
+    x, y: (N, ...), float32 or float64; dropped elements are exactly 0, even where they were NaN or inf.
 
     - ``rate``: a number in [0, 1], the fraction that is DROPPED, as in Keras and PyTorch; the p of the 2014 paper is
       the fraction kept.  At 0 all pass and nothing is drawn; at 1 all is zero, forward and backward.  Or a Schedule
@@ -34,7 +35,7 @@ class Dropout(Mask, Layer, compiled=True):
     - ``seed``: None takes the model's.  The mask is a function of (seed, number of the layer in the model, number of
       training forwards so far, index of the element in the batch) and of nothing else.
     - ``noise_shape``: None, or as in Keras one entry for each axis of x, the batch first: None (or the length of the
-      axis) for decisions of their own, 1 for one decision that all elements along the axis share.  (None, 1, 1, None)
+      axis) for separate decisions, 1 for one decision that all elements along the axis share.  (None, 1, 1, None)
       drops whole channels of images, (1, None) the same units in all samples.
 
     The fraction dropped is rate rounded to 1/65536 (and never all or none for 0 < rate < 1); the scale is exact, so the
@@ -56,7 +57,7 @@ class Dropout(Mask, Layer, compiled=True):
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
-        self.noise_shape = self.noise_shape  # now it is known whether it fits
+        self.noise_shape = self.noise_shape  # checked again, now that the shape of x is known
         return input_shape
 
     @property

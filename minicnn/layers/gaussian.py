@@ -1,6 +1,7 @@
-"""GaussianDropout: noise in the place of a mask.
+"""GaussianDropout: noise instead of a mask.
 
-Read next: ``noise.py`` (the rate, the step), the kernel ``_ext/gaussian.pyx``, its leaf ``_ext/leaves/gaussian.h``.
+Read next: ``noise.py`` (the rate), ``random.py`` (the step), the kernel ``_ext/gaussian.pyx``, its leaf
+``_ext/leaves/gaussian.h``.
 """
 
 import math
@@ -8,8 +9,9 @@ import math
 import numpy as np
 
 from minicnn._ext import gaussian as kernels
-from minicnn.layer import Layer, each_time, empty
+from minicnn.layer import Layer
 from minicnn.layers.noise import DECISIONS, Noise, as_rows
+from minicnn.recording import each_time, empty
 
 
 class GaussianDropout(Noise, Layer, compiled=True):
@@ -17,7 +19,7 @@ class GaussianDropout(Noise, Layer, compiled=True):
 
     ::
 
-        training, forward:    y  = x  * (1 + sigma z)      z ~ N(0, 1), drawn anew for every element, sample and step;
+        training, forward:    y  = x  * (1 + sigma z)      z ~ N(0, 1), separately for every element, sample and step;
         training, backward:   dx = dy * (1 + sigma z)      sigma = sqrt(rate / (1 - rate))
         evaluation:           y  = x
 

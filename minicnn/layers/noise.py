@@ -1,33 +1,19 @@
-"""What the dropout family has in common: a rate, and random numbers that are a function of their place."""
+"""What the dropout family has in common: a rate.
+
+Below it lies ``random.py``: random numbers that are a function of their place.
+"""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from minicnn import _check, schedules
 from minicnn._ext import dropout
-from minicnn._ext.machinery.random import MC_MASK, TRAINING_MASK
-from minicnn.layer import each_time, empty
+from minicnn._ext.machinery.random import MC_MASK
+from minicnn.layers.random import Random
+from minicnn.recording import each_time, empty
 
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
-ALL = 1 << 62  # the period of a batch in which no sample comes twice
-
-
-class Lot(NamedTuple):
-    """All that the noise of one forward is a function of, as the kernels read it when they run.
-
-    - ``draw``: uint64 (6,): threshold, seed, step, stream, first, period (``Draw`` in ``_ext/machinery/random.pxd``).
-      Row s of the batch is sample first + s % period of the data, in step ``step`` + s // period.
-    - ``scale``: float64 (1,): what the kernel multiplies by.
-    """
-
-    draw: np.ndarray
-    scale: np.ndarray
-
-
-def new_lot():
-    return Lot(np.array([0, 0, 0, 0, 0, 1], np.uint64), np.ones(1))
 
 
 def decisions(draw, shape):
@@ -41,28 +27,17 @@ def decisions(draw, shape):
     return bits.astype(bool).reshape(shape)
 
 
-class Noise:
-    """A base beside ``Layer`` for layers that draw random numbers in training.
+class Noise(Random):
+    """Random numbers with a rate: a base beside ``Layer`` for the dropout family.
 
-    The layer calls ``_set_up_noise`` in its constructor, and in a training forward ``each_time(self._begin_step,
-    x.shape)`` before the kernel that reads ``self._lot``; it implements ``_factor(rate)``, the number in ``lot.scale``,
-    and ``sample(x, lot)``.
-
-    A number drawn is a function of (seed, number of the layer in the model, step, index in the batch) and of nothing
-    else.  ``state["step"]`` counts the training forwards, repetitions of a frozen one not.
+    The layer calls ``_set_up_noise`` in its constructor, draws as ``Random`` says, and implements ``_factor(rate)``,
+    the number in ``lot.scale``, and ``sample(x, lot)``.
     """
-
-    _draws_again = True  # whether backward makes the numbers anew; False if forward keeps them
-    _lot = property(lambda self: Lot(self._draw, self._scale))
 
     def _set_up_noise(self, rate, seed):
         """Checks and stores the arguments that all have."""
         self.rate = rate
-        self.seed = seed
-        self.state["step"] = 0
-        self._frozen = False
-        self._latest = None  # step and shape of the latest training forward
-        self._draw, self._scale = new_lot()
+        self._set_up_random(seed)
 
     @property
     def rate(self):
@@ -76,15 +51,6 @@ class Noise:
         if not isinstance(rate, schedules.Schedule):
             rate = _check.number(type(self).__name__, "rate", rate, 0, 1)
         self._rate = rate
-
-    @property
-    def seed(self):
-        """The layer's own seed, 0 <= seed < 2^64; None for the model's."""
-        return self._seed
-
-    @seed.setter
-    def seed(self, seed):
-        self._seed = None if seed is None else _check.integer(type(self).__name__, "seed", seed, 0, 2**64 - 1)
 
     @property
     def current_rate(self):
@@ -103,59 +69,25 @@ class Noise:
             config["rate"] = schedules.to_config(self._rate)
         return config
 
-    def _begin_step(self, shape):
-        """Settles what the noise of this training forward is; a frozen step repeats the latest.
-
-        A latest one that was taken back is drawn again, and of a layer read from a file it is the one before that file.
-        """
-        step = self.state["step"]
-        taken_back = self._latest is not None and self._latest[0] >= step
-        if self._frozen and step > 0 and not taken_back:
-            step -= 1
-        rate = self._rate_at(step)  # first: a schedule may fail
-        self.state["step"], self._latest = step + 1, (step, shape)
-        before = self._draw[0], self._scale[0]
-        self._settle(self._lot, rate, self.stream[0], step, TRAINING_MASK, 0, ALL)
-        if self._draws_again or before != (self._draw[0], self._scale[0]):
-            self.forget()  # backward of an earlier forward would take the numbers of this one
-
-    def settle_sample(self, lot, seed, number, first, period):
-        """Settles Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
-
-        ``seed`` None takes the seed that training has, but other numbers: those of another purpose.
-        """
-        own = self.stream[0] if seed is None else seed
-        self._settle(lot, self.current_rate, own, number, MC_MASK, first, period, seed is not None)
-
-    def _settle(self, lot, rate, seed, step, purpose, first, period, seed_is_given=False):
+    def _strength_at(self, step):
+        rate = self._rate_at(step)
         threshold = round(rate * DECISIONS)
         if 0 < rate < 1:
             threshold = min(max(threshold, 1), DECISIONS - 1)
-        if self.seed is not None and not seed_is_given:
-            seed = self.seed
-        stream = self.stream[1] * 16 + purpose
-        lot.draw[:] = threshold, seed, step & 0xFFFFFFFF, stream, first, period
-        lot.scale[0] = self._factor(rate)
+        return threshold, self._factor(rate)
+
+    def settle_sample(self, lot, seed, number, first, period):
+        """Sets ``lot`` for Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
+
+        ``seed`` None takes the seed of training; the numbers differ all the same, since they have another purpose.
+        """
+        if seed is None:
+            seed = self.stream[0] if self.seed is None else self.seed
+        strength = self._strength_at(max(self.state["step"] - 1, 0))
+        self._settle(lot, strength, seed, number, MC_MASK, first, period)
 
     def _factor(self, rate):
         raise NotImplementedError(f"{type(self).__name__} has no _factor(rate)")
-
-    def _require_latest(self):
-        """The shape of x in the latest training forward."""
-        if self._latest is None:
-            raise RuntimeError(f"{type(self).__name__}.last_mask: needs forward(x, training=True) before it")
-        return self._latest[1]
-
-    def freeze_mask(self):
-        """Holds the step still: every training forward from now on draws the numbers of the latest one again.
-
-        (For x of the same shape.  Where none came before, the next one draws the numbers that stay.)
-        """
-        self._frozen = True
-
-    def unfreeze_mask(self):
-        """Lets every training forward draw anew again."""
-        self._frozen = False
 
 
 class Mask(Noise):

@@ -6,7 +6,8 @@ import numpy as np
 
 from minicnn import _check, initializers
 from minicnn._ext import norm as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
+from minicnn.recording import empty
 from minicnn.settings import Setting
 
 
@@ -101,7 +102,7 @@ class BatchNormalization(Layer, compiled=True):
         return dx
 
     def _backward_inference(self, x, dy, dx):
-        """With constant statistics: sums for gamma and beta as ever, but dx = gamma s dy."""
+        """With constant statistics: the same sums for gamma and beta, but dx = gamma s dy."""
         gamma, grads, mean = self.params["gamma"], self.grads, self.state["moving_mean"]
         scale = self.epsilon, self._zeros, self.state["moving_variance"]  # forward by these is x gamma s
         inverse_std = empty(mean.shape, mean.dtype)

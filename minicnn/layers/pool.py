@@ -1,4 +1,4 @@
-"""Pooling: a window of the image becomes one pixel, each channel for itself."""
+"""Pooling: a window of the image becomes one pixel, in each channel separately."""
 
 import math
 
@@ -6,8 +6,9 @@ import numpy as np
 
 from minicnn import _check
 from minicnn._ext import pool as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
 from minicnn.layers.conv import output_size
+from minicnn.recording import empty
 from minicnn.settings import Fixed
 
 

@@ -4,7 +4,8 @@ import math
 
 from minicnn import _check
 from minicnn._ext import reshape as kernels
-from minicnn.layer import Layer, empty
+from minicnn.layer import Layer
+from minicnn.recording import empty
 from minicnn.settings import Fixed, Setting
 
 

@@ -11,7 +11,7 @@ two phases all threads wait for each other:
   kept for the whole batch: each thread has room for one block of them;
 - a WHOLE job.
 
-All phases of a program run in one parallel region.  The arrays of a plan share one piece of memory, the workspace; two
+All phases of a program run in one parallel region, unless Python has to be called between two of them.  The arrays of a plan share one piece of memory, the workspace; two
 that are not in use at the same time may get the same place in it (`lay_out`).
 """
 cimport cython
@@ -122,7 +122,7 @@ def is_recording():
     return current_recorder() is not NULL
 
 
-def own(array):
+def register(array):
     """Makes a new array one of the plan's that this thread records, if it does: its memory will be laid out anew."""
     cdef Plan plan = recording()
     if plan is not None:
@@ -135,6 +135,16 @@ def called_each_time(function, arguments):
     if plan is None:
         return False
     plan.current.calls.append((function, arguments))
+    return True
+
+
+def called_between(function, arguments):
+    """True if this thread records a plan, which will call ``function(*arguments)`` in each of its runs: when the jobs
+    that were submitted before are done (but AFTER jobs) and before those that follow (but BEFORE jobs) begin."""
+    cdef Plan plan = recording()
+    if plan is None:
+        return False
+    plan.current.breaks.append((plan.current.count, function, arguments))
     return True
 
 
@@ -196,10 +206,11 @@ cdef class Program:
     cdef Phase *phases
     cdef Py_ssize_t count, phase_count, room, widest
     cdef double work
-    cdef list calls  # Python functions with their arguments, before the steps
+    cdef list calls   # Python functions with their arguments, before the steps
+    cdef list breaks  # (steps recorded before it, function, arguments); once there are phases, phases before it
 
     def __cinit__(self):
-        self.calls = []
+        self.calls, self.breaks = [], []
 
     def __dealloc__(self):
         for i in range(self.count):
@@ -247,16 +258,27 @@ cdef class Program:
                 if rank_of(&self.steps[i]) == rank:
                     sorted_steps[k] = self.steps[i]
                     k += 1
+        places = [self.place_of_break(b) for b, _, _ in self.breaks]  # among the sorted steps
         free(self.steps)
         self.steps = sorted_steps
         self.room = self.count
         for i in range(self.count):
-            if self.phase_count == 0 or not joins(&self.steps[i], &self.steps[i - 1]):
+            if self.phase_count == 0 or i in places or not joins(&self.steps[i], &self.steps[i - 1]):
                 memset(&self.phases[self.phase_count], 0, sizeof(Phase))
                 self.phases[self.phase_count].first = i
                 self.phase_count += 1
             describe(&self.phases[self.phase_count - 1], &self.steps[i], i)
+        for k in range(len(places)):
+            ended = sum([self.phases[i].last <= places[k] for i in range(self.phase_count)])
+            self.breaks[k] = (ended, *self.breaks[k][1:])
         return 0
+
+    cdef Py_ssize_t place_of_break(self, Py_ssize_t recorded) except -1:
+        """How many of the sorted steps come before a break that ``recorded`` steps were recorded before."""
+        cdef Py_ssize_t i, place = 0
+        for i in range(self.count):
+            place += rank_of(&self.steps[i]) == 0 or (i < recorded and rank_of(&self.steps[i]) == 1)
+        return place
 
 
 cdef int rank_of(const Step *step) noexcept:
@@ -470,17 +492,26 @@ cdef class Plan(Recorder):
         """One pass over the batch."""
         cdef Program program = self.programs[number]
         cdef int threads = team(program.widest, program.work)
+        cdef Py_ssize_t done = 0
         for function, arguments in program.calls:
             function(*arguments)
         while self.provided < threads:
             self.memory[self.provided] = <char *> take_scratch(1, self.thread_size)
             self.provided += 1
+        for ended, function, arguments in program.breaks:
+            self.run_phases(program, done, ended, threads)
+            function(*arguments)
+            done = ended
+        self.run_phases(program, done, program.phase_count, threads)
+
+    cdef int run_phases(self, Program program, Py_ssize_t first, Py_ssize_t last, int threads) except -1:
         if threads == 1:
             with nogil:
-                self.run_thread(program.steps, program.phases, program.phase_count, 0, 1)
+                self.run_thread(program.steps, program.phases + first, last - first, 0, 1)
         else:
             with nogil, parallel(num_threads=threads):
-                self.run_thread(program.steps, program.phases, program.phase_count, threadid(), team_size())
+                self.run_thread(program.steps, program.phases + first, last - first, threadid(), team_size())
+        return 0
 
     cdef void run_thread(self, const Step *steps, const Phase *phases, Py_ssize_t count, int thread,
                          int threads) noexcept nogil:

@@ -1,0 +1,50 @@
+"""What a model is warned of when it is built: what is allowed, and hardly ever meant."""
+
+import warnings
+
+from minicnn import layers
+from minicnn.outputs import narrow_softmax
+
+ACTIVATIONS = (
+    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
+    *(layers.Sigmoid, layers.Softmax, layers.Tanh),
+)
+
+
+def give(chain):
+    """Warns of noise on the outputs of a built chain of layers, and of a softmax over one value."""
+    _warn_of_noise_at_the_end(chain)
+    _warn_of_narrow_softmax(chain)
+
+
+def _warn_of_noise_at_the_end(chain):
+    """Dropout on the outputs hides answers instead of units: no later layer can benefit."""
+    last = next((found for found in _from_the_end(chain) if type(found[1]) not in ACTIVATIONS), ("0", chain[0]))
+    path, noise = last
+    if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
+        warnings.warn(
+            f"Sequential: layer {path}, {type(noise).__name__}, is the last one except for activations: in training it "
+            "puts noise on the model's outputs. Dropout belongs before a layer with parameters",
+            stacklevel=4,
+        )
+
+
+def _warn_of_narrow_softmax(chain):
+    found = narrow_softmax(chain)
+    if found is not None:
+        path, layer = found
+        warnings.warn(
+            f"Sequential: layer {path}, {type(layer).__name__}: a softmax over one value is always 1 and passes no "
+            'gradient. A single output needs "sigmoid"',
+            stacklevel=4,
+        )
+
+
+def _from_the_end(chain, prefix=""):
+    """(path, layer), last first, of layers one after the other; of a ``Chain`` the layers in it."""
+    for number in range(len(chain) - 1, -1, -1):
+        path, layer = f"{prefix}{number}", chain[number]
+        if isinstance(layer, layers.Chain):
+            yield from _from_the_end(layer.layers, f"{path}.layers.")
+        else:
+            yield path, layer

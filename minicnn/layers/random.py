@@ -1,0 +1,101 @@
+"""Random numbers in training that are a function of their place: what every layer that draws has in common."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn import _check
+from minicnn._ext.machinery.random import TRAINING_MASK
+
+ALL = 1 << 62  # the period of a batch in which no sample comes twice
+
+
+class Lot(NamedTuple):
+    """All that the noise of one forward is a function of, as the kernels read it when they run.
+
+    - ``draw``: uint64 (6,): threshold, seed, step, stream, first, period (``Draw`` in ``_ext/machinery/random.pxd``).
+      Row s of the batch is sample first + s % period of the data, in step ``step`` + s // period.
+    - ``scale``: float64 (1,): what the kernel multiplies by.
+    """
+
+    draw: np.ndarray
+    scale: np.ndarray
+
+
+def new_lot():
+    return Lot(np.array([0, 0, 0, 0, 0, 1], np.uint64), np.ones(1))
+
+
+class Random:
+    """A base beside ``Layer`` for layers that draw random numbers in training.
+
+    The layer calls ``_set_up_random`` in its constructor, and in a training forward ``each_time(self._begin_step,
+    x.shape)`` before the kernel that reads ``self._lot``.  One whose numbers have a strength (``noise.py``: a rate)
+    says it in ``_strength_at``.
+
+    A number drawn is a function of (seed, number of the layer in the model, step, index in the batch) and of nothing
+    else.  ``state["step"]`` counts the training forwards, but not repetitions of a frozen one.
+    """
+
+    _draws_again = True  # whether backward makes the numbers again; False if forward keeps them
+    _lot = property(lambda self: Lot(self._draw, self._scale))
+
+    def _set_up_random(self, seed):
+        self.seed = seed
+        self.state["step"] = 0
+        self._frozen = False
+        self._latest = None  # step and shape of the latest training forward
+        self._draw, self._scale = new_lot()
+
+    @property
+    def seed(self):
+        """The layer's own seed, 0 <= seed < 2^64; None for the model's."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed):
+        self._seed = None if seed is None else _check.integer(type(self).__name__, "seed", seed, 0, 2**64 - 1)
+
+    def _strength_at(self, step):
+        """(threshold of the decisions, number to multiply by) in that step."""
+        return 0, 1.0
+
+    def _begin_step(self, shape):
+        """Sets what the numbers of this training forward depend on; a frozen step repeats the latest.
+
+        After a step that was rolled back the same numbers are drawn again.  A frozen layer that was read from a file
+        repeats the last step before it was saved.
+        """
+        step = self.state["step"]
+        rolled_back = self._latest is not None and self._latest[0] >= step
+        if self._frozen and step > 0 and not rolled_back:
+            step -= 1
+        strength = self._strength_at(step)  # first: a schedule may fail
+        self.state["step"], self._latest = step + 1, (step, shape)
+        before = self._draw[0], self._scale[0]
+        seed = self.stream[0] if self.seed is None else self.seed
+        self._settle(self._lot, strength, seed, step, TRAINING_MASK, 0, ALL)
+        if self._draws_again or before != (self._draw[0], self._scale[0]):
+            self.forget()  # backward of an earlier forward would use the numbers of this one
+
+    def _settle(self, lot, strength, seed, step, purpose, first, period):
+        threshold, scale = strength
+        lot.draw[:] = threshold, seed, step & 0xFFFFFFFF, self.stream[1] * 16 + purpose, first, period
+        lot.scale[0] = scale
+
+    def _require_latest(self):
+        """The shape of x in the latest training forward."""
+        if self._latest is None:
+            raise RuntimeError(f"{type(self).__name__}.last_mask: needs forward(x, training=True) before it")
+        return self._latest[1]
+
+    def freeze_mask(self):
+        """Holds the step still: every training forward from now on draws the numbers of the latest one again.
+
+        (For x of the same shape.  Before the first one, the next forward draws the numbers that are then held.)
+        """
+        self._frozen = True
+
+    def unfreeze_mask(self):
+        """Lets every training forward draw new numbers again."""
+        self._frozen = False

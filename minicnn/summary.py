@@ -1,0 +1,40 @@
+"""What ``Sequential.summary`` and ``minicnn summary`` say of a built model."""
+
+from minicnn.tree import holders, walk
+
+
+def text(model):
+    """``Sequential.summary_text``."""
+    tree = dict(walk(model.layers))
+    total, rows = model.count_params(), [("layer", "output shape", "params", "share", "multiply-adds")]
+    for path, layer in tree.items():
+        size, adds = _parameters(layer), layer.multiply_adds()
+        share = f"{100 * size / total:.1f} %" if size else ""
+        title = f"{'  ' * len(holders(path, tree))}{path} {type(layer).__name__}"
+        rows.append((title, str(layer.output_shape), f"{size:,}", share, f"{adds:,}"))
+    adds = sum(layer.multiply_adds() for layer in model.layers)
+    rows.append(("total", f"{model.input_shape} ->", f"{total:,}", "", f"{adds:,}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    aligned = ["<", "<", ">", ">", ">"]
+    lines = [
+        "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=True)).rstrip() for row in rows
+    ]
+    rule = "-" * max(map(len, lines))
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def described(layer):
+    """The same of one layer, ready for JSON, with the layers in it under "parts"."""
+    found = {
+        "layer": type(layer).__name__,
+        "output_shape": list(layer.output_shape),
+        "params": _parameters(layer),
+        "multiply_adds": layer.multiply_adds(),
+    }
+    parts = {name: described(part) for name, part in layer.parts.items()}
+    return found | ({"parts": parts} if parts else {})
+
+
+def _parameters(layer):
+    """How many there are, in the layers in it, too."""
+    return sum(array.size for _, one in [("", layer), *walk(layer.parts)] for array in one.params.values())
