@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import machine, results
 
-NAMES = ("kernels", "steps", "dropout", "montecarlo", "scaling", "contention", "memory", "imports")
+NAMES = ("kernels", "steps", "residual", "dropout", "montecarlo", "scaling", "contention", "memory", "imports")
 
 
 def main():

@@ -1,8 +1,10 @@
 """The networks that are measured, for minicnn; rivals.py makes the same of them for others.
 
 A network is a list of entries: ("conv", filters, kernel, padding), ("pool",), ("norm",), ("dropout", rate),
-("flatten",), ("dense", units).  A ReLU follows every convolution (after its "norm", if it has one) and every dense
-layer but the last.
+("flatten",), ("dense", units), ("average",) over all pixels, and ("block", filters, stride): two convolutions of 3 x 3
+without bias, each with its "norm", and a way around both, which is a convolution of 1 x 1 with its "norm" where the
+stride is not 1.  A ReLU follows every convolution (after its "norm", if it has one), the sum of a block in place of its
+second convolution, and every dense layer but the last.
 """
 
 import numpy as np
@@ -31,11 +33,21 @@ MODELS = {
         ("conv", 48, 3, "same"), ("norm",), ("pool",), ("conv", 96, 3, "same"), ("norm",), ("pool",), ("flatten",),
         ("dense", 10),
     ]),
+    "resnet20": ((32, 32, 3), [
+        ("conv", 16, 3, "same"), ("norm",), *[("block", 16, 1)] * 3, ("block", 32, 2), *[("block", 32, 1)] * 2,
+        ("block", 64, 2), *[("block", 64, 1)] * 2, ("average",), ("dense", 10),
+    ]),
     "digits": ((8, 8, 1), [
         ("conv", 16, 3, "same"), ("pool",), ("dropout", 0.25), ("flatten",), ("dense", 64), ("dropout", 0.5),
         ("dense", 10),
     ]),
 }  # fmt: skip
+MADE_BY = {
+    "pool": layers.MaxPooling2D,
+    "dropout": layers.Dropout,
+    "flatten": layers.Flatten,
+    "average": layers.GlobalAveragePooling2D,
+}
 
 
 def in_minicnn(entries, seed=0, **options):
@@ -54,12 +66,22 @@ def chain(entries):
             made.append(layers.Conv2D(filters, size, padding=padding, activation=None if normed else "relu"))
         elif kind == "norm":
             made += [layers.BatchNormalization(), layers.ReLU()]
+        elif kind == "block":
+            made.append(block(*arguments))
         elif kind == "dense":
             made.append(layers.Dense(*arguments, activation="relu" if place < len(entries) - 1 else None))
         else:
-            make = {"pool": layers.MaxPooling2D, "dropout": layers.Dropout, "flatten": layers.Flatten}
-            made.append(make[kind](*arguments))
+            made.append(MADE_BY[kind](*arguments))
     return made
+
+
+def block(filters, stride):
+    def normed(size, strides=1):
+        convolution = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=False)
+        return [convolution, layers.BatchNormalization()]
+
+    body = [*normed(3, stride), layers.ReLU(), *normed(3)]
+    return layers.Residual(body, normed(1, stride) if stride > 1 else None, activation="relu")
 
 
 def samples(shape, n, seed=0):

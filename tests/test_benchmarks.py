@@ -58,7 +58,8 @@ def test_an_unknown_name_on_the_command_line():
 
 @pytest.mark.parametrize(("part", "networks"), [("steps", ["lenet5", "digits"]), ("scaling", ["keras_mnist, 8", "8x8"]),
                                                 ("dropout", ["64 Ki"]), ("contention", ["digits"]),
-                                                ("imports", ["minicnn"])])  # fmt: skip
+                                                ("imports", ["minicnn"]),
+                                                ("residual", ["training step", "forward, backward"])])  # fmt: skip
 def test_parts_run_without_the_packages_that_are_compared(benchmarks, part, networks):
     from benchmarks.__main__ import section
 
@@ -87,6 +88,23 @@ def test_a_wrong_result_is_not_timed(benchmarks):
     case = Case("kernel", 1, lambda: None, lambda: relative_error(found, want))
     with pytest.raises(AssertionError, match=r"shape, kernel: error 0\.0004"):
         kernels.checked("shape", case)
+
+
+def test_a_residual_that_adds_nothing_is_not_timed(benchmarks, monkeypatch):
+    from benchmarks import residual
+
+    monkeypatch.setattr(residual, "both_ways", lambda *arguments: lambda: [np.zeros(1)] * 2)
+    with pytest.raises(AssertionError, match="what the way around adds is wrong by"):
+        residual.check(4)
+
+
+def test_the_residual_network_runs(benchmarks):
+    from benchmarks.models import MODELS, in_minicnn, samples
+
+    shape, entries = MODELS["resnet20"]
+    model = in_minicnn(entries)
+    model.fit(*samples(shape, 4), batch_size=4, epochs=1, verbose=0)
+    assert model.count_params() == 272_474 + 16  # those of examples/resnet.py, and a bias
 
 
 def test_side_by_side_takes_turns_and_gives_medians(benchmarks):

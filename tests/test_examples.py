@@ -35,7 +35,9 @@ def number(pattern, text):
 
 
 def test_every_example_is_run_here():
-    assert NAMES == ["digits", "ensemble", "mnist", "own_layer", "see_dropout", "training_loop", "weight_norms"]
+    assert NAMES == [
+        "digits", "ensemble", "mnist", "own_layer", "resnet", "see_dropout", "training_loop", "weight_norms",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,6 +124,43 @@ def test_own_layer(tmp_path):
     slopes = np.array(re.search(r"slopes .*:\n\[([\d.\s-]+)\]", out)[1].split(), float)
     assert slopes.shape == (16,)
     assert (slopes != 0.25).any()
+
+
+def test_resnet(tmp_path):
+    out, _ = run("resnet", "--quick", folder=tmp_path)
+    assert "8 layers, 78,042 parameters, trained on 1,297 images, 3 epochs" in out
+    assert number(r"test accuracy ([\d.]+) %", out) > 75  # usually 90 %
+
+
+def test_resnet_from_a_folder(tiny_mnist, tmp_path):
+    arguments = ("--data", "mnist", "--data-dir", str(tiny_mnist), "--depth", "8", "--epochs", "1")
+    out, _ = run("resnet", *arguments, folder=tmp_path)
+    assert "8 layers, 78,042 parameters, trained on 1,200 images, 1 epochs" in out
+    assert number(r"test accuracy ([\d.]+) %", out) > 15  # usually 30 %: the labels are places here
+
+
+def test_resnet_without_data_explains_itself(tmp_path):
+    _, err = run("resnet", "--data", "mnist", folder=tmp_path, code=1)
+    assert "Traceback" not in err
+    assert "MINICNN_DATA" in err
+
+
+def test_resnet_is_the_papers(monkeypatch):
+    """Two convolutions for each of 3 n blocks, one in front and the dense layer: 6 n + 2."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import resnet
+
+    for depth in (8, 20):
+        model = resnet.resnet(depth)
+        model.build((32, 32, 3))
+        kernels = [value.shape for name, value in model.state_dict().items() if name.endswith("kernel")]
+        assert sum(shape[0] == 3 or len(shape) == 2 for shape in kernels) == depth
+        assert sum(shape[:2] == (1, 1) for shape in kernels) == 2  # ways around where the shape changes
+        blocks = [layer for layer in model.layers if isinstance(layer, mc.layers.Residual)]
+        sizes = [layer.output_shape for layer in blocks[:: (depth - 2) // 6]]
+        assert sizes == [(32, 32, 16), (16, 16, 32), (8, 8, 64)]
+    with pytest.raises(ValueError, match=r"^resnet: depth must be 8, 14, 20, \.\.\.; got 10$"):
+        resnet.resnet(10)
 
 
 def test_see_dropout(tmp_path):

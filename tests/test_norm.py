@@ -64,7 +64,7 @@ def test_gradient_by_finite_differences(shape):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", [(9, 8, 40), (50, 50, 3), (700,)])
+@pytest.mark.parametrize("shape", [(9, 8, 40), (50, 50, 3), (70, 60, 7), (700,)])
 def test_same_bits_at_any_thread_count(shape, dtype):
     def make():
         made.append(build(layers.BatchNormalization(dtype=dtype), shape))
@@ -108,6 +108,17 @@ def test_rows_that_are_taken_together(c, dtype):
     compare(layer, x, dy, run(layer, x, dy), spread=10)
     want = reference.batch_norm_eval(x, layer.params["gamma"], layer.params["beta"], *layer.state.values())
     assert_close(layer.forward(x), want, tolerance(dtype), dtype, 10 + np.abs(want).max())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(31, 140), (32, 128), (64, 64), (33, 33, 5), (100, 83, 4), (40, 1000)])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_images_that_are_long_enough_for_blocks_of_their_own(n, shape, dtype):
+    """On both sides of what is long enough, and images of several blocks."""
+    layer = build(layers.BatchNormalization(dtype=dtype), shape)
+    x, dy = inputs(layer, n, dtype)
+    x = x + np.arange(n, dtype=dtype).reshape(n, *[1] * len(shape))  # another mean in every image
+    compare(layer, x, dy, run(layer, x, dy), spread=10)
 
 
 def test_a_constant_channel_stays_finite():

@@ -112,6 +112,36 @@ def test_an_activation_in_front_of_a_max_pooling(function, pool):
         assert models[0].fingerprint() == models[1].fingerprint()
 
 
+LARGE = np.random.default_rng(6).random((20, 24, 22, 8), np.float32)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_images_that_are_normalised_while_they_are_in_the_cache(threads, dtype):
+    """Long enough for sums of their own: 33 channels cut an image in two, and behind a pooling all images are one."""
+
+    def make():
+        normed = [layers.Conv2D(33, 3, padding="same"), layers.BatchNormalization(), layers.ReLU()]
+        pooled = [layers.MaxPooling2D(4), layers.BatchNormalization(), layers.GlobalAveragePooling2D()]
+        model = mc.Sequential(
+            [layers.BatchNormalization(), layers.Residual([*normed, layers.Conv2D(8, 3, padding="same")]), *pooled],
+            seed=3,
+            dtype=dtype,
+        )
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.build(LARGE.shape[1:])
+        return model
+
+    planned, hand = make(), make()
+    for n in (20, 3, 1, 20):
+        x, y = LARGE[:n].astype(dtype), LABELS[:n]
+        use_threads(threads)
+        planned.train_on_batch(x, y)
+        use_threads(1)
+        by_hand(hand, x, y)
+        assert planned.fingerprint() == hand.fingerprint()
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i8", "f4", "f8", "i2", "?", ">f4"])
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
 def test_samples_of_any_dtype(dtype, layout):

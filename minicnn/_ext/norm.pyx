@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kernels of BatchNormalization over x (N, rows of a sample, C): R = N rows values of each of C channels.
 
-Design: three jobs each way.  Sums run down the columns in blocks of the batch's R rows, a block's size a function of C
-alone.  The blocks' means and squares are merged in order, in double (Chan, Golub and LeVeque, "Updating formulae and a
-pairwise algorithm for computing sample variances", 1979), so that neither threads nor a large mean cost accuracy.  Then
-images are normalised, each channel with factors that the merging job has written.
+Design: three jobs each way.  Sums run down the columns in blocks of rows, which are a function of the shapes alone:
+parts of an image where images are long, so that a plan sums up an image while it is in the cache, or else parts of the
+batch's R rows.  The blocks' means and squares are merged in order, in double (Chan, Golub and LeVeque, "Updating
+formulae and a pairwise algorithm for computing sample variances", 1979), so that neither threads nor a large mean cost
+accuracy.  Then images are normalised, each channel with factors that the merging job has written.
 
 The factors of a channel stand in "lists" of `width` values (`wide` in leaves.h): those of all channels, over and over.
 """
@@ -12,19 +13,22 @@ from libc.math cimport sqrt
 from libc.string cimport memset
 
 from minicnn._ext.machinery.jobs cimport (BEFORE, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow, fixed, give_back,
-                                          item, new_job, rows_at, submit)
+                                          item, new_job, part_start, rows_at, submit)
 from minicnn._ext.machinery.runtime cimport (chosen_leaves, column_moments, column_products, normalize, normalize_grad,
                                              real, require, use_leaves, wide)
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    BLOCK = 16384  # elements of a block of rows, about
+    BLOCK = 16384  # elements of a block of rows, at most but for one row
+    LONG = 4096    # elements of an image from which on it has blocks of its own
+    DEEP = 32      # and rows: to merge a block takes about as long as to sum up some rows of it
 
 
 cdef struct Shape:
     Py_ssize_t n, rows, c      # samples, rows of one, channels
-    Py_ssize_t block, blocks   # rows of a block, number of blocks
+    Py_ssize_t length, cuts    # rows that are cut into blocks, those of one image or of all, and into how many
+    Py_ssize_t blocks          # in all
     Py_ssize_t width           # of a list of factors
 
 
@@ -73,14 +77,26 @@ cdef Shape shape_of(const Py_ssize_t *x_shape) except *:
     cdef Shape s
     require(x_shape[2] > 0, "x must have at least one channel")
     s.n, s.rows, s.c = x_shape[0], x_shape[1], x_shape[2]
-    s.block = max(<Py_ssize_t> 1, BLOCK // s.c)
-    s.blocks = (s.n * s.rows + s.block - 1) // s.block
+    cdef bint by_image = s.rows >= DEEP and s.rows * s.c >= LONG
+    cdef Py_ssize_t block = max(<Py_ssize_t> 1, BLOCK // s.c)
+    s.length = s.rows if by_image else s.n * s.rows
+    s.cuts = (s.length + block - 1) // block
+    s.blocks = s.n * s.cuts if by_image else s.cuts
     s.width = wide(s.c)
     return s
 
 
-cdef Py_ssize_t block_rows(const Shape *s, Py_ssize_t i) noexcept nogil:
-    return min(s.block, s.n * s.rows - i * s.block)
+cdef inline Py_ssize_t block_start(const Shape *s, Py_ssize_t i) noexcept nogil:
+    return part_start(i % s.cuts, s.cuts, s.length)
+
+
+cdef inline Py_ssize_t block_rows(const Shape *s, Py_ssize_t i) noexcept nogil:
+    return part_start(i % s.cuts + 1, s.cuts, s.length) - block_start(s, i)
+
+
+cdef inline const real *block_of(Array array, const Shape *s, Py_ssize_t i, const real *_as) noexcept nogil:
+    """Where block i begins; without blocks of their own all images are one, which is image 0."""
+    return <const real *> item(array, i // s.cuts) + block_start(s, i) * s.c
 
 
 cdef void block_moments(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -90,7 +106,7 @@ cdef void block_moments(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *
     cdef double *means = <double *> g.arrays.partials.data
     cdef double *squares = means + g.shape.blocks * c
     for i in range(first, last):
-        x = <const real *> g.arrays.x.data + i * g.shape.block * c
+        x = block_of[real](g.arrays.x, &g.shape, i, scratch)
         rows = block_rows(&g.shape, i)
         column_moments(x, x, scratch, scratch + c, rows, c)
         for j in range(c):
@@ -103,8 +119,8 @@ cdef void block_products(const Sums *g, Py_ssize_t first, Py_ssize_t last, real 
     cdef double *sums = <double *> g.arrays.partials.data
     cdef double *products = sums + g.shape.blocks * c
     for i in range(first, last):
-        column_products(<const real *> g.arrays.x.data + i * g.shape.block * c,
-                        <const real *> g.arrays.dy.data + i * g.shape.block * c, <const real *> g.arrays.mean.data,
+        column_products(block_of[real](g.arrays.x, &g.shape, i, scratch),
+                        block_of[real](g.arrays.dy, &g.shape, i, scratch), <const real *> g.arrays.mean.data,
                         scratch, scratch + c, block_rows(&g.shape, i), c)
         for j in range(c):
             sums[i * c + j] = scratch[j]
@@ -217,6 +233,8 @@ cdef void gradient_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, rea
 cdef int sum_up(Kernel kernel, const Sums *g, Py_ssize_t size) except -1:
     cdef const Shape *s = &g.shape
     cdef Job job = new_job(kernel, WHOLE, sizeof(g.arrays), s.blocks, s.n * s.rows * s.c / 4.0)
+    if s.length == s.rows:
+        job.place, job.items, job.parts = IMAGES, s.n, s.cuts
     job.scratch = 2 * s.c * size
     return submit(&job, g, sizeof(Sums))
 

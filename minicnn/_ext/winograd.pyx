@@ -56,14 +56,21 @@ cdef Py_ssize_t step_of(Py_ssize_t channels) noexcept nogil:
 cdef void window(float **pixels, float *image, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t top,
                  Py_ssize_t left, Py_ssize_t size, float *outside) noexcept nogil:
     """Pointers to the size x size pixels of an image from (top, left) on."""
-    cdef Py_ssize_t r, q
+    cdef Py_ssize_t r, q, low = min(size, max(<Py_ssize_t> 0, -left)), high = max(low, min(size, w - left))
     cdef float *row
     for r in range(top, top + size):
-        row = image + (r * w + left) * c
-        for q in range(left, left + size):
-            pixels[0] = row if 0 <= r < h and 0 <= q < w else outside
-            pixels += 1
-            row += c
+        if r < 0 or r >= h:
+            for q in range(size):
+                pixels[q] = outside
+        else:
+            row = image + (r * w + left) * c
+            for q in range(low):
+                pixels[q] = outside
+            for q in range(low, high):
+                pixels[q] = row + q * c
+            for q in range(high, size):
+                pixels[q] = outside
+        pixels += size
 
 
 cdef void image_tile(const Conv *g, Py_ssize_t tile, float **pixels, float *zeros) noexcept nogil:
