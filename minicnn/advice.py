@@ -3,7 +3,7 @@
 import warnings
 
 from minicnn import layers
-from minicnn.outputs import narrow_softmax
+from minicnn.outputs import from_the_end, narrow_softmax
 
 ACTIVATIONS = (
     *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
@@ -19,7 +19,7 @@ def give(chain):
 
 def _warn_of_noise_at_the_end(chain):
     """Dropout on the outputs hides answers instead of units: no later layer can benefit."""
-    last = next((found for found in _from_the_end(chain) if type(found[1]) not in ACTIVATIONS), ("0", chain[0]))
+    last = next((found for found in from_the_end(chain) if type(found[1]) not in ACTIVATIONS), ("0", chain[0]))
     path, noise = last
     if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
         warnings.warn(
@@ -38,13 +38,3 @@ def _warn_of_narrow_softmax(chain):
             'gradient. A single output needs "sigmoid"',
             stacklevel=4,
         )
-
-
-def _from_the_end(chain, prefix=""):
-    """(path, layer), last first, of layers one after the other; of a ``Chain`` the layers in it."""
-    for number in range(len(chain) - 1, -1, -1):
-        path, layer = f"{prefix}{number}", chain[number]
-        if isinstance(layer, layers.Chain):
-            yield from _from_the_end(layer.layers, f"{path}.layers.")
-        else:
-            yield path, layer

@@ -404,10 +404,10 @@ def _finished(build):
             shape = build(self, input_shape, rng)
         finally:
             _builds.around = around
-        if isinstance(shape, tuple):
+        if isinstance(shape, tuple | list):
             if self.input_shape is None:
-                self.input_shape = input_shape
-            self.output_shape = shape
+                self.input_shape = tuple(input_shape)
+            self.output_shape = tuple(shape)
         if self._path is None:  # alone, or made while another layer is built: who holds it says it again
             _take_places_alone(self)
         if is_building():
@@ -546,9 +546,9 @@ def _make_equal(layer, entry):
         raise ValueError(_check.message("Sequential.from_config", required, _check.kind(layer)))
     now = to_config(layer)["config"]
     for name, value in entry["config"].items():
-        if not _match(getattr(layer, name, None), value) and _plain(now.get(name)) != value:
+        if not _match(getattr(layer, name, None), value) and _plain(now.get(name)) != _plain(value):
             setattr(layer, name, value)
-    vars(layer).update(trainable=entry["trainable"])
+    vars(layer).update(trainable=_check.boolean(type(layer).__name__, "trainable", entry["trainable"]))
     parts = layer.parts
     for name, part in entry.get("parts", {}).items():
         _make_equal(parts[name], part)

@@ -24,9 +24,10 @@ class Sampler:
         layers = engine.layers
         noisy = [number for number, layer in enumerate(layers) if _is_noisy(layer)]
         self.cut = min(noisy, default=len(layers))
-        leaves = [layer for _, layer in walk(layers[self.cut :]) if not layer.parts]
-        self.lots = {id(layer): new_lot() for layer in leaves}  # by id: a custom layer may have no hash
-        self.drawing = [layer for layer in leaves if hasattr(layer, "settle_sample")]
+        every = [layer for _, layer in walk(layers[self.cut :])]
+        self.drawing = [layer for layer in every if hasattr(layer, "settle_sample")]
+        given = {*map(id, self.drawing)} | {id(layer) for layer in every if not layer.parts}
+        self.lots = {one: new_lot() for one in given}  # by id: a custom layer may have no hash
         self.before = Workspace(training=False, layers=layers[: self.cut])
         self.behind = Workspace(training=False, layers=layers[self.cut :], lots=self.lots)
 
@@ -62,11 +63,11 @@ def _is_noisy(layer):
     TypeError for a layer that holds noisy ones and does not say how a sample goes through them: silently, nothing would
     be dropped.
     """
-    says_how, parts = type(layer).sample is not Layer.sample, layer.parts
-    if not parts or type(layer).sample not in (Layer.sample, Composite.sample):  # it may have a noise of its own
-        return says_how
-    noisy = [name for name, part in parts.items() if _is_noisy(part)]
-    if noisy and not says_how:
+    sample = type(layer).sample
+    if sample not in (Layer.sample, Composite.sample):  # it draws by itself
+        return True
+    noisy = [name for name, part in layer.parts.items() if _is_noisy(part)]
+    if noisy and sample is Layer.sample:
         required = f"a layer that holds a noisy one, {path_of(layer)}.{noisy[0]}, must say how a sample goes through it"
         fix = "Make it a subclass of layers.Composite with flow(x, call), or give it sample(x, lots)"
         raise TypeError(_check.message("Sequential.predict_mc", required, _check.kind(layer), fix))

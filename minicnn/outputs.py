@@ -17,6 +17,7 @@ import numpy as np
 
 from minicnn import _check, chain, losses, metrics
 from minicnn._ext import activation as kernels
+from minicnn.layers import Chain
 from minicnn.layers.activation import NAMES, Function
 from minicnn.tree import walk
 
@@ -48,14 +49,13 @@ class Outputs:
 
     def __init__(self, layers, shape, loss=None):
         self.shape, self.loss = shape, loss
-        self.function, self._number = _found(layers)
-        self._layer = None if self._number is None else layers[self._number]
+        self.function, self._path, self._layer = _found(layers)
         self._fused = chain.enters_at_softmax(layers)
         self._binary = isinstance(loss, losses.BinaryCrossentropy)
         self._whole = self._fused  # whether probabilities of classes are known to sum to 1
         said = getattr(loss, "from_logits", "auto")
         if said is True and self.function in PROBABILITIES:
-            required = f"from_logits=True needs outputs that are logits; layer {self._number} ends in {self.function}"
+            required = f"from_logits=True needs outputs that are logits; layer {self._path} ends in {self.function}"
             fix = f"Leave out the {self.function}, or say from_logits=False"
             raise ValueError(_check.message(f"Sequential: {type(loss).__name__}", required, self._layer, fix))
         if said is True:
@@ -68,7 +68,7 @@ class Outputs:
         """True for logits, False for probabilities; where it cannot be known, an object that raises ValueError when it
         is used as True or False: only code that needs to know fails."""
         if self.function is None:
-            return _unknown(self._number, self._layer)
+            return _unknown(self._path, self._layer)
         return self.function == "linear"
 
     @property
@@ -151,30 +151,39 @@ class Outputs:
             metric.require_shape(self.shape)
 
 
-def _found(layers):
-    """(function, number of the layer that makes the outputs, or None): "linear" stands for all that are not
-    probabilities, None for what cannot be known, with the number of the layer that is the reason."""
-    changed = None
+def from_the_end(layers, prefix=""):
+    """(path, layer), last first, of layers one after the other; of a ``Chain`` the layers in it."""
     for number in range(len(layers) - 1, -1, -1):
-        says = layers[number].output_function
+        path, layer = f"{prefix}{number}", layers[number]
+        if type(layer) is Chain:
+            yield from from_the_end(layer.layers, f"{path}.layers.")
+        else:
+            yield path, layer
+
+
+def _found(layers):
+    """(function, path and layer that make the outputs, or None): "linear" stands for all that are not probabilities,
+    None for what cannot be known, with the layer that is the reason."""
+    changed = None
+    for path, layer in from_the_end(layers):
+        says = layer.output_function
         if says is None:
-            return None, number
-        where = f"layer {number}, {type(layers[number]).__name__}"
-        _check.choice(where, "output_function", says, SAYINGS)
+            return None, path, layer
+        _check.choice(f"layer {path}, {type(layer).__name__}", "output_function", says, SAYINGS)
         if says == "changed" and changed is None:
-            changed = number
+            changed = path, layer
         if says in PROBABILITIES:
-            return (says, number) if changed is None else (None, changed)
+            return (says, path, layer) if changed is None else (None, *changed)
         if says not in ("same", "changed"):
-            return "linear", number
-    return "linear", None
+            return "linear", path, layer
+    return "linear", None, None
 
 
-def _unknown(number, layer):
+def _unknown(path, layer):
     """An object that says why it cannot be known, where it is used as True or False."""
     what = "does not say what it makes"
     if layer.output_function is not None:
         what = "changes what a softmax or sigmoid has made"
     required = "it must be known whether the outputs are logits or probabilities"
-    got = _check.Shown(f"layer {number}, {type(layer).__name__}, which {what}")
+    got = _check.Shown(f"layer {path}, {type(layer).__name__}, which {what}")
     return metrics.Unknown(_check.message("Sequential", required, got, WAYS_OUT))

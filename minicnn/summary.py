@@ -1,6 +1,6 @@
 """What ``Sequential.summary`` and ``minicnn summary`` say of a built model."""
 
-from minicnn.tree import holders, walk
+from minicnn.tree import holders, named_values, walk
 
 
 def text(model):
@@ -37,4 +37,5 @@ def described(layer):
 
 def _parameters(layer):
     """How many there are, in the layers in it, too."""
-    return sum(array.size for _, one in [("", layer), *walk(layer.parts)] for array in one.params.values())
+    found = named_values([("", layer), *walk(layer.parts)], "params")
+    return sum(one.params[key].size for _, one, key in found)

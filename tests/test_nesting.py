@@ -572,7 +572,7 @@ def test_a_layer_stands_in_one_place_and_both_are_named():
         (lambda: mc.Sequential([one, layers.Residual([one])]), "places '0' and '1.body.0'"),
         (lambda: mc.Sequential([layers.Residual([one]), holder]), "places '0.body.0' and '1.more.0'"),
         (lambda: layers.Residual([one], [one]), "places 'body.0' and 'shortcut.0'"),
-        (lambda: layers.Concurrent([[one], [one]]), "places '0' and '1'"),
+        (lambda: layers.Concurrent([[one], [one]]), "places 'branches.0.0' and 'branches.1.0'"),
         (lambda: mc.Sequential([looped]), "places '0' and '0.body.0'"),
     ):
         with pytest.raises(ValueError, match=f": a layer can stand in one place only; got it in the {places}"):

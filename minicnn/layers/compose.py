@@ -96,7 +96,7 @@ def _layers(where, name, given):
         elif hasattr(entry, "as_chain"):
             entry = entry.as_chain()
         found.append(require_layer(f"{where}: {name}", entry))
-    walk(found)  # raises where one stands in two places
+    walk({f"{name}.{number}": one for number, one in enumerate(found)})  # raises where one stands in two places
     return tuple(found)
 
 
@@ -115,7 +115,7 @@ def _branches(where, name, given):
     if not given:
         raise ValueError(_check.message(where, f"{name} must have at least one branch", given))
     found = tuple(_layers(where, f"{name}[{number}]", branch) for number, branch in enumerate(given))
-    walk([layer for branch in found for layer in branch])
+    walk({f"{name}.{b}.{n}": layer for b, branch in enumerate(found) for n, layer in enumerate(branch)})
     return found
 
 

@@ -11,8 +11,9 @@ two phases all threads wait for each other:
   kept for the whole batch: each thread has room for one block of them;
 - a WHOLE job.
 
-All phases of a program run in one parallel region, unless Python has to be called between two of them.  The arrays of a plan share one piece of memory, the workspace; two
-that are not in use at the same time may get the same place in it (`lay_out`).
+All phases of a program run in one parallel region, unless Python has to be called between two of them.  The arrays of
+a plan share one piece of memory, the workspace; two that are not in use at the same time may get the same place in it
+(`lay_out`).
 """
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
