@@ -50,7 +50,6 @@ class Engine:
 
     def settle(self):
         """Takes in what has been made trainable, regularised or constrained since it was last looked at."""
-        self.parameters.require_same_layers()
         changes = self.parameters.changes()
         if changes == self._settled:
             return

@@ -164,6 +164,8 @@ class Layer(Closed):
         ValueError for a key of a dictionary that cannot be part of a name, or for two that make the same one.
         """
         found = {}
+        if self.compiled and not self.composite and is_ours(type(self)):  # no need to look: asked in every fit
+            return found
         for name, layer in held_in(vars(self), Layer):
             if name in found:
                 required = "the names of the layers that a layer holds must differ"

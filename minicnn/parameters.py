@@ -48,6 +48,7 @@ class Parameters:
 
     def __init__(self, layers, dtype):
         self.tree = dict(walk(layers))
+        self._every = [*self.tree.values()]
         self._custom = [_Watch(path, layer) for path, layer in self.tree.items() if not is_ours(type(layer))]
         line = 64 // dtype.itemsize  # every part begins on a new cache line
         self.places, offset = [], 0
@@ -69,16 +70,16 @@ class Parameters:
             if count > 1:
                 raise ValueError(_check.message("Sequential.build", "no two parameters may have the same name", name))
 
-    def require_same_layers(self):
-        """RuntimeError if a custom layer holds other layers than those that were built: they would not be trained."""
-        for watch in self._custom:
-            watch.look()
-
     # ---- what governs them ----
 
     def changes(self):
-        """A number that grows whenever something is set in a layer from outside."""
-        return sum(changes(self.tree.values()))
+        """A number that grows whenever something is set in a layer from outside.
+
+        RuntimeError if a custom layer holds other layers than those that were built: nobody would train them.
+        """
+        for watch in self._custom:
+            watch.look()
+        return sum(changes(self._every))
 
     def rules(self):
         """Looks up what is trainable, regularised and constrained; True if that has changed since the last call."""
