@@ -10,7 +10,7 @@ import numpy as np
 
 from minicnn import _check, chain
 from minicnn._ext.machinery.runtime import Exclusive
-from minicnn.layer import hold, in_python, output_of
+from minicnn.layer import adopt, in_python, output_of
 from minicnn.montecarlo import Sampler
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace
@@ -26,7 +26,7 @@ class Engine:
     def __init__(self, layers, input_shape, output_shape, dtype, optimizer=None):
         self.layers, self.input_shape, self.output_shape, self.dtype = layers, input_shape, output_shape, dtype
         self.parameters, self.optimizer = Parameters(layers, dtype), optimizer
-        hold(self.parameters.tree.values())
+        adopt(self.parameters.tree.values())
         self.reading = None  # (what it was read from, Outputs): Sequential.reading
         self._training_lock, self._settling = Exclusive(), threading.RLock()  # a signal handler may predict, too
         self._settled, self._penalties = None, None

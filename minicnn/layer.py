@@ -119,7 +119,7 @@ class Layer(Closed):
 
     def __init_subclass__(cls, compiled=False, **kwargs):
         """``compiled`` is not inherited; a subclass's own ``backward`` is not bypassed by inherited short cuts; what a
-        ``build`` returns is kept, whoever called it."""
+        ``build`` returns is kept."""
         super().__init_subclass__(**kwargs)
         cls.compiled = compiled
         if "build" in vars(cls):
@@ -261,7 +261,8 @@ class Layer(Closed):
 
         ``activation_gradient``: of the layer before, to be taken first (``backward_behind``).
         """
-        if in_python(self):
+        python = in_python(self)
+        if python:
             dy = self._as_batch("backward", "dy", dy, self.output_shape).copy()
         n = len(dy)
         if activation_gradient is not None:
@@ -272,7 +273,9 @@ class Layer(Closed):
             dx = self.backward(dy)
         else:
             dx = self.backward_params(dy)
-        return _returned(self, "backward", dx, (n, *self.input_shape)) if wanted else None
+        if not wanted:
+            return None
+        return _required(self, "backward", dx, (n, *self.input_shape)) if python else dx
 
     def multiply_adds(self):
         """Multiplications with addition that one sample costs in ``forward``, those of the parts; 0 where they do not
@@ -370,6 +373,11 @@ def _as_lists(value):
 
 
 # ---- building ----
+
+# A layer may make layers in its ``build``, when the model has already told all others where they stand.  So the model
+# tells those that are there (take_places); each build notes itself and hands its dtype to those that it builds
+# (_finished); what was said of the late ones before, by freeze or by a file, is set (settle_late_parts); and the model
+# tells all of them again.
 
 # Of this thread.  .noted: the layers whose build has run, where somebody wants to know; .around: whose build runs now.
 _builds = threading.local()
@@ -596,16 +604,16 @@ def changes(layers):
     return [layer._changes for layer in layers]
 
 
-def hold(layers):
+def adopt(layers):
     """Makes them layers of a model that is built: from now on their place stays, and their arrays."""
     for layer in layers:
         layer._source = Layer._source
         layer._in_model = True
         where = type(layer).__name__
-        layer.params.settle(where, "params")
-        layer.grads.settle(where, "grads")
+        layer.params.guard(where, "params")
+        layer.grads.guard(where, "grads")
         states = {key: owned(value) for key, value in layer.state.items()}
-        layer.state.settle(where, "state", states, open=not is_ours(type(layer)))
+        layer.state.guard(where, "state", states, open=not is_ours(type(layer)))
 
 
 def in_python(layer):
@@ -620,20 +628,17 @@ def output_of(layer, x, training=False, lots=None):
 
     ``lots``: {id of a layer: its Lot} for all layers that hold no others; one that does is given all of them.
     """
-    if in_python(layer):
+    python = in_python(layer)
+    if python:
         x = layer._as_batch("forward", "x", x, layer.input_shape).copy()
     n = len(x)
     y = layer.forward(x, training=training) if lots is None else layer.sample(x, lots.get(id(layer), lots))
-    return _returned(layer, "forward", y, (n, *layer.output_shape))
+    return _required(layer, "forward", y, (n, *layer.output_shape)) if python else y
 
 
-def _returned(layer, method, array, shape):
-    """What a layer in Python returned, as an array of the layer's dtype; what compiled ones return is not checked.
-
-    Unchecked, None would silently end a backward pass, and one row would be repeated to fill a batch.
-    """
-    if not in_python(layer):
-        return array
+def _required(layer, method, array, shape):
+    """What a layer in Python returned, as an array of the layer's dtype; TypeError or ValueError if it is none of that
+    shape.  (None would silently end a backward pass, and one row would be repeated to fill a batch.)"""
     where, place = f"{type(layer).__name__}.{method}", f"It is layer {layer._path} of the model"
     if not isinstance(array, np.ndarray):
         name = "y" if method == "forward" else "dx"

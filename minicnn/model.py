@@ -46,6 +46,8 @@ class Sequential(Closed):
     ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
     training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
+    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
+
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W).  They are
     cast to ``dtype`` batch by batch.
     """
@@ -505,9 +507,23 @@ class Sequential(Closed):
         yet: it begins again.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
         ``save_optimizer``.
         """
-        arguments = (batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle)
-        weights = class_weight, sample_weight
-        run = loop.Fit(self, x, y, *arguments, *weights, initial_epoch, clean_train_metrics, drop_last)
+        run = loop.Fit(
+            self,
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            clean_train_metrics=clean_train_metrics,
+            drop_last=drop_last,
+        )
         with self.engine.hold("fit"), run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)

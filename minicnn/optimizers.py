@@ -155,7 +155,7 @@ class Optimizer(Configured):
             return
         dtype, size, _ = self._layout
         slots = Values((name, self.slots.get(name, np.zeros(size, dtype))) for name in self._slot_names)
-        slots.settle(type(self).__name__, "slots")
+        slots.guard(type(self).__name__, "slots")
         self._put(slots=slots)
 
     def _pieces(self, where, length, segments):

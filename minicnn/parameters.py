@@ -12,7 +12,7 @@ from minicnn.settings import is_ours
 from minicnn.tree import held_in, holders, named_values, walk
 
 
-class Place(NamedTuple):
+class Segment(NamedTuple):
     """Where a parameter is: ``layer.params[key]`` is a view of the flat vector from ``offset`` on.
 
     ``holders``: the layers in which the layer stands.
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 class Parameters:
     """Moves all parameters and gradients of built layers into one flat vector each, of which the layers keep views.
 
-    - ``values``, ``gradients``: the vectors, of ``dtype``; ``places``: a ``Place`` for each parameter in them.
+    - ``values``, ``gradients``: the vectors, of ``dtype``; ``table``: a ``Segment`` for each parameter in them.
     - ``tree``: {path: layer} of all layers, in the order of ``walk``.
 
     ValueError if two parameters have the same name.
@@ -51,13 +51,13 @@ class Parameters:
         self._every = [*self.tree.values()]
         self._custom = [_Watch(path, layer) for path, layer in self.tree.items() if not is_ours(type(layer))]
         line = 64 // dtype.itemsize  # every part begins on a new cache line
-        self.places, offset = [], 0
+        self.table, offset = [], 0
         for name, layer, key in named_values(self.tree.items(), "params"):
-            self.places.append(Place(name, layer, key, offset, tuple(holders(path_of(layer), self.tree))))
+            self.table.append(Segment(name, layer, key, offset, tuple(holders(path_of(layer), self.tree))))
             offset += -(-layer.params[key].size // line) * line
         self._require_one_name_each()
         self.values, self.gradients = _aligned_zeros(offset, dtype), _aligned_zeros(offset, dtype)
-        for _, layer, key, start, _ in self.places:
+        for _, layer, key, start, _ in self.table:
             for values, vector in ((layer.params, self.values), (layer.grads, self.gradients)):
                 view = vector[start : start + layer.params[key].size].reshape(layer.params[key].shape)
                 view[...] = values[key]
@@ -65,7 +65,7 @@ class Parameters:
         self._rules = None
 
     def _require_one_name_each(self):
-        names = [place.name for place in self.places] + [name for name, _, _ in self.states()]
+        names = [segment.name for segment in self.table] + [name for name, _, _ in self.states()]
         for name, count in collections.Counter(names).items():
             if count > 1:
                 raise ValueError(_check.message("Sequential.build", "no two parameters may have the same name", name))
@@ -84,8 +84,8 @@ class Parameters:
     def rules(self):
         """Looks up what is trainable, regularised and constrained; True if that has changed since the last call."""
         rules = [
-            (place.trainable, *(getattr(place.layer, f"{place.key}_{what}", None) for what in RULES))
-            for place in self.places
+            (segment.trainable, *(getattr(segment.layer, f"{segment.key}_{what}", None) for what in RULES))
+            for segment in self.table
         ]
         before, self._rules = self._rules, rules
         return rules != before
@@ -96,15 +96,15 @@ class Parameters:
 
         ``decayed`` is True for all: what weight decay spares is the optimiser's business.
         """
-        return tuple((place.name, place.offset, place.size, place.trainable, True) for place in self.places)
+        return tuple((segment.name, segment.offset, segment.size, segment.trainable, True) for segment in self.table)
 
     def governed_by(self, what):
         """(name, rule, offset, shape) of each trainable parameter whose layer has one, such as a "regularizer"."""
         found = []
-        for place in self.places:
-            rule = getattr(place.layer, f"{place.key}_{what}", None)
-            if rule is not None and place.trainable:
-                found.append((place.name, rule, place.offset, place.shape))
+        for segment in self.table:
+            rule = getattr(segment.layer, f"{segment.key}_{what}", None)
+            if rule is not None and segment.trainable:
+                found.append((segment.name, rule, segment.offset, segment.shape))
         return found
 
     def penalties(self):
@@ -129,8 +129,8 @@ class Parameters:
     def _named(self):
         """{name: array} of all parameters and array states, in the order of the walk."""
         found = {path: {} for path in self.tree}
-        for place in self.places:
-            found[path_of(place.layer)][place.name] = place.layer.params[place.key]
+        for segment in self.table:
+            found[path_of(segment.layer)][segment.name] = segment.layer.params[segment.key]
         for name, layer, key in self.states():
             found[path_of(layer)][name] = layer.state[key]
         return {name: array for arrays in found.values() for name, array in arrays.items()}
@@ -170,7 +170,7 @@ class Parameters:
         self.load_state_dict(dict(zip(names, weights, strict=True)))
 
     def count(self):
-        return sum(place.size for place in self.places)
+        return sum(segment.size for segment in self.table)
 
     def fingerprint(self):
         import hashlib  # here: it takes as long to import as all layers

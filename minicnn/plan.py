@@ -100,12 +100,18 @@ class Plan:
                 give_back(self._every, before)  # what a forward by hand kept; the plan has what the recorded one kept
         for section in self._sections:
             section.pin()
-        self._each_kept(self._recorded.pin)
+        for _, arrays in self._for_backward.values():
+            for array in arrays:
+                if array is not None:
+                    self._recorded.pin(array)
         self._recorded.lay_out()
         self.size = self._recorded.workspace_size
         for section in self._sections:
             section.find_places()
-        self._each_kept(lambda array: _Place(self._recorded, array))
+        self._for_backward = {
+            layer: (n, tuple(None if array is None else _Place(self._recorded, array) for array in arrays))
+            for layer, (n, arrays) in self._for_backward.items()
+        }
         self._memory = None
 
     def _record_backward(self, input_gradient):
@@ -120,13 +126,6 @@ class Plan:
                 section.record_backward(at_logits, input_gradient or first < begin, input_gradient)
             end = begin
         give_back(self._every, kept)
-
-    def _each_kept(self, function):
-        """Replaces every array in ``_for_backward`` by what the function makes of it; None leaves it as it is."""
-        self._for_backward = {
-            layer: (n, tuple(None if array is None else function(array) or array for array in arrays))
-            for layer, (n, arrays) in self._for_backward.items()
-        }
 
     def _marks_now(self):
         """What a record depends on.  Layers in Python are not recorded: changes of their attributes do not matter."""

@@ -140,7 +140,7 @@ def owned(value):
 class Values(dict):
     """Arrays and counters by name: a layer's ``params``, ``grads`` and ``state``, an optimiser's ``slots``.
 
-    A dict like any other until a model or an optimiser works on it (``settle``).  From then on its names stay, and an
+    A dict like any other until a model or an optimiser works on it (``guard``).  From then on its names stay, and an
     assignment writes into the array that is there, so that all references to it stay valid: the value must have the
     same shape and be numbers.  A counter stays a whole number from 0 to 2^62.
     """
@@ -152,7 +152,7 @@ class Values(dict):
         self.where = self.kind = None  # of whom they are, and what; once settled
         self.open = False  # whether other names may come
 
-    def settle(self, where, kind, arrays=(), open=False):
+    def guard(self, where, kind, arrays=(), open=False):
         """Begins to guard the values, the ``kind`` ("params") of ``where``; ``arrays``: (name, array) that take the
         place of those of the same name."""
         dict.update(self, arrays)

@@ -42,6 +42,7 @@ class Fit:
         model,
         x,
         y,
+        *,
         batch_size,
         epochs,
         verbose,

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pickle
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from compare import assert_same_bits
 from running import at_once, normal, use_threads
 
 import minicnn as mc
-from minicnn import layers, saving, thinning
+from minicnn import layers, saving, thinning, training
 from minicnn.cli import main
 from minicnn.layer import in_python, path_of
+from minicnn.plan import Plan
 from minicnn.testing import GradientError, gradcheck
 from minicnn.tree import walk
 
@@ -1137,3 +1139,59 @@ def test_a_model_without_parameters_can_be_evaluated_and_fitted():
 
 def test_chains_take_what_can_be_iterated():
     assert len(layers.Chain(layers.Dense(3) for _ in range(3)).layers) == 3
+
+
+# ---- plans ----
+
+
+def test_all_of_it_is_one_section_and_additions_run_in_the_stretch_of_their_neighbours():
+    """In evaluation nothing but both ends of a residual block is kept for the whole batch."""
+    model = mc.Sequential([layers.Residual([convolution(3, activation="relu"), convolution(3)], activation="relu")])
+    model.build(SHAPE)
+    joined = mc.Sequential([layers.Concurrent([[], [convolution(3)], [convolution(3), layers.ReLU()]])])
+    joined.build(SHAPE)
+    for each in (model, joined):
+        plan = Plan(each.engine, 64, training=False)
+        assert len(plan._sections) == 1
+        image = 64 * 6 * 6 * 3 * 4
+        large = [buffer for buffer in plan._recorded.buffers if buffer.size >= image and buffer.first >= 0]
+        kept = [buffer for buffer in large if not buffer.private]
+        assert len(large) > 2
+        assert len(kept) == 2
+        assert all(buffer.pinned for buffer in kept)
+    trained_by = Plan(nested_built().engine, 8, training=True)
+    assert len(trained_by._sections) == 1
+
+
+def nested_built():
+    model = nested()
+    model.build(SHAPE)
+    return model
+
+
+def test_a_step_takes_no_memory():
+    model = nested_built()
+    step, mean, chosen = training.Step(model, X, Y, None), training.Means(model), np.arange(8)
+    for _ in range(3):
+        step.run(chosen, mean, str)
+    tracemalloc.start()
+    try:
+        step.run(chosen, mean, str)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for _ in range(5):
+            step.run(chosen, mean, str)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 6000 < np.prod((8, 6, 6, 9)) * 4  # numbers and small objects; not the output of a layer
+
+
+def test_the_rate_of_a_nested_dropout_is_tuned():
+    def build(rate, seed):
+        model = mc.Sequential([layers.Residual([layers.Dense(4), layers.Dropout(rate)]), layers.Dense(3)], seed=seed)
+        model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+        return model
+
+    curve = mc.tune.dropout_curve(build, FLAT, LABELS, rates=(0, 0.5), cv=2, epochs=1, verbose=0)
+    assert curve.best_rate in (0, 0.5)

@@ -16,6 +16,8 @@ name            f(x)                                                source
 ==============  ==================================================  ==============================================
 """
 
+from typing import Any
+
 from minicnn import _check
 from minicnn._ext import activation as kernels
 from minicnn.layer import Layer
@@ -63,6 +65,25 @@ class Function:
             flat = (len(dy), -1)
             kernels.backward(self.kind, self.slope, saved.reshape(flat), dy.reshape(flat), dz.reshape(flat))
         return dz
+
+
+class Activated:
+    """A base beside ``Layer`` for layers that end in an activation, which is an argument of theirs."""
+
+    @property
+    def activation(self):
+        """The argument."""
+        return self._activation
+
+    @activation.setter
+    def activation(self, activation):
+        self._function = Function(type(self).__name__, activation)
+        self._activation = activation
+        self.forget()  # what a forward by the other function kept
+
+    output_function: Any = property(
+        lambda self: self._function.name, doc='The name of the activation, "linear" without one.'
+    )
 
 
 class Activation(Layer, compiled=True):

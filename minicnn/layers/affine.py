@@ -1,13 +1,12 @@
 """What Conv2D and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
 
 import math
-from typing import Any
 
 import numpy as np
 
 from minicnn import _check, constraints, initializers, regularizers
 from minicnn._ext import penalty as penalty_kernel
-from minicnn.layers.activation import Function
+from minicnn.layers.activation import Activated
 from minicnn.recording import empty, penalize
 from minicnn.settings import Fixed, Setting
 
@@ -26,7 +25,7 @@ class _Constraint(Setting):
         super().__set__(layer, found)
 
 
-class Affine:
+class Affine(Activated):
     """A second base, next to ``Layer``, for layers that are affine except for their activation.
 
     ``__init__`` hands the arguments that all of them have to ``_set_up``, in their order; ``build`` calls
@@ -62,21 +61,6 @@ class Affine:
         self.bias_regularizer = bias_regularizer
         self.activity_regularizer = activity_regularizer
         self.bias_constraint = bias_constraint
-
-    @property
-    def activation(self):
-        """The argument."""
-        return self._activation
-
-    @activation.setter
-    def activation(self, activation):
-        self._function = Function(type(self).__name__, activation)
-        self._activation = activation
-        self.forget()  # what a forward by the other function kept
-
-    output_function: Any = property(
-        lambda self: self._function.name, doc='The name of the activation, "linear" without one.'
-    )
 
     def _add_kernel_and_bias(self, shape, rng):
         """The kernel of that shape, and a bias of zeros for its last axis."""

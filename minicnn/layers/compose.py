@@ -5,7 +5,7 @@ import math
 from minicnn import _check, chain
 from minicnn._ext import compose as kernels
 from minicnn.layer import Layer, from_config, output_of, require_layer
-from minicnn.layers.activation import Function
+from minicnn.layers.activation import Activated
 from minicnn.recording import empty
 from minicnn.settings import Fixed, is_ours
 from minicnn.tree import walk
@@ -119,7 +119,19 @@ def _branches(where, name, given):
     return found
 
 
-class Chain(Composite, compiled=True):
+class _Compiled(Composite):
+    """A base for the library's own: a subclass has ``_backward(dy, wanted)`` -> dx, or None unless it is wanted."""
+
+    composite = True
+
+    def backward(self, dy):
+        return self._backward(dy, True)
+
+    def backward_params(self, dy):
+        self._backward(dy, False)
+
+
+class Chain(_Compiled, compiled=True):
     """y = the last layer's output for the first layer's input x;  dx = the first layer's for the last layer's dy.
 
     x, y: what the first layer takes and the last one gives.  ``layers``: a list of layers, or a ``Sequential`` that is
@@ -128,7 +140,6 @@ class Chain(Composite, compiled=True):
     Raises TypeError for what is no layer, ValueError for a layer that stands in two places.
     """
 
-    composite = True
     layers = Fixed(_layers)
 
     def __init__(self, layers, dtype=None):
@@ -147,27 +158,21 @@ class Chain(Composite, compiled=True):
     def flow(self, x, call):
         return call(self.layers, x)
 
-    def backward(self, dy):
-        return self._backward(dy)
-
-    def backward_params(self, dy):
-        self._backward(dy, wanted=False)
-
     @property
     def backward_logits(self):
         """``backward`` for a gradient before the softmax with which the last layer ends; None if it does not."""
         return self._backward_logits if chain.enters_at_softmax(self.layers) else None
 
     def _backward_logits(self, dz, input_gradient=True):
-        return self._backward(dz, at_logits=True, wanted=input_gradient)
+        return self._backward(dz, input_gradient, at_logits=True)
 
-    def _backward(self, dy, at_logits=False, wanted=True):
+    def _backward(self, dy, wanted, at_logits=False):
         dy, _ = self.check_gradient(dy)
         dx = chain.backward(self.layers, dy, at_logits, wanted)
         return self.own(dx) if wanted else None
 
 
-class Residual(Composite, compiled=True):
+class Residual(Activated, _Compiled, compiled=True):
     """A way around some layers:
 
     ::
@@ -187,7 +192,6 @@ class Residual(Composite, compiled=True):
     Source: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, equations 1 and 2.
     """
 
-    composite = True
     body = Fixed(_layers)
     shortcut = Fixed(_layers)
 
@@ -199,22 +203,6 @@ class Residual(Composite, compiled=True):
         if not self.body:
             raise ValueError(_check.message("Residual", "body must have at least one layer", body))
         walk(self.parts)
-
-    @property
-    def activation(self):
-        """The argument."""
-        return self._activation
-
-    @activation.setter
-    def activation(self, activation):
-        self._function = Function(type(self).__name__, activation)
-        self._activation = activation
-        self.forget()  # what a forward by the other function kept
-
-    @property
-    def output_function(self):
-        """The name of the activation, "linear" without one."""
-        return self._function.name
 
     def build(self, input_shape, rng):
         shape = super().build(input_shape, rng)
@@ -235,12 +223,6 @@ class Residual(Composite, compiled=True):
             self._function.forward(s, y)
         return y, s if self._function.needs_input else y
 
-    def backward(self, dy):
-        return self._backward(dy, wanted=True)
-
-    def backward_params(self, dy):
-        self._backward(dy, wanted=False)
-
     def _backward(self, dy, wanted):
         dy, (saved,) = self.check_gradient(dy)
         ds = self._function.backward(saved, dy)
@@ -248,7 +230,7 @@ class Residual(Composite, compiled=True):
         return _sum(body, shortcut) if wanted else None
 
 
-class Concurrent(Composite, compiled=True):
+class Concurrent(_Compiled, compiled=True):
     """Several ways side by side, joined along the channels:
 
     ::
@@ -267,7 +249,6 @@ class Concurrent(Composite, compiled=True):
     al.'s identity beside a branch is Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, equation 2.
     """
 
-    composite = True
     branches = Fixed(_branches)
 
     def __init__(self, branches, dtype=None):
@@ -305,12 +286,6 @@ class Concurrent(Composite, compiled=True):
             kernels.copy_channels(_pixels(part), _pixels(y), first)
             first += part.shape[-1]
         return y
-
-    def backward(self, dy):
-        return self._backward(dy, wanted=True)
-
-    def backward_params(self, dy):
-        self._backward(dy, wanted=False)
 
     def _backward(self, dy, wanted):
         dy, _ = self.check_gradient(dy)

@@ -13,7 +13,7 @@ cdef enum:
 
 
 # One array that a kernel reads or writes.  The arguments of a kernel are a struct whose first member, `arrays`, is a
-# struct of all its arrays and of nothing else, so that a plan can find them and lay them out anew.
+# struct of all its arrays and of nothing else, so that a plan can find them and lay them out again.
 cdef struct Array:
     char *data        # of item 0
     Py_ssize_t step   # bytes from one image to the next; 0: not an array of images

@@ -124,7 +124,7 @@ def is_recording():
 
 
 def register(array):
-    """Makes a new array one of the plan's that this thread records, if it does: its memory will be laid out anew."""
+    """Makes a new array one of the plan's that this thread records, if it does: its memory will be laid out again."""
     cdef Plan plan = recording()
     if plan is not None:
         plan.buffers.append(Buffer(array.__array_interface__["data"][0], array.nbytes, array))
@@ -311,7 +311,7 @@ cdef void describe(Phase *phase, const Step *step, Py_ssize_t i) noexcept:
 cdef class Plan(Recorder):
     """The passes over one batch: recorded one by one, laid out once, then run by number.
 
-    ``workspace_size``: bytes that ``bind`` needs, 64-byte aligned; ``thread_size``: bytes of each thread besides.
+    ``workspace_size``: bytes that ``bind`` needs, 64-byte aligned; ``thread_size``: bytes that each thread needs as well.
     """
     cdef readonly list buffers, programs
     cdef readonly Py_ssize_t workspace_size, thread_size
@@ -362,7 +362,7 @@ cdef class Plan(Recorder):
         """Jobs may use this array, which is not the plan's and stays where it is: parameters and the like."""
         address = array.__array_interface__["data"][0]
         self.outside.append((address, address + array.nbytes))
-        self.used.append(array)  # whoever owns it may let go of it while another thread runs this plan
+        self.used.append(array)  # its owner may let go of it while another thread runs this plan
 
     def pin(self, array):
         """The array is read or written between the passes: its place is its own."""

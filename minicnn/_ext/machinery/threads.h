@@ -13,7 +13,7 @@ static char looking = 0; /* held by the thread that looks up how busy the machin
 
 /* libgomp ends the process when it cannot create its threads: a limit on processes or memory, a stack that is too large
  * (OMP_STACKSIZE), a CPU that is not there (GOMP_CPU_AFFINITY).  It keeps a pool for every thread that begins regions, and
- * lets threads of it go and makes them anew when regions become smaller and larger.  So each thread that begins regions
+ * lets threads of it go and makes new ones when regions become smaller and larger.  So each thread that begins regions
  * first starts twice as many, once for every larger number that is asked for, and counts on half of what it got: what
  * others take meanwhile does not come as a surprise.  Then it has its pool made, before another thread can rehearse. */
 #if defined(_OPENMP) && !defined(_WIN32)
