@@ -1,0 +1,564 @@
+"""Custom layers that hold layers: that they work without a word, and what a hostile user tried."""
+
+import copy
+import dataclasses
+import json
+import pickle
+
+import numpy as np
+import pytest
+from compare import assert_same_bits
+from nesting import FLAT, LABELS, NAMES, SHAPE, Holder, MadeInBuild, Naive, X, Y, naive
+from running import at_once
+
+import minicnn as mc
+from minicnn import layers, saving
+from minicnn.layer import in_python, path_of
+from minicnn.testing import gradcheck
+
+# ---- custom layers that hold layers ----
+
+
+def test_a_custom_layer_that_holds_layers_works_without_a_word(tmp_path):
+    assert gradcheck(Naive(), FLAT[:5].astype(float))
+    model = naive()
+    model.build((4,))
+    before = model.state_dict()
+    assert list(before) == [f"{path}.{key}" for path in (*NAMES, "1") for key in ("kernel", "bias")]
+    gradcheck(model, FLAT[:5].astype(float))
+    model.fit(FLAT, LABELS, 8, 2, verbose=0)
+    assert not any(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+    model.save(tmp_path / "m.npz")
+    again = mc.Sequential.load(tmp_path / "m.npz", {"Naive": Naive})
+    assert again.fingerprint() == model.fingerprint()
+    assert copy.deepcopy(model).fingerprint() == pickle.loads(pickle.dumps(model)).fingerprint() == model.fingerprint()
+
+
+def test_what_was_set_in_a_part_that_the_constructor_makes_is_in_the_file(tmp_path):
+    layer = Naive()
+    layer.body[0].trainable = False
+    layer.more[0].kernel_regularizer = "l2"
+    model = naive(layer)
+    model.build((4,))
+    model.save(tmp_path / "m.npz")
+    again = mc.Sequential.load(tmp_path / "m.npz", {"Naive": Naive})
+    assert not again.get_layer("0.body.0").trainable
+    assert again.penalty() == model.penalty() > 0
+
+
+def test_a_layer_that_is_made_in_build_is_found(tmp_path):
+    model = naive(MadeInBuild())
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    assert list(model.state_dict()) == ["0.inner.kernel", "0.inner.bias", "1.kernel", "1.bias"]
+    model.save(tmp_path / "m.npz")
+    again = mc.Sequential.load(tmp_path / "m.npz", {"MadeInBuild": MadeInBuild})
+    assert again.fingerprint() == model.fingerprint()
+    assert path_of(again.get_layer("0.inner")) == "0.inner"
+
+
+def test_other_layers_than_those_that_were_built_are_an_error():
+    model = naive()
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    model.layers[0].more = ()
+    with pytest.raises(RuntimeError, match=r"^Naive: the layers that a layer holds stay .*; got .* in 0\.more\.0"):
+        model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    with pytest.raises(RuntimeError, match="the layers that a layer holds stay"):
+        model.predict(FLAT)
+
+
+class Noisy(Naive):
+    def __init__(self, rate=0.5):
+        super().__init__()
+        self.rate = rate
+        self.more = (layers.Dropout(rate), layers.Dense(4))
+
+
+class Gated(layers.Composite):
+    """y = a(x) * b(x): written once for all modes."""
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.a, self.b = a, b
+
+    def build(self, input_shape, rng):
+        shape = super().build(input_shape, rng)
+        self.build_part(self.b, shape, rng)
+        return self.build_part(self.a, shape, rng)
+
+    def flow(self, x, call):
+        a, b = call(self.a, x), call(self.b, x)
+        return a * b, a, b
+
+    def backward(self, dy):
+        dy, (a, b) = self.check_gradient(dy)
+        return self.backward_part(self.a, dy * b) + self.backward_part(self.b, dy * a)
+
+
+def gated():
+    return Gated([layers.Dense(4), layers.Dropout(0.4)], [layers.Dense(4, "sigmoid")])
+
+
+def test_hidden_noise_is_an_error_for_monte_carlo():
+    model = naive(Noisy())
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    with pytest.raises(TypeError, match=r"^Sequential.predict_mc: .*0\.more\.0.*Composite with flow"):
+        model.predict_mc(FLAT, 3)
+    outer = mc.Sequential([layers.Residual(Noisy()), layers.Dense(3)])
+    outer.build((4,))
+    with pytest.raises(TypeError, match=r"0\.body\.0\.more\.0"):
+        outer.predict_mc(FLAT, 3)
+
+
+def test_a_custom_composite_says_its_flow_once(tmp_path):
+    gradcheck(gated(), FLAT[:5].astype(float))
+    model = naive(layers.Residual(gated()))
+    model.fit(FLAT, LABELS, 8, 2, verbose=0)
+    samples = model.predict_mc(FLAT, 5, seed=1, return_samples=True).samples
+    assert len({array.tobytes() for array in samples}) == 5
+    assert_same_bits(samples, model.predict_mc(FLAT, 5, seed=1, batch_size=5, return_samples=True).samples)
+    model.save(tmp_path / "m.npz")
+    again = mc.Sequential.load(tmp_path / "m.npz", {"Gated": Gated})
+    assert_same_bits(again.predict_mc(FLAT, 5, seed=1, return_samples=True).samples, samples)
+    assert_same_bits(again.predict(FLAT), model.predict(FLAT))
+
+
+def test_a_composite_that_holds_a_custom_layer_runs_as_python():
+    model = mc.Sequential([layers.Residual([Naive()]), layers.Residual([layers.Dense(4)]), layers.Dense(3)], seed=1)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    assert [in_python(layer) for layer in model.layers] == [True, False, False]
+    gradcheck(model, FLAT[:4].astype(float))
+
+
+# ---- what a hostile user tried ----
+
+
+class Holding(Holder):
+    """Holds what ``put(self)`` has put somewhere; it returns a function that gives them."""
+
+    def __init__(self, put):
+        super().__init__()
+        self._put_them = put
+
+    def build(self, input_shape, rng):
+        self.inner = self._put_them(self)
+        return super().build(input_shape, rng)
+
+
+def put_set(self):
+    self.found = {layers.Dense(4)}
+    return lambda: self.found
+
+
+def put_object(self):
+    self.found = np.array([layers.Dense(4), layers.Dense(4)], dtype=object)
+    return lambda: self.found
+
+
+def put_closure(self):
+    dense = layers.Dense(4)
+    return lambda: [dense]
+
+
+@pytest.mark.parametrize("put", [put_set, put_object, put_closure])
+def test_layers_where_nobody_looks_are_an_error(put):
+    with pytest.raises(
+        ValueError, match=r"layer 0: Holding: the layers that a layer holds must be in .*; got Dense somewhere"
+    ):
+        naive(Holding(put)).build((4,))
+
+
+@pytest.mark.parametrize("key", ["a.b", "", "a/b", "../x", "\n", ("a",), 1.0, -1, True])
+def test_keys_that_are_no_part_of_a_name_are_refused(key):
+    layer = Naive()
+    layer.by_name = {"last": layers.Dense(4), key: layers.Dense(4)}
+    with pytest.raises(ValueError, match="keys of a dictionary that holds layers must be words"):
+        mc.Sequential([layer])
+
+
+def test_keys_that_give_one_name_are_refused():
+    layer = Naive()
+    layer.by_name = {"1x": 3, 1: layers.Dense(4), "last": layers.Dense(4)}
+    assert "by_name.1" in layer.parts
+    layer.by_name = [layers.Dense(4)]
+    vars(layer)["by_name"] = {0: layers.Dense(4), "last": layers.Dense(4)}
+    assert {"by_name.0", "by_name.last"} <= layer.parts.keys()
+
+
+class Taking(Holder):
+    """Takes layers as arguments: one, a list, a dictionary; and makes a composite by itself."""
+
+    def __init__(self, one, several, named, rate=0.1):
+        super().__init__()
+        self.one, self.several, self.named, self.rate = one, several, named, rate
+        self.made = layers.Residual([layers.Conv2D(3, 3, padding="same"), layers.BatchNormalization()])
+        self.pool = layers.AveragePooling2D(2, strides=1, padding="same")
+
+    def inner(self):
+        return [self.one, *self.several, *self.named.values(), self.made, self.pool]
+
+
+def taking():
+    arguments = layers.Conv2D(3, (3, 2), padding="same"), [layers.MaxPooling2D(2, strides=1), layers.ZeroPadding2D(1)]
+    return Taking(*arguments, {"b": layers.Conv2D(3, 1), "a": layers.Dense(3)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: None,
+        lambda layer: layer.freeze(),
+        lambda layer: setattr(layer.made.body[0], "kernel_regularizer", "l2"),
+        lambda layer: setattr(layer.made.body[1], "momentum", 0.5),
+        lambda layer: setattr(layer.named["b"], "trainable", False),
+    ],
+)
+def test_whatever_a_custom_layer_holds_is_in_its_file(change, tmp_path):
+    layer = taking()
+    change(layer)
+    model = mc.Sequential([layer, layers.Flatten(), layers.Dense(4)], seed=2)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(X, Y, 8, 1, verbose=0)
+    saving.save_checkpoint(model, tmp_path / "m.npz", 1, {})
+    again, _, _ = saving.load_checkpoint(tmp_path / "m.npz", {"Taking": Taking})
+    assert again.get_config() == model.get_config()
+    assert_same_bits(again.predict(X), model.predict(X))
+    for each in (model, again):
+        each.fit(X, Y, 8, 2, initial_epoch=1, verbose=0)
+    assert again.fingerprint() == model.fingerprint()
+
+
+def test_dictionaries_of_arguments_with_other_keys_than_strings_are_refused(tmp_path):
+    layer = taking()
+    layer.named = {2: layers.Dense(3), 10: layers.Dense(3)}
+    model = mc.Sequential([layer])
+    model.build(SHAPE)
+    with pytest.raises(TypeError, match="must be strings, for a file keeps no others; got 2"):
+        model.save(tmp_path / "m.npz")
+
+
+def test_a_frozen_layer_freezes_what_it_makes_later():
+    class Normalizing(MadeInBuild):
+        def build(self, input_shape, rng):
+            shape = mc.Layer.build(self, input_shape, rng)
+            self.inner = layers.BatchNormalization()
+            return self.inner.build(shape, rng)
+
+    layer = Normalizing()
+    layer.freeze()
+    model = naive(layer)
+    model.build((4,))
+    before = model.state_dict()
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    after = model.state_dict()
+    assert {name for name in before if not np.array_equal(before[name], after[name])} == {"1.kernel", "1.bias"}
+
+
+def test_flags_of_a_layer_that_is_made_in_build_are_in_the_file(tmp_path):
+    model = naive(MadeInBuild())
+    model.build((4,))
+    model.get_layer("0.inner").trainable = False
+    model.get_layer("0.inner").bias_regularizer = "l1"
+    model.save(tmp_path / "m.npz")
+    again = mc.Sequential.load(tmp_path / "m.npz", {"MadeInBuild": MadeInBuild})
+    assert again.get_config() == model.get_config()
+    assert not again.get_layer("0.inner").trainable
+
+
+def test_masks_of_a_custom_layer_alone_differ():
+    class Two(mc.Layer):
+        def build(self, input_shape, rng):
+            shape = super().build(input_shape, rng)
+            self.drops = [layers.Dropout(0.5), layers.Dropout(0.5)]
+            for drop in self.drops:
+                drop.build(shape, rng)
+            return shape
+
+    two = Two()
+    two.build((200,), np.random.default_rng(0))
+    masks = [drop.forward(np.ones((2, 200)), training=True) > 0 for drop in two.drops]
+    assert not np.array_equal(*masks)
+
+
+def test_a_custom_layer_in_a_custom_layer_knows_its_shapes():
+    class Outer(MadeInBuild):
+        def build(self, input_shape, rng):
+            shape = mc.Layer.build(self, input_shape, rng)
+            self.inner = Wider(7)
+            return self.inner.build(shape, rng)
+
+    class Wider(mc.Layer):
+        def __init__(self, units):
+            super().__init__()
+            self.units, self.dense = units, layers.Dense(units)
+
+        def build(self, input_shape, rng):
+            return self.dense.build(super().build(input_shape, rng), rng)
+
+        def forward(self, x, training=False):
+            x = self.check_input(x)
+            if training:
+                self.keep(len(x))
+            return self.dense.forward(x, training)
+
+        def backward(self, dy):
+            return self.dense.backward(self.check_gradient(dy)[0])
+
+    gradcheck(Outer(), FLAT[:4].astype(float))
+    model = naive(Outer())
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    assert model.get_layer("0.inner").output_shape == (7,)
+
+
+def test_a_held_layer_that_is_not_built_is_named():
+    layer = Naive()
+    layer.spare = layers.Residual(layers.Conv2D(3, 3))
+    with pytest.raises(ValueError, match="layer 0: Naive: its build must build all layers that it holds; spare is not"):
+        naive(layer).build((4,))
+
+
+def test_a_sample_of_its_own_counts_beside_parts():
+    class OwnNoise(Naive):
+        def sample(self, x, lot):
+            return self.forward(x) + np.arange(len(x))[:, None]
+
+    model = mc.Sequential([OwnNoise(), layers.Dense(4), layers.Dropout(0.5), layers.Dense(3)], seed=2)
+    model.build((4,))
+    with_part = model.predict_mc(FLAT[:5], 2, seed=1).mean
+    model.layers[2].rate = 0.0
+    assert not np.array_equal(with_part, model.predict(FLAT[:5]))
+    assert not np.array_equal(model.predict_mc(FLAT[:5], 2, seed=1).mean, model.predict(FLAT[:5]))
+
+
+def test_processes_leave_references_to_layers_alone():
+    pytest.importorskip("joblib")
+
+    class Referring(Naive):
+        def __init__(self):
+            super().__init__()
+            self.state_of_mine = {"calls": 0, "dense": self.body[0]}
+            self.body = []
+
+        def inner(self):
+            return [self.state_of_mine["dense"], *self.more, self.by_name["last"]]
+
+    found = []
+    for processes in (1, 2):
+        members = [naive(Referring()), naive(Referring())]
+        members[1].build((4,))
+        members[1].parameters[...] *= 2
+        ensemble = mc.Ensemble(members)
+        for _ in range(2):
+            ensemble.fit(FLAT, LABELS, n_jobs=processes, batch_size=8, epochs=1, verbose=0)
+        found.append([member.predict(FLAT) for member in ensemble.members])
+    for one, other in zip(*found, strict=True):
+        assert_same_bits(one, other)
+
+
+@pytest.mark.parametrize("settings", [{"seed": 7}, {"dtype": "float64"}, {"algorithm": "exact"}])
+def test_settings_of_an_inner_model_are_not_dropped(settings):
+    with pytest.raises(RuntimeError, match=f"takes the other one's {next(iter(settings))}"):
+        mc.Sequential([mc.Sequential([layers.Dense(3)], **settings)])
+
+
+def test_a_model_with_a_forward_of_its_own_is_no_chain():
+    class Own(mc.Sequential):
+        def forward(self, x, training=None):
+            return 2 * super().forward(x, training)
+
+    with pytest.raises(RuntimeError, match="a model with a forward of its own cannot stand in another one"):
+        mc.Sequential([Own([layers.Dense(3)])])
+
+
+def test_a_subclass_may_write_into_what_its_parts_give():
+    class Doubling(layers.Residual):
+        def flow(self, x, call):
+            a = call(self.body, x)
+            a *= 2
+            return a + call(self.shortcut, x), a
+
+        def backward(self, dy):
+            dy, _ = self.check_gradient(dy)
+            return self.backward_part(self.body, 2 * dy) + self.backward_part(self.shortcut, dy)
+
+    gradcheck(Doubling([layers.Dense(4, "tanh")]), FLAT[:4].astype(float))
+    gradcheck(mc.Sequential([Doubling([layers.Dense(4, "tanh")]), layers.Dense(3)]), FLAT[:4].astype(float))
+
+
+def test_a_part_that_is_called_twice_is_an_error():
+    class Siamese(layers.Composite):
+        def __init__(self):
+            super().__init__()
+            self.tower = layers.Dense(3)
+
+        def build(self, input_shape, rng):
+            return self.build_part(self.tower, super().build(input_shape, rng), rng)
+
+        def flow(self, x, call):
+            return call(self.tower, x) + call(self.tower, -x)
+
+    model = naive(Siamese())
+    assert model.predict(FLAT).shape == (24, 3)
+    with pytest.raises(
+        RuntimeError, match=r"Siamese: in training a layer must be called once in a pass; got a second call of tower"
+    ):
+        model.fit(FLAT, LABELS, verbose=0)
+
+
+def test_a_backward_that_was_replaced_is_called():
+    calls = []
+    model = mc.Sequential([layers.Dense(4), layers.Chain([layers.Dense(3, "softmax")])])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.build((4,))
+    for path in ("0", "1.layers.0"):
+        layer = model.get_layer(path)
+        layer.backward = lambda dy, layer=layer: calls.append(layer) or type(layer).backward(layer, dy)
+    model.fit(FLAT, LABELS, 24, 1, verbose=0)
+    assert calls == [model.get_layer("1.layers.0"), model.layers[0]]
+
+
+def test_dtypes_in_a_composite_must_agree():
+    with pytest.raises(ValueError, match="dtype: must be that of the layer around it, float64; got float32 of Dense"):
+        layers.Residual([layers.Dense(4, dtype="float32")], dtype="float64").build((4,), np.random.default_rng(0))
+
+
+def test_the_layer_whose_output_is_not_finite_is_named():
+    model = mc.Sequential([layers.Residual([layers.Dense(4), layers.Chain([layers.Dense(4)])]), layers.Dense(3)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.build((4,))
+    model.get_layer("0.body.1.layers.0").params["kernel"][...] = np.inf
+    with pytest.raises(FloatingPointError, match=r"the output of layer 0\.body\.1\.layers\.0, Dense"):
+        model.fit(FLAT, LABELS, verbose=0)
+
+
+def test_custom_layers_in_custom_layers_do_not_double_the_file():
+    def nest(depth):
+        return Deep(nest(depth - 1) if depth else layers.Dense(4))
+
+    class Deep(mc.Layer):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+    sizes = [len(json.dumps(mc.layer.to_config(nest(depth)))) for depth in (4, 8, 12)]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+
+
+def test_a_layer_of_another_model_is_not_taken_in_build():
+    other = mc.Sequential([layers.Dense(4)])
+    other.build((4,))
+
+    class Stealing(MadeInBuild):
+        def build(self, input_shape, rng):
+            shape = mc.Layer.build(self, input_shape, rng)
+            self.inner = other.layers[0]
+            return self.inner.build(shape, rng)
+
+    with pytest.raises(ValueError, match="Dense: a layer can stand in one model only"):
+        naive(Stealing()).build((4,))
+    assert np.shares_memory(other.layers[0].params["kernel"], other.parameters)
+
+
+def test_a_part_that_became_another_layer_does_not_load(tmp_path):
+    class Changing(Naive):
+        last = layers.ReLU
+
+        def __init__(self):
+            super().__init__()
+            self.more = (self.last(), layers.Dense(4))
+
+    model = naive(Changing())
+    model.build((4,))
+    model.save(tmp_path / "m.npz")
+    Changing.last = layers.Tanh
+    with pytest.raises(mc.ModelFileError, match="must be a ReLU, as it was when it was saved"):
+        mc.Sequential.load(tmp_path / "m.npz", {"Changing": Changing})
+
+
+def test_unfreeze_gives_back_what_freeze_took():
+    model = mc.Sequential([layers.BatchNormalization(inference=True), layers.BatchNormalization(), layers.Dense(2)])
+    model.build((3,))
+    for _ in range(2):
+        model.freeze()
+        model.freeze()
+        assert [layer.inference for layer in model.layers[:2]] == [True, True]
+        model.unfreeze()
+        assert [layer.inference for layer in model.layers[:2]] == [True, False]
+    layer = Naive()
+    layer.inference = 3  # of a custom layer: whatever it is
+    layer.freeze()
+    assert layer.inference == 3
+
+
+def test_a_copy_of_a_layer_is_on_its_own():
+    model = mc.Sequential([layers.Dense(4, "relu"), layers.Dense(3)])
+    model.build((4,))
+    assert copy.deepcopy(model).layers[0].in_chain
+    alone = copy.deepcopy(model.layers[0])
+    assert not alone.in_chain
+    y = alone.forward(FLAT, training=True)
+    want = y > 0
+    y[...] = 1
+    alone.backward(np.ones_like(y))
+    assert_same_bits(alone.grads["bias"], want.sum(0).astype("f"))
+
+
+def test_a_cache_in_a_custom_layer_disturbs_no_other_thread():
+    class Caching(Naive):
+        def forward(self, x, training=False):
+            setattr(self, f"cache{len(vars(self))}", {len(x): 0})
+            return super().forward(x, training)
+
+    model = naive(Caching())
+    model.build((4,))
+    at_once(4, lambda i: [model.predict(FLAT) for _ in range(50)])
+
+
+def test_a_dataclass_may_be_a_layer():
+    @dataclasses.dataclass
+    class Doubling(mc.Layer):
+        factor: float = 2.0
+
+        def forward(self, x, training=False):
+            return self.factor * self.check_input(x)
+
+    model = mc.Sequential([layers.Dropout(0.5), Doubling(), layers.Residual(Doubling()), layers.Dense(3)])
+    model.build((4,))
+    assert model.predict_mc(FLAT, 3).std.any()
+
+
+def test_a_layer_that_refers_back_is_refused():
+    layer = Naive()
+    layer.body[0] = Naive()
+    layer.body[0].parent = layer
+    with pytest.raises(ValueError, match="a layer can stand in one place only"):
+        layer.trainable = False
+    with pytest.raises(ValueError, match="a layer can stand in one place only"):
+        mc.Sequential([layer])
+
+
+def test_long_lists_of_numbers_are_not_searched_in_every_step(monkeypatch):
+    layer = Naive()
+    layer.numbers = list(range(1000))
+    model = naive(layer)
+    model.fit(FLAT, LABELS, 8, 1, verbose=0)
+    searched = []
+    monkeypatch.setattr(mc.Layer, "parts", property(lambda self: searched.append(self) or {}))
+    model.engine.settle()
+    assert searched == []
+    monkeypatch.undo()
+    layer.numbers.append(layers.Dense(4))  # where none was when the model was built: seen when something is set
+    layer.units = 4
+    with pytest.raises(RuntimeError, match=r"in 0\.numbers\.1000"):
+        model.predict(FLAT)
+
+
+def test_a_model_without_parameters_can_be_evaluated_and_fitted():
+    model = mc.Sequential([layers.Chain([layers.Flatten()]), layers.Softmax()])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.evaluate(FLAT, LABELS)
+    assert model.fit(FLAT, LABELS, verbose=0).history["loss"] == [pytest.approx(before)]
+
+
+def test_chains_take_what_can_be_iterated():
+    assert len(layers.Chain(layers.Dense(3) for _ in range(3)).layers) == 3
