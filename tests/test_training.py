@@ -579,3 +579,41 @@ def test_the_accuracy_of_a_real_problem():
     history = model.fit(x, y, batch_size=16, epochs=10, verbose=0).history
     assert history["loss"][-1] < 0.3 * history["loss"][0]
     assert model.evaluate(x, y)[1] > 0.95
+
+
+# ---- the place between backward and update ----
+
+
+def test_gradients_are_reduced_before_the_update(monkeypatch):
+    """Twice the gradient at half the rate is the same step: exactly, for both are powers of two."""
+    plain, reduced = (trained_with(mc.optimizers.SGD(rate)) for rate in (0.5, 0.25))
+    plain_loss = plain.train_on_batch(X, LABELS)
+
+    def reduce(step):
+        assert step.model is reduced
+        step.model.gradients[...] *= 2
+
+    monkeypatch.setattr(mc.training.Step, "reduce", reduce)
+    assert reduced.train_on_batch(X, LABELS) == plain_loss
+    assert reduced.fingerprint() == plain.fingerprint()
+
+
+def test_a_step_that_fails_in_reduce_is_taken_back(monkeypatch):
+    model = trained_with(mc.optimizers.SGD(0.5))
+    before = whole_state(model)
+
+    def reduce(step):
+        raise ConnectionError("a rank is gone")
+
+    monkeypatch.setattr(mc.training.Step, "reduce", reduce)
+    with pytest.raises(ConnectionError, match="a rank is gone"):
+        model.fit(X, LABELS, batch_size=5, verbose=0)
+    assert whole_state(model) == before
+    monkeypatch.undo()
+    model.fit(X, LABELS, batch_size=5, verbose=0)
+
+
+def trained_with(optimizer):
+    model = compiled()
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    return model
