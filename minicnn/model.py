@@ -113,20 +113,24 @@ class Sequential(Closed):
         They belong to the other one then.  RuntimeError if it is built, for its weights would be lost, or if it is more
         than its layers: it has a seed, dtype or algorithm of its own, or is of a class with another ``forward``.
         """
+        if self.built or self._declared_shape is not None:
+            what = "only a model without Input that is not built can be part of another model"
+            fix = (
+                "Leave out its Input and build, give the outer model an Input, and then its weights: "
+                'load_state_dict({f"0.layers.{name}": a for name, a in inner.state_dict().items()}, strict=False)'
+            )
+            raise RuntimeError(_check.message("Sequential", what, self, fix))
+        if type(self).forward is not Sequential.forward or "forward" in vars(self):
+            what = "a model with a forward of its own cannot stand in another one"
+            raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
         for name, default in (("seed", 0), ("dtype", np.float32), ("algorithm", "auto")):
             if getattr(self, name) != default:
                 what = f"a model that stands in another one takes the other one's {name}"
                 raise RuntimeError(_check.message("Sequential", what, getattr(self, name), f"Leave out its {name}"))
-        if type(self).forward is not Sequential.forward or "forward" in vars(self):
-            what = "a model with a forward of its own cannot stand in another one"
-            raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
-        if self.built or self._declared_shape is not None:
-            what = "only a model without Input that is not built can be part of another model"
-            fix = (
-                "Leave out its Input and build, and give an Input to the outer model; weights can be loaded afterwards"
-            )
-            raise RuntimeError(_check.message("Sequential", what, self, fix))
-        return layers.Chain(self.layers)
+        chain = layers.Chain(self.layers)
+        if not self.trainable:
+            chain.trainable = False
+        return chain
 
     def get_layer(self, name=None, index=None):
         """The layer with the path ``name``, such as "2" or "1.body.0", or the one with the number ``index``.
@@ -142,8 +146,9 @@ class Sequential(Closed):
         if not isinstance(name, str):
             raise TypeError(_check.message(where, "name must be the path of a layer", _check.kind(name)))
         if name not in tree:
-            near = _check.nearest(name, tree)
-            fix = f"Did you mean {near!r}?" if near else f"There are {', '.join(tree)}"
+            within = [path for path in tree if path.startswith(f"{name}.")]
+            near = None if within else _check.nearest(name, tree)
+            fix = f"Did you mean {near!r}?" if near else f"There are {', '.join(within or tree)}"
             raise ValueError(_check.message(where, "name must be the path of a layer", name, fix))
         return tree[name]
 

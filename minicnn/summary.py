@@ -10,7 +10,9 @@ def text(model):
     for path, layer in tree.items():
         size, adds = _parameters(layer), layer.multiply_adds()
         share = f"{100 * size / total:.1f} %" if size else ""
-        title = f"{'  ' * len(holders(path, tree))}{path} {type(layer).__name__}"
+        around = holders(path, tree)
+        frozen = size and not all(one.trainable for one in (layer, *around))
+        title = f"{'  ' * len(around)}{path} {type(layer).__name__}{', not trained' if frozen else ''}"
         rows.append((title, str(layer.output_shape), f"{size:,}", share, f"{adds:,}"))
     adds = sum(layer.multiply_adds() for layer in model.layers)
     rows.append(("total", f"{model.input_shape} ->", f"{total:,}", "", f"{adds:,}"))

@@ -562,3 +562,32 @@ def test_a_model_without_parameters_can_be_evaluated_and_fitted():
 
 def test_chains_take_what_can_be_iterated():
     assert len(layers.Chain(layers.Dense(3) for _ in range(3)).layers) == 3
+
+
+def test_a_part_that_backward_forgets_is_named():
+    class Forgetful(Gated):
+        def backward(self, dy):
+            dy, (_, b) = self.check_gradient(dy)
+            return self.backward_part(self.a, dy * b)
+
+    model = naive(Forgetful([layers.Dense(4), layers.Dropout(0.4)], [layers.Dense(4, "sigmoid")]))
+    with pytest.raises(RuntimeError, match=r"^Forgetful.backward: must ask every part .*; got not b\.0$"):
+        model.fit(FLAT, LABELS, verbose=0)
+
+
+def test_what_flow_gives_back_and_takes_is_looked_at():
+    class Nothing(layers.Composite):
+        def __init__(self, part=None):
+            super().__init__()
+            self.part = part
+
+        def flow(self, x, call):
+            return call(self.part, x) if self.part is not None else None
+
+    with pytest.raises(TypeError, match=r"^Nothing.flow: flow must return y, an array.*; got None"):
+        naive(Nothing()).predict(FLAT)
+    layer = Nothing()
+    layer.build((4,), np.random.default_rng(0))
+    vars(layer)["part"] = mc.Sequential([layers.Dense(3)])
+    with pytest.raises(TypeError, match="a part must be a layer or a list of layers, not a model"):
+        layer.forward(FLAT)

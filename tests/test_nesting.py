@@ -48,6 +48,7 @@ def test_get_layer_says_what_there_is():
     for arguments, error, message in (
         ({"name": "1.body.9"}, ValueError, "name must be the path of a layer; got '1.body.9'"),
         ({"name": "1.bdy.0"}, ValueError, "Did you mean '1.body.0'"),
+        ({"name": "1.body"}, ValueError, r"There are 1\.body\.0, 1\.body\.1, .*1\.body\.4\.body\.0$"),
         ({"name": 1}, TypeError, "name must be the path of a layer; got 1"),
         ({"index": 6}, ValueError, r"index must be a whole number in \[-6, 5\]; got 6"),
         ({}, ValueError, "needs either name or index"),
@@ -73,6 +74,10 @@ def test_the_summary_has_indented_rows_and_counts_nothing_twice():
     total = next(line for line in text.splitlines() if line.startswith("total"))
     assert f"{model.count_params():,}" in total
     assert f"{sum(layer.multiply_adds() for layer in model.layers):,}" in total
+    assert "not trained" not in text
+    model.layers[1].trainable = False
+    frozen = [line.split()[0] for line in model.summary_text().splitlines() if "not trained" in line]
+    assert frozen == ["1", "1.body.0", "1.body.1", "1.body.4", "1.body.4.body.0", "1.shortcut.0"]
     parts = [layer for path, layer in walk(model.layers) if not layer.parts]
     assert sum(layer.multiply_adds() for layer in model.layers) == sum(layer.multiply_adds() for layer in parts)
 

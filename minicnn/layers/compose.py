@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
+
 from minicnn import _check, chain
 from minicnn._ext import compose as kernels
-from minicnn.layer import Layer, from_config, output_of, require_layer
+from minicnn.layer import Layer, from_config, kept_by, output_of, require_layer
 from minicnn.layers.activation import Activated
 from minicnn.recording import empty
 from minicnn.settings import Fixed, is_ours
@@ -28,8 +30,14 @@ class Composite(Layer):
     its gradients are those of one call: RuntimeError otherwise.
     """
 
+    _called: frozenset = frozenset()
+
     def flow(self, x, call):
-        """y, or (y, arrays that backward needs ...)."""
+        """y (N, *output_shape) for x (N, *input_shape), or (y, arrays that ``backward`` needs ...).
+
+        ``call(part, x)``: what a part makes of x.  Runs in training, in evaluation and for Monte-Carlo samples, from
+        several threads at once in the latter two: so it keeps nothing in ``self``.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no flow(x, call)")
 
     def forward(self, x, training=False):
@@ -47,7 +55,19 @@ class Composite(Layer):
         y, arrays = self._run(x, call)
         if training:
             self.keep(len(x), *arrays)
+            self._called = frozenset(called)  # of the latest training forward, by id
         return y
+
+    def gradient(self, *arguments, **named):
+        dx = super().gradient(*arguments, **named)
+        for name, part in () if type(self).compiled else self.parts.items():
+            forgotten = id(part) in self._called and kept_by([part]) != [None] and chain.has_parameters(part)
+            if forgotten:  # its gradients would be those of an earlier pass
+                required = "must ask every part that flow has called, with backward_part"
+                raise RuntimeError(
+                    _check.message(f"{type(self).__name__}.backward", required, _check.Shown(f"not {name}"))
+                )
+        return dx
 
     def sample(self, x, lots):
         return self._run(x, lambda layer, x: output_of(layer, x, lots=lots))[0]
@@ -56,6 +76,9 @@ class Composite(Layer):
         x = self.own(self.check_input(x))  # the parts may keep it
         found = self.flow(x, lambda part, x: chain.forward(_layers_of(part), x, call))
         y, *arrays = found if isinstance(found, tuple) else (found,)
+        if not isinstance(y, np.ndarray):
+            required = "flow must return y, an array, or (y, arrays for backward ...)"
+            raise TypeError(_check.message(f"{type(self).__name__}.flow", required, _check.kind(y)))
         return self.own(y), arrays  # a part may keep y, too
 
     def build_part(self, part, shape, rng):
@@ -79,6 +102,9 @@ class Composite(Layer):
 
 
 def _layers_of(part):
+    if hasattr(part, "as_chain"):
+        required = "a part must be a layer or a list of layers, not a model"
+        raise TypeError(_check.message("Composite", required, part, "Take its layers: layers.Chain(model)"))
     return (part,) if isinstance(part, Layer) else part
 
 
@@ -210,7 +236,7 @@ class Residual(Activated, _Compiled, compiled=True):
         if body != shortcut:
             what = "shortcut" if self.shortcut else "input, which is the shortcut,"
             required = f"the {what} must have the body's output shape {body}"
-            fix = "" if self.shortcut else "Give a shortcut that changes the shape, such as Conv2D with kernel_size 1"
+            fix = "" if self.shortcut else "Give a shortcut that changes the shape, such as Conv2D(filters, 1, strides)"
             raise ValueError(_check.message("Residual", required, shortcut, fix))
         self.output_shape = body
         return body
