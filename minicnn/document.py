@@ -19,8 +19,8 @@ import numpy as np
 from minicnn import _check, archive, layers, losses, optimizers
 from minicnn._files import write_atomically
 from minicnn.archive import Refused
-from minicnn.layer import Source, path_of
-from minicnn.settings import is_ours, replaced
+from minicnn.layer import Layer, Source, path_of
+from minicnn.settings import is_ours, replaced, settings_of
 from minicnn.tree import named_values, walk
 
 FORMAT = 1
@@ -114,6 +114,19 @@ def _require_classes(model):
             raise ValueError(_check.message(where, required, replaced(thing)[0], "Define it in a subclass"))
 
 
+def _require_no_other_settings(model, again):
+    """ValueError for a setting of a custom layer that is none of its constructor's arguments: it would be lost."""
+    of_all = set(settings_of(Layer))
+    for (path, mine), (_, its) in zip(walk(model.layers), walk(again.layers), strict=True):
+        for name in settings_of(type(mine)) if not is_ours(type(mine)) else ():
+            shown = [re.sub(" at 0x[0-9a-f]+", "", repr(getattr(layer, name, None))) for layer in (mine, its)]
+            if name not in of_all and shown[0] != shown[1]:
+                where, kind = f"Sequential.save: layer {path}: {type(mine).__name__}", type(mine).__name__
+                required = f"{name} was set, and is no argument of {kind}'s constructor, of which a file is made"
+                fix = f"Take it as an argument, or keep what the constructor makes it, {getattr(its, name, None)!r}"
+                raise ValueError(_check.message(where, required, getattr(mine, name, None), fix))
+
+
 def _require_the_same(model, members):
     """ValueError unless reading the members gives the model again, so that no good file is replaced by a bad one."""
     custom = {type(layer).__name__: type(layer) for _, layer in walk(model.layers) if not is_ours(type(layer))}
@@ -121,13 +134,15 @@ def _require_the_same(model, members):
         text = members["model.json"]
         stored = _StoredArrays({name: data for name, data in members.items() if name != "model.json"})
         document = _document(text)
-        again, _ = describe(_rebuild(type(model), document, stored, custom))
+        rebuilt = _rebuild(type(model), document, stored, custom)
+        again, _ = describe(rebuilt)
         if to_json({**again, "checkpoint": document["checkpoint"]}) != text:
             raise Refused("describes another model: is each argument of a custom layer kept under its own name?")
     except Refused as error:
         required = "reading the file must give this model again"
         got = _check.Shown(f"one that {error}")
         raise ValueError(_check.message("Sequential.save", required, got, "Nothing was written")) from error.__cause__
+    _require_no_other_settings(model, rebuilt)
 
 
 def read(path, kind, custom_layers=None):

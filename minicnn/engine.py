@@ -15,6 +15,7 @@ from minicnn.montecarlo import Sampler
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace
 from minicnn.recording import collect_penalties, mean_penalty
+from minicnn.tree import walk
 
 
 class Engine:
@@ -25,8 +26,8 @@ class Engine:
 
     def __init__(self, layers, input_shape, output_shape, dtype, optimizer=None):
         self.layers, self.input_shape, self.output_shape, self.dtype = layers, input_shape, output_shape, dtype
+        adopt([layer for _, layer in walk(layers)])
         self.parameters, self.optimizer = Parameters(layers, dtype), optimizer
-        adopt(self.parameters.tree.values())
         self.reading = None  # (what it was read from, Outputs): Sequential.reading
         self._training_lock, self._settling = Exclusive(), threading.RLock()  # a signal handler may predict, too
         self._settled, self._penalties = None, None

@@ -9,7 +9,6 @@ import warnings
 import numpy as np
 
 from minicnn import _check, datasets, losses, metrics, targets
-from minicnn.tree import walk
 
 # Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
 CHECKS_OF_TARGETS = {
@@ -76,7 +75,8 @@ def slices(model, n, batch_size=32, drop_last=None):
     """``datasets.slices`` for ``fit``; ValueError if a batch is too small for a layer of the model, which is built."""
     parts = datasets.slices(n, batch_size, drop_last, "Sequential.fit")
     least = min(part.stop - part.start for part in parts)
-    for path, layer in sorted(walk(model.layers), key=lambda one: bool(one[1].parts)):  # who is held before the holder
+    inner_first = sorted(model.engine.parameters.tree.items(), key=lambda one: -one[0].count("."))
+    for path, layer in inner_first:
         if least < layer.smallest_batch():
             name = f"layer {path}, {type(layer).__name__}"
             required = f"in training {name}, needs at least {layer.smallest_batch()} samples in every batch"

@@ -12,6 +12,7 @@ import functools
 import inspect
 import math
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,67 @@ class _OfChain(Setting):
         if layer._in_model and not same:
             refuse(layer, self.name, "stays while the layer is in a model", value, "Make a new layer and a new model")
         super().__set__(layer, value)
+
+
+# ---- building ----
+
+# A layer may make layers in its ``build``, when the model has already told all others where they stand.  So the model
+# tells those that are there (take_places); each build notes itself and hands its dtype to those that it builds
+# (_finished); what was said of the late ones before, by freeze or by a file, is set (settle_late_parts); and the model
+# tells all of them again.
+
+# Of this thread.  .noted: the layers whose build has run, where somebody wants to know; .around: whose build runs now.
+_builds = threading.local()
+
+
+@contextlib.contextmanager
+def noting_builds():
+    """Within it a list grows of weak references to what ``note_build`` is told in this thread: all layers whose
+    ``build`` runs, and all models."""
+    before, _builds.noted = getattr(_builds, "noted", None), []
+    try:
+        yield _builds.noted
+    finally:
+        _builds.noted = before
+
+
+def note_build(thing):
+    """For whoever notes what is built; weakly, for what is thrown away again need not be found."""
+    if getattr(_builds, "noted", None) is not None:
+        _builds.noted.append(weakref.ref(thing))
+
+
+def _finished(build):
+    """A ``build`` after which the layer knows its shapes, also where another layer's ``build`` has called it."""
+
+    @functools.wraps(build)
+    def finish(self, *arguments, **named):  # of a class in a script it is sent to other processes: all in _run_build
+        return _run_build(build, self, *arguments, **named)
+
+    return finish
+
+
+def _run_build(build, layer, *arguments, **named):
+    _require_no_model(layer)
+    around = getattr(_builds, "around", None)
+    if layer.dtype is None and around is not None:
+        layer.dtype = around.dtype
+    _builds.around = layer
+    try:
+        shape = build(layer, *arguments, **named)
+    finally:
+        _builds.around = around
+    if isinstance(shape, tuple | list):
+        if layer.input_shape is None:
+            layer.input_shape = tuple(arguments[0] if arguments else next(iter(named.values())))
+        layer.output_shape = tuple(shape)
+    if layer._path is None:  # alone, or made while another layer is built: who holds it says it again
+        _take_places_alone(layer)
+    note_build(layer)
+    return shape
+
+
+# ---- the contract ----
 
 
 class Source:
@@ -108,8 +170,7 @@ class Layer(Closed):
     _source = Source()
     _path: str | None = None  # where it stands in a model; see path_of
     _in_model = False  # one that is built: from then on the place stays, and the arrays
-    _frozen_whole = False  # by freeze: layers that are made later in this one are frozen, too
-    _inference_before = False  # what a layer with ``inference`` had before freeze
+    _is_frozen = False  # by freeze
     _stored_parts: dict | None = None  # what a file says of layers that are made later in this one
 
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
@@ -184,14 +245,14 @@ class Layer(Closed):
 
     def _freeze(self, frozen):
         for _, layer in [("", self), *walk(self.parts)]:
-            layer.trainable = not frozen
-            if isinstance(getattr(type(layer), "inference", None), Setting) and frozen != layer._frozen_whole:
-                before, layer._inference_before = layer._inference_before, layer.inference
-                layer.inference = frozen or before
-            layer._frozen_whole = frozen
+            layer._is_frozen = frozen
+            layer.trainable = not frozen  # which tells plans that something has changed
+            for entry in (layer._stored_parts or {}).values():
+                _freeze_entry(entry, frozen)
 
     # ---- what a layer implements ----
 
+    @_finished
     def build(self, input_shape, rng):
         """Learns the shape of one input sample, makes the parameters, returns the shape of one output sample.
 
@@ -372,59 +433,10 @@ def _as_lists(value):
     return [_as_lists(one) for one in value] if held else value
 
 
-# ---- building ----
-
-# A layer may make layers in its ``build``, when the model has already told all others where they stand.  So the model
-# tells those that are there (take_places); each build notes itself and hands its dtype to those that it builds
-# (_finished); what was said of the late ones before, by freeze or by a file, is set (settle_late_parts); and the model
-# tells all of them again.
-
-# Of this thread.  .noted: the layers whose build has run, where somebody wants to know; .around: whose build runs now.
-_builds = threading.local()
-
-
-@contextlib.contextmanager
-def noting_builds():
-    """Within it a list grows of all layers whose ``build`` runs in this thread."""
-    before, _builds.noted = getattr(_builds, "noted", None), []
-    try:
-        yield _builds.noted
-    finally:
-        _builds.noted = before
-
-
-def is_building():
-    """True within the ``build`` of a model."""
-    return getattr(_builds, "noted", None) is not None
-
-
-def _finished(build):
-    """A ``build`` after which the layer knows its shapes, also where another layer's ``build`` has called it."""
-
-    @functools.wraps(build)
-    def finish(self, input_shape, rng):
-        if self._in_model:
-            required = "a layer can stand in one model only"
-            raise ValueError(_check.message(type(self).__name__, required, self, "Make a new one"))
-        around = getattr(_builds, "around", None)
-        if self.dtype is None and around is not None:
-            self.dtype = around.dtype
-        _builds.around = self
-        try:
-            shape = build(self, input_shape, rng)
-        finally:
-            _builds.around = around
-        if isinstance(shape, tuple | list):
-            if self.input_shape is None:
-                self.input_shape = tuple(input_shape)
-            self.output_shape = tuple(shape)
-        if self._path is None:  # alone, or made while another layer is built: who holds it says it again
-            _take_places_alone(self)
-        if is_building():
-            _builds.noted.append(self)
-        return shape
-
-    return finish
+def _require_no_model(layer):
+    if layer._in_model:
+        required = "a layer can stand in one model only"
+        raise ValueError(_check.message(type(layer).__name__, required, layer, "Make a new one"))
 
 
 def path_of(layer):
@@ -440,6 +452,8 @@ def take_places(walked, seed, dtype, algorithm=None, first=0, source=None, aroun
     custom class, which may write into what it gets, it is False.
     """
     by_path = dict(walked)
+    for layer in by_path.values():
+        _require_no_model(layer)
     for number, (path, layer) in enumerate(walked, first):
         holder = [around, *holders(path, by_path)][-1]
         in_chain = holder is None or (holder.composite and holder.compiled)
@@ -471,16 +485,16 @@ def settle_late_parts(walked):
     ``trainable``, by a file."""
     for _, layer in walked:
         parts = layer.parts
+        for part in parts.values():
+            if part._path is None and layer._is_frozen:
+                part.freeze()
+            elif part._path is None and not layer.trainable:
+                part.trainable = False
         for name, entry in (layer._stored_parts or {}).items():
             if name not in parts:
                 raise ValueError(_check.message(type(layer).__name__, f"must hold a layer {name!r}", [*parts]))
             _make_equal(parts[name], entry)
         layer._stored_parts = None
-        for part in parts.values():
-            if part._path is None and layer._frozen_whole:
-                part.freeze()
-            elif part._path is None and not layer.trainable:
-                part.trainable = False
 
 
 # ---- layers in files ----
@@ -493,11 +507,18 @@ def to_config(layer):
     makes them by itself.
     """
     entry = {"layer": type(layer).__name__, "config": _with_entries(layer.get_config()), "trainable": layer.trainable}
-    if not is_ours(type(layer)):
-        given = {id(one) for _, one in held_in(_arguments(layer), Layer)}
-        parts = {name: to_config(part) for name, part in layer.parts.items() if id(part) not in given}
-        entry |= {"parts": parts} if parts else {}
-    return entry
+    if layer._is_frozen:
+        entry["frozen"] = True
+    parts = {name: to_config(part) for name, part in _own_parts(layer).items()} | (layer._stored_parts or {})
+    return entry | ({"parts": parts} if parts else {})
+
+
+def _own_parts(layer):
+    """The parts of a custom layer that are none of its arguments."""
+    if is_ours(type(layer)):
+        return {}
+    given = {id(one) for _, one in held_in(_arguments(layer), Layer)}
+    return {name: part for name, part in layer.parts.items() if id(part) not in given}
 
 
 def _arguments(layer):
@@ -512,7 +533,7 @@ def _with_entries(value):
         return to_config(value)
     if isinstance(value, list | tuple) and any(isinstance(one, Layer | list | tuple | dict) for one in value):
         return [_with_entries(one) for one in value]
-    if type(value) is dict:
+    if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 required = (
@@ -532,12 +553,33 @@ def from_config(entry, known):
         required = "every layer must be one of minicnn's or be given in custom_layers"
         raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
     layer = known[entry["layer"]](**{name: _with_layers(value, known) for name, value in entry["config"].items()})
-    vars(layer).update(trainable=_check.boolean(type(layer).__name__, "trainable", entry.get("trainable", True)))
-    parts, stored = layer.parts, entry.get("parts", {})
+    _set_flags(layer, entry)
+    parts, stored = _own_parts(layer), entry.get("parts", {})
+    _require_no_more(layer, parts, stored)
     for name in stored.keys() & parts.keys():
         _make_equal(parts[name], stored[name])
     layer._stored_parts = {name: part for name, part in stored.items() if name not in parts} or None
     return layer
+
+
+def _set_flags(layer, entry):
+    where = type(layer).__name__
+    trainable = _check.boolean(where, "trainable", entry.get("trainable", True))
+    vars(layer).update(trainable=trainable, _is_frozen=_check.boolean(where, "frozen", entry.get("frozen", False)))
+
+
+def _freeze_entry(entry, frozen):
+    """What ``freeze`` does to a layer, done to its entry."""
+    entry.update(trainable=not frozen, frozen=frozen)
+    for part in entry.get("parts", {}).values():
+        _freeze_entry(part, frozen)
+
+
+def _require_no_more(layer, parts, stored):
+    """ValueError if the constructor makes a layer that was not there when the layer was saved."""
+    for name in parts.keys() - stored.keys():
+        required = f"must hold the layers that it held when it was saved; {name} was not there"
+        raise ValueError(_check.message(type(layer).__name__, required, parts[name]))
 
 
 def _with_layers(value, known):
@@ -555,27 +597,37 @@ def _make_equal(layer, entry):
         required = f"must be a {entry['layer']}, as it was when it was saved"
         raise ValueError(_check.message("Sequential.from_config", required, _check.kind(layer)))
     now = to_config(layer)["config"]
+    if now.keys() != entry["config"].keys():
+        required = f"must have the arguments that it had when it was saved, {', '.join(entry['config']) or 'none'}"
+        raise ValueError(_check.message(type(layer).__name__, required, _check.Shown(", ".join(now) or "none")))
     for name, value in entry["config"].items():
-        if not _match(getattr(layer, name, None), value) and _plain(now.get(name)) != _plain(value):
+        held = getattr(layer, name, None)
+        if isinstance(held, Layer | list | tuple | dict) and any(held_in({name: held}, Layer)):
+            _make_values_equal({name: held}, {name: value})
+        elif _plain(now[name]) != _plain(value):
             setattr(layer, name, value)
-    vars(layer).update(trainable=_check.boolean(type(layer).__name__, "trainable", entry["trainable"]))
-    parts = layer.parts
-    for name, part in entry.get("parts", {}).items():
+    _set_flags(layer, entry)
+    parts, stored = _own_parts(layer), entry.get("parts", {})
+    _require_no_more(layer, parts, stored)
+    for name, part in stored.items():
         _make_equal(parts[name], part)
 
 
-def _match(value, stored):
-    """True where layers stand among an argument's value; they are made equal to their entries."""
-    if isinstance(value, Layer):
-        _make_equal(value, stored)
-        return True
-    pairs = []
-    if isinstance(value, list | tuple) and isinstance(stored, list):
-        pairs = zip(value, stored, strict=True)
-    elif isinstance(value, dict) and isinstance(stored, dict):
-        pairs = [(value[key], stored[key]) for key in value.keys() & stored.keys()]
-    matched = [_match(*pair) for pair in pairs]
-    return any(matched)
+def _make_values_equal(values, stored):
+    """The same for a list, tuple or dictionary that has layers among its values; ``stored``: as it was saved."""
+    keys = values.keys() if isinstance(values, dict) else range(len(values))
+    if len(keys) != len(stored):
+        raise ValueError(
+            f"the layers among the arguments must be as many as were saved, {len(stored)}; got {len(keys)}"
+        )
+    for key in keys:
+        value = values[key]
+        if isinstance(value, Layer):
+            _make_equal(value, stored[key])
+        elif isinstance(value, list | tuple | dict) and any(held_in({str(key): value}, Layer)):
+            _make_values_equal(value, stored[key])
+        elif _plain(_with_entries(value)) != _plain(stored[key]):
+            values[key] = stored[key]
 
 
 def _plain(value):
@@ -614,6 +666,11 @@ def adopt(layers):
         layer.grads.guard(where, "grads")
         states = {key: owned(value) for key, value in layer.state.items()}
         layer.state.guard(where, "state", states, open=not is_ours(type(layer)))
+
+
+def is_frozen(layer):
+    """True for a layer that ``freeze`` keeps as it is."""
+    return layer._is_frozen
 
 
 def in_python(layer):

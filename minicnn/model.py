@@ -15,7 +15,7 @@ from minicnn.engine import Engine
 from minicnn.layer import (
     Layer,
     from_config,
-    is_building,
+    note_build,
     noting_builds,
     output_of,
     require_layer,
@@ -120,9 +120,11 @@ class Sequential(Closed):
                 'load_state_dict({f"0.layers.{name}": a for name, a in inner.state_dict().items()}, strict=False)'
             )
             raise RuntimeError(_check.message("Sequential", what, self, fix))
-        if type(self).forward is not Sequential.forward or "forward" in vars(self):
-            what = "a model with a forward of its own cannot stand in another one"
-            raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
+        methods = [name for name, method in vars(Sequential).items() if callable(method) and name[:1] != "_"]
+        for name in (*methods, "__call__"):
+            if getattr(type(self), name) is not getattr(Sequential, name) or name in vars(self):
+                what = f"a model with a {name} of its own cannot stand in another one"
+                raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
         for name, default in (("seed", 0), ("dtype", np.float32), ("algorithm", "auto")):
             if getattr(self, name) != default:
                 what = f"a model that stands in another one takes the other one's {name}"
@@ -163,9 +165,7 @@ class Sequential(Closed):
         initial values come from (``layer.Source``), such as a file; None: from the layers' initialisers and the seed.
         """
         shape = _check.sample_shape("Sequential.build", input_shape)
-        if is_building():
-            required = "a layer can hold layers, but no model, whose weights nobody would train"
-            raise TypeError(_check.message("Sequential.build", required, self, "Hold its layers in a list"))
+        note_build(self)
         with self._building:  # of two threads whose predict comes first, one builds
             if self.built:
                 if shape != self.input_shape:
@@ -791,7 +791,10 @@ def _require_all_found(layer, built):
     that was not built."""
     walked = walk([layer])
     found = {id(part) for _, part in walked}
-    for part in built:
+    for part in filter(None, (reference() for reference in built)):
+        if isinstance(part, Sequential):
+            required = "a layer can hold layers, but no model, whose weights nobody would train"
+            raise TypeError(_check.message(type(layer).__name__, required, part, "Hold its layers in a list"))
         if id(part) not in found:
             required = (
                 "the layers that a layer holds must be in its attributes, or in lists, tuples or dictionaries there"

@@ -185,32 +185,30 @@ class Parameters:
 class _Watch:
     """Whether a custom layer still holds the layers that it held when it was built.
 
-    Looked at in every step: so lists and the like that hold none are searched again only after something was set.
+    Looked at in every step, so it is quick: lists and the like that held no layer are searched only if they were empty,
+    or if there is another object by now.
     """
 
     def __init__(self, path, layer):
         self.path, self.layer, self.parts = path, layer, layer.parts
-        self._note()
-
-    def _note(self):
         held = {name.partition(".")[0] for name in self.parts}
-        values = vars(self.layer).items()
-        self.names = [name for name, value in values if name in held or (isinstance(value, list | dict) and not value)]
-        self.count = changes([self.layer])
+        containers = {name: value for name, value in vars(layer).items() if isinstance(value, list | tuple | dict)}
+        self.settled = {name: value for name, value in containers.items() if value and name not in held}
 
     def look(self):
-        if self.count == changes([self.layer]):
-            attributes = vars(self.layer)
-            now = dict(held_in({name: attributes.get(name) for name in self.names}, Layer))
-            if now.keys() == self.parts.keys() and all(now[name] is part for name, part in self.parts.items()):
-                return
-        now = self.layer.parts
+        held = {}
+        for name, value in list(vars(self.layer).items()):
+            several = isinstance(value, list | tuple | dict) and self.settled.get(name) is not value
+            if isinstance(value, Layer) or (several and value):
+                held[name] = value
+        now = dict(held_in(held, Layer))
+        if now.keys() == self.parts.keys() and all(now[name] is part for name, part in self.parts.items()):
+            return
         for name in {**self.parts, **now}:
             if self.parts.get(name) is not now.get(name):
                 required = "the layers that a layer holds stay while it is in a model"
                 got = _check.Shown(f"another one, or none, in {self.path}.{name}")
                 raise RuntimeError(_check.message(type(self.layer).__name__, required, got, "Make a new model"))
-        self._note()
 
 
 RULES = ("regularizer", "constraint")  # "kernel_regularizer" governs the parameter "kernel"

@@ -107,6 +107,19 @@ class Closed:
         return copy.deepcopy(self)  # two cannot share their arrays
 
 
+def settings_of(cls):
+    """The names of the settings, and of the properties that may be assigned, which a class has from minicnn's."""
+    found = {}
+    for owner in reversed(cls.__mro__):
+        found.update(vars(owner) if is_ours(owner) else dict.fromkeys(found.keys() & vars(owner).keys()))
+    return [
+        name
+        for name, known in found.items()
+        if (isinstance(known, Setting) and not isinstance(known, Fixed | Given))
+        or (isinstance(known, property) and known.fset is not None)
+    ]
+
+
 def is_ours(cls):
     """True for a class of minicnn's, False for a custom one, which may have any attributes."""
     return cls.__module__.partition(".")[0] == PACKAGE

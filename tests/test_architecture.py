@@ -69,11 +69,11 @@ MAY_IMPORT = {
     },
     "saving": {"document", "model"},
     "outputs": BASE | {"chain", "layers", "losses", "metrics", "tree"},
-    "intake": {"_check", "datasets", "losses", "metrics", "targets", "tree"},
+    "intake": {"_check", "datasets", "losses", "metrics", "targets"},
     "progress": {"_check"},
     "training": BASE | {"callbacks", "datasets", "inputs", "intake", "layer", "layers", "metrics", "progress"},
     "parameters": {"_check", "layer", "regularizers", "settings", "tree"},
-    "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan", "recording"},
+    "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan", "recording", "tree"},
     "model": {
         "_check",
         "advice",

@@ -1,9 +1,12 @@
 """Custom layers that hold layers: that they work without a word, and what a hostile user tried."""
 
+import collections
 import copy
 import dataclasses
 import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from running import at_once
 
 import minicnn as mc
 from minicnn import layers, saving
-from minicnn.layer import in_python, path_of
+from minicnn.layer import in_python, is_frozen, path_of
 from minicnn.testing import gradcheck
 
 # ---- custom layers that hold layers ----
@@ -228,9 +231,10 @@ def test_whatever_a_custom_layer_holds_is_in_its_file(change, tmp_path):
     assert again.fingerprint() == model.fingerprint()
 
 
-def test_dictionaries_of_arguments_with_other_keys_than_strings_are_refused(tmp_path):
+@pytest.mark.parametrize("kind", [dict, collections.OrderedDict])
+def test_dictionaries_of_arguments_with_other_keys_than_strings_are_refused(kind, tmp_path):
     layer = taking()
-    layer.named = {2: layers.Dense(3), 10: layers.Dense(3)}
+    layer.named = kind({2: layers.Dense(3), 10: layers.Dense(3)})
     model = mc.Sequential([layer])
     model.build(SHAPE)
     with pytest.raises(TypeError, match="must be strings, for a file keeps no others; got 2"):
@@ -475,15 +479,16 @@ def test_a_part_that_became_another_layer_does_not_load(tmp_path):
         mc.Sequential.load(tmp_path / "m.npz", {"Changing": Changing})
 
 
-def test_unfreeze_gives_back_what_freeze_took():
+def test_freezing_leaves_the_argument_alone():
     model = mc.Sequential([layers.BatchNormalization(inference=True), layers.BatchNormalization(), layers.Dense(2)])
     model.build((3,))
     for _ in range(2):
         model.freeze()
-        model.freeze()
-        assert [layer.inference for layer in model.layers[:2]] == [True, True]
+        assert [layer.inference for layer in model.layers[:2]] == [True, False]
+        assert all(map(is_frozen, model.layers))
         model.unfreeze()
         assert [layer.inference for layer in model.layers[:2]] == [True, False]
+        assert not any(map(is_frozen, model.layers))
     layer = Naive()
     layer.inference = 3  # of a custom layer: whatever it is
     layer.freeze()
@@ -547,10 +552,176 @@ def test_long_lists_of_numbers_are_not_searched_in_every_step(monkeypatch):
     model.engine.settle()
     assert searched == []
     monkeypatch.undo()
-    layer.numbers.append(layers.Dense(4))  # where none was when the model was built: seen when something is set
-    layer.units = 4
-    with pytest.raises(RuntimeError, match=r"in 0\.numbers\.1000"):
-        model.predict(FLAT)
+    for change in ({"numbers": [layers.Dense(4)]}, {"_more": layers.Dense(4)}, {"several": {"new": layers.Dense(4)}}):
+        changed = naive()
+        changed.fit(FLAT, LABELS, 8, 1, verbose=0)
+        vars(changed.layers[0]).update(change)  # whatever the way
+        with pytest.raises(RuntimeError, match=rf"in 0\.{next(iter(change))}"):
+            changed.predict(FLAT)
+
+
+SCRIPT = """
+import numpy as np
+import minicnn as mc
+from minicnn import layers
+
+class Scaled(mc.Layer):
+    def build(self, input_shape, rng):
+        self.inner = layers.Dense(4)
+        return self.inner.build(super().build(input_shape, rng), rng)
+
+    def forward(self, x, training=False):
+        return self.inner.forward(x, training=training)
+
+    def backward(self, dy):
+        return self.inner.backward(dy)
+
+if __name__ == "__main__":
+    x, y = np.random.default_rng(0).normal(size=(24, 4)), np.arange(24) % 3
+    found = []
+    for processes in (1, 2):
+        ensemble = mc.Ensemble([mc.Sequential([Scaled(), layers.Dense(3)], seed=seed) for seed in (1, 2)])
+        for model in ensemble.members:
+            model.compile("adam", "sparse_categorical_crossentropy")
+        ensemble.fit(x, y, verbose=0, n_jobs=processes)
+        found.append([model.fingerprint() for model in ensemble.members])
+    print(found[0] == found[1])
+"""
+
+
+def test_a_custom_layer_of_a_script_is_trained_in_processes(tmp_path):
+    pytest.importorskip("joblib")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    result = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert result.stdout == "True\n", result.stderr
+
+
+def test_settings_that_are_no_arguments_of_a_subclass_are_refused_by_save(tmp_path):
+    class Block(layers.Residual):
+        def __init__(self, units):
+            super().__init__([layers.Dense(units)], activation="relu")
+            self.units = units
+
+    model = mc.Sequential([Block(4), layers.Dense(3)])
+    model.build((4,))
+    model.save(tmp_path / "m.npz")
+    model.layers[0].activation = "tanh"
+    with pytest.raises(ValueError, match=r"layer 0: Block: activation .* no argument .*; got 'tanh'"):
+        model.save(tmp_path / "m.npz")
+
+
+def test_layers_without_a_build_of_their_own_are_found_or_refused(tmp_path):
+    def put(self):
+        self.found = {layers.GaussianDropout(0.5)}
+        return lambda: self.found
+
+    with pytest.raises(ValueError, match="got GaussianDropout somewhere else"):
+        naive(Holding(put)).build((4,))
+
+
+def test_a_layer_of_another_model_is_not_taken_unbuilt_either():
+    other = mc.Sequential([layers.Dense(4)])
+    other.build((4,))
+    before = other.fingerprint()
+
+    class Stealing(MadeInBuild):
+        def build(self, input_shape, rng):
+            self.inner = other.layers[0]
+            return mc.Layer.build(self, input_shape, rng)
+
+    with pytest.raises(ValueError, match="Dense: a layer can stand in one model only"):
+        naive(Stealing()).build((4,))
+    assert other.fingerprint() == before
+    other.predict(FLAT)
+
+
+def test_what_is_thrown_away_in_build_is_no_matter():
+    class Probing(MadeInBuild):
+        def build(self, input_shape, rng):
+            probe = layers.Dense(7)
+            probe.build(input_shape, rng)
+            mc.Sequential([layers.Dense(3)]).build(input_shape)
+            return super().build(input_shape, rng)
+
+    model = naive(Probing())
+    model.fit(FLAT, LABELS, verbose=0)
+    assert list(model.state_dict()) == ["0.inner.kernel", "0.inner.bias", "1.kernel", "1.bias"]
+
+
+def test_a_model_that_is_made_in_build_and_kept_is_refused():
+    class Keeping(MadeInBuild):
+        def build(self, input_shape, rng):
+            self.hidden = {mc.Sequential([layers.Dense(3)])}
+            for model in self.hidden:
+                model.build(input_shape)
+            return super().build(input_shape, rng)
+
+    with pytest.raises(TypeError, match="a layer can hold layers, but no model"):
+        naive(Keeping()).build((4,))
+
+
+def test_more_layers_than_the_file_has_are_refused(tmp_path):
+    class Growing(Naive):
+        more_layers = ()
+
+        def __init__(self):
+            super().__init__()
+            self.extra = [make() for make in self.more_layers]
+
+    model = naive(Growing())
+    model.build((4,))
+    model.save(tmp_path / "m.npz")
+    Growing.more_layers = (layers.ReLU,)
+    with pytest.raises(mc.ModelFileError, match=r"extra\.0 was not there"):
+        mc.Sequential.load(tmp_path / "m.npz", {"Growing": Growing})
+
+
+def test_what_was_said_of_late_parts_stays(tmp_path):
+    model = naive(MadeInBuild())
+    model.build((4,))
+    model.freeze()
+    model.get_layer("0.inner").unfreeze()
+    model.save(tmp_path / "m.npz")
+    again = mc.Sequential.load(tmp_path / "m.npz", {"MadeInBuild": MadeInBuild})
+    assert again.get_config() == model.get_config()
+    unbuilt = mc.Sequential.from_config(model.get_config(), {"MadeInBuild": MadeInBuild})
+    assert unbuilt.get_config() == model.get_config()
+    model.freeze()
+    thawed = mc.Sequential.from_config(model.get_config(), {"MadeInBuild": MadeInBuild})
+    thawed.unfreeze()
+    thawed.build((4,))
+    assert thawed.get_layer("0.inner").trainable
+
+
+def test_layers_and_numbers_in_one_argument_of_a_held_layer(tmp_path):
+    class Mixed(mc.Layer):
+        def __init__(self, things):
+            super().__init__()
+            self.things = things
+
+        def build(self, input_shape, rng):
+            return self.things["dense"].build(super().build(input_shape, rng), rng)
+
+        def forward(self, x, training=False):
+            return self.things["scale"] * self.things["dense"].forward(x, training=training)
+
+    class Outer(MadeInBuild):
+        def __init__(self):
+            super().__init__()
+            self.inner = Mixed({"dense": layers.Dense(4), "scale": 1.0})
+
+        def build(self, input_shape, rng):
+            return self.inner.build(mc.Layer.build(self, input_shape, rng), rng)
+
+    layer = Outer()
+    layer.inner.things["scale"] = 3.0
+    layer.inner.things["dense"].bias_regularizer = "l2"
+    model = naive(layer)
+    model.build((4,))
+    model.save(tmp_path / "m.npz")
+    again = mc.Sequential.load(tmp_path / "m.npz", {"Outer": Outer, "Mixed": Mixed})
+    assert_same_bits(again.predict(FLAT), model.predict(FLAT))
+    assert again.get_config() == model.get_config()
 
 
 def test_a_model_without_parameters_can_be_evaluated_and_fitted():

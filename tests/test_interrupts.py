@@ -24,6 +24,15 @@ from minicnn.callbacks import Callback
 FIT = {"batch_size": 5, "epochs": 2, "verbose": 0}
 
 
+@pytest.fixture(autouse=True)
+def _nothing_called_by_the_collector():
+    """hypothesis lets the garbage collector call it: an interrupt that comes there is lost, and is not ours to keep."""
+    callbacks = gc.callbacks[:]
+    gc.callbacks.clear()
+    yield
+    gc.callbacks[:] = callbacks
+
+
 # ---- numbers that are not finite ----
 
 
@@ -335,7 +344,7 @@ def test_150_random_moments(threads):
             model = compiled()
             try:
                 signal.setitimer(signal.ITIMER_PROF, rng.uniform(1e-5, 0.01))
-                model.fit(X, LABELS, batch_size=5, epochs=10**6, verbose=0)
+                model.fit(X, LABELS, batch_size=5, epochs=10**4, verbose=0)
             except KeyboardInterrupt:
                 steps.append(model.optimizer.iterations)
             assert whole_state(model) == state(steps[-1]), "a torn step"

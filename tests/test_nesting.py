@@ -15,7 +15,7 @@ from running import normal, use_threads
 import minicnn as mc
 from minicnn import layers, saving, thinning, training
 from minicnn.cli import main
-from minicnn.layer import in_python, path_of
+from minicnn.layer import in_python, is_frozen, path_of
 from minicnn.plan import Plan
 from minicnn.testing import GradientError, gradcheck
 from minicnn.tree import walk
@@ -283,9 +283,15 @@ def test_what_is_frozen_normalises_as_in_evaluation(tmp_path):
     same = {name for name, array in model.state_dict().items() if np.array_equal(array, before[name])}
     assert same == {name for name in before if name.startswith("1.")}
     model.save(tmp_path / "m.npz")
-    assert mc.Sequential.load(tmp_path / "m.npz").get_layer("1.body.1").inference
+    again = mc.Sequential.load(tmp_path / "m.npz")
+    for each in (again, copy.deepcopy(again), copy.deepcopy(model)):
+        assert is_frozen(each.get_layer("1.body.1"))
+        each.layers[1].unfreeze()
+        assert not is_frozen(each.get_layer("1.body.1"))
+        other = each.state_dict()
+        trained(each)
+        assert not any(np.array_equal(array, other[name]) for name, array in each.state_dict().items())
     model.layers[1].unfreeze()
-    assert not normalization.inference
     before = model.state_dict()
     trained(model)
     assert not any(np.array_equal(array, before[name]) for name, array in model.state_dict().items())

@@ -105,7 +105,11 @@ def _layers_of(part):
     if hasattr(part, "as_chain"):
         required = "a part must be a layer or a list of layers, not a model"
         raise TypeError(_check.message("Composite", required, part, "Take its layers: layers.Chain(model)"))
-    return (part,) if isinstance(part, Layer) else part
+    if isinstance(part, Layer):
+        return (part,)
+    if not isinstance(part, list | tuple) or not all(isinstance(layer, Layer) for layer in part):
+        raise TypeError(_check.message("Composite", "a part must be a layer or a list of layers", _check.kind(part)))
+    return part
 
 
 def _layers(where, name, given):

@@ -6,7 +6,7 @@ import numpy as np
 
 from minicnn import _check, initializers
 from minicnn._ext import norm as kernels
-from minicnn.layer import Layer
+from minicnn.layer import Layer, is_frozen
 from minicnn.recording import empty
 from minicnn.settings import Setting
 
@@ -33,8 +33,8 @@ class BatchNormalization(Layer, compiled=True):
       them: then dx = gamma s dy, with s of the moving variance.  It may be assigned at any time.
 
     ``trainable = False`` alone, as in PyTorch, keeps gamma and beta; the statistics are still those of the batch, and
-    still move.  ``freeze()``, of this layer, of one that holds it or of the model, sets ``inference`` as well: it does
-    what ``trainable = False`` does in Keras.
+    still move.  ``freeze()``, of this layer, of one that holds it or of the model, acts like ``inference`` as well: it
+    does what ``trainable = False`` does in Keras.
 
     Raises ValueError for arguments out of range, and in training if a channel has fewer than two values (R < 2: the
     variance would be 0 and every output beta).
@@ -70,7 +70,7 @@ class BatchNormalization(Layer, compiled=True):
 
     def smallest_batch(self):
         """Two samples where each gives one value of a channel, so that R >= 2."""
-        return 2 if math.prod(self.input_shape[:-1]) == 1 and not self.inference else 1
+        return 2 if math.prod(self.input_shape[:-1]) == 1 and not (self.inference or is_frozen(self)) else 1
 
     def forward(self, x, training=False):
         x = self.check_input(x)
@@ -78,7 +78,7 @@ class BatchNormalization(Layer, compiled=True):
         gamma, beta = self.params["gamma"], self.params["beta"]
         moving = self.state["moving_mean"], self.state["moving_variance"]
         rows = _rows(x)
-        if not training or self.inference:
+        if not training or self.inference or is_frozen(self):
             kernels.forward(rows, gamma, beta, self.epsilon, *moving, _rows(y))
             if training:
                 self.keep(len(x), self.own(x), None, None)
