@@ -311,7 +311,7 @@ cdef void describe(Phase *phase, const Step *step, Py_ssize_t i) noexcept:
 cdef class Plan(Recorder):
     """The passes over one batch: recorded one by one, laid out once, then run by number.
 
-    ``workspace_size``: bytes that ``bind`` needs, 64-byte aligned; ``thread_size``: bytes that each thread needs as well.
+    ``workspace_size``: bytes that ``bind`` needs, 64-byte aligned; ``thread_size``: bytes each thread needs as well.
     """
     cdef readonly list buffers, programs
     cdef readonly Py_ssize_t workspace_size, thread_size
