@@ -12,6 +12,7 @@ from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
 from minicnn.layers.gaussian import GaussianDropout
 from minicnn.layers.input import Input as Input
+from minicnn.layers.input import InputLayer as InputLayer
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Flatten, Rescaling, Reshape, ZeroPadding2D
