@@ -50,8 +50,8 @@ class Sequential(Closed):
 
     For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
 
-    Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W).  They are
-    cast to ``dtype`` batch by batch.
+    Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
+    with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
     """
 
     layers = Given("Use add before the model is built, or make a new model")
@@ -635,6 +635,8 @@ class Sequential(Closed):
             self._build_for(where, x)
         if (*x.shape[1:], 1) == self.input_shape and x.ndim == len(self.input_shape):
             x = x[..., None]
+        elif x.shape[1:] == (*self.input_shape, 1):
+            x = x[..., 0]
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
             wanted = f"x must have shape (N, {', '.join(map(str, self.input_shape))})"
             channels_first = x.ndim == 4 and x.shape[1:] == (self.input_shape[-1], *self.input_shape[:-1])
