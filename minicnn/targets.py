@@ -12,7 +12,7 @@ import numpy as np
 from minicnn import _check
 from minicnn._ext import loss as kernels
 
-__all__ = ["class_numbers", "class_weights", "labels", "like_outputs", "one_hot", "reject", "sample_weights"]
+__all__ = ["class_numbers", "class_weights", "labels", "like_outputs", "one_hot", "reject", "sample_weights", "signs"]
 
 _ONE_HOT_TOLERANCE = 1e-3  # of the sum of a row of targets: float16 probabilities of 1,000 classes pass
 _REALS = (np.dtype(np.float32), np.dtype(np.float64))  # the kernels' types
@@ -147,6 +147,18 @@ def like_outputs(where, outputs, y):
     if cast.size and not (math.isfinite(cast.min()) and math.isfinite(cast.max())):
         reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~np.isfinite(cast))
     return cast
+
+
+def signs(where, y):
+    """y as it is, an array of the numbers 1 and -1, or of 1 and 0; ValueError if it is not."""
+    y = _check.numeric_array(where, "y", y)
+    if y.dtype in _REALS and y.flags.c_contiguous and kernels.all_signs(y.reshape(-1)):
+        return y
+    required = "y must be 1 for a yes and -1 for a no, or 1 and 0"
+    reject(where, required, y, ~((y == 1) | (y == 0) | (y == -1)))
+    if (y == -1).any():
+        reject(where, f"{required}, not both", y, y == 0)
+    return y
 
 
 def _same_length(where, y, n):
