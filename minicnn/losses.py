@@ -849,7 +849,8 @@ _SPELLINGS = {
     "logcosh": LogCosh,
     "kullback_leibler_divergence": KLDivergence,
 }
-NAMES = _CLASSES | _SHORT | _SPELLINGS
+LISTED = _SHORT | _CLASSES  # in messages, the first ones only; what is meant is looked for in all
+NAMES = LISTED | _SPELLINGS
 
 
 def get(loss):
@@ -888,7 +889,6 @@ def from_config(config):
 
 
 def _class(name):
-    if isinstance(name, str) and name in _SPELLINGS:
-        return _SPELLINGS[name]
-    known = _CLASSES | _SHORT
-    return known[_check.choice("losses.get", "the loss", name, tuple(known))]
+    if isinstance(name, str) and name in NAMES:
+        return NAMES[name]
+    return _check.choice("losses.get", "the loss", name, tuple(LISTED), 10)

@@ -24,7 +24,7 @@ from minicnn.layer import (
     to_config,
 )
 from minicnn.metrics import get_all as chosen_metrics
-from minicnn.metrics import spelling
+from minicnn.metrics import to_config as metric_config
 from minicnn.outputs import Outputs
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
 from minicnn.tree import held_in, walk
@@ -709,8 +709,8 @@ class Sequential(Closed):
         optimizer, loss = optimizers.to_config(self.optimizer), losses.to_config(self.loss_function)
         if optimizer is None or loss is None:
             return None
-        named = [spelling(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
-        return {"optimizer": optimizer, "loss": loss, "metrics": [name for name in named if name is not None]}
+        described = [metric_config(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
+        return {"optimizer": optimizer, "loss": loss, "metrics": [one for one in described if one is not None]}
 
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step.
