@@ -28,8 +28,10 @@ def samples(model, method, x, y, sample_weight, class_weight=None):
     if not len(y):
         raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
     x = model.checked_inputs(method, x)
-    model.reading.require_known(metrics.get_all(where, "metrics", model.metrics))
-    model.loss_function.check_targets(where, y, (len(y), *model.output_shape))
+    chosen = metrics.get_all(where, "metrics", model.metrics)
+    model.reading.require_known(chosen)
+    for asks in (model.loss_function, *chosen):
+        asks.check_targets(where, y, (len(y), *model.output_shape))
     weights = of_classes = None
     if sample_weight is not None:
         weights = targets.sample_weights(where, sample_weight, len(x))

@@ -43,7 +43,7 @@ from minicnn import _check
 from minicnn._ext import loss as kernels
 from minicnn.configured import Configured
 from minicnn.settings import Fixed
-from minicnn.targets import class_weights, labels, like_outputs, one_hot, reject, sample_weights, signs
+from minicnn.targets import class_weights, labels, like_outputs, one_hot, reject, same_shape, sample_weights, signs
 
 __all__ = [
     "BinaryCrossentropy",
@@ -448,7 +448,7 @@ class CosineSimilarity(_OfRows):
         self.axis = axis
 
     def check_targets(self, where, y, shape):
-        pass
+        same_shape(where, shape, y)
 
     def _checked_targets(self, outputs, y):
         where = type(self).__name__
@@ -468,6 +468,9 @@ class _Elementwise(Loss):
     """l = the mean over a sample's M outputs o of f(o, t); the gradient is f'(o, t) w / (N M)."""
 
     needs_from_logits = False
+
+    def check_targets(self, where, y, shape):
+        same_shape(where, shape, y)
 
     def _kind(self, from_logits):
         return self.name
@@ -548,7 +551,7 @@ class _OfCounts(_Elementwise):
     """``y`` are numbers >= 0."""
 
     def check_targets(self, where, y, shape):
-        y = _check.numeric_array(where, "y", y)
+        y = same_shape(where, shape, y)
         reject(where, "y must be numbers >= 0", y, ~(y >= 0))
 
     def _target(self, outputs, y):
@@ -590,7 +593,7 @@ class Hinge(_Elementwise):
     name = "hinge"
 
     def check_targets(self, where, y, shape):
-        signs(where, y)
+        signs(where, same_shape(where, shape, y))
 
     def _target(self, outputs, y):
         return signs(type(self).__name__, super()._target(outputs, y))

@@ -103,6 +103,10 @@ class Metric(Configured):
     def require_shape(self, shape):
         """ValueError, before the first step, if the metric does not exist for outputs (N, *shape)."""
 
+    def check_targets(self, where, y, shape):
+        """TypeError or ValueError, before the first step, for targets of which the metric cannot be computed; ``shape``
+        (N, ...) is that of the outputs."""
+
     def reset(self):
         """Forgets all batches."""
         self._total = self._weight = 0.0
@@ -282,6 +286,9 @@ class MeanLoss(Metric):
 
     def needs_from_logits(self, shape):
         return self.loss.needs_from_logits and self.loss.from_logits == "auto"
+
+    def check_targets(self, where, y, shape):
+        self.loss.check_targets(f"{where}: metric {self.name}", y, shape)
 
     def _values(self, outputs, y, from_logits):
         if not self.loss.needs_from_logits:

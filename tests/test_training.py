@@ -175,7 +175,7 @@ def test_files_keep_the_names_of_metrics(tmp_path):
     model = named("acc", "top_k_accuracy", mc.metrics.TopKAccuracy(3), mc.metrics.Accuracy("hits"), lambda y, p: 1.0)
     model.save(tmp_path / "m.npz")
     loaded = mc.Sequential.load(tmp_path / "m.npz")
-    assert [metric.name for metric in loaded.metrics] == ["acc", "top_k_accuracy", "top_3_accuracy", "accuracy"]
+    assert [metric.name for metric in loaded.metrics] == ["acc", "top_k_accuracy", "top_3_accuracy", "hits"]
     assert [getattr(metric, "k", None) for metric in loaded.metrics] == [None, 5, 3, None]
 
 
