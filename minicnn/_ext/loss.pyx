@@ -77,9 +77,9 @@ def rows(int kind, const real[:, ::1] outputs not None, const int64_t[::1] label
          bint from_logits, real[:, ::1] gradient not None, double[::1] losses not None):
     """l = f(o, t) of the K outputs of a sample, and its gradient; ``kind`` is one of ROW_KINDS.
 
-    "categorical_focal" and "kl_divergence" read the outputs as ``softmax_crossentropy`` does, and their gradient is the
-    one at the *logits*; of the others it is the one at the outputs.  ``gamma`` and ``alpha``, one weight or K, are those
-    of the focal loss.  The other arguments are those of ``softmax_crossentropy``.
+    "categorical_focal" and "kl_divergence" read the outputs as ``softmax_crossentropy`` does, and their gradient is
+    the one at the *logits*; of the others it is the one at the outputs.  ``gamma`` and ``alpha``, one weight or K, are
+    those of the focal loss.  The other arguments are those of ``softmax_crossentropy``.
     """
     return over_rows[real](kind, outputs, labels, targets, weights, on, off, gamma, alpha, from_logits, gradient,
                            losses)
@@ -117,8 +117,8 @@ def elementwise(int kind, const real[:, ::1] outputs not None, const real[:, ::1
                 real[:, ::1] gradient not None, double[::1] losses not None):
     """l = the mean over a sample's M outputs of f(o, t), and its gradient f'(o, t) w / (N M); ``kind`` is one of KINDS.
 
-    ``delta`` is Huber's; ``gamma``, ``yes`` and ``no`` are those of the focal loss.  ``losses`` (N,) receives the losses
-    of the samples without their weights.
+    ``delta`` is Huber's; ``gamma``, ``yes`` and ``no`` are those of the focal loss.  ``losses`` (N,) receives the
+    losses of the samples without their weights.
     """
     cdef Loss a
     cdef Py_ssize_t n = outputs.shape[0], width = outputs.shape[1]
@@ -258,13 +258,20 @@ cdef double of_classes(const Loss *a, const real *row, const real *targets, real
 
     With h_k = p_k f_k'(p_k), which stays finite where p_k is 0, dl/dz_k = h_k - p_k sum_j h_j.
     """
-    cdef Py_ssize_t k
+    cdef Py_ssize_t k, label
     cdef const real *p = row
-    cdef double highest = 0, rest = 0, log_sum = 0, loss = 0, sum_h = 0, scale = share(a, i), h, t
+    cdef double highest = 0, rest = 0, log_sum = 0, loss = 0, sum_h = 0, scale = share(a, i), h, t, last
     if a.from_logits:
         highest = softmax_row(row, slope, a.width, 1, &rest)
         log_sum = log1p(rest)
         p = slope
+    if a.kind == CATEGORICAL_FOCAL and a.labels is not NULL and a.off == 0:  # one target alone is not zero
+        label, last = a.labels[i], p[a.labels[i]]
+        loss = of_class(a, a.on, minus_log(a, row[label], highest, log_sum), label, &h)
+        for k in range(a.width):
+            slope[k] = <real> (-(p[k] * h) * scale)
+        slope[label] = <real> ((h - last * h) * scale)
+        return loss
     for k in range(a.width):
         t = target(a, targets, i, k)
         if t != 0 or a.kind == KL_DIVERGENCE:
