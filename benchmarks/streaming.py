@@ -66,6 +66,15 @@ def softmax(k, n, rng):
         want = reference.softmax_cross_entropy(logits[SOME], target)[1] * len(target)
         return relative_error(n * gradient[SOME], want)
 
+    def rows(kind, numbers, given, gamma):
+        how = (loss.ROW_KINDS[kind], logits, numbers, given, None, 1.0, 0.0, gamma, np.ones(1), True)
+        return lambda: loss.rows(*how, gradient, losses)
+
+    def rows_error(twin, *arguments):
+        want = reference.behind_softmax(twin, logits[SOME], target, *arguments)[1] * len(target)
+        return relative_error(n * gradient[SOME], want)
+
+    rows_of_targets = reference.one_hot(labels, k).astype(np.float32)
     return [
         Case("softmax", 8 * n * k, lambda: activation.softmax(x, y),
              lambda: relative_error(y[SOME], reference.softmax(x[SOME]))),
@@ -74,6 +83,11 @@ def softmax(k, n, rng):
         Case("softmax and cross-entropy, loss and gradient", 8 * n * k + 16 * n,
              lambda: loss.softmax_crossentropy(logits, labels, None, None, 1.0, 0.0, True, gradient, losses),
              cross_entropy_error),
+        Case("softmax and focal cross-entropy, gamma 2", 8 * n * k + 16 * n,
+             rows("categorical_focal", labels, None, 2.0),
+             lambda: rows_error(reference.categorical_focal, 1.0, 2.0)),
+        Case("softmax and divergence, of rows", 12 * n * k + 8 * n, rows("kl_divergence", None, rows_of_targets, 0.0),
+             lambda: rows_error(reference.kl_divergence)),
     ]  # fmt: skip
 
 

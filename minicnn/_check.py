@@ -105,13 +105,14 @@ def boolean(where, name, value):
     return bool(value)
 
 
-def choice(where, name, value, options):
-    """``value`` if it is one of the strings ``options``; the error suggests the nearest."""
+def choice(where, name, value, options, most=None):
+    """``value`` if it is one of the strings ``options``; the error lists them, or the first ``most``, and suggests the
+    nearest of all."""
     if isinstance(value, str) and value in options:
         return value
     near = nearest(value, options)
     error = ValueError if isinstance(value, str) else TypeError
-    listed = ", ".join(map(repr, options))
+    listed = ", ".join([*map(repr, options[:most]), *(["..."] if len(options) > len(options[:most]) else [])])
     raise error(message(where, f"{name} must be one of {listed}", value, f"Did you mean {near!r}?" if near else ""))
 
 

@@ -26,7 +26,7 @@ from minicnn.layer import (
     to_config,
 )
 from minicnn.metrics import get_all as chosen_metrics
-from minicnn.metrics import spelling
+from minicnn.metrics import to_config as metric_config
 from minicnn.outputs import Outputs
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
 from minicnn.tree import held_in, walk
@@ -439,8 +439,8 @@ class Sequential(Closed):
     def compile(self, optimizer="sgd", loss=None, metrics=None):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
-        ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: names,
-        Metrics, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
+        ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: one or a
+        list of names, Metrics, Losses, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
         order: losses.py.)
 
         A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  With the
@@ -721,8 +721,8 @@ class Sequential(Closed):
         optimizer, loss = optimizers.to_config(self.optimizer), losses.to_config(self.loss_function)
         if optimizer is None or loss is None:
             return None
-        named = [spelling(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
-        return {"optimizer": optimizer, "loss": loss, "metrics": [name for name in named if name is not None]}
+        described = [metric_config(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
+        return {"optimizer": optimizer, "loss": loss, "metrics": [one for one in described if one is not None]}
 
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step.

@@ -460,3 +460,85 @@ def huber(outputs, y, delta=1.0, weights=None):
     near = np.abs(d) <= delta
     value = np.where(near, d * d / 2, delta * (np.abs(d) - delta / 2))
     return _mean_over_sample(value, np.where(near, d, delta * np.sign(d)), weights)
+
+
+def mean_absolute_percentage_error(outputs, y, weights=None):
+    d, size = outputs.astype(np.float64) - y, np.maximum(np.abs(y), 1e-7)
+    return _mean_over_sample(100 * np.abs(d) / size, 100 * np.sign(d) / size, weights)
+
+
+def mean_squared_logarithmic_error(outputs, y, weights=None):
+    """(log(1 + o) - log(1 + y))^2 for outputs above 1e-7."""
+    d = np.log(1 + outputs.astype(np.float64)) - np.log(1 + np.maximum(y, 1e-7))
+    return _mean_over_sample(d * d, 2 * d / (1 + outputs), weights)
+
+
+def log_cosh(outputs, y, weights=None):
+    d = outputs.astype(np.float64) - y
+    return _mean_over_sample(np.logaddexp(d, -d) - np.log(2), np.tanh(d), weights)
+
+
+def poisson(outputs, y, weights=None):
+    o = outputs.astype(np.float64)
+    return _mean_over_sample(o - y * np.log(o + 1e-7), 1 - y / (o + 1e-7), weights)
+
+
+def hinge(outputs, y, weights=None, power=1):
+    """max(1 - y o, 0) to the ``power`` 1 or 2, for y of 1 and -1."""
+    margin = np.maximum(1 - outputs.astype(np.float64) * y, 0)
+    return _mean_over_sample(margin**power, -y * (margin > 0) * (power * margin ** (power - 1)), weights)
+
+
+def categorical_hinge(outputs, y, weights=None):
+    """max(1 + max_k (1 - y_k) o_k - sum_k y_k o_k, 0)."""
+    o, gradient, values = outputs.astype(np.float64), np.zeros(outputs.shape), []
+    for n in range(len(o)):
+        others = (1 - y[n]) * o[n]
+        values.append(max(1 + others.max() - (y[n] * o[n]).sum(), 0))
+        if values[-1] > 0:
+            gradient[n] = -y[n]
+            gradient[n, others.argmax()] += 1 - y[n, others.argmax()]
+    return _weighted(np.array(values), gradient, weights)
+
+
+def cosine_similarity(outputs, y, weights=None):
+    """Minus the cosine of the angle."""
+    o = outputs.astype(np.float64)
+    of_outputs, of_y = (np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-7) for rows in (o, y))
+    a, b = o / of_outputs, y / of_y
+    cosine = (a * b).sum(1)
+    return _weighted(-cosine, (a * cosine[:, None] - b) / of_outputs, weights)
+
+
+def kl_divergence(p, target, weights=None):
+    """sum_k t_k log(t_k / p_k), t and p cut to [1e-7, 1]."""
+    t, p = np.clip(target, 1e-7, 1), np.clip(p.astype(np.float64), 1e-7, 1)
+    return _weighted((t * np.log(t / p)).sum(1), -t / p, weights)
+
+
+def binary_focal(p, y, alpha=None, gamma=2.0, weights=None):
+    """a (1 - p_t)^gamma times the cross-entropy, p_t = y p + (1 - y) (1 - p), a = y alpha + (1 - y) (1 - alpha)."""
+    p, y = p.astype(np.float64), y.astype(np.float64)
+    a = 1.0 if alpha is None else y * alpha + (1 - y) * (1 - alpha)
+    wrong, entropy = 1 - (y * p + (1 - y) * (1 - p)), -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    inner = gamma * wrong ** (gamma - 1) * (1 - 2 * y) * entropy + wrong**gamma * (p - y) / (p * (1 - p))
+    return _mean_over_sample(a * wrong**gamma * entropy, a * inner, weights)
+
+
+def sigmoid_binary_focal(z, y, alpha=None, gamma=2.0, weights=None):
+    p = _sigmoid(z.astype(np.float64))
+    value, gradient = binary_focal(p, y, alpha, gamma, weights)
+    return value, gradient * p * (1 - p)
+
+
+def categorical_focal(p, target, alpha=0.25, gamma=2.0, weights=None):
+    """-sum_k alpha_k t_k (1 - p_k)^gamma log p_k, from probabilities."""
+    p = p.astype(np.float64)
+    slope = -gamma * (1 - p) ** (gamma - 1) * np.log(p) + (1 - p) ** gamma / p
+    return _weighted(-(alpha * target * (1 - p) ** gamma * np.log(p)).sum(1), -alpha * target * slope, weights)
+
+
+def behind_softmax(loss, logits, *arguments, **named):
+    """(value, gradient at the logits) of a ``loss`` of probabilities."""
+    value, gradient = loss(softmax(logits.astype(np.float64)), *arguments, **named)
+    return value, softmax_grad(logits.astype(np.float64), gradient)

@@ -87,7 +87,18 @@ def right():
         "norm.backward": (norm.backward, (x3, x3.copy(), *v3[:5], x3.copy())),
         "labels": (loss.softmax_crossentropy, (y, labels, None, weights, 1.0, 0.0, True, y.copy(), losses)),
         "targets": (loss.softmax_crossentropy, (y, None, y.copy(), weights, 1.0, 0.0, True, y.copy(), losses)),
-        "elementwise": (loss.elementwise, (0, y, y.copy(), weights, 1.0, 0.0, 1.0, y.copy(), losses)),
+        "elementwise": (
+            loss.elementwise,
+            (0, y, y.copy(), weights, 1.0, 0.0, 1.0, 2.0, 1.0, 1.0, y.copy(), losses),
+        ),
+        "rows": (
+            loss.rows,
+            (1, y, labels, None, weights, 1.0, 0.0, 2.0, np.ones(5), True, y.copy(), losses),
+        ),
+        "rows of targets": (
+            loss.rows,
+            (3, y, None, y.copy(), weights, 1.0, 0.0, 0.0, np.ones(5), False, y.copy(), losses),
+        ),
         "in_top": (loss.in_top, (y, labels, 1, np.zeros(4, np.uint8))),
     }
 
@@ -247,9 +258,9 @@ def test_momentum_without_velocity():
 
 @pytest.mark.parametrize("label", [-1, 5, 2**40])
 def test_labels_that_are_no_class(label):
-    for entry in ("labels", "in_top"):
+    for entry, place in (("labels", 1), ("in_top", 1), ("rows", 2)):
         function, arguments = right()[entry]
-        arguments[1][2] = label
+        arguments[place][2] = label
         with refused():
             function(*arguments)
 
