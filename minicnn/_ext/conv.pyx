@@ -471,6 +471,7 @@ cdef void depthwise_line(const Line *rows, Py_ssize_t r, const Line *columns, De
     if t.ka > 0:
         x += (rows.first + r * rows.step + low * rows.tap) * row
         kernel += low * t.w_a
+    t.x_ahead = (max(<Py_ssize_t> 0, (rows.taps - 1) * rows.tap) - low * rows.tap + 1) * row
     whole(columns, &first, &last)
     while q < columns.count:
         if q == first and first < last:
@@ -496,6 +497,7 @@ cdef Depthwise taps_of(const Conv *g, const Line *rows, const Line *columns, Py_
     t.x_a, t.w_a = rows.tap * row, row_step * g.kw * g.f
     t.x_b, t.w_b = columns.tap * g.f, column_step * g.f
     t.x_q, t.y_q = columns.step * g.f, y_q
+    t.x_ahead, t.fetch, t.y_ahead = 0, rows.step * columns.step * g.f, 0
     return t
 
 
@@ -522,6 +524,7 @@ cdef void depthwise_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
     cdef Line columns = Line(count=g.ow, first=-g.left, step=g.sw, tap=g.dw, taps=g.kw, size=g.w)
     cdef Py_ssize_t row = g.w * g.f, part = first, r, end, low
     cdef Depthwise t = taps_of(g, &rows, &columns, row, g.f, 1, 1)
+    t.y_ahead = g.ow * g.f
     cdef const real *x
     cdef real *y
     while part < last:
@@ -586,6 +589,7 @@ cdef void depthwise_input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssiz
             columns.count = (g.w - place + g.sw - 1) // g.sw
             b = meeting(place + g.left, g.sw, g.dw, g.kw, g.ow, &columns)
             t = taps_of(g, &rows, &columns, row, g.sw * g.f, taps_apart(g.sh, g.dh), taps_apart(g.sw, g.dw))
+            t.y_ahead = g.w * g.f
             depthwise_line(&rows, 0, &columns, &t, <const real *> item(g.arrays.y, part // g.h), row,
                            <real *> g.arrays.kernel.data + (a * g.kw + b) * g.f, <const real *> NULL,
                            target + place * g.f, False)
@@ -603,6 +607,7 @@ cdef void depthwise_kernel_gradient(const Conv *g, Py_ssize_t i, const real *dy,
     cdef Line columns = Line(count=g.ow, first=-g.left, step=g.sw, tap=g.dw, taps=g.kw, size=g.w)
     cdef Py_ssize_t r, row = g.w * g.f
     cdef Depthwise t = taps_of(g, &rows, &columns, row, g.f, 1, 1)
+    t.y_ahead = g.ow * g.f
     cdef const real *x = multiplied(g, i, 0, g.h, copy)
     for r in range(g.oh):
         depthwise_line(&rows, r, &columns, &t, x, row, kernel, <const real *> NULL, <real *> dy + r * g.ow * g.f, True)

@@ -7,6 +7,16 @@
  * Q, KA, KB and PART are constants wherever these functions are inlined: pixels, rows and columns of taps at a time, and
  * a last vector that is cut off.
  */
+/* The rows of a window are read side by side, a piece of each pixel at a time, which the hardware takes for no pattern:
+ * so what the next row of results needs is fetched in the order of memory, a part with each pixel. */
+TARGET INLINE void NAME(depthwise_fetch)(const Depthwise *t, const REAL *x, const REAL *y, idx pixels)
+{
+    const idx line = 64 / (idx)sizeof(REAL);
+    for (idx i = 0; i < pixels * t->fetch; i += line) PREFETCH(x + t->x_ahead + i);
+    for (idx q = 0; q < pixels; q++)
+        for (idx i = 0; i < t->n; i += line) PREFETCH(y + t->y_ahead + q * t->y_q + i);
+}
+
 #define PIXELS 8
 TARGET INLINE void NAME(depthwise_block)(const int Q, const int PART, const Depthwise *t, const REAL *x, const REAL *w,
                                          const REAL *bias, REAL *y, MASK mask)
@@ -48,6 +58,7 @@ TARGET NOINLINE static void NAME(depthwise)(const Depthwise *t, const REAL *x, c
     for (idx block = 0; block < blocks; block++) {
         const idx pixels = t->count * (block + 1) / blocks - t->count * block / blocks;
         idx j;
+        NAME(depthwise_fetch)(t, x, y, pixels);
         switch (pixels) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
         x += pixels * t->x_q;
         y += pixels * t->y_q;
@@ -93,6 +104,7 @@ TARGET NOINLINE static void NAME(depthwise_gradient)(const Depthwise *t, const R
     const idx n = t->n, whole = n - n % VL, rows = (t->ka + 2) / 3, columns = (t->kb + 3) / 4;
     const MASK mask = MASK_OF(n - whole);
     (void)mask;
+    NAME(depthwise_fetch)(t, x, dy, t->count);
     for (idx r = 0; r < rows; r++) {
         for (idx c = 0; c < columns; c++) { /* blocks of nearly equal size */
             const idx a = t->ka * r / rows, b = t->kb * c / columns;

@@ -31,6 +31,7 @@ typedef struct {
     idx ka, x_a, w_a; /* rows of taps: from one to the next in the image, in the kernel */
     idx kb, x_b, w_b; /* columns of taps */
     idx x_q, y_q;     /* from one pixel to the next in the image, in the result */
+    idx x_ahead, fetch, y_ahead; /* to what is read next, `fetch` elements of it for each pixel; to the next result */
 } Depthwise;
 
 /* Pooling: images h x w with c channels, outputs oh x ow, windows kh x kw, strides, padding above and to the left. */

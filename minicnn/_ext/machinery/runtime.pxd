@@ -24,6 +24,7 @@ cdef extern from "leaves.h" nogil:
         Py_ssize_t ka, x_a, w_a
         Py_ssize_t kb, x_b, w_b
         Py_ssize_t x_q, y_q
+        Py_ssize_t x_ahead, fetch, y_ahead
     ctypedef struct Geometry:
         Py_ssize_t h, w, c, oh, ow, kh, kw, sh, sw, top, left
         bint bytes
