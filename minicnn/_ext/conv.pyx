@@ -28,8 +28,8 @@ from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT,
 use_leaves(chosen_leaves())
 
 cdef enum:
-    SLICE = 2048       # elements of the parameters' gradient that a thread adds up at a time
-    MOST_MULTIPLES = 8  # filters of a channel with which a convolution counts as depthwise: with more, tiles fill vectors
+    SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
+    MOST_MULTIPLES = 16  # filters of a channel with which a convolution counts as depthwise: with more, tiles fill vectors
 
 
 cdef enum:

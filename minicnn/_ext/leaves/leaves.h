@@ -38,6 +38,7 @@ typedef struct {
 typedef struct {
     idx h, w, c, oh, ow, kh, kw, sh, sw, top, left;
     int bytes; /* the numbers of taps, row * kw + column, fill bytes; else int32 */
+    int whole; /* an average is over all taps of a window, not only those in the image */
 } Geometry;
 
 /* `count` windows side by side, as far as they lie in the image.  Strides in elements; `edge`: there are less than

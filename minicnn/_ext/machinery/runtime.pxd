@@ -27,7 +27,7 @@ cdef extern from "leaves.h" nogil:
         Py_ssize_t x_ahead, fetch, y_ahead
     ctypedef struct Geometry:
         Py_ssize_t h, w, c, oh, ow, kh, kw, sh, sw, top, left
-        bint bytes
+        bint bytes, whole
     ctypedef struct Windows:
         Py_ssize_t count, kh, kw, c, row, step, ahead, tap, tap_row
         bint bytes, edge
