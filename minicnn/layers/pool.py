@@ -39,10 +39,14 @@ class _Window(_Pooling):
         if oh < 1 or ow < 1:
             required = f"an image must be at least as large as pool_size {self.pool_size}"
             if not isinstance(self.padding, str):
-                required = f"an image with its padding {self.padding} must be at least as large as pool_size {self.pool_size}"
+                required = (
+                    f"an image with its padding {self.padding} must be at least as large as pool_size {self.pool_size}"
+                )
             fix = 'Use padding="same" or a smaller window'
             raise ValueError(_check.message(type(self).__name__, required, input_shape, fix))
-        for size, out, before, window, stride in zip((h, w), (oh, ow), (top, left), self.pool_size, self.strides, strict=True):
+        for size, out, before, window, stride in zip(
+            (h, w), (oh, ow), (top, left), self.pool_size, self.strides, strict=True
+        ):
             if before >= window or (out - 1) * stride - before >= size:  # the first window, the last one
                 required = f"every window {self.pool_size} must see a pixel of the image {(h, w)}, not padding alone"
                 raise ValueError(_check.message(type(self).__name__, required, self.padding, "Use a smaller padding"))
