@@ -52,6 +52,9 @@ def each(where, name, values, called, check, *arguments):
 MOST_PIXELS = 2**15  # along an axis: no window, stride, dilation or border is larger
 
 
+PADDINGS = ("valid", "same")
+
+
 MOST_STEPS = 2**62 - 1  # of counts that files hold and that are counted on from there: they never reach 2^63
 
 
@@ -64,6 +67,25 @@ def pair(where, name, value, low=1):
     if max(sides) > MOST_PIXELS:
         raise ValueError(message(where, f"{name} must be at most {MOST_PIXELS}", max(sides)))
     return sides[0], sides[-1]
+
+
+def borders(where, name, value):
+    """((top, bottom), (left, right)) for one whole number >= 0, for one for each axis, or for two for each axis."""
+    sides = value if isinstance(value, list | tuple) else ()
+    if len(sides) == 2 and any(isinstance(side, list | tuple) for side in sides):
+        return tuple(pair(where, name, side, 0) for side in sides)
+    return tuple((side, side) for side in pair(where, name, value, 0))
+
+
+def padding(where, name, value):
+    """ "valid" or "same", in capitals or not, or ``borders``."""
+    if isinstance(value, str):
+        word = value.lower()
+        return word if word in PADDINGS else choice(where, name, value, PADDINGS)
+    if value is None or isinstance(value, float):
+        required = f"{name} must be 'valid', 'same', a whole number >= 0, a pair of them or a pair of pairs"
+        raise TypeError(message(where, required, kind(value)))
+    return borders(where, name, value)
 
 
 def number(where, name, value, low=None, high=None, open_low=False, open_high=False):
@@ -154,6 +176,9 @@ def sample_shape(where, shape):
 
 
 OTHER_NAMES = {"p": ("rate",), "lr": ("learning_rate",), "out_channels": ("filters",), "out_features": ("units",)}
+INSTEAD = {  # of a keyword that there is not: (the one that does its work, how)
+    "ceil_mode": ("padding", "`padding` does it: ((0, rows), (0, columns)) makes room for the last windows"),
+}
 
 
 def keywords(owner, function, given, more=()):
@@ -169,6 +194,8 @@ def keywords(owner, function, given, more=()):
         if word not in names:
             near = next((name for name in OTHER_NAMES.get(word, ()) if name in names), None) or nearest(word, names)
             fix = f"Did you mean `{near}`?" if near else ""
+            if INSTEAD.get(word, ("",))[0] in names:
+                fix = INSTEAD[word][1]
             raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))
 
 

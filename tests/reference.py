@@ -9,12 +9,15 @@ import math
 
 import numpy as np
 
-# ---- windows: what "valid" and "same" mean along one axis ----
+# ---- windows: what "valid", "same" and ((top, bottom), (left, right)) mean along one axis ----
 
 
 def window_grid(size, window, stride, padding, dilation=1):
-    """(cells added before, cells added after, number of windows) along an axis of ``size`` cells."""
+    """(cells added before, cells added after, number of windows) along an axis of ``size`` cells; ``padding`` of that
+    axis: a word, or the cells before and after."""
     reach = (window - 1) * dilation + 1
+    if not isinstance(padding, str):
+        return *padding, (padding[0] + size + padding[1] - reach) // stride + 1
     if padding == "valid":
         return 0, 0, (size - reach) // stride + 1
     count = math.ceil(size / stride)
@@ -31,8 +34,12 @@ def _taps(kh, kw, oh, ow, strides, dilation):
             yield a, b, (slice(None), rows, columns)
 
 
+def _along(padding, axis):
+    return padding if isinstance(padding, str) else padding[axis]
+
+
 def _grids(x, kernel, strides, padding, dilation):
-    return [window_grid(x.shape[i + 1], kernel.shape[i], strides[i], padding, dilation[i]) for i in (0, 1)]
+    return [window_grid(x.shape[i + 1], kernel.shape[i], strides[i], _along(padding, i), dilation[i]) for i in (0, 1)]
 
 
 # ---- convolution and dense ----
@@ -71,6 +78,43 @@ def conv2d_grad(x, kernel, dy, strides=(1, 1), padding="valid", dilation=(1, 1),
     return dx, dkernel, dy.sum((0, 1, 2))
 
 
+def depthwise_conv2d(x, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1)):
+    """y[n,i,j,c M + m] = bias[c M + m] + sum_{a,b} xp[n, i sh + a dh, j sw + b dw, c] kernel[a,b,c,m], m < M."""
+    (top, bottom, oh), (left, right, ow) = _grids(x, kernel, strides, padding, dilation)
+    xp = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    y = np.zeros((len(x), oh, ow, *kernel.shape[2:]))
+    for a, b, window in _taps(*kernel.shape[:2], oh, ow, strides, dilation):
+        y += xp[window][..., None] * kernel[a, b].astype(np.float64)
+    y = y.reshape(*y.shape[:3], kernel.shape[2] * kernel.shape[3])
+    return y if bias is None else y + bias
+
+
+def depthwise_conv2d_grad(x, kernel, dy, strides=(1, 1), padding="valid", dilation=(1, 1)):
+    """(dx, dkernel, dbias)."""
+    (top, bottom, oh), (left, right, ow) = _grids(x, kernel, strides, padding, dilation)
+    xp = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    dxp, dkernel = np.zeros_like(xp), np.zeros(kernel.shape)
+    each = dy.astype(np.float64).reshape(*dy.shape[:3], *kernel.shape[2:])
+    for a, b, window in _taps(*kernel.shape[:2], oh, ow, strides, dilation):
+        dkernel[a, b] = (xp[window][..., None] * each).sum((0, 1, 2))
+        dxp[window] += (each * kernel[a, b].astype(np.float64)).sum(-1)
+    dx = dxp[:, top : top + x.shape[1], left : left + x.shape[2]]
+    return dx, dkernel, dy.astype(np.float64).sum((0, 1, 2))
+
+
+def separable_conv2d(x, depthwise, pointwise, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1)):
+    """The depthwise convolution, then y[n,i,j,f] = bias[f] + sum_c u[n,i,j,c] pointwise[0,0,c,f]."""
+    return conv2d(depthwise_conv2d(x, depthwise, None, strides, padding, dilation), pointwise, bias)
+
+
+def separable_conv2d_grad(x, depthwise, pointwise, dy, strides=(1, 1), padding="valid", dilation=(1, 1)):
+    """(dx, ddepthwise, dpointwise, dbias)."""
+    u = depthwise_conv2d(x, depthwise, None, strides, padding, dilation)
+    du, dpointwise, dbias = conv2d_grad(u, pointwise, dy)
+    dx, ddepthwise, _ = depthwise_conv2d_grad(x, depthwise, du, strides, padding, dilation)
+    return dx, ddepthwise, dpointwise, dbias
+
+
 def dense(x, kernel, bias=None):
     """y[n,m] = bias[m] + sum_d x[n,d] kernel[d,m]."""
     y = x.astype(np.float64) @ kernel.astype(np.float64)
@@ -88,8 +132,8 @@ def dense_grad(x, kernel, dy):
 
 def _windows(x, pool, strides, padding):
     """(i, j, rows, columns) of every window, clipped to the image."""
-    top, _, oh = window_grid(x.shape[1], pool[0], strides[0], padding)
-    left, _, ow = window_grid(x.shape[2], pool[1], strides[1], padding)
+    top, _, oh = window_grid(x.shape[1], pool[0], strides[0], _along(padding, 0))
+    left, _, ow = window_grid(x.shape[2], pool[1], strides[1], _along(padding, 1))
     for i in range(oh):
         for j in range(ow):
             row, column = i * strides[0] - top, j * strides[1] - left
@@ -98,8 +142,8 @@ def _windows(x, pool, strides, padding):
 
 
 def _pooled_shape(x, pool, strides, padding):
-    oh = window_grid(x.shape[1], pool[0], strides[0], padding)[2]
-    return len(x), oh, window_grid(x.shape[2], pool[1], strides[1], padding)[2], x.shape[3]
+    oh = window_grid(x.shape[1], pool[0], strides[0], _along(padding, 0))[2]
+    return len(x), oh, window_grid(x.shape[2], pool[1], strides[1], _along(padding, 1))[2], x.shape[3]
 
 
 def max_pool2d(x, pool=(2, 2), strides=(2, 2), padding="valid"):
@@ -122,17 +166,19 @@ def max_pool2d_grad(x, dy, pool=(2, 2), strides=(2, 2), padding="valid"):
     return dx
 
 
-def average_pool2d(x, pool=(2, 2), strides=(2, 2), padding="valid"):
+def average_pool2d(x, pool=(2, 2), strides=(2, 2), padding="valid", whole=False):
+    """The mean of the real pixels of every window; with ``whole`` their sum, divided by the size of the window."""
     y = np.zeros(_pooled_shape(x, pool, strides, padding))
     for i, j, rows, columns in _windows(x, pool, strides, padding):
-        y[:, i, j] = x[:, rows, columns].astype(np.float64).mean((1, 2))
+        area = pool[0] * pool[1] if whole else (rows.stop - rows.start) * (columns.stop - columns.start)
+        y[:, i, j] = x[:, rows, columns].astype(np.float64).sum((1, 2)) / area
     return y
 
 
-def average_pool2d_grad(x, dy, pool=(2, 2), strides=(2, 2), padding="valid"):
+def average_pool2d_grad(x, dy, pool=(2, 2), strides=(2, 2), padding="valid", whole=False):
     dx = np.zeros(x.shape)
     for i, j, rows, columns in _windows(x, pool, strides, padding):
-        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        area = pool[0] * pool[1] if whole else (rows.stop - rows.start) * (columns.stop - columns.start)
         dx[:, rows, columns] += dy[:, i : i + 1, j : j + 1].astype(np.float64) / area
     return dx
 
@@ -261,6 +307,15 @@ def zero_padding2d(x, padding):
 def zero_padding2d_grad(x, padding, dy):
     (top, _), (left, _) = padding
     return dy[:, top : top + x.shape[1], left : left + x.shape[2]]
+
+
+def cropping2d(x, cropping):
+    (top, bottom), (left, right) = cropping
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+def cropping2d_grad(x, cropping, dy):
+    return np.pad(dy, ((0, 0), *cropping, (0, 0)))
 
 
 # ---- dropout, and the random numbers behind its mask ----

@@ -53,6 +53,7 @@ CONVOLUTIONS = [  # image, kernel, strides, padding, dilation, groups
     ((4, 4, 6), (3, 3, 2, 3), (1, 1), "same", (1, 1), 3),
     ((4, 5, 3), (2, 2, 1, 6), (2, 2), "same", (1, 1), 3),
     ((1, 1, 2), (5, 4, 2, 2), (1, 1), "same", (1, 1), 1),
+    ((4, 5, 2), (3, 2, 2, 3), (2, 1), ((4, 0), (1, 3)), (1, 2), 1),
 ]
 
 
@@ -67,7 +68,9 @@ def test_conv2d_gradient(image, kernel, strides, padding, dilation, groups):
 def test_conv2d_forward_against_einsum_over_sliding_windows(image, kernel, strides, padding, dilation, groups):
     x, k, b = normal(2, *image), normal(*kernel, seed=1), normal(kernel[3], seed=2)
     padded, reach = x, [d * (size - 1) + 1 for d, size in zip(dilation, kernel[:2], strict=True)]
-    if padding == "same":  # cells missing for ceil(size / stride) windows; more of them at the end
+    if isinstance(padding, tuple):
+        padded = np.pad(x, ((0, 0), *padding, (0, 0)))
+    elif padding == "same":  # cells missing for ceil(size / stride) windows; more of them at the end
         missing = [max(0, (-(-n // s) - 1) * s + r - n) for n, s, r in zip(image, strides, reach, strict=False)]
         padded = np.pad(x, ((0, 0), *((m // 2, (m + 1) // 2) for m in missing), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, (1, 2))
@@ -94,13 +97,43 @@ def test_same_padding_by_hand(size, window, stride, want):
     assert reference.window_grid(size, window, stride, "same") == want
 
 
+def test_depthwise_conv2d():
+    """Its gradients by finite differences; and it is a convolution with a group for each channel."""
+    x, k, b = normal(2, 5, 6, 3), normal(3, 2, 3, 2, seed=1), normal(6, seed=2)
+    options = (2, 1), ((2, 0), (1, 1)), (1, 2)
+    forward, backward = reference.depthwise_conv2d, reference.depthwise_conv2d_grad
+    prove(lambda: forward(x, k, b, *options), lambda dy: backward(x, k, dy, *options), x, k, b)
+    assert_close(forward(x, k, b, *options), reference.conv2d(x, k.reshape(3, 2, 1, 6), b, *options, 3), 1e-13)
+
+
+def test_separable_conv2d_gradient():
+    x, k, p, b = normal(2, 4, 5, 2), normal(3, 2, 2, 2, seed=1), normal(1, 1, 4, 3, seed=2), normal(3, seed=3)
+    options = (1, 2), "same", (1, 1)
+    forward, backward = reference.separable_conv2d, reference.separable_conv2d_grad
+    prove(lambda: forward(x, k, p, b, *options), lambda dy: backward(x, k, p, dy, *options), x, k, p, b)
+
+
+def test_cropping2d_gradient():
+    x, sides = normal(2, 5, 4, 2), ((1, 2), (0, 1))
+    prove(lambda: reference.cropping2d(x, sides), lambda dy: reference.cropping2d_grad(x, sides, dy), x)
+
+
+def test_average_of_whole_windows():
+    x, options = normal(2, 4, 5, 2), ((3, 2), (2, 1), ((1, 1), (1, 0)), True)
+    forward, backward = reference.average_pool2d, reference.average_pool2d_grad
+    prove(lambda: forward(x, *options), lambda dy: backward(x, dy, *options), x)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 0), (0, 0)))
+    assert_close(forward(x, *options), forward(padded, *options[:2]), 1e-13)
+
+
 def test_dense_gradient():
     x, k, b = normal(3, 5), normal(5, 4, seed=1), normal(4, seed=2)
     prove(lambda: reference.dense(x, k, b), lambda dy: reference.dense_grad(x, k, dy), x, k, b)
 
 
 POOLS = [((6, 6), (2, 2), (2, 2), "valid"), ((5, 7), (3, 2), (2, 1), "valid"), ((5, 7), (3, 4), (2, 3), "same"),
-         ((4, 5), (2, 2), (3, 3), "same"), ((3, 3), (5, 5), (1, 1), "same")]  # fmt: skip
+         ((4, 5), (2, 2), (3, 3), "same"), ((3, 3), (5, 5), (1, 1), "same"),
+         ((5, 6), (3, 3), (2, 2), ((1, 2), (2, 0)))]  # fmt: skip
 
 
 @pytest.mark.parametrize(("image", "pool", "strides", "padding"), POOLS)

@@ -62,14 +62,15 @@ class Affine(Activated):
         self.activity_regularizer = activity_regularizer
         self.bias_constraint = bias_constraint
 
-    def _add_kernel_and_bias(self, shape, rng):
-        """The kernel of that shape, and a bias of zeros for its last axis."""
+    def _add_kernel_and_bias(self, shape, rng, units=None):
+        """The kernel of that shape, and a bias of zeros for its last axis, or for so many units."""
         name = type(self).__name__
         constraints.check(name, self.kernel_constraint, shape)
-        constraints.check(name, self.bias_constraint, shape[-1:])
+        units = shape[-1:] if units is None else (units,)
+        constraints.check(name, self.bias_constraint, units)
         self.add_param("kernel", shape, initializers.get(name, self.kernel_initializer), rng)
         if self.use_bias:
-            self.add_param("bias", shape[-1:], initializers.get(name, "zeros"), rng)
+            self.add_param("bias", units, initializers.get(name, "zeros"), rng)
 
     def get_config(self):
         """The constructor's arguments, ready for JSON unless there is a custom regulariser."""

@@ -28,6 +28,7 @@ NOINLINE static void NAME(store_part)(REAL *p, idx n, VEC v)
 
 #include "tile.h"
 #include "matrix.h"
+#include "depthwise.h"
 #ifdef SINGLE
 #include "peak.h"
 #endif
@@ -37,12 +38,6 @@ NOINLINE static void NAME(store_part)(REAL *p, idx n, VEC v)
 #define ROWS for (idx r = 0; r < rows; r++)
 
 /* ---- plain arithmetic ---- */
-
-/* y += x * w */
-LEAF NAME(multiply_add)(const REAL *RESTRICT x, const REAL *RESTRICT w, REAL *RESTRICT y, idx n)
-{
-    LOOP y[i] = FMA(x[i], w[i], y[i]);
-}
 
 /* y += x */
 LEAF NAME(add_to)(const REAL *RESTRICT x, REAL *RESTRICT y, idx n)

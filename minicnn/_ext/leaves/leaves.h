@@ -25,10 +25,20 @@ typedef struct {
     int accumulate;
 } Tile;
 
+/* Depthwise convolution: `count` pixels of n channels, which see ka x kb taps; strides in elements. */
+typedef struct {
+    idx count, n;
+    idx ka, x_a, w_a; /* rows of taps: from one to the next in the image, in the kernel */
+    idx kb, x_b, w_b; /* columns of taps */
+    idx x_q, y_q;     /* from one pixel to the next in the image, in the result */
+    idx x_ahead, fetch, y_ahead; /* to what is read next, `fetch` elements of it for each pixel; to the next result */
+} Depthwise;
+
 /* Pooling: images h x w with c channels, outputs oh x ow, windows kh x kw, strides, padding above and to the left. */
 typedef struct {
     idx h, w, c, oh, ow, kh, kw, sh, sw, top, left;
     int bytes; /* the numbers of taps, row * kw + column, fill bytes; else int32 */
+    int whole; /* an average is over all taps of a window, not only those in the image */
 } Geometry;
 
 /* `count` windows side by side, as far as they lie in the image.  Strides in elements; `edge`: there are less than
@@ -61,7 +71,8 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
  * these lists, and so is each set's own table, at the end of leaf.h. */
 #define EACH_LEAF(L, REAL)                                                                                            \
     L(void, tiles, (const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C))            \
-    L(void, multiply_add, (const REAL *x, const REAL *w, REAL *y, idx n))                                             \
+    L(void, depthwise, (const Depthwise *t, const REAL *x, const REAL *w, const REAL *bias, REAL *y))                 \
+    L(void, depthwise_gradient, (const Depthwise *t, const REAL *x, const REAL *dy, REAL *w))                         \
     L(void, add_to, (const REAL *x, REAL *y, idx n))                                                                  \
     L(void, plus, (int relu, const REAL *x, const REAL *y, REAL *z, idx n))                                           \
     L(void, overlap_add, (const REAL *x, REAL *y, idx rows, idx step, idx n))                                         \
@@ -147,7 +158,8 @@ static inline void fetch_ahead(const void *p, idx bytes)
              const double *: LEAVES->f64->leaf)
 
 #define tiles(t, m, n, A, B, bias, C) FOR(C, tiles)(t, m, n, A, B, bias, C)
-#define multiply_add(x, w, y, n) FOR(y, multiply_add)(x, w, y, n)
+#define depthwise(t, x, w, bias, y) FOR(y, depthwise)(t, x, w, bias, y)
+#define depthwise_gradient(t, x, dy, w) FOR(w, depthwise_gradient)(t, x, dy, w)
 #define add_to(x, y, n) FOR(y, add_to)(x, y, n)
 #define plus(relu, x, y, z, n) FOR(z, plus)(relu, x, y, z, n)
 #define overlap_add(x, y, rows, step, n) FOR(y, overlap_add)(x, y, rows, step, n)
