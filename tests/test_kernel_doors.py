@@ -98,7 +98,7 @@ def right():
 ENTRIES = list(right())
 IMAGES = {(argument, axis) for argument in (0, 1, 2, 3) for axis in (1, 2)}
 MEANING = {  # (argument, axis) whose length may be another: fewer pieces, larger images, windows cut off by their end
-    **dict.fromkeys(("sgd", "momentum", "adam", "amsgrad", "rmsprop"), {(6, 0), (7, 0)}),
+    **{entry: {(6, 0), (7, 0)} for entry in ("sgd", "momentum", "adam", "amsgrad", "rmsprop")},
     "constrain": {(0, 0)},
     "penalty.value": {(0, 0)},
     "of_samples": {(0, 1)},
@@ -256,7 +256,7 @@ def test_methods_without_their_slots(name):
 
 
 def test_rmsprop_without_momentum():
-    function, (method, w, a, b, c, *rest) = right()["rmsprop"]
+    function, (method, w, a, _, c, *rest) = right()["rmsprop"]
     rest[5] = 0.0  # beta_1
     function(method, w, a, None, c, *rest)
 
