@@ -248,11 +248,13 @@ class Optimizer(Configured):
         if not parameters.flags.writeable:
             got = _check.Shown("a read-only array")
             raise ValueError(_check.message(where, "the model's parameters must be writable", got))
-        method, *numbers, names = self._method()
+        method, *numbers, (a, b, c) = self._method()
         bad = kernels.step(
             kernels.METHODS[method],
             parameters,
-            *(self._slot(name) if name else None for name in names),
+            self._slot(a),
+            self._slot(b),
+            self._slot(c),
             gradients,
             pieces,
             squares,
@@ -286,7 +288,9 @@ class Optimizer(Configured):
         return np.zeros(size, dtype)
 
     def _slot(self, name):
-        """What is remembered under this name; ValueError if ``slots`` was replaced by something that does not fit."""
+        """What is remembered under this name, None for None; ValueError if it was replaced by what does not fit."""
+        if name is None:
+            return None
         slot, where = self.slots.get(name), f"{type(self).__name__}.step"
         parameters = self._bound[0]
         fits = isinstance(slot, np.ndarray) and slot.shape == parameters.shape and slot.dtype == parameters.dtype

@@ -336,13 +336,14 @@ def test_one_way_of_clipping(make):
 @pytest.mark.parametrize("make", METHOD_CLASSES)
 def test_only_the_trainable_segments_change(make, dtype):
     w, steps = random_steps(LENGTH, 2, dtype)
-    optimizer = make(0.1, weight_decay=0.3)
+    optimizer = make(0.1, weight_decay=0.3, clipvalue=1.5)
     parameters = steps_of(optimizer, w, steps, SEGMENTS)
     want = w.astype(np.float64)
     for _, offset, size, trainable, decayed in SEGMENTS:
         part = slice(offset, offset + size)
         if trainable:
-            want[part] = twin(make.__name__, w[part], steps[:, part], 0.1, weight_decay=0.3 if decayed else None)
+            common = {"weight_decay": 0.3 if decayed else None, "clipvalue": 1.5}
+            want[part] = twin(make.__name__, w[part], steps[:, part], 0.1, **common)
     assert_close(parameters, want, tolerance(dtype, 2), dtype)
     for untouched in (slice(10, 13), slice(17, 22)):
         assert_same_bits(parameters[untouched], w[untouched])

@@ -14,14 +14,14 @@ Constraints: a row of ``rules`` is (kind, offset, five lengths), with a number i
 offset counts as an array of five axes, whose second and fourth are those of the norm; units that lie side by side on
 the last axis are taken together, RUN at a time.  Both are None where there are no constraints.
 """
-from libc.math cimport INFINITY, isfinite, pow, sqrt
+from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from minicnn._ext.machinery.jobs cimport Kernel, share_out
 from minicnn._ext.machinery.runtime cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, AMSGRAD, MOMENTUM, NADAM, NESTEROV,
-                                             RMSPROP, SGD, Update, add_squares, chosen_leaves, real, require,
-                                             scale_each, sum_squares, team, update_weights, use_leaves)
+                                             RMSPROP, SGD, Update, add_squares, chosen_leaves, cut, real,
+                                             require, scale_each, sum_squares, team, update_weights, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -33,6 +33,7 @@ METHODS = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM,
 cdef enum:
     IS_MAX_NORM, IS_NON_NEG, IS_UNIT_NORM  # kinds of constraints
     RUN = 64
+    PART = 1024  # gradients, cut
     WARM = 1024  # steps, after which 0.96^t is nothing beside 1
 
 cdef int64_t MOST_STEPS = <int64_t> 1 << 62
@@ -47,7 +48,7 @@ cdef struct Step:
     const void *g
     const int64_t *pieces    # (count, 4)
     double *squares          # of each piece
-    double decay
+    double decay, limit      # of the gradients; 0 for none
 
 
 cdef void warm_up() noexcept:
@@ -91,8 +92,7 @@ def step(int method, real[::1] parameters not None, real[::1] a, real[::1] b, re
     if c is not None:
         s.c = &c[0]
     s.update.method, s.update.rate, s.update.epsilon, s.update.ahead = method, rate, epsilon, 0
-    s.update.beta_1, s.update.beta_2, s.update.limit = beta_1, beta_2, clipvalue if clipvalue else INFINITY
-    s.decay = rate * decay
+    s.update.beta_1, s.update.beta_2, s.decay, s.limit = beta_1, beta_2, rate * decay, clipvalue
     correct(&s.update, iterations[0] + 1)
     s.update.clip = clip_factor(<Kernel> piece_squares[real], &s, count, clipnorm, threads)
     if s.update.clip < 0:
@@ -199,12 +199,23 @@ cdef void correct(Update *u, double t) noexcept nogil:
 
 
 cdef void update_pieces(const Step *s, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
-    cdef Py_ssize_t p, at
+    cdef real part[PART]
+    cdef Py_ssize_t p, at, end, n
+    cdef const real *g
+    cdef real decay
     for p in range(first, last):
-        at = s.pieces[4 * p]
-        update_weights(&s.update, <real *> s.w + at, <const real *> s.g + at, slot(<real *> s.a, at),
-                       slot(<real *> s.b, at), slot(<real *> s.c, at), <real> (s.decay if s.pieces[4 * p + 2] else 0),
-                       s.pieces[4 * p + 1])
+        at, end, decay = s.pieces[4 * p], s.pieces[4 * p] + s.pieces[4 * p + 1], 0
+        if s.pieces[4 * p + 2]:
+            decay = <real> s.decay
+        while at < end:
+            g, n = <const real *> s.g + at, end - at
+            if s.limit:
+                n = min(n, <Py_ssize_t> PART)
+                cut(g, <real> s.limit, &part[0], n)
+                g = &part[0]
+            update_weights(&s.update, <real *> s.w + at, g, slot(<real *> s.a, at), slot(<real *> s.b, at),
+                           slot(<real *> s.c, at), decay, n)
+            at += n
 
 
 cdef inline real *slot(real *whole, Py_ssize_t at) noexcept nogil:

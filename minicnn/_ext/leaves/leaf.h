@@ -173,13 +173,18 @@ TARGET NOINLINE static double NAME(sum_squares)(const REAL *x, idx n)
     return sum;
 }
 
-/* One step of `u->method` over n weights: w -= decay w, then what the method says, with g the gradient cut to [-limit, limit]
- * (a NaN stays) and multiplied by clip.  a, b, c are the method's slots, in the order of the comments; NULL where it
- * has none.  rest = 1 - beta comes from the caller, who has it in double: 1 - 0.999f is off by 5e-5.  The corrections for
- * the first steps are in `rate`, `ahead` and `epsilon` already. */
-#define CUT(x) ((x) > limit ? limit : (x) < -limit ? -limit : (x))
+/* y = x cut to [-limit, limit]; a NaN stays */
+LEAF NAME(cut)(const REAL *RESTRICT x, REAL limit, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i];
+}
+
+/* One step of `u->method` over n weights: w -= decay w, then what the method says, with g = clip * gradient.  a, b, c are
+ * the method's slots, in the order of the comments; NULL where it has none.  rest = 1 - beta comes from the caller, who
+ * has it in double: 1 - 0.999f is off by 5e-5.  The corrections for the first steps are in `rate`, `ahead` and `epsilon`
+ * already. */
 #define DECAYED FMA(-decay, w[i], w[i])
-#define WITH_G LOOP { const REAL g = clip * CUT(gradient[i]);
+#define WITH_G LOOP { const REAL g = clip * gradient[i];
 #define FOLLOW(mean, x) mean[i] = FMA(rest_1, (x) - mean[i], mean[i]);
 #define FOLLOW_SQUARE(mean, x) mean[i] = FMA(rest_2, FMA(x, x, -mean[i]), mean[i]);
 #define RMSPROP_LOOP(center, push)                                                                                    \
@@ -202,20 +207,20 @@ TARGET NOINLINE static double NAME(sum_squares)(const REAL *x, idx n)
 LEAF NAME(update_weights)(const Update *u, REAL *RESTRICT w, const REAL *RESTRICT gradient, REAL *RESTRICT a,
                           REAL *RESTRICT b, REAL *RESTRICT c, REAL decay, idx n)
 {
-    const REAL rate = (REAL)u->rate, clip = (REAL)u->clip, limit = (REAL)u->limit, step = -rate * clip;
+    const REAL rate = (REAL)u->rate, clip = (REAL)u->clip, step = -rate * clip;
     const REAL beta_1 = (REAL)u->beta_1, beta_2 = (REAL)u->beta_2, epsilon = (REAL)u->epsilon, ahead = (REAL)u->ahead;
     const REAL rest_1 = (REAL)(1 - u->beta_1), rest_2 = (REAL)(1 - u->beta_2);
     switch (u->method) {
-    case SGD: LOOP w[i] = FMA(step, CUT(gradient[i]), DECAYED); break;
+    case SGD: LOOP w[i] = FMA(step, gradient[i], DECAYED); break;
     case MOMENTUM: /* velocity */
         LOOP {
-            a[i] = FMA(beta_1, a[i], step * CUT(gradient[i]));
+            a[i] = FMA(beta_1, a[i], step * gradient[i]);
             w[i] = DECAYED + a[i];
         }
         break;
     case NESTEROV: /* velocity */
         LOOP {
-            const REAL push = step * CUT(gradient[i]);
+            const REAL push = step * gradient[i];
             a[i] = FMA(beta_1, a[i], push);
             w[i] = DECAYED + FMA(beta_1, a[i], push);
         }
@@ -266,7 +271,6 @@ LEAF NAME(update_weights)(const Update *u, REAL *RESTRICT w, const REAL *RESTRIC
         break;
     }
 }
-#undef CUT
 #undef DECAYED
 #undef WITH_G
 #undef FOLLOW

@@ -49,7 +49,7 @@ enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
 enum Method { SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA };
 typedef struct {
     int method;
-    double rate, clip, limit;
+    double rate, clip;
     double beta_1, beta_2; /* what stays of the first moment or of the momentum; of the second */
     double epsilon, ahead; /* ahead: Nadam's rate of m; `rate` is then that of g */
 } Update;
@@ -109,6 +109,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, add_squares, (const REAL *x, double *sums, idx n))                                                        \
     L(void, scale_each, (REAL *x, const double *factors, idx n))                                                      \
     L(double, sum_squares, (const REAL *x, idx n))                                                                    \
+    L(void, cut, (const REAL *x, REAL limit, REAL *y, idx n))                                                          \
     L(void, update_weights, (const Update *u, REAL *w, const REAL *gradient, REAL *a, REAL *b, REAL *c, REAL decay,   \
                              idx n))
 
@@ -200,6 +201,7 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define add_squares(x, sums, n) FOR(x, add_squares)(x, sums, n)
 #define scale_each(x, factors, n) FOR(x, scale_each)(x, factors, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
+#define cut(x, limit, y, n) FOR(y, cut)(x, limit, y, n)
 #define update_weights(u, w, gradient, a, b, c, decay, n)                                                             \
     FOR(w, update_weights)(u, w, gradient, a, b, c, decay, n)
 

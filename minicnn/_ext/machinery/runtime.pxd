@@ -33,7 +33,7 @@ cdef extern from "leaves.h" nogil:
         SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA
     ctypedef struct Update:
         int method
-        double rate, clip, limit, beta_1, beta_2, epsilon, ahead
+        double rate, clip, beta_1, beta_2, epsilon, ahead
     cdef enum WinogradIn:
         OF_IMAGE, OF_GRADIENT, OF_KERNEL
     cdef enum WinogradOut:
@@ -93,6 +93,7 @@ cdef extern from "leaves.h" nogil:
     void add_squares(const void *x, double *sums, Py_ssize_t n)
     void scale_each(void *x, const double *factors, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
+    void cut(const void *x, double limit, void *y, Py_ssize_t n)
     void update_weights(const Update *u, void *w, const void *gradient, void *a, void *b, void *c, double decay,
                         Py_ssize_t n)
 
