@@ -165,12 +165,15 @@ def meant(word, known):
     return next((name for name in OTHER_NAMES.get(word, ()) if name in known), None) or nearest(word, known)
 
 
-def keywords(owner, function, given):
-    """TypeError for a keyword that ``function`` does not have, with the name that was probably meant."""
+def keywords(owner, function, given, more=()):
+    """TypeError for a keyword that ``function`` does not have, with the name that was probably meant.
+
+    ``more``: words that are allowed as well.
+    """
     known = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return
-    names = [name for name in known if name != "self"]
+    names = [*(name for name in known if name != "self"), *(word for word in more if word not in known)]
     for word in given:
         if word not in names:
             near = meant(word, names)

@@ -14,12 +14,14 @@ from minicnn import training as loop
 from minicnn.engine import Engine
 from minicnn.layer import (
     Layer,
+    declared_shape,
     from_config,
     note_build,
     noting_builds,
     output_of,
     require_layer,
     settle_late_parts,
+    take_names,
     take_places,
     to_config,
 )
@@ -102,8 +104,10 @@ class Sequential(Closed):
                 continue
             layer = require_layer("Sequential", entry.as_chain() if isinstance(entry, Sequential) else entry)
             _require_no_model(layer)
+            if not chosen and declared is None:
+                declared = declared_shape(layer)
             chosen.append(layer)
-        walk(chosen)  # raises where a layer stands in two places
+        take_names(walk(chosen))  # raises where a layer stands in two places, or a name
         self._declared_shape = declared
         self._put(layers=tuple(chosen))
 
@@ -135,7 +139,8 @@ class Sequential(Closed):
         return chain
 
     def get_layer(self, name=None, index=None):
-        """The layer with the path ``name``, such as "2" or "1.body.0", or the one with the number ``index``.
+        """The layer with the path ``name``, such as "2" or "1.body.0", or else the one of that name (``Layer``); or the
+        one with the number ``index``.
 
         ValueError if there is none, or unless exactly one of the two is given.
         """
@@ -146,12 +151,15 @@ class Sequential(Closed):
             last = len(self.layers) - 1
             return self.layers[_check.integer(where, "index", index, -last - 1, last)]
         if not isinstance(name, str):
-            raise TypeError(_check.message(where, "name must be the path of a layer", _check.kind(name)))
+            raise TypeError(_check.message(where, "name must be the path or the name of a layer", _check.kind(name)))
         if name not in tree:
+            by_name = {layer.name: layer for layer in tree.values()}
+            if name in by_name:
+                return by_name[name]
             within = [path for path in tree if path.startswith(f"{name}.")]
-            near = None if within else _check.nearest(name, tree)
+            near = None if within else _check.nearest(name, [*tree, *by_name])
             fix = f"Did you mean {near!r}?" if near else f"There are {', '.join(within or tree)}"
-            raise ValueError(_check.message(where, "name must be the path of a layer", name, fix))
+            raise ValueError(_check.message(where, "name must be the path or the name of a layer", name, fix))
         return tree[name]
 
     @property
@@ -215,6 +223,7 @@ class Sequential(Closed):
     def _take_places(self, source):
         """Tells every layer its place, and the model's values of what its arguments leave open."""
         tree = walk(self.layers)
+        take_names(tree)
         take_places(tree, self.seed, self.dtype, self.algorithm, source=source)
         self.layers[-1].in_chain = False
 
@@ -694,7 +703,8 @@ class Sequential(Closed):
         ends, mean = config.get("input_range"), config.get("input_mean")  # 0.1.0 did not know them
         seen = inputs.from_config("Sequential.from_config", ends, mean)
         entries = [from_config(entry, known) for entry in config["layers"]]
-        model = cls(entries, seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
+        model = cls(seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
+        model._append(entries)  # not built, even if its first layer says the shape
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         model._seen = seen
         return model

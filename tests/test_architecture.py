@@ -94,7 +94,7 @@ MAY_IMPORT = {
         "tree",
     },
     "advice": {"layers", "outputs"},
-    "summary": {"tree"},
+    "summary": {"layer", "tree"},
     "prediction": {"_check", "montecarlo"},
     "ensemble": {"_check", "intake", "model", "prediction", "processes", "targets", "training"},
     "thinning": {"_check", "layer", "layers", "metrics", "targets"},

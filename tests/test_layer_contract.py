@@ -31,7 +31,7 @@ SOME = layers.Conv2D(4, 3, padding="same", activation="tanh"), layers.Dropout(0.
 TABLE = {  # name: (arguments of the constructor, all other than the default, shape of a sample)
     "ELU": ({}, (5, 3)),
     "GELU": ({}, (5, 3)),
-    "Activation": ({"name": "tanh"}, (7,)),
+    "Activation": ({"activation": "tanh"}, (7,)),
     "AveragePooling2D": ({"pool_size": (2, 3), "strides": (1, 2), "padding": "same"}, IMAGE),
     "BatchNormalization": ({"momentum": 0.9, "epsilon": 0.01}, IMAGE),
     "Chain": ({"layers": [to_config(one) for one in SOME]}, IMAGE),

@@ -110,8 +110,8 @@ def test_building_again():
 
 def test_a_failed_build_leaves_everything_unbuilt():
     parts = [layers.Conv2D(3, 3), layers.BatchNormalization(), layers.Flatten(), layers.Conv2D(3, 3)]
-    before = [pickle.dumps(layer) for layer in parts]
     model = mc.Sequential(parts)
+    before = [pickle.dumps(layer) for layer in parts]
     message = (
         r"^Sequential.build: layer 3: Conv2D: one sample must have an image \(height, width, channels\); got \(36,\)"
     )

@@ -16,6 +16,12 @@ from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Flatten, Rescaling, Reshape, ZeroPadding2D
 
+# Keras's short names.  The registry has each class once.
+AvgPool2D = AveragePooling2D
+GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalMaxPool2D = GlobalMaxPooling2D
+MaxPool2D = MaxPooling2D
+
 __all__ = [
     "ELU",
     "GELU",
