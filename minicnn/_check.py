@@ -175,10 +175,20 @@ def sample_shape(where, shape):
     return tuple(integer(where, "every axis of input_shape", axis, 1) for axis in shape)
 
 
+ABSENT = {  # words of Keras's for what is not there
+    **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), "No moving average of weights is kept"),
+    "loss_scale_factor": "Losses are not scaled: there is no float16",
+    "gradient_accumulation_steps": "Gradients are not accumulated: take larger batches",
+}
 OTHER_NAMES = {"p": ("rate",), "lr": ("learning_rate",), "out_channels": ("filters",), "out_features": ("units",)}
 INSTEAD = {  # of a keyword that there is not: (the one that does its work, how)
     "ceil_mode": ("padding", "`padding` does it: ((0, rows), (0, columns)) makes room for the last windows"),
 }
+
+
+def meant(word, known):
+    """The one of the names ``known`` that ``word`` is for in other libraries, or the nearest one, or None."""
+    return next((name for name in OTHER_NAMES.get(word, ()) if name in known), None) or nearest(word, known)
 
 
 def keywords(owner, function, given, more=()):
@@ -192,8 +202,8 @@ def keywords(owner, function, given, more=()):
     names = [*(name for name in known if name != "self"), *(word for word in more if word not in known)]
     for word in given:
         if word not in names:
-            near = next((name for name in OTHER_NAMES.get(word, ()) if name in names), None) or nearest(word, names)
-            fix = f"Did you mean `{near}`?" if near else ""
+            near = meant(word, names)
+            fix = ABSENT.get(word) or (f"Did you mean `{near}`?" if near else "")
             if INSTEAD.get(word, ("",))[0] in names:
                 fix = INSTEAD[word][1]
             raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))

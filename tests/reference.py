@@ -597,3 +597,100 @@ def behind_softmax(loss, logits, *arguments, **named):
     """(value, gradient at the logits) of a ``loss`` of probabilities."""
     value, gradient = loss(softmax(logits.astype(np.float64)), *arguments, **named)
     return value, softmax_grad(logits.astype(np.float64), gradient)
+
+# ---- optimisers: the parameters after all steps; t counts from 1, r is the rate ----
+
+
+def _steps(w, gradients, r, weight_decay, clipnorm, clipvalue):
+    """Before every step: (t, clipped gradient, w decayed); the caller sends the new w."""
+    w = w.astype(np.float64)
+    for t, g in enumerate(gradients.astype(np.float64), 1):
+        if clipnorm is not None:
+            norm = math.sqrt(math.fsum(x * x for x in g.tolist()))
+            g = g * (clipnorm / norm) if norm > clipnorm else g
+        if clipvalue is not None:
+            g = np.clip(g, -clipvalue, clipvalue)
+        w = yield t, g, w - r * (weight_decay or 0) * w
+    yield None, None, w
+
+
+def _optimize(update, w, gradients, r, weight_decay=None, clipnorm=None, clipvalue=None):
+    """``update``: (t, g, slots) -> what is subtracted from w; it changes the dictionary of slots, which begin at 0."""
+    steps, slots = _steps(w, gradients, r, weight_decay, clipnorm, clipvalue), {}
+    t, g, w = next(steps)
+    while t is not None:
+        t, g, w = steps.send(w - update(t, g, slots))
+    return w
+
+
+def _follow(slots, name, beta, x):
+    """The running mean slots[name], one step on."""
+    slots[name] = beta * slots.get(name, 0.0) + (1 - beta) * x
+    return slots[name]
+
+
+def sgd(w, gradients, r, momentum=0.0, nesterov=False, **common):
+    def update(t, g, slots):
+        v = slots["v"] = momentum * slots.get("v", 0.0) - r * g
+        return -(momentum * v - r * g) if nesterov else -v
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adam(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, amsgrad=False, **common):
+    def update(t, g, slots):
+        m, v = _follow(slots, "m", beta_1, g), _follow(slots, "v", beta_2, g * g)
+        if amsgrad:
+            v = slots["v_hat"] = np.maximum(slots.get("v_hat", 0.0), v)
+        return r * math.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (np.sqrt(v) + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def nadam(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        u, u_next = (beta_1 * (1 - 0.96**s / 2) for s in (t, t + 1))
+        product = slots["product"] = slots.get("product", 1.0) * u
+        m, v = _follow(slots, "m", beta_1, g), _follow(slots, "v", beta_2, g * g)
+        m_hat = u_next * m / (1 - product * u_next) + (1 - u) * g / (1 - product)
+        return r * m_hat / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adamax(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        m = _follow(slots, "m", beta_1, g)
+        u = slots["u"] = np.maximum(beta_2 * slots.get("u", 0.0), np.abs(g))
+        return r * m / ((1 - beta_1**t) * (u + epsilon))
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def rmsprop(w, gradients, r, rho=0.9, momentum=0.0, epsilon=1e-7, centered=False, **common):
+    def update(t, g, slots):
+        square = _follow(slots, "velocity", rho, g * g)
+        if centered:
+            square = square - _follow(slots, "average", rho, g) ** 2
+        slots["momentum"] = momentum * slots.get("momentum", 0.0) + r * g / np.sqrt(square + epsilon)
+        return slots["momentum"]
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adagrad(w, gradients, r, initial_accumulator_value=0.1, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        slots["sum"] = slots.get("sum", initial_accumulator_value) + g * g
+        return r * g / np.sqrt(slots["sum"] + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adadelta(w, gradients, r, rho=0.95, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        square = _follow(slots, "g", rho, g * g)
+        change = np.sqrt(slots.get("delta", 0.0) + epsilon) / np.sqrt(square + epsilon) * g
+        _follow(slots, "delta", rho, change * change)
+        return r * change
+
+    return _optimize(update, w, gradients, r, **common)

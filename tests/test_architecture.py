@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "_check": set(),
     "_files": set(),
     "_ext": {"_ext"},
-    "initializers": {"_check"},
+    "initializers": {"_check", "configured", "settings"},
     "settings": {"_check"},
     "configured": {"_check", "settings"},
     "inputs": {"_check"},

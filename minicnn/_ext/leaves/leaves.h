@@ -55,6 +55,15 @@ typedef struct {
 /* Numbers shared with layers/activation.py through _ext/activation.pyx. */
 enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
 
+/* Optimisers: the methods, and the numbers of one step of one of them (leaf.h says what they do). */
+enum Method { SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA };
+typedef struct {
+    int method;
+    double rate, clip;
+    double beta_1, beta_2; /* what stays of the first moment or of the momentum; of the second */
+    double epsilon, ahead; /* ahead: Nadam's rate of m; `rate` is then that of g */
+} Update;
+
 /* How many columns are taken as one row where rows have n of them: those of 2^k rows, so that they fill several vectors
  * and (but for large n) the last one too. */
 enum { WIDEST = 512 };
@@ -111,10 +120,9 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, add_squares, (const REAL *x, double *sums, idx n))                                                        \
     L(void, scale_each, (REAL *x, const double *factors, idx n))                                                      \
     L(double, sum_squares, (const REAL *x, idx n))                                                                    \
-    L(void, sgd_update, (REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,  \
-                         REAL clip))                                                                                  \
-    L(void, adam_update, (REAL *w, REAL *m, REAL *v, const REAL *g, idx n, REAL rate, REAL rest_1, REAL rest_2,       \
-                          REAL epsilon, REAL decay, REAL clip))
+    L(void, cut, (const REAL *x, REAL limit, REAL *y, idx n))                                                          \
+    L(void, update_weights, (const Update *u, REAL *w, const REAL *gradient, REAL *a, REAL *b, REAL *c, REAL decay,   \
+                             idx n))
 
 /* Those that exist for float alone, or have nothing to do with the type. */
 #define EACH_SINGLE_LEAF(L)                                                                                           \
@@ -205,9 +213,8 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define add_squares(x, sums, n) FOR(x, add_squares)(x, sums, n)
 #define scale_each(x, factors, n) FOR(x, scale_each)(x, factors, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
-#define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
-    FOR(w, sgd_update)(w, v, g, n, rate, momentum, nesterov, decay, clip)
-#define adam_update(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)                                        \
-    FOR(w, adam_update)(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)
+#define cut(x, limit, y, n) FOR(y, cut)(x, limit, y, n)
+#define update_weights(u, w, gradient, a, b, c, decay, n)                                                             \
+    FOR(w, update_weights)(u, w, gradient, a, b, c, decay, n)
 
 #endif

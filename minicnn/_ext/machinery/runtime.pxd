@@ -35,6 +35,11 @@ cdef extern from "leaves.h" nogil:
         MOST_LANES
     cdef enum Activation:
         LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH
+    cdef enum Method:
+        SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA
+    ctypedef struct Update:
+        int method
+        double rate, clip, beta_1, beta_2, epsilon, ahead
     cdef enum WinogradIn:
         OF_IMAGE, OF_GRADIENT, OF_KERNEL
     cdef enum WinogradOut:
@@ -95,10 +100,9 @@ cdef extern from "leaves.h" nogil:
     void add_squares(const void *x, double *sums, Py_ssize_t n)
     void scale_each(void *x, const double *factors, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
-    void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
-                    double decay, double clip)
-    void adam_update(void *w, void *m, void *v, const void *g, Py_ssize_t n, double rate, double rest_1,
-                     double rest_2, double epsilon, double decay, double clip)
+    void cut(const void *x, double limit, void *y, Py_ssize_t n)
+    void update_weights(const Update *u, void *w, const void *gradient, void *a, void *b, void *c, double decay,
+                        Py_ssize_t n)
 
 
 # One product of matrices: C[i*c_i + j] = start + sum_{k < depth} A[i*a_i + k*a_k] * B[k*b_k + j].
