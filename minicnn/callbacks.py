@@ -457,9 +457,10 @@ class CSVLogger(Callback):
 
     - ``filename``; ``separator``: one character; ``append``: continue an existing file, without a second header.
 
-    The columns are the logs of the first epoch and what ``fit`` will log later, or those of the file that is continued; a column without a log gets NA.
-    A log without a column in that file is a ValueError, before the first step where it can be known; one that first
-    appears later in training is left out, with a warning.  The file is complete after every epoch.
+    The columns are the logs of the first epoch and what ``fit`` will log later, or those of the file that is continued;
+    a column without a log gets NA.  A log without a column in that file is a ValueError, before the first step where it
+    can be known; one that first appears later in training is left out, with a warning.  The file is complete after
+    every epoch.
     """
 
     def __init__(self, filename, separator=",", append=False):

@@ -1,8 +1,8 @@
 """Words of Keras that minicnn has not: the sentence that says what to write instead.
 
 One table, ``INSTEAD``: {where: {word: sentence}}.  "layers" and the like are modules, "" is minicnn itself,
-"Sequential" the attributes of a model, "Sequential.fit" keywords of a method.  It is asked only for what is not there, so it can
-never hide a word that comes into being; tests/test_keras_words.py sees that such an entry goes.
+"Sequential" the attributes of a model, "Sequential.fit" keywords of a method.  It is asked only for what is not there,
+so it can never hide a word that comes into being; tests/test_keras_words.py sees that such an entry goes.
 
 docs/keras.md has all that does work.
 """

@@ -8,6 +8,7 @@ from minicnn.layers.compose import Chain, Concurrent, Residual
 from minicnn.layers.compose import Composite as Composite  # a base class: not in the registry
 from minicnn.layers.conv import Conv2D
 from minicnn.layers.dense import Dense
+from minicnn.layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
 from minicnn.layers.gaussian import GaussianDropout
@@ -15,7 +16,7 @@ from minicnn.layers.input import Input as Input
 from minicnn.layers.input import InputLayer as InputLayer
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
-from minicnn.layers.reshape import Flatten, Rescaling, Reshape, ZeroPadding2D
+from minicnn.layers.reshape import Cropping2D, Flatten, Rescaling, Reshape, ZeroPadding2D
 
 # Keras's short names.  The registry has each class once.
 AvgPool2D = AveragePooling2D
@@ -32,7 +33,9 @@ __all__ = [
     "Chain",
     "Concurrent",
     "Conv2D",
+    "Cropping2D",
     "Dense",
+    "DepthwiseConv2D",
     "DropConnect",
     "Dropout",
     "Flatten",
@@ -45,6 +48,7 @@ __all__ = [
     "Rescaling",
     "Reshape",
     "Residual",
+    "SeparableConv2D",
     "Sigmoid",
     "Softmax",
     "SpatialDropout2D",
