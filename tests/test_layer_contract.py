@@ -57,7 +57,8 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     ),
     "DepthwiseConv2D": (
         {"kernel_size": (3, 2), "strides": (2, 1), "padding": ((2, 0), (1, 1)), "depth_multiplier": 2,
-         "dilation_rate": (1, 2), "activation": "gelu", "use_bias": True, "bias_initializer": "ones", "depthwise_initializer": "he_normal",
+         "dilation_rate": (1, 2), "activation": "gelu", "use_bias": True, "depthwise_initializer": "he_normal",
+         "bias_initializer": "ones",
          "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "bias_regularizer": None,
          "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
@@ -88,7 +89,8 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "SeparableConv2D": (
         {"filters": 5, "kernel_size": 3, "strides": (1, 2), "padding": "same", "dilation_rate": 1,
          "depth_multiplier": 2, "activation": "tanh", "use_bias": True, "depthwise_initializer": "he_normal",
-         "bias_initializer": "ones", "pointwise_initializer": "lecun_uniform", "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+         "bias_initializer": "ones", "pointwise_initializer": "lecun_uniform",
+         "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}},
          "pointwise_regularizer": {"name": "L1", "config": {"l1": 0.5}}, "bias_regularizer": None,
          "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
