@@ -29,7 +29,7 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
-    MOST_MULTIPLES = 16  # filters of a channel with which a convolution counts as depthwise: with more, tiles fill vectors
+    MOST_MULTIPLES = 16  # filters of a channel that count as depthwise: with more, tiles fill their vectors
 
 
 cdef enum:
@@ -436,7 +436,7 @@ cdef int add_up(const Conv *g, Kernel kernel) except -1:
 
 # Nothing is summed over channels, so the leaves (depthwise.h) work on vectors of them, and nothing is padded: where a
 # window reaches beyond the image, only those of its taps are taken that lie in it.  With several filters for each
-# channel the image is copied first, every channel as often as it has filters: then each filter has a channel of its own.
+# channel the image is copied first, every channel as often as it has filters: then each filter has its own channel.
 
 cdef struct Line:
     # Result k of `count` along one axis sees the places first + k step + t tap of the source, for t < taps, as far as

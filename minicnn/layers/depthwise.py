@@ -126,8 +126,8 @@ class SeparableConv2D(Composite, compiled=True):
 
     ::
 
-        forward:    u = DepthwiseConv2D(kernel_size, ..., use_bias=False) of x,   y = Conv2D(filters, 1, activation) of u
-        backward:   du = dx of the Conv2D for dy,                                dx = dx of the DepthwiseConv2D for du
+        forward:    u = DepthwiseConv2D(kernel_size, ..., use_bias=False) of x,  y = Conv2D(filters, 1, activation) of u
+        backward:   du = dx of the Conv2D for dy,                               dx = dx of the DepthwiseConv2D for du
 
     x: (N, H, W, C), y: (N, OH, OW, F), float32 or float64.  The parts are ``depthwise`` and ``pointwise``, with the
     parameters ``depthwise.kernel`` (KH, KW, C, depth_multiplier), ``pointwise.kernel`` (1, 1, C depth_multiplier, F)

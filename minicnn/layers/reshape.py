@@ -120,9 +120,9 @@ class ZeroPadding2D(_Bordered, compiled=True):
 class Cropping2D(_Bordered, compiled=True):
     """y = the inside of each image;  dx = dy with rows and columns of zeros around it.
 
-    x: (N, H, W, C), y: (N, H - top - bottom, W - left - right, C).  ``cropping``: how many rows and columns are cut off,
-    a whole number >= 0 for all sides, (height, width) for both sides of each axis, or ((top, bottom), (left, right)).
-    ValueError at ``build`` if nothing would be left.
+    x: (N, H, W, C), y: (N, H - top - bottom, W - left - right, C).  ``cropping``: how many rows and columns are cut
+    off, a whole number >= 0 for all sides, (height, width) for both sides of each axis, or ((top, bottom), (left,
+    right)).  ValueError at ``build`` if nothing would be left.
     """
 
     output_function = "same"
