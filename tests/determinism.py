@@ -59,6 +59,7 @@ CHAINS = (
         ),
         lambda: layers.Concurrent([[], [layers.Conv2D(5, 3, padding="same"), layers.SpatialDropout2D(0.3)]]),
         lambda: layers.Chain([layers.Conv2D(7, 3, activation="relu"), layers.MaxPooling2D(2)]),
+        lambda: layers.Conv2DTranspose(9, 3, strides=2, padding="same", activation="tanh"),
         lambda: layers.Flatten(),
         lambda: layers.Dense(5),
     ],

@@ -71,6 +71,60 @@ def conv2d_grad(x, kernel, dy, strides=(1, 1), padding="valid", dilation=(1, 1),
     return dx, dkernel, dy.sum((0, 1, 2))
 
 
+def transposed_grid(size, window, stride, padding, extra, dilation=1):
+    """(cells cut off before, number of cells) along an axis of the output of a transposed convolution.
+
+    In Keras 3's words: ``size`` cells, with stride - 1 zeros between them and so many zeros before and after, are
+    convolved with the turned kernel.  ``padding`` may also be (cells cut off before, after).
+    """
+    reach = (window - 1) * dilation + 1
+    if padding == "valid":
+        before, after = reach - 1, reach - 1 + (max(reach, stride) - reach if extra is None else extra)
+    elif padding == "same":
+        total = stride + reach - 2 if extra is None else reach + reach % 2 - 2 + extra
+        before = min(math.ceil(total / 2), reach - 1)
+        after = total - before
+    else:
+        before, after = reach - 1 - padding[0], reach - 1 - padding[1] + (extra or 0)
+    return reach - 1 - before, (size - 1) * stride + 1 + before + after - (reach - 1)
+
+
+def conv2d_transpose(x, kernel, bias, shape, cut, strides=(1, 1), dilation=(1, 1)):
+    """Every pixel of x adds its row of the kernel to the window at (i sh - top, j sw - left) of an output of ``shape``.
+
+    y[n, i sh + a dh - top, j sw + b dw - left, f] += sum_c x[n,i,j,c] kernel[a,b,f,c], and bias[f]; cut = (top, left).
+    """
+    x, kernel = x.astype(np.float64), kernel.astype(np.float64)
+    y = np.zeros((len(x), *shape, kernel.shape[2]))
+    for a, b, here, there in _scattered(x, kernel, shape, cut, strides, dilation):
+        y[there] += x[here] @ kernel[a, b].T
+    return y if bias is None else y + bias
+
+
+def conv2d_transpose_grad(x, kernel, dy, cut, strides=(1, 1), dilation=(1, 1)):
+    """(dx, dkernel, dbias)."""
+    x, kernel, dy = (array.astype(np.float64) for array in (x, kernel, dy))
+    dx, dkernel = np.zeros_like(x), np.zeros_like(kernel)
+    for a, b, here, there in _scattered(x, kernel, dy.shape[1:3], cut, strides, dilation):
+        dx[here] += dy[there] @ kernel[a, b]
+        dkernel[a, b] = np.tensordot(dy[there], x[here], axes=([0, 1, 2], [0, 1, 2]))
+    return dx, dkernel, dy.sum((0, 1, 2))
+
+
+def _scattered(x, kernel, shape, cut, strides, dilation):
+    """For every cell (a, b) of the kernel the pixels of x that it takes to a pixel of y, and those."""
+    for a in range(kernel.shape[0]):
+        for b in range(kernel.shape[1]):
+            at = [np.arange(x.shape[1 + i]) * strides[i] + (a, b)[i] * dilation[i] - cut[i] for i in (0, 1)]
+            inside = [np.flatnonzero((at[i] >= 0) & (at[i] < shape[i])) for i in (0, 1)]
+            yield (
+                a,
+                b,
+                (slice(None), *np.ix_(inside[0], inside[1])),
+                (slice(None), *np.ix_(at[0][inside[0]], at[1][inside[1]])),
+            )
+
+
 def dense(x, kernel, bias=None):
     """y[n,m] = bias[m] + sum_d x[n,d] kernel[d,m]."""
     y = x.astype(np.float64) @ kernel.astype(np.float64)

@@ -43,6 +43,13 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
          "bias_regularizer": None, "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
     ),
+    "Conv2DTranspose": (
+        {"filters": 6, "kernel_size": (3, 2), "strides": (2, 1), "padding": ((0, 1), (1, 0)), "output_padding": (1, 0),
+         "dilation_rate": (1, 2), "activation": "gelu", "use_bias": True, "kernel_initializer": "he_normal",
+         "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "kernel_constraint": None,
+         "bias_regularizer": None, "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
+         "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
+    ),
     "Dense": (
         {"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform", "kernel_regularizer": None,
          "kernel_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0]}},

@@ -15,6 +15,7 @@ from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Flatten, Rescaling, Reshape, ZeroPadding2D
+from minicnn.layers.transpose import Conv2DTranspose
 
 __all__ = [
     "ELU",
@@ -25,6 +26,7 @@ __all__ = [
     "Chain",
     "Concurrent",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
     "DropConnect",
     "Dropout",

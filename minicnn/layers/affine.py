@@ -1,4 +1,4 @@
-"""What Conv2D and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
+"""What convolutions and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
 
 import math
 
@@ -62,14 +62,14 @@ class Affine(Activated):
         self.activity_regularizer = activity_regularizer
         self.bias_constraint = bias_constraint
 
-    def _add_kernel_and_bias(self, shape, rng):
-        """The kernel of that shape, and a bias of zeros for its last axis."""
-        name = type(self).__name__
+    def _add_kernel_and_bias(self, shape, rng, outputs_axis=-1):
+        """The kernel of that shape, and a bias of zeros for that axis of it."""
+        name, biases = type(self).__name__, (shape[outputs_axis],)
         constraints.check(name, self.kernel_constraint, shape)
-        constraints.check(name, self.bias_constraint, shape[-1:])
+        constraints.check(name, self.bias_constraint, biases)
         self.add_param("kernel", shape, initializers.get(name, self.kernel_initializer), rng)
         if self.use_bias:
-            self.add_param("bias", shape[-1:], initializers.get(name, "zeros"), rng)
+            self.add_param("bias", biases, initializers.get(name, "zeros"), rng)
 
     def get_config(self):
         """The constructor's arguments, ready for JSON unless there is a custom regulariser."""

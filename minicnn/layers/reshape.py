@@ -62,7 +62,7 @@ class Flatten(Reshape, compiled=True):
         super().__init__((-1,), dtype)
 
 
-def _borders(where, name, padding):
+def borders(where, name, padding):
     """((top, bottom), (left, right)) for one number, one for each axis, or two for each."""
     sides = padding if isinstance(padding, list | tuple) else ()
     if len(sides) == 2 and any(isinstance(side, list | tuple) for side in sides):
@@ -80,7 +80,7 @@ class ZeroPadding2D(Layer, compiled=True):
     input_ndim = 3
     output_function = "changed"
 
-    padding = Fixed(_borders)
+    padding = Fixed(borders)
 
     def __init__(self, padding=1, dtype=None):
         super().__init__(dtype)
