@@ -317,6 +317,38 @@ def zero_padding2d_grad(x, padding, dy):
     return dy[:, top : top + x.shape[1], left : left + x.shape[2]]
 
 
+def _upsampling_weights(size, times, interpolation):
+    """(size * times, size): the share of each pixel in each output along an axis."""
+    weights = np.zeros((size * times, size))
+    for o in range(size * times):
+        if interpolation == "nearest":
+            weights[o, o // times] = 1
+            continue
+        s = min(max((o + 0.5) / times - 0.5, 0), size - 1)
+        for k in range(size):
+            weights[o, k] = max(0, 1 - abs(s - k))
+    return weights
+
+
+def up_sampling2d(x, size=(2, 2), interpolation="nearest"):
+    rows, columns = (_upsampling_weights(x.shape[1 + i], size[i], interpolation) for i in (0, 1))
+    return np.einsum("ik,jl,nklc->nijc", rows, columns, x.astype(np.float64))
+
+
+def up_sampling2d_grad(x, dy, size=(2, 2), interpolation="nearest"):
+    rows, columns = (_upsampling_weights(x.shape[1 + i], size[i], interpolation) for i in (0, 1))
+    return np.einsum("ik,jl,nijc->nklc", rows, columns, dy.astype(np.float64))
+
+
+def permute(x, dims):
+    """Axis k of y is axis dims[k - 1] of x, for k >= 1."""
+    return x.transpose(0, *dims)
+
+
+def permute_grad(dy, dims):
+    return np.moveaxis(dy, range(1, dy.ndim), dims)
+
+
 # ---- dropout, and the random numbers behind its mask ----
 
 

@@ -70,6 +70,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "GlobalMaxPooling2D": ({}, IMAGE),
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
+    "Permute": ({"dims": (3, 1, 2)}, (4, 3, 5)),
     "ReLU": ({}, (5, 3)),
     "Rescaling": ({"scale": 0.5, "offset": -1.0}, (5, 3)),
     "Residual": (
@@ -81,6 +82,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Softmax": ({}, (5, 3)),
     "SpatialDropout2D": ({"rate": 0.4, "mode": "classical", "seed": 3}, IMAGE),
     "Tanh": ({}, (5, 3)),
+    "UpSampling2D": ({"size": (2, 3), "interpolation": "bilinear"}, IMAGE),
     "ZeroPadding2D": ({"padding": ((1, 2), (0, 3))}, IMAGE),
 }  # fmt: skip
 NONE = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from minicnn.layers.gaussian import GaussianDropout
 from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
-from minicnn.layers.reshape import Flatten, Rescaling, Reshape, ZeroPadding2D
+from minicnn.layers.reshape import Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
 from minicnn.layers.transpose import Conv2DTranspose
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "LeakyReLU",
     "MaxPooling2D",
+    "Permute",
     "ReLU",
     "Rescaling",
     "Reshape",
@@ -44,5 +45,6 @@ __all__ = [
     "Softmax",
     "SpatialDropout2D",
     "Tanh",
+    "UpSampling2D",
     "ZeroPadding2D",
 ]
