@@ -191,7 +191,7 @@ class Conv2D(Convolution, Layer, compiled=True):
     @algorithm.setter
     def algorithm(self, algorithm):
         if algorithm is not None or self.input_shape is not None:
-            _check.choice("Conv2D", "algorithm", algorithm, ALGORITHMS)
+            _check.choice(type(self).__name__, "algorithm", algorithm, ALGORITHMS)
         self._algorithm = algorithm
 
     def build(self, input_shape, rng):
