@@ -16,7 +16,8 @@ from minicnn.layers.input import Input as Input
 from minicnn.layers.input import InputLayer as InputLayer
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
-from minicnn.layers.reshape import Cropping2D, Flatten, Rescaling, Reshape, ZeroPadding2D
+from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
+from minicnn.layers.transpose import Conv2DTranspose
 
 # Keras's short names.  The registry has each class once.
 AvgPool2D = AveragePooling2D
@@ -33,6 +34,7 @@ __all__ = [
     "Chain",
     "Concurrent",
     "Conv2D",
+    "Conv2DTranspose",
     "Cropping2D",
     "Dense",
     "DepthwiseConv2D",
@@ -44,6 +46,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "LeakyReLU",
     "MaxPooling2D",
+    "Permute",
     "ReLU",
     "Rescaling",
     "Reshape",
@@ -53,5 +56,6 @@ __all__ = [
     "Softmax",
     "SpatialDropout2D",
     "Tanh",
+    "UpSampling2D",
     "ZeroPadding2D",
 ]
