@@ -114,6 +114,7 @@ def separable_conv2d_grad(x, depthwise, pointwise, dy, strides=(1, 1), padding="
     dx, ddepthwise, _ = depthwise_conv2d_grad(x, depthwise, du, strides, padding, dilation)
     return dx, ddepthwise, dpointwise, dbias
 
+
 def transposed_grid(size, window, stride, padding, extra, dilation=1):
     """(cells cut off before, number of cells) along an axis of the output of a transposed convolution.
 
@@ -369,6 +370,7 @@ def cropping2d(x, cropping):
 
 def cropping2d_grad(x, cropping, dy):
     return np.pad(dy, ((0, 0), *cropping, (0, 0)))
+
 
 def _upsampling_weights(size, times, interpolation):
     """(size * times, size): the share of each pixel in each output along an axis."""
