@@ -127,13 +127,14 @@ def boolean(where, name, value):
     return bool(value)
 
 
-def choice(where, name, value, options):
-    """``value`` if it is one of the strings ``options``; the error suggests the nearest."""
+def choice(where, name, value, options, most=None):
+    """``value`` if it is one of the strings ``options``; the error lists them, or the first ``most``, and suggests the
+    nearest of all."""
     if isinstance(value, str) and value in options:
         return value
     near = nearest(value, options)
     error = ValueError if isinstance(value, str) else TypeError
-    listed = ", ".join(map(repr, options))
+    listed = ", ".join([*map(repr, options[:most]), *(["..."] if len(options) > len(options[:most]) else [])])
     raise error(message(where, f"{name} must be one of {listed}", value, f"Did you mean {near!r}?" if near else ""))
 
 
@@ -174,22 +175,35 @@ def sample_shape(where, shape):
     return tuple(integer(where, "every axis of input_shape", axis, 1) for axis in shape)
 
 
+ABSENT = {  # words of Keras's for what is not there
+    **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), "No moving average of weights is kept"),
+    "loss_scale_factor": "Losses are not scaled: there is no float16",
+    "gradient_accumulation_steps": "Gradients are not accumulated: take larger batches",
+}
 OTHER_NAMES = {"p": ("rate",), "lr": ("learning_rate",), "out_channels": ("filters",), "out_features": ("units",)}
 INSTEAD = {  # of a keyword that there is not: (the one that does its work, how)
     "ceil_mode": ("padding", "`padding` does it: ((0, rows), (0, columns)) makes room for the last windows"),
 }
 
 
-def keywords(owner, function, given):
-    """TypeError for a keyword that ``function`` does not have, with the name that was probably meant."""
+def meant(word, known):
+    """The one of the names ``known`` that ``word`` is for in other libraries, or the nearest one, or None."""
+    return next((name for name in OTHER_NAMES.get(word, ()) if name in known), None) or nearest(word, known)
+
+
+def keywords(owner, function, given, more=()):
+    """TypeError for a keyword that ``function`` does not have, with the name that was probably meant.
+
+    ``more``: words that are allowed as well.
+    """
     known = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return
-    names = [name for name in known if name != "self"]
+    names = [*(name for name in known if name != "self"), *(word for word in more if word not in known)]
     for word in given:
         if word not in names:
-            near = next((name for name in OTHER_NAMES.get(word, ()) if name in names), None) or nearest(word, names)
-            fix = f"Did you mean `{near}`?" if near else ""
+            near = meant(word, names)
+            fix = ABSENT.get(word) or (f"Did you mean `{near}`?" if near else "")
             if INSTEAD.get(word, ("",))[0] in names:
                 fix = INSTEAD[word][1]
             raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))

@@ -10,7 +10,9 @@ Knows no concrete layer.
 import contextlib
 import functools
 import inspect
+import itertools
 import math
+import re
 import threading
 import weakref
 from typing import Any
@@ -20,7 +22,7 @@ import numpy as np
 from minicnn import _check
 from minicnn._ext.machinery import plan
 from minicnn.settings import Closed, Setting, Values, is_ours, owned, refuse
-from minicnn.tree import held_in, holders, walk
+from minicnn.tree import held_in, holders, named_values, walk
 
 MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted
 
@@ -33,7 +35,7 @@ def _values(where, name, values):
 
 
 class _OfChain(Setting):
-    """What the place in a chain decides: it stays while the layer is in a model."""
+    """What stays while the layer is in a model."""
 
     def __set__(self, layer, value):
         now = vars(layer)[self.name]
@@ -41,6 +43,78 @@ class _OfChain(Setting):
         if layer._in_model and not same:
             refuse(layer, self.name, "stays while the layer is in a model", value, "Make a new layer and a new model")
         super().__set__(layer, value)
+
+
+class _Label(_OfChain):
+    """A layer's name: a word that its user gave it, or else its class's name in Keras's spelling, with a number behind
+    it from the second one of a model on (``take_names``)."""
+
+    def __init__(self):
+        super().__init__(_label, optional=True)
+
+    def __get__(self, layer, owner):
+        return self if layer is None else vars(layer)["name"] or layer._default_name or _in_snake_case(owner.__name__)
+
+
+def _label(where, name, label):
+    required = f"{name} must be a word that no path begins with, such as 'conv1'"
+    if not isinstance(label, str):
+        raise TypeError(_check.message(where, required, _check.kind(label)))
+    if not label.isprintable() or not label.strip() or label.partition(".")[0].isdecimal():
+        raise ValueError(_check.message(where, required, label))
+    return label
+
+
+def _in_snake_case(name):
+    """The name of a class as Keras spells a layer's: "MaxPooling2D" is "max_pooling2d"."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+# ---- making ----
+
+# What every layer's constructor takes besides the arguments that its class declares.
+WORDS = ("name", "input_shape", "input_dim")
+
+
+def _taking_words(init):
+    """An ``__init__`` that takes WORDS, too, except for those that it declares itself."""
+
+    @functools.wraps(init)
+    def make(self, *arguments, **named):  # of a class in a script it is sent to other processes: all in _run_init
+        _run_init(init, self, arguments, named)
+
+    return make
+
+
+def _run_init(init, layer, arguments, named):
+    words = {}
+    if not named.keys().isdisjoint(WORDS):
+        declared = inspect.signature(init).parameters.values()
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in declared):
+            own = {parameter.name for parameter in declared}
+            words = {word: named.pop(word) for word in WORDS if word in named and word not in own}
+    init(layer, *arguments, **named)
+    if words.get("name") is not None:
+        layer.name = words["name"]
+    shapes = [word for word in WORDS[1:] if words.get(word) is not None]
+    if len(shapes) == 2:
+        required = "needs either input_shape or input_dim"
+        raise ValueError(_check.message(type(layer).__name__, required, tuple(words[word] for word in shapes)))
+    if shapes:
+        word, shape = shapes[0], words[shapes[0]]
+        shape = _check.integer(type(layer).__name__, word, shape, 1) if word == "input_dim" else shape
+        layer._declared_shape = _check.sample_shape(type(layer).__name__, shape)
+
+
+def is_named(layer):
+    """True for a layer that was given its name."""
+    return vars(layer)["name"] is not None
+
+
+def declared_shape(layer):
+    """What ``input_shape=`` said where the layer was made: the shape of a sample; None where it said nothing."""
+    return layer._declared_shape
 
 
 # ---- building ----
@@ -87,6 +161,7 @@ def _run_build(build, layer, *arguments, **named):
     if layer.dtype is None and around is not None:
         layer.dtype = around.dtype
     _builds.around = layer
+    _require_declared_shape(layer, arguments[0] if arguments else named.get("input_shape"))
     try:
         shape = build(layer, *arguments, **named)
     finally:
@@ -99,6 +174,13 @@ def _run_build(build, layer, *arguments, **named):
         _take_places_alone(layer)
     note_build(layer)
     return shape
+
+
+def _require_declared_shape(layer, shape):
+    declared = layer._declared_shape
+    if declared is not None and isinstance(shape, tuple | list) and tuple(shape) != declared:
+        required = f"input_shape is said to be {declared} where the layer is made"
+        raise ValueError(_check.message(type(layer).__name__, required, tuple(shape), "Leave it out, or make it so"))
 
 
 # ---- the contract ----
@@ -142,6 +224,12 @@ class Layer(Closed):
       next step on.  It is handed down to the ``parts``; a layer in one that is not trainable is not trained, even if it
       says True itself.  See ``freeze``.
     - ``in_chain``: True inside a model, where only the next layer sees an output; see ``own``.
+    - ``name``: a word for ``Sequential.get_layer`` and ``summary``.  One that nobody gave is made of the class's name,
+      as Keras does: "conv2d", "conv2d_1".
+
+    Every layer's constructor takes ``name=`` as well, and Keras's ``input_shape=`` (the shape of a sample) or
+    ``input_dim=`` (its length): in the first layer of a model they do what an ``Input`` before it does, and elsewhere
+    it is a ValueError at ``build`` if they are not true.
 
     And one that a class says, ``output_function``: what its outputs are, so that a model which ends in such a layer
     knows whether it gives logits or probabilities (``outputs.py``).
@@ -166,9 +254,12 @@ class Layer(Closed):
     stream = _OfChain(_check.anything)
     in_chain = _OfChain(_check.boolean)
     trainable = _Trainable(_check.boolean)
+    name = _Label()
 
     _source = Source()
     _path: str | None = None  # where it stands in a model; see path_of
+    _default_name: str | None = None  # among the layers of a model; see take_names
+    _declared_shape: tuple | None = None  # by input_shape=
     _in_model = False  # one that is built: from then on the place stays, and the arrays
     _is_frozen = False  # by freeze
     _stored_parts: dict | None = None  # what a file says of layers that are made later in this one
@@ -177,12 +268,15 @@ class Layer(Closed):
     composite = False  # True for a compiled class that holds layers: whether a plan may record it is up to them, too
     input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number
     output_function: Any = None
+    former_arguments: dict[str, str] = {}  # {word in older files: the argument's name of today}
 
     def __init_subclass__(cls, compiled=False, **kwargs):
-        """``compiled`` is not inherited; a subclass's own ``backward`` is not bypassed by inherited short cuts; what a
-        ``build`` returns is kept."""
+        """``compiled`` is not inherited; a subclass's own ``backward`` is not bypassed by inherited short cuts; every
+        constructor takes ``WORDS``; what a ``build`` returns is kept."""
         super().__init_subclass__(**kwargs)
         cls.compiled = compiled
+        if "__init__" in vars(cls):
+            cls.__init__ = _taking_words(cls.__init__)
         if "build" in vars(cls):
             cls.build = _finished(cls.build)
         if "backward" in vars(cls):
@@ -191,13 +285,13 @@ class Layer(Closed):
                     setattr(cls, shortcut, getattr(Layer, shortcut))
 
     def __new__(cls, *args, **kwargs):
-        _check.keywords(cls.__name__, cls.__init__, kwargs)
+        _check.keywords(cls.__name__, cls.__init__, kwargs, WORDS)
         layer = super().__new__(cls)
         layer._changes, layer._kept = 0, None
         vars(layer).update(
             dtype=None, params=Values(), grads=Values(), state=Values(), input_shape=None, output_shape=None
         )
-        vars(layer).update(stream=(0, 0), trainable=True, in_chain=False)
+        vars(layer).update(stream=(0, 0), trainable=True, in_chain=False, name=None)
         return layer
 
     def __setattr__(self, name, value):
@@ -212,6 +306,7 @@ class Layer(Closed):
         vars(self).update(owned(state))
         vars(self).update(in_chain=False, _in_model=False)  # a copy of a model takes its layers in again
 
+    @_taking_words
     def __init__(self, dtype=None):
         self.dtype = dtype
 
@@ -357,6 +452,39 @@ class Layer(Closed):
             for name, value in _arguments(self).items()
         }
 
+    def get_weights(self):
+        """Copies of the parameters and moving statistics, those of its parts as well, as a list: kernel before bias,
+        in the order of ``state_dict``.  RuntimeError before ``build``."""
+        return [array.copy() for _, array in self._arrays("get_weights")]
+
+    def set_weights(self, weights):
+        """Takes the list of ``get_weights``: all arrays are checked before the first is written.
+
+        RuntimeError before ``build``; ValueError for another number of arrays or another shape, TypeError for what is
+        no array of numbers.
+        """
+        own, where = self._arrays("set_weights"), f"{type(self).__name__}.set_weights"
+        if not isinstance(weights, list | tuple) or len(weights) != len(own):
+            got = _check.Shown(str(len(weights))) if isinstance(weights, list | tuple) else _check.kind(weights)
+            raise ValueError(_check.message(where, f"weights must be a list of {len(own)} arrays", got))
+        taken = [_check.numeric_array(where, name, value) for (name, _), value in zip(own, weights, strict=True)]
+        for (name, array), value in zip(own, taken, strict=True):
+            if value.shape != array.shape:
+                required = f"{name} must have shape {array.shape}"
+                raise ValueError(_check.message(where, required, _check.shape_of(value)))
+        for (_, array), value in zip(own, taken, strict=True):
+            array[...] = value
+
+    def _arrays(self, method):
+        """[(name, array)] of what ``get_weights`` gives."""
+        if self.input_shape is None:
+            required = "needs build(input_shape) of the layer, or of its model, before it"
+            raise RuntimeError(f"{type(self).__name__}.{method}: {required}")
+        tree = [("", self), *walk(self.parts)]
+        entries = [(name, layer.params[key]) for name, layer, key in named_values(tree, "params")]
+        entries += [(name, layer.state[key]) for name, layer, key in named_values(tree, "state")]
+        return [(name, value) for name, value in entries if isinstance(value, np.ndarray)]
+
     # ---- help for subclasses ----
 
     def add_param(self, name, shape, initializer, rng):
@@ -415,12 +543,16 @@ class Layer(Closed):
     def __repr__(self):
         shown = []
         for place, (name, parameter) in enumerate([*inspect.signature(type(self).__init__).parameters.items()][1:]):
+            if name == "name":
+                continue
             value = getattr(self, name, parameter.default)
             kept_as = (parameter.default, (parameter.default,) * 2, ())  # strides=1 as (1, 1), no layers as ()
             as_given = value in kept_as
             if name != "dtype" and not as_given:
                 value = _as_lists(value)
                 shown.append(f"{value!r}" if place == 0 else f"{name}={value!r}")
+        if is_named(self):
+            shown.append(f"name={self.name!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
@@ -463,6 +595,27 @@ def take_places(walked, seed, dtype, algorithm=None, first=0, source=None, aroun
             layer._source = source
         if algorithm is not None and getattr(layer, "algorithm", algorithm) is None:
             layer.algorithm = algorithm
+
+
+def take_names(walked):
+    """Numbers the names of the layers of a walk that nobody has named: "conv2d", "conv2d_1".
+
+    ValueError for two layers that were given the same name.
+    """
+    given = {}
+    for path, layer in walked:
+        label = vars(layer)["name"]
+        if label is not None and label in given:
+            required = f"two layers of a model must not have the same name {label!r}"
+            got = _check.Shown(f"the layers {given[label]!r} and {path!r}")
+            raise ValueError(_check.message(type(layer).__name__, required, got))
+        given[label] = path
+    numbered = {}
+    for _, layer in walked:
+        if not is_named(layer):
+            kind = _in_snake_case(type(layer).__name__)
+            names = numbered.setdefault(kind, itertools.chain([kind], (f"{kind}_{n}" for n in itertools.count(1))))
+            layer._default_name = next(name for name in names if name not in given)
 
 
 def _take_places_alone(layer):
@@ -509,6 +662,10 @@ def to_config(layer):
     entry = {"layer": type(layer).__name__, "config": _with_entries(layer.get_config()), "trainable": layer.trainable}
     if layer._is_frozen:
         entry["frozen"] = True
+    if is_named(layer):
+        entry["name"] = layer.name
+    if layer._declared_shape is not None:
+        entry["input_shape"] = list(layer._declared_shape)
     parts = {name: to_config(part) for name, part in _own_parts(layer).items()} | (layer._stored_parts or {})
     return entry | ({"parts": parts} if parts else {})
 
@@ -522,7 +679,8 @@ def _own_parts(layer):
 def _arguments(layer):
     """{name: value} of the constructor's arguments that the layer keeps."""
     names = inspect.signature(type(layer).__init__).parameters
-    return {name: getattr(layer, name) for name in names if name != "self" and hasattr(layer, name)}
+    given = {name: getattr(layer, name) for name in names if name != "self" and hasattr(layer, name)}
+    return given if "name" not in given else given | {"name": vars(layer)["name"]}  # not the one that a model made up
 
 
 def _with_entries(value):
@@ -550,7 +708,9 @@ def from_config(entry, known):
     if entry["layer"] not in known:
         required = "every layer must be one of minicnn's or be given in custom_layers"
         raise ValueError(_check.message("Sequential.from_config", required, entry["layer"]))
-    layer = known[entry["layer"]](**{name: _with_layers(value, known) for name, value in entry["config"].items()})
+    cls = known[entry["layer"]]
+    config = {cls.former_arguments.get(name, name): value for name, value in entry["config"].items()}
+    layer = cls(**{name: _with_layers(value, known) for name, value in config.items()})
     _set_flags(layer, entry)
     parts, stored = _own_parts(layer), entry.get("parts", {})
     _require_no_more(layer, parts, stored)
@@ -564,6 +724,9 @@ def _set_flags(layer, entry):
     where = type(layer).__name__
     trainable = _check.boolean(where, "trainable", entry.get("trainable", True))
     vars(layer).update(trainable=trainable, _is_frozen=_check.boolean(where, "frozen", entry.get("frozen", False)))
+    name, shape = entry.get("name"), entry.get("input_shape")
+    vars(layer)["name"] = None if name is None else _label(where, "name", name)
+    layer._declared_shape = None if shape is None else _check.sample_shape(where, shape)
 
 
 def _freeze_entry(entry, frozen):

@@ -14,17 +14,19 @@ from minicnn import training as loop
 from minicnn.engine import Engine
 from minicnn.layer import (
     Layer,
+    declared_shape,
     from_config,
     note_build,
     noting_builds,
     output_of,
     require_layer,
     settle_late_parts,
+    take_names,
     take_places,
     to_config,
 )
 from minicnn.metrics import get_all as chosen_metrics
-from minicnn.metrics import spelling
+from minicnn.metrics import to_config as metric_config
 from minicnn.outputs import Outputs
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
 from minicnn.tree import held_in, walk
@@ -48,8 +50,8 @@ class Sequential(Closed):
 
     For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
 
-    Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W).  They are
-    cast to ``dtype`` batch by batch.
+    Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
+    with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
     """
 
     layers = Given("Use add before the model is built, or make a new model")
@@ -102,8 +104,10 @@ class Sequential(Closed):
                 continue
             layer = require_layer("Sequential", entry.as_chain() if isinstance(entry, Sequential) else entry)
             _require_no_model(layer)
+            if not chosen and declared is None:
+                declared = declared_shape(layer)
             chosen.append(layer)
-        walk(chosen)  # raises where a layer stands in two places
+        take_names(walk(chosen))  # raises where a layer stands in two places, or a name
         self._declared_shape = declared
         self._put(layers=tuple(chosen))
 
@@ -135,7 +139,8 @@ class Sequential(Closed):
         return chain
 
     def get_layer(self, name=None, index=None):
-        """The layer with the path ``name``, such as "2" or "1.body.0", or the one with the number ``index``.
+        """The layer with the path ``name``, such as "2" or "1.body.0", or else the one of that name (``Layer``); or the
+        one with the number ``index``.
 
         ValueError if there is none, or unless exactly one of the two is given.
         """
@@ -146,12 +151,15 @@ class Sequential(Closed):
             last = len(self.layers) - 1
             return self.layers[_check.integer(where, "index", index, -last - 1, last)]
         if not isinstance(name, str):
-            raise TypeError(_check.message(where, "name must be the path of a layer", _check.kind(name)))
+            raise TypeError(_check.message(where, "name must be the path or the name of a layer", _check.kind(name)))
         if name not in tree:
+            by_name = {layer.name: layer for layer in tree.values()}
+            if name in by_name:
+                return by_name[name]
             within = [path for path in tree if path.startswith(f"{name}.")]
-            near = None if within else _check.nearest(name, tree)
+            near = None if within else _check.nearest(name, [*tree, *by_name])
             fix = f"Did you mean {near!r}?" if near else f"There are {', '.join(within or tree)}"
-            raise ValueError(_check.message(where, "name must be the path of a layer", name, fix))
+            raise ValueError(_check.message(where, "name must be the path or the name of a layer", name, fix))
         return tree[name]
 
     @property
@@ -215,6 +223,7 @@ class Sequential(Closed):
     def _take_places(self, source):
         """Tells every layer its place, and the model's values of what its arguments leave open."""
         tree = walk(self.layers)
+        take_names(tree)
         take_places(tree, self.seed, self.dtype, self.algorithm, source=source)
         self.layers[-1].in_chain = False
 
@@ -430,8 +439,8 @@ class Sequential(Closed):
     def compile(self, optimizer="sgd", loss=None, metrics=None):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
-        ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: names,
-        Metrics, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
+        ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: one or a
+        list of names, Metrics, Losses, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
         order: losses.py.)
 
         A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  With the
@@ -626,6 +635,8 @@ class Sequential(Closed):
             self._build_for(where, x)
         if (*x.shape[1:], 1) == self.input_shape and x.ndim == len(self.input_shape):
             x = x[..., None]
+        elif x.shape[1:] == (*self.input_shape, 1):
+            x = x[..., 0]
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
             wanted = f"x must have shape (N, {', '.join(map(str, self.input_shape))})"
             channels_first = x.ndim == 4 and x.shape[1:] == (self.input_shape[-1], *self.input_shape[:-1])
@@ -694,7 +705,8 @@ class Sequential(Closed):
         ends, mean = config.get("input_range"), config.get("input_mean")  # 0.1.0 did not know them
         seen = inputs.from_config("Sequential.from_config", ends, mean)
         entries = [from_config(entry, known) for entry in config["layers"]]
-        model = cls(entries, seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
+        model = cls(seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
+        model._append(entries)  # not built, even if its first layer says the shape
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         model._seen = seen
         return model
@@ -709,8 +721,8 @@ class Sequential(Closed):
         optimizer, loss = optimizers.to_config(self.optimizer), losses.to_config(self.loss_function)
         if optimizer is None or loss is None:
             return None
-        named = [spelling(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
-        return {"optimizer": optimizer, "loss": loss, "metrics": [name for name in named if name is not None]}
+        described = [metric_config(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
+        return {"optimizer": optimizer, "loss": loss, "metrics": [one for one in described if one is not None]}
 
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step.

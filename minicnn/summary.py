@@ -1,5 +1,6 @@
 """What ``Sequential.summary`` and ``minicnn summary`` say of a built model."""
 
+from minicnn.layer import is_named
 from minicnn.tree import holders, named_values, walk
 
 
@@ -12,7 +13,8 @@ def text(model):
         share = f"{100 * size / total:.1f} %" if size else ""
         around = holders(path, tree)
         frozen = size and not all(one.trainable for one in (layer, *around))
-        title = f"{'  ' * len(around)}{path} {type(layer).__name__}{', not trained' if frozen else ''}"
+        named = f" {layer.name!r}" if is_named(layer) else ""
+        title = f"{'  ' * len(around)}{path} {type(layer).__name__}{named}{', not trained' if frozen else ''}"
         rows.append((title, str(layer.output_shape), f"{size:,}", share, f"{adds:,}"))
     adds = sum(layer.multiply_adds() for layer in model.layers)
     rows.append(("total", f"{model.input_shape} ->", f"{total:,}", "", f"{adds:,}"))

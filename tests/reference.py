@@ -114,6 +114,59 @@ def separable_conv2d_grad(x, depthwise, pointwise, dy, strides=(1, 1), padding="
     dx, ddepthwise, _ = depthwise_conv2d_grad(x, depthwise, du, strides, padding, dilation)
     return dx, ddepthwise, dpointwise, dbias
 
+def transposed_grid(size, window, stride, padding, extra, dilation=1):
+    """(cells cut off before, number of cells) along an axis of the output of a transposed convolution.
+
+    In Keras 3's words: ``size`` cells, with stride - 1 zeros between them and so many zeros before and after, are
+    convolved with the turned kernel.  ``padding`` may also be (cells cut off before, after).
+    """
+    reach = (window - 1) * dilation + 1
+    if padding == "valid":
+        before, after = reach - 1, reach - 1 + (max(reach, stride) - reach if extra is None else extra)
+    elif padding == "same":
+        total = stride + reach - 2 if extra is None else reach + reach % 2 - 2 + extra
+        before = min(math.ceil(total / 2), reach - 1)
+        after = total - before
+    else:
+        before, after = reach - 1 - padding[0], reach - 1 - padding[1] + (extra or 0)
+    return reach - 1 - before, (size - 1) * stride + 1 + before + after - (reach - 1)
+
+
+def conv2d_transpose(x, kernel, bias, shape, cut, strides=(1, 1), dilation=(1, 1)):
+    """Every pixel of x adds its row of the kernel to the window at (i sh - top, j sw - left) of an output of ``shape``.
+
+    y[n, i sh + a dh - top, j sw + b dw - left, f] += sum_c x[n,i,j,c] kernel[a,b,f,c], and bias[f]; cut = (top, left).
+    """
+    x, kernel = x.astype(np.float64), kernel.astype(np.float64)
+    y = np.zeros((len(x), *shape, kernel.shape[2]))
+    for a, b, here, there in _scattered(x, kernel, shape, cut, strides, dilation):
+        y[there] += x[here] @ kernel[a, b].T
+    return y if bias is None else y + bias
+
+
+def conv2d_transpose_grad(x, kernel, dy, cut, strides=(1, 1), dilation=(1, 1)):
+    """(dx, dkernel, dbias)."""
+    x, kernel, dy = (array.astype(np.float64) for array in (x, kernel, dy))
+    dx, dkernel = np.zeros_like(x), np.zeros_like(kernel)
+    for a, b, here, there in _scattered(x, kernel, dy.shape[1:3], cut, strides, dilation):
+        dx[here] += dy[there] @ kernel[a, b]
+        dkernel[a, b] = np.tensordot(dy[there], x[here], axes=([0, 1, 2], [0, 1, 2]))
+    return dx, dkernel, dy.sum((0, 1, 2))
+
+
+def _scattered(x, kernel, shape, cut, strides, dilation):
+    """For every cell (a, b) of the kernel the pixels of x that it takes to a pixel of y, and those."""
+    for a in range(kernel.shape[0]):
+        for b in range(kernel.shape[1]):
+            at = [np.arange(x.shape[1 + i]) * strides[i] + (a, b)[i] * dilation[i] - cut[i] for i in (0, 1)]
+            inside = [np.flatnonzero((at[i] >= 0) & (at[i] < shape[i])) for i in (0, 1)]
+            yield (
+                a,
+                b,
+                (slice(None), *np.ix_(inside[0], inside[1])),
+                (slice(None), *np.ix_(at[0][inside[0]], at[1][inside[1]])),
+            )
+
 
 def dense(x, kernel, bias=None):
     """y[n,m] = bias[m] + sum_d x[n,d] kernel[d,m]."""
@@ -317,6 +370,37 @@ def cropping2d(x, cropping):
 def cropping2d_grad(x, cropping, dy):
     return np.pad(dy, ((0, 0), *cropping, (0, 0)))
 
+def _upsampling_weights(size, times, interpolation):
+    """(size * times, size): the share of each pixel in each output along an axis."""
+    weights = np.zeros((size * times, size))
+    for o in range(size * times):
+        if interpolation == "nearest":
+            weights[o, o // times] = 1
+            continue
+        s = min(max((o + 0.5) / times - 0.5, 0), size - 1)
+        for k in range(size):
+            weights[o, k] = max(0, 1 - abs(s - k))
+    return weights
+
+
+def up_sampling2d(x, size=(2, 2), interpolation="nearest"):
+    rows, columns = (_upsampling_weights(x.shape[1 + i], size[i], interpolation) for i in (0, 1))
+    return np.einsum("ik,jl,nklc->nijc", rows, columns, x.astype(np.float64))
+
+
+def up_sampling2d_grad(x, dy, size=(2, 2), interpolation="nearest"):
+    rows, columns = (_upsampling_weights(x.shape[1 + i], size[i], interpolation) for i in (0, 1))
+    return np.einsum("ik,jl,nijc->nklc", rows, columns, dy.astype(np.float64))
+
+
+def permute(x, dims):
+    """Axis k of y is axis dims[k - 1] of x, for k >= 1."""
+    return x.transpose(0, *dims)
+
+
+def permute_grad(dy, dims):
+    return np.moveaxis(dy, range(1, dy.ndim), dims)
+
 
 # ---- dropout, and the random numbers behind its mask ----
 
@@ -515,3 +599,182 @@ def huber(outputs, y, delta=1.0, weights=None):
     near = np.abs(d) <= delta
     value = np.where(near, d * d / 2, delta * (np.abs(d) - delta / 2))
     return _mean_over_sample(value, np.where(near, d, delta * np.sign(d)), weights)
+
+
+def mean_absolute_percentage_error(outputs, y, weights=None):
+    d, size = outputs.astype(np.float64) - y, np.maximum(np.abs(y), 1e-7)
+    return _mean_over_sample(100 * np.abs(d) / size, 100 * np.sign(d) / size, weights)
+
+
+def mean_squared_logarithmic_error(outputs, y, weights=None):
+    """(log(1 + o) - log(1 + y))^2 for outputs above 1e-7."""
+    d = np.log(1 + outputs.astype(np.float64)) - np.log(1 + np.maximum(y, 1e-7))
+    return _mean_over_sample(d * d, 2 * d / (1 + outputs), weights)
+
+
+def log_cosh(outputs, y, weights=None):
+    d = outputs.astype(np.float64) - y
+    return _mean_over_sample(np.logaddexp(d, -d) - np.log(2), np.tanh(d), weights)
+
+
+def poisson(outputs, y, weights=None):
+    o = outputs.astype(np.float64)
+    return _mean_over_sample(o - y * np.log(o + 1e-7), 1 - y / (o + 1e-7), weights)
+
+
+def hinge(outputs, y, weights=None, power=1):
+    """max(1 - y o, 0) to the ``power`` 1 or 2, for y of 1 and -1."""
+    margin = np.maximum(1 - outputs.astype(np.float64) * y, 0)
+    return _mean_over_sample(margin**power, -y * (margin > 0) * (power * margin ** (power - 1)), weights)
+
+
+def categorical_hinge(outputs, y, weights=None):
+    """max(1 + max_k (1 - y_k) o_k - sum_k y_k o_k, 0)."""
+    o, gradient, values = outputs.astype(np.float64), np.zeros(outputs.shape), []
+    for n in range(len(o)):
+        others = (1 - y[n]) * o[n]
+        values.append(max(1 + others.max() - (y[n] * o[n]).sum(), 0))
+        if values[-1] > 0:
+            gradient[n] = -y[n]
+            gradient[n, others.argmax()] += 1 - y[n, others.argmax()]
+    return _weighted(np.array(values), gradient, weights)
+
+
+def cosine_similarity(outputs, y, weights=None):
+    """Minus the cosine of the angle."""
+    o = outputs.astype(np.float64)
+    of_outputs, of_y = (np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-7) for rows in (o, y))
+    a, b = o / of_outputs, y / of_y
+    cosine = (a * b).sum(1)
+    return _weighted(-cosine, (a * cosine[:, None] - b) / of_outputs, weights)
+
+
+def kl_divergence(p, target, weights=None):
+    """sum_k t_k log(t_k / p_k), t and p cut to [1e-7, 1]."""
+    t, p = np.clip(target, 1e-7, 1), np.clip(p.astype(np.float64), 1e-7, 1)
+    return _weighted((t * np.log(t / p)).sum(1), -t / p, weights)
+
+
+def binary_focal(p, y, alpha=None, gamma=2.0, weights=None):
+    """a (1 - p_t)^gamma times the cross-entropy, p_t = y p + (1 - y) (1 - p), a = y alpha + (1 - y) (1 - alpha)."""
+    p, y = p.astype(np.float64), y.astype(np.float64)
+    a = 1.0 if alpha is None else y * alpha + (1 - y) * (1 - alpha)
+    wrong, entropy = 1 - (y * p + (1 - y) * (1 - p)), -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    inner = gamma * wrong ** (gamma - 1) * (1 - 2 * y) * entropy + wrong**gamma * (p - y) / (p * (1 - p))
+    return _mean_over_sample(a * wrong**gamma * entropy, a * inner, weights)
+
+
+def sigmoid_binary_focal(z, y, alpha=None, gamma=2.0, weights=None):
+    p = _sigmoid(z.astype(np.float64))
+    value, gradient = binary_focal(p, y, alpha, gamma, weights)
+    return value, gradient * p * (1 - p)
+
+
+def categorical_focal(p, target, alpha=0.25, gamma=2.0, weights=None):
+    """-sum_k alpha_k t_k (1 - p_k)^gamma log p_k, from probabilities."""
+    p = p.astype(np.float64)
+    slope = -gamma * (1 - p) ** (gamma - 1) * np.log(p) + (1 - p) ** gamma / p
+    return _weighted(-(alpha * target * (1 - p) ** gamma * np.log(p)).sum(1), -alpha * target * slope, weights)
+
+
+def behind_softmax(loss, logits, *arguments, **named):
+    """(value, gradient at the logits) of a ``loss`` of probabilities."""
+    value, gradient = loss(softmax(logits.astype(np.float64)), *arguments, **named)
+    return value, softmax_grad(logits.astype(np.float64), gradient)
+
+# ---- optimisers: the parameters after all steps; t counts from 1, r is the rate ----
+
+
+def _steps(w, gradients, r, weight_decay, clipnorm, clipvalue):
+    """Before every step: (t, clipped gradient, w decayed); the caller sends the new w."""
+    w = w.astype(np.float64)
+    for t, g in enumerate(gradients.astype(np.float64), 1):
+        if clipnorm is not None:
+            norm = math.sqrt(math.fsum(x * x for x in g.tolist()))
+            g = g * (clipnorm / norm) if norm > clipnorm else g
+        if clipvalue is not None:
+            g = np.clip(g, -clipvalue, clipvalue)
+        w = yield t, g, w - r * (weight_decay or 0) * w
+    yield None, None, w
+
+
+def _optimize(update, w, gradients, r, weight_decay=None, clipnorm=None, clipvalue=None):
+    """``update``: (t, g, slots) -> what is subtracted from w; it changes the dictionary of slots, which begin at 0."""
+    steps, slots = _steps(w, gradients, r, weight_decay, clipnorm, clipvalue), {}
+    t, g, w = next(steps)
+    while t is not None:
+        t, g, w = steps.send(w - update(t, g, slots))
+    return w
+
+
+def _follow(slots, name, beta, x):
+    """The running mean slots[name], one step on."""
+    slots[name] = beta * slots.get(name, 0.0) + (1 - beta) * x
+    return slots[name]
+
+
+def sgd(w, gradients, r, momentum=0.0, nesterov=False, **common):
+    def update(t, g, slots):
+        v = slots["v"] = momentum * slots.get("v", 0.0) - r * g
+        return -(momentum * v - r * g) if nesterov else -v
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adam(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, amsgrad=False, **common):
+    def update(t, g, slots):
+        m, v = _follow(slots, "m", beta_1, g), _follow(slots, "v", beta_2, g * g)
+        if amsgrad:
+            v = slots["v_hat"] = np.maximum(slots.get("v_hat", 0.0), v)
+        return r * math.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (np.sqrt(v) + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def nadam(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        u, u_next = (beta_1 * (1 - 0.96**s / 2) for s in (t, t + 1))
+        product = slots["product"] = slots.get("product", 1.0) * u
+        m, v = _follow(slots, "m", beta_1, g), _follow(slots, "v", beta_2, g * g)
+        m_hat = u_next * m / (1 - product * u_next) + (1 - u) * g / (1 - product)
+        return r * m_hat / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adamax(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        m = _follow(slots, "m", beta_1, g)
+        u = slots["u"] = np.maximum(beta_2 * slots.get("u", 0.0), np.abs(g))
+        return r * m / ((1 - beta_1**t) * (u + epsilon))
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def rmsprop(w, gradients, r, rho=0.9, momentum=0.0, epsilon=1e-7, centered=False, **common):
+    def update(t, g, slots):
+        square = _follow(slots, "velocity", rho, g * g)
+        if centered:
+            square = square - _follow(slots, "average", rho, g) ** 2
+        slots["momentum"] = momentum * slots.get("momentum", 0.0) + r * g / np.sqrt(square + epsilon)
+        return slots["momentum"]
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adagrad(w, gradients, r, initial_accumulator_value=0.1, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        slots["sum"] = slots.get("sum", initial_accumulator_value) + g * g
+        return r * g / np.sqrt(slots["sum"] + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adadelta(w, gradients, r, rho=0.95, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        square = _follow(slots, "g", rho, g * g)
+        change = np.sqrt(slots.get("delta", 0.0) + epsilon) / np.sqrt(square + epsilon) * g
+        _follow(slots, "delta", rho, change * change)
+        return r * change
+
+    return _optimize(update, w, gradients, r, **common)

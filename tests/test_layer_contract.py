@@ -21,7 +21,7 @@ from compare import assert_close, assert_same_bits
 from running import LAYOUTS, arrays_of, build, inputs, normal, run
 
 import minicnn
-from minicnn import constraints, layers, regularizers
+from minicnn import constraints, initializers, layers, regularizers
 from minicnn.layer import Layer, to_config
 from minicnn.testing import gradcheck
 from minicnn.tree import walk
@@ -31,7 +31,7 @@ SOME = layers.Conv2D(4, 3, padding="same", activation="tanh"), layers.Dropout(0.
 TABLE = {  # name: (arguments of the constructor, all other than the default, shape of a sample)
     "ELU": ({}, (5, 3)),
     "GELU": ({}, (5, 3)),
-    "Activation": ({"name": "tanh"}, (7,)),
+    "Activation": ({"activation": "tanh"}, (7,)),
     "AveragePooling2D": (
         {"pool_size": (2, 3), "strides": (1, 2), "padding": ((1, 0), (2, 1)), "count_include_pad": True}, IMAGE,
     ),
@@ -41,13 +41,22 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Conv2D": (
         {"filters": 6, "kernel_size": (3, 2), "strides": (2, 1), "padding": "same", "dilation_rate": (1, 2),
          "groups": 2, "activation": "relu", "use_bias": True, "kernel_initializer": "he_normal",
+         "bias_initializer": {"name": "RandomUniform", "config": {"minval": 0.0, "maxval": 0.1, "seed": 5}},
+         "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "kernel_constraint": None,
+         "bias_regularizer": None, "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
+         "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
+    ),
+    "Conv2DTranspose": (
+        {"filters": 6, "kernel_size": (3, 2), "strides": (2, 1), "padding": ((0, 1), (1, 0)), "output_padding": (1, 0),
+         "dilation_rate": (1, 2), "activation": "gelu", "use_bias": True, "kernel_initializer": "he_normal",
          "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "kernel_constraint": None,
          "bias_regularizer": None, "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
     ),
     "Cropping2D": ({"cropping": ((1, 2), (0, 3))}, IMAGE),
     "Dense": (
-        {"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform", "kernel_regularizer": None,
+        {"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform", "bias_initializer": "random_normal",
+         "kernel_regularizer": None,
          "kernel_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0]}},
          "bias_regularizer": {"name": "L1", "config": {"l1": 0.5}},
          "activity_regularizer": {"name": "L1L2", "config": {"l1": 0.5, "l2": 0.75}},
@@ -56,6 +65,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "DepthwiseConv2D": (
         {"kernel_size": (3, 2), "strides": (2, 1), "padding": ((2, 0), (1, 1)), "depth_multiplier": 2,
          "dilation_rate": (1, 2), "activation": "gelu", "use_bias": True, "depthwise_initializer": "he_normal",
+         "bias_initializer": "ones",
          "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "bias_regularizer": None,
          "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
@@ -63,7 +73,9 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     ),
     "DropConnect": (
         {"units": 5, "rate": 0.4, "mode": "classical", "seed": 3, "activation": "gelu",
-         "kernel_initializer": "lecun_uniform", "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+         "kernel_initializer": {"name": "Orthogonal", "config": {"gain": 0.5, "seed": None}},
+         "bias_initializer": {"name": "Constant", "config": {"value": 0.25}},
+         "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}},
          "kernel_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0]}}, "bias_regularizer": None,
          "activity_regularizer": {"name": "L1", "config": {"l1": 0.5}}, "bias_constraint": None}, (9,),
     ),
@@ -74,6 +86,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "GlobalMaxPooling2D": ({}, IMAGE),
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
+    "Permute": ({"dims": (3, 1, 2)}, (4, 3, 5)),
     "ReLU": ({}, (5, 3)),
     "Rescaling": ({"scale": 0.5, "offset": -1.0}, (5, 3)),
     "Residual": (
@@ -84,7 +97,8 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "SeparableConv2D": (
         {"filters": 5, "kernel_size": 3, "strides": (1, 2), "padding": "same", "dilation_rate": 1,
          "depth_multiplier": 2, "activation": "tanh", "use_bias": True, "depthwise_initializer": "he_normal",
-         "pointwise_initializer": "lecun_uniform", "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+         "bias_initializer": "ones", "pointwise_initializer": "lecun_uniform",
+         "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}},
          "pointwise_regularizer": {"name": "L1", "config": {"l1": 0.5}}, "bias_regularizer": None,
          "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
@@ -94,6 +108,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Softmax": ({}, (5, 3)),
     "SpatialDropout2D": ({"rate": 0.4, "mode": "classical", "seed": 3}, IMAGE),
     "Tanh": ({}, (5, 3)),
+    "UpSampling2D": ({"size": (2, 3), "interpolation": "bilinear"}, IMAGE),
     "ZeroPadding2D": ({"padding": ((1, 2), (0, 3))}, IMAGE),
 }  # fmt: skip
 NONE = np.random.default_rng(0)
@@ -176,7 +191,8 @@ def _as_given(value):
 @every_layer
 def test_repr_is_the_constructor(name):
     layer = new(name)
-    assert eval(repr(layer), vars(layers) | vars(regularizers) | vars(constraints)).get_config() == layer.get_config()
+    names = vars(layers) | vars(initializers) | vars(regularizers) | vars(constraints)
+    assert eval(repr(layer), names).get_config() == layer.get_config()
 
 
 @every_layer

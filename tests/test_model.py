@@ -110,8 +110,8 @@ def test_building_again():
 
 def test_a_failed_build_leaves_everything_unbuilt():
     parts = [layers.Conv2D(3, 3), layers.BatchNormalization(), layers.Flatten(), layers.Conv2D(3, 3)]
-    before = [pickle.dumps(layer) for layer in parts]
     model = mc.Sequential(parts)
+    before = [pickle.dumps(layer) for layer in parts]
     message = (
         r"^Sequential.build: layer 3: Conv2D: one sample must have an image \(height, width, channels\); got \(36,\)"
     )
@@ -513,7 +513,11 @@ def test_a_python_layer_in_the_middle():
 # ---- every ending with every loss ----
 
 ENDINGS = ("softmax", "sigmoid", "tanh", None)
-LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mse", "mae", "huber")
+LOSSES = (
+    *("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mse", "mae", "huber"),
+    *("categorical_focal_crossentropy", "binary_focal_crossentropy", "kl_divergence", "cosine_similarity"),
+    *("hinge", "squared_hinge", "categorical_hinge", "log_cosh"),
+)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

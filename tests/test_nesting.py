@@ -46,10 +46,10 @@ def test_names_are_paths_in_the_order_of_the_walk():
 def test_get_layer_says_what_there_is():
     model = nested()
     for arguments, error, message in (
-        ({"name": "1.body.9"}, ValueError, "name must be the path of a layer; got '1.body.9'"),
+        ({"name": "1.body.9"}, ValueError, "name must be the path or the name of a layer; got '1.body.9'"),
         ({"name": "1.bdy.0"}, ValueError, "Did you mean '1.body.0'"),
         ({"name": "1.body"}, ValueError, r"There are 1\.body\.0, 1\.body\.1, .*1\.body\.4\.body\.0$"),
-        ({"name": 1}, TypeError, "name must be the path of a layer; got 1"),
+        ({"name": 1}, TypeError, "name must be the path or the name of a layer; got 1"),
         ({"index": 6}, ValueError, r"index must be a whole number in \[-6, 5\]; got 6"),
         ({}, ValueError, "needs either name or index"),
         ({"name": "0", "index": 0}, ValueError, "needs either name or index"),

@@ -202,6 +202,47 @@ def test_batch_norm_normalises():
     assert reference.moving(2.0, 4.0, 0.75) == 2.5
 
 
+TRANSPOSED = [  # size, window, stride, padding, output_padding, dilation
+    (3, 3, 2, "valid", None, 1), (3, 2, 3, "same", None, 2), (2, 3, 2, "same", 1, 1), (4, 3, 1, (1, 2), 0, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "window", "stride", "padding", "extra", "dilation"), TRANSPOSED)
+def test_transposed_convolution_gradient(size, window, stride, padding, extra, dilation):
+    top, oh = reference.transposed_grid(size, window, stride, padding, extra, dilation)
+    cut, shape, more = (top, 1), (oh, 6), ((stride, 2), (dilation, 1))
+    x, kernel, bias = normal(2, size, 3, 2), normal(window, 3, 4, 2, seed=1), normal(4, seed=2)
+    prove(lambda: reference.conv2d_transpose(x, kernel, bias, shape, cut, *more),
+          lambda dy: reference.conv2d_transpose_grad(x, kernel, dy, cut, *more), x, kernel, bias)  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "window", "stride", "dilation"), [(6, 3, 2, 1), (7, 2, 3, 1), (5, 3, 1, 2)])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_transposed_convolution_is_a_gradient(size, window, stride, dilation, padding):
+    """Of the convolution with the same arguments, whose output it takes back to its input's size, if none is left."""
+    small = reference.window_grid(size, window, stride, padding, dilation)[2]
+    top, out = reference.transposed_grid(small, window, stride, padding, None, dilation)
+    x, kernel = normal(1, small, 4, 2), normal(window, 1, 3, 2, seed=1)
+    options = (stride, 1), padding, (dilation, 1)
+    want = reference.conv2d_grad(np.zeros((1, out, 4, 3)), kernel, x, *options)[0]
+    assert_close(
+        reference.conv2d_transpose(x, kernel, None, (out, 4), (top, 0), (stride, 1), (dilation, 1)), want, 1e-12
+    )
+
+
+def test_upsampling_and_permutation_gradients():
+    x, two = normal(2, 3, 4, 2), normal(2, 3, 1, 2)
+    for array in (x, two):
+        for size, name in (((2, 3), "nearest"), ((3, 2), "bilinear"), ((1, 4), "bilinear")):
+            prove(lambda array=array, size=size, name=name: reference.up_sampling2d(array, size, name),
+                  lambda dy, array=array, size=size, name=name: reference.up_sampling2d_grad(array, dy, size, name),
+                  array)  # fmt: skip
+    assert_same_bits(reference.up_sampling2d(x, (2, 3)), x.repeat(2, 1).repeat(3, 2))
+    assert_close(reference.up_sampling2d(np.ones((1, 3, 4, 1)), (3, 4), "bilinear"), np.ones((1, 9, 16, 1)), 1e-12)
+    prove(lambda: reference.permute(x, (3, 1, 2)), lambda dy: reference.permute_grad(dy, (3, 1, 2)), x)
+    assert reference.permute(x, (3, 1, 2)).shape == (2, 2, 3, 4)
+
+
 def test_rescaling_and_padding_gradients():
     x, padding = normal(2, 3, 4, 2), ((1, 2), (0, 3))
     prove(lambda: reference.rescaling(x, 0.25, -1.0), lambda dy: reference.rescaling_grad(x, 0.25, dy), x)
@@ -252,6 +293,20 @@ LOSSES = [  # loss(outputs, weights), outputs
     (lambda o, w: reference.mean_squared_error(o, np.ones((4, 2, 3)), w), normal(4, 2, 3)),
     (lambda o, w: reference.mean_absolute_error(o, np.zeros((4, 6)), w), spread((4, 6))),
     (lambda o, w: reference.huber(o, np.zeros((4, 6)), 0.7, w), spread((4, 6))),
+    (lambda o, w: reference.mean_absolute_percentage_error(o, np.full((4, 6), 2.0), w), spread((4, 6)) + 2),
+    (lambda o, w: reference.mean_squared_logarithmic_error(o, np.ones((4, 6)), w), np.abs(spread((4, 6)))),
+    (lambda o, w: reference.log_cosh(o, np.ones((4, 6)), w), spread((4, 6))),
+    (lambda o, w: reference.poisson(o, np.ones((4, 6)), w), np.abs(spread((4, 6))) + 1),
+    (lambda o, w: reference.hinge(o, 2 * BINARY - 1, w), normal(4, 2)),
+    (lambda o, w: reference.hinge(o, 2 * BINARY - 1, w, 2), normal(4, 2)),
+    (lambda o, w: reference.categorical_hinge(o, TARGETS, w), normal(4, 5)),
+    (lambda o, w: reference.cosine_similarity(o, TARGETS + 0.5, w), normal(4, 5)),
+    (lambda p, w: reference.kl_divergence(p, TARGETS, w), reference.softmax(normal(4, 5))),
+    (lambda p, w: reference.binary_focal(p, BINARY, weights=w), reference.softmax(normal(4, 2))),
+    (lambda p, w: reference.binary_focal(p, BINARY, 0.3, 0.5, w), reference.softmax(normal(4, 2))),
+    (lambda z, w: reference.sigmoid_binary_focal(z, BINARY, 0.3, 1.5, w), 3 * normal(4, 2)),
+    (lambda p, w: reference.categorical_focal(p, TARGETS, weights=w), reference.softmax(normal(4, 5))),
+    (lambda z, w: reference.behind_softmax(reference.categorical_focal, z, TARGETS, 0.3, 1.5, w), normal(4, 5)),
 ]
 
 
@@ -278,10 +333,27 @@ def test_losses_by_hand():
     assert reference.mean_squared_error(d, np.zeros((1, 2)))[0] == pytest.approx((0.25 + 4) / 2)
     assert reference.mean_absolute_error(d, np.zeros((1, 2)))[0] == pytest.approx(1.25)
     assert reference.huber(d, np.zeros((1, 2)))[0] == pytest.approx((0.125 + 1.5) / 2)
+    assert reference.mean_absolute_percentage_error(d, np.full((1, 2), 2.0))[0] == pytest.approx((75 + 200) / 2)
+    assert reference.log_cosh(d, np.zeros((1, 2)))[0] == pytest.approx((math.log(math.cosh(0.5)) + 1.3250027473578) / 2)
+    signs = np.array([[1.0, -1.0]])  # margins 0.5 and -1
+    assert reference.hinge(d, signs)[0] == 0.25
+    assert reference.hinge(d, signs, power=2)[0] == 0.125
+    assert reference.categorical_hinge(d, np.array([[0.0, 1.0]]))[0] == 1 + 0.5 + 2
+    assert reference.cosine_similarity(np.array([[3.0, 4.0]]), signs)[0] == pytest.approx(0.2 / math.sqrt(2))
+    counts = np.array([[3.0, 0.0]])
+    assert reference.poisson(counts + 1, counts)[0] == pytest.approx((4 - 3 * math.log(4) + 1) / 2)
+    assert reference.mean_squared_logarithmic_error(counts + 4, counts)[0] == pytest.approx(
+        (math.log(2) ** 2 + math.log(5) ** 2) / 2
+    )
+    assert reference.kl_divergence(half, half[::-1])[0] == pytest.approx(0.25 * math.log(2))
     p, y = np.array([[0.8, 0.4]]), np.array([[1.0, 0.0]])
     value = reference.binary_cross_entropy(p, y)[0]
     assert value == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2)
     assert reference.sigmoid_binary_cross_entropy(np.log(p / (1 - p)), y)[0] == pytest.approx(value)
+    focal = -(0.2**2 * 0.3 * math.log(0.8) + 0.4**2 * 0.7 * math.log(0.6)) / 2
+    assert reference.binary_focal(p, y, 0.3)[0] == pytest.approx(focal)
+    focal = -0.25 * (0.5**2 * math.log(0.5) + 0.75**2 * math.log(0.25)) / 2
+    assert reference.categorical_focal(half, target)[0] == pytest.approx(focal)
 
 
 def test_softmax_cross_entropy_is_the_two_steps_in_one():

@@ -24,6 +24,9 @@ def backward_input(
     dx: NDArray[_Real],
     geometry: tuple[int, ...],
     algorithm: int = ...,
+    bias: NDArray[_Real] | None = ...,
+    activation: int = ...,
+    slope: float = ...,
 ) -> None: ...
 def backward_params(
     x: NDArray[_Real],
@@ -32,6 +35,7 @@ def backward_params(
     dbias: NDArray[_Real] | None,
     geometry: tuple[int, ...],
     algorithm: int = ...,
+    transposed: bool = ...,
 ) -> None: ...
 def algorithm_of(
     pass_: str,

@@ -15,7 +15,14 @@ from minicnn.layers.gaussian import GaussianDropout
 from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
-from minicnn.layers.reshape import Cropping2D, Flatten, Rescaling, Reshape, ZeroPadding2D
+from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
+from minicnn.layers.transpose import Conv2DTranspose
+
+# Keras's short names.  The registry has each class once.
+AvgPool2D = AveragePooling2D
+GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalMaxPool2D = GlobalMaxPooling2D
+MaxPool2D = MaxPooling2D
 
 __all__ = [
     "ELU",
@@ -26,6 +33,7 @@ __all__ = [
     "Chain",
     "Concurrent",
     "Conv2D",
+    "Conv2DTranspose",
     "Cropping2D",
     "Dense",
     "DepthwiseConv2D",
@@ -37,6 +45,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "LeakyReLU",
     "MaxPooling2D",
+    "Permute",
     "ReLU",
     "Rescaling",
     "Reshape",
@@ -46,5 +55,6 @@ __all__ = [
     "Softmax",
     "SpatialDropout2D",
     "Tanh",
+    "UpSampling2D",
     "ZeroPadding2D",
 ]

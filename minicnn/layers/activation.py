@@ -92,15 +92,17 @@ class Activation(Layer, compiled=True):
     x, y: float32 or float64, (N, ...).  A NaN stays a NaN.  ValueError for an unknown name.
     """
 
-    name = Fixed(_check.choice, NAMES)
+    activation = Fixed(_check.choice, NAMES)
     output_function = property(
-        lambda self: {"linear": "same", "softmax": "softmax", "sigmoid": "sigmoid"}.get(self.name, "changed")
+        lambda self: {"linear": "same", "softmax": "softmax", "sigmoid": "sigmoid"}.get(self.activation, "changed")
     )
 
-    def __init__(self, name, dtype=None):
+    former_arguments = {"name": "activation"}
+
+    def __init__(self, activation, dtype=None):
         super().__init__(dtype)
-        self.name = name
-        self._function = Function(type(self).__name__, name)
+        self.activation = activation
+        self._function = Function(type(self).__name__, activation)
 
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)

@@ -1,4 +1,4 @@
-"""What Conv2D and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
+"""What convolutions and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
 
 import math
 
@@ -35,6 +35,7 @@ class Affine(Activated):
 
     use_bias = Fixed(_check.boolean)
     kernel_initializer = Fixed(initializers.check)
+    bias_initializer = Fixed(initializers.check)
     kernel_regularizer = Setting(regularizers.get)
     kernel_constraint = _Constraint()
     bias_regularizer = Setting(regularizers.get)
@@ -46,6 +47,7 @@ class Affine(Activated):
         activation,
         use_bias,
         kernel_initializer,
+        bias_initializer,
         kernel_regularizer,
         kernel_constraint,
         bias_regularizer,
@@ -56,6 +58,7 @@ class Affine(Activated):
         self.activation = activation
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
         self.kernel_regularizer = kernel_regularizer
         self.kernel_constraint = kernel_constraint
         self.bias_regularizer = bias_regularizer
@@ -63,19 +66,20 @@ class Affine(Activated):
         self.bias_constraint = bias_constraint
 
     def _add_kernel_and_bias(self, shape, rng, units=None):
-        """The kernel of that shape, and a bias of zeros for its last axis, or for so many units."""
+        """The kernel of that shape, and a bias for its last axis, or for so many units."""
         name = type(self).__name__
         constraints.check(name, self.kernel_constraint, shape)
         units = shape[-1:] if units is None else (units,)
         constraints.check(name, self.bias_constraint, units)
         self.add_param("kernel", shape, initializers.get(name, self.kernel_initializer), rng)
         if self.use_bias:
-            self.add_param("bias", units, initializers.get(name, "zeros"), rng)
+            self.add_param("bias", units, initializers.get(name, self.bias_initializer), rng)
 
     def get_config(self):
-        """The constructor's arguments, ready for JSON unless there is a custom regulariser."""
+        """The constructor's arguments, ready for JSON unless there is a custom regulariser or initialiser."""
         return {
-            key: regularizers.to_config(constraints.to_config(value)) for key, value in super().get_config().items()
+            key: initializers.to_config(regularizers.to_config(constraints.to_config(value)))
+            for key, value in super().get_config().items()
         }
 
     def backward(self, dy):

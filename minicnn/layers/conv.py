@@ -122,7 +122,7 @@ class Conv2D(Convolution, Layer, compiled=True):
     - ``groups``: input and output channels are cut into that many groups that do not see each other; both must be
       divisible by it.  groups = C is a depthwise convolution.
     - ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
-    - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
+    - ``kernel_initializer``, ``bias_initializer``: a name or an object of ``initializers.py``, or a function.
     - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
       ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
     - ``algorithm``: "auto" takes Winograd's F(4x4, 3x3) where it pays: in float32, for kernels of 3 x 3 with stride 1,
@@ -152,6 +152,7 @@ class Conv2D(Convolution, Layer, compiled=True):
         activation=None,
         use_bias=True,
         kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
         kernel_regularizer=None,
         kernel_constraint=None,
         bias_regularizer=None,
@@ -174,6 +175,7 @@ class Conv2D(Convolution, Layer, compiled=True):
             activation,
             use_bias,
             kernel_initializer,
+            bias_initializer,
             kernel_regularizer,
             kernel_constraint,
             bias_regularizer,
@@ -189,7 +191,7 @@ class Conv2D(Convolution, Layer, compiled=True):
     @algorithm.setter
     def algorithm(self, algorithm):
         if algorithm is not None or self.input_shape is not None:
-            _check.choice("Conv2D", "algorithm", algorithm, ALGORITHMS)
+            _check.choice(type(self).__name__, "algorithm", algorithm, ALGORITHMS)
         self._algorithm = algorithm
 
     def build(self, input_shape, rng):

@@ -77,6 +77,7 @@ class DepthwiseConv2D(Convolution, Layer, compiled=True):
         activation=None,
         use_bias=True,
         depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
         depthwise_regularizer=None,
         bias_regularizer=None,
         activity_regularizer=None,
@@ -93,6 +94,7 @@ class DepthwiseConv2D(Convolution, Layer, compiled=True):
         self.activation = activation
         self.use_bias = use_bias
         self.depthwise_initializer = depthwise_initializer
+        self.bias_initializer = bias_initializer
         self.depthwise_regularizer = depthwise_regularizer
         self.bias_regularizer = bias_regularizer
         self.activity_regularizer = activity_regularizer
@@ -152,6 +154,7 @@ class SeparableConv2D(Composite, compiled=True):
     use_bias = Fixed(_check.boolean)
     depthwise_initializer = _Passed(initializers.check, "kernel_initializer", "depthwise")
     pointwise_initializer = _Passed(initializers.check, "kernel_initializer", "pointwise")
+    bias_initializer = _Passed(initializers.check, "bias_initializer", "pointwise")
     depthwise_regularizer = _Passed(regularizers.get, "kernel_regularizer", "depthwise")
     pointwise_regularizer = _Passed(regularizers.get, "kernel_regularizer", "pointwise")
     bias_regularizer = _Passed(regularizers.get, "bias_regularizer", "pointwise")
@@ -172,6 +175,7 @@ class SeparableConv2D(Composite, compiled=True):
         use_bias=True,
         depthwise_initializer="glorot_uniform",
         pointwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
         depthwise_regularizer=None,
         pointwise_regularizer=None,
         bias_regularizer=None,
@@ -192,11 +196,18 @@ class SeparableConv2D(Composite, compiled=True):
         window = self.kernel_size, self.strides, self.padding, self.depth_multiplier, self.dilation_rate
         initial = [
             initializers.check("SeparableConv2D", "an initializer", name)
-            for name in (depthwise_initializer, pointwise_initializer)
+            for name in (depthwise_initializer, pointwise_initializer, bias_initializer)
         ]
         self._put(
             depthwise=DepthwiseConv2D(*window, use_bias=False, depthwise_initializer=initial[0], dtype=dtype),
-            pointwise=Conv2D(self.filters, 1, use_bias=self.use_bias, kernel_initializer=initial[1], dtype=dtype),
+            pointwise=Conv2D(
+                self.filters,
+                1,
+                use_bias=self.use_bias,
+                kernel_initializer=initial[1],
+                bias_initializer=initial[2],
+                dtype=dtype,
+            ),
         )
         self.activation = activation
         self.depthwise_regularizer = depthwise_regularizer
@@ -224,9 +235,10 @@ class SeparableConv2D(Composite, compiled=True):
         return self.pointwise.output_function
 
     def get_config(self):
-        """The constructor's arguments, ready for JSON unless there is a custom regulariser."""
+        """The constructor's arguments, ready for JSON unless there is a custom regulariser or initialiser."""
         return {
-            key: regularizers.to_config(constraints.to_config(value)) for key, value in super().get_config().items()
+            key: initializers.to_config(regularizers.to_config(constraints.to_config(value)))
+            for key, value in super().get_config().items()
         }
 
     def build(self, input_shape, rng):

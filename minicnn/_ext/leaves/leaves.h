@@ -55,6 +55,15 @@ typedef struct {
 /* Numbers shared with layers/activation.py through _ext/activation.pyx. */
 enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
 
+/* Optimisers: the methods, and the numbers of one step of one of them (leaf.h says what they do). */
+enum Method { SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA };
+typedef struct {
+    int method;
+    double rate, clip;
+    double beta_1, beta_2; /* what stays of the first moment or of the momentum; of the second */
+    double epsilon, ahead; /* ahead: Nadam's rate of m; `rate` is then that of g */
+} Update;
+
 /* How many columns are taken as one row where rows have n of them: those of 2^k rows, so that they fill several vectors
  * and (but for large n) the last one too. */
 enum { WIDEST = 512 };
@@ -90,6 +99,8 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, average_spread, (const Windows *v, REAL share, const REAL *dy, REAL *dx))                                 \
     L(void, max_gather, (const Geometry *g, idx row, int edge, const REAL *dy, const void *winner, REAL *dx))         \
     L(void, average_gather, (const Geometry *g, idx row, int edge, const REAL *dy, REAL *dx))                         \
+    L(void, stretch, (const REAL *x, const REAL *weights, idx times, REAL *y, idx pixels, idx n))                     \
+    L(void, blend, (const REAL *x, idx step, idx tap, const REAL *weights, idx count, REAL *y, idx pixels, idx n))    \
     L(void, column_sums, (const REAL *x, REAL *sums, idx rows, idx n))                                                \
     L(void, column_moments, (const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n))           \
     L(void, column_products, (const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, REAL *products, idx rows,  \
@@ -111,10 +122,9 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, add_squares, (const REAL *x, double *sums, idx n))                                                        \
     L(void, scale_each, (REAL *x, const double *factors, idx n))                                                      \
     L(double, sum_squares, (const REAL *x, idx n))                                                                    \
-    L(void, sgd_update, (REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,  \
-                         REAL clip))                                                                                  \
-    L(void, adam_update, (REAL *w, REAL *m, REAL *v, const REAL *g, idx n, REAL rate, REAL rest_1, REAL rest_2,       \
-                          REAL epsilon, REAL decay, REAL clip))
+    L(void, cut, (const REAL *x, REAL limit, REAL *y, idx n))                                                          \
+    L(void, update_weights, (const Update *u, REAL *w, const REAL *gradient, REAL *a, REAL *b, REAL *c, REAL decay,   \
+                             idx n))
 
 /* Those that exist for float alone, or have nothing to do with the type. */
 #define EACH_SINGLE_LEAF(L)                                                                                           \
@@ -184,6 +194,8 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define average_spread(v, share, dy, dx) FOR(dx, average_spread)(v, share, dy, dx)
 #define max_gather(g, row, edge, dy, winner, dx) FOR(dx, max_gather)(g, row, edge, dy, winner, dx)
 #define average_gather(g, row, edge, dy, dx) FOR(dx, average_gather)(g, row, edge, dy, dx)
+#define stretch(x, weights, times, y, pixels, n) FOR(y, stretch)(x, weights, times, y, pixels, n)
+#define blend(x, step, tap, weights, count, y, pixels, n) FOR(y, blend)(x, step, tap, weights, count, y, pixels, n)
 #define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
 #define column_moments(x, shift, sums, squares, rows, n)                                                              \
     FOR(sums, column_moments)(x, shift, sums, squares, rows, n)
@@ -205,9 +217,8 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define add_squares(x, sums, n) FOR(x, add_squares)(x, sums, n)
 #define scale_each(x, factors, n) FOR(x, scale_each)(x, factors, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
-#define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
-    FOR(w, sgd_update)(w, v, g, n, rate, momentum, nesterov, decay, clip)
-#define adam_update(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)                                        \
-    FOR(w, adam_update)(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)
+#define cut(x, limit, y, n) FOR(y, cut)(x, limit, y, n)
+#define update_weights(u, w, gradient, a, b, c, decay, n)                                                             \
+    FOR(w, update_weights)(u, w, gradient, a, b, c, decay, n)
 
 #endif

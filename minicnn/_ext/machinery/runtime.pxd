@@ -35,6 +35,11 @@ cdef extern from "leaves.h" nogil:
         MOST_LANES
     cdef enum Activation:
         LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH
+    cdef enum Method:
+        SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA
+    ctypedef struct Update:
+        int method
+        double rate, clip, beta_1, beta_2, epsilon, ahead
     cdef enum WinogradIn:
         OF_IMAGE, OF_GRADIENT, OF_KERNEL
     cdef enum WinogradOut:
@@ -69,6 +74,9 @@ cdef extern from "leaves.h" nogil:
     void average_spread(const Windows *v, double share, const void *dy, void *dx)
     void max_gather(const Geometry *g, Py_ssize_t row, bint edge, const void *dy, const void *winner, void *dx)
     void average_gather(const Geometry *g, Py_ssize_t row, bint edge, const void *dy, void *dx)
+    void stretch(const void *x, const void *weights, Py_ssize_t times, void *y, Py_ssize_t pixels, Py_ssize_t n)
+    void blend(const void *x, Py_ssize_t step, Py_ssize_t tap, const void *weights, Py_ssize_t count, void *y,
+               Py_ssize_t pixels, Py_ssize_t n)
     void column_sums(const void *x, void *sums, Py_ssize_t rows, Py_ssize_t n)
     void column_moments(const void *x, const void *shift, void *sums, void *squares, Py_ssize_t rows, Py_ssize_t n)
     void column_products(const void *x, const void *dy, const void *mean, void *sums, void *products, Py_ssize_t rows,
@@ -95,10 +103,9 @@ cdef extern from "leaves.h" nogil:
     void add_squares(const void *x, double *sums, Py_ssize_t n)
     void scale_each(void *x, const double *factors, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
-    void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
-                    double decay, double clip)
-    void adam_update(void *w, void *m, void *v, const void *g, Py_ssize_t n, double rate, double rest_1,
-                     double rest_2, double epsilon, double decay, double clip)
+    void cut(const void *x, double limit, void *y, Py_ssize_t n)
+    void update_weights(const Update *u, void *w, const void *gradient, void *a, void *b, void *c, double decay,
+                        Py_ssize_t n)
 
 
 # One product of matrices: C[i*c_i + j] = start + sum_{k < depth} A[i*a_i + k*a_k] * B[k*b_k + j].
