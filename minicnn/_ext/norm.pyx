@@ -31,7 +31,7 @@ cdef enum:
     LONG = 4096    # elements of an image from which on it has blocks of its own
     DEEP = 32      # and rows: to merge a block takes about as long as to sum up some rows of it
     KEPT = 3       # numbers that are kept of each mean and variance: m, t, s (`layer_norm` in norm.h)
-    SLICE = 4096   # parameters whose chunks are added together
+    SLICE = 4096   # numbers that are taken together, parameters or those of several samples
 
 
 cdef struct Shape:
@@ -413,20 +413,26 @@ cdef inline real *partial_of(const Sample *g, Py_ssize_t image, const real *_as)
     return partial
 
 
-# Rows: where gamma is another for each row of a sample, or samples are one row, the same rows of all samples are taken
+# Rows: where gamma is another for each row of a sample, or samples are one row, the same rows of some samples are taken
 # together.
+
+cdef inline Py_ssize_t images_together(const Sample *g) noexcept nogil:
+    """So many that they stay in the cache from row to row."""
+    return max(<Py_ssize_t> 16, SLICE // g.size)
+
 
 cdef void forward_rows(const Sample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, k, image, start, end, n = g.length
     cdef const real *gamma = <const real *> g.arrays.gamma.data
     cdef const real *beta = <const real *> g.arrays.beta.data
-    if g.period == g.rows:
+    while g.period == g.rows and first < last:
+        end = min(last, first + images_together(g))
         for k in range(g.rows):
             layer_norm(<const real *> item(g.arrays.x, first) + k * n, row_of(g.arrays.x, scratch), gamma + k * n,
                        beta + k * n, <real> g.epsilon, <real *> item(g.arrays.y, first) + k * n,
                        row_of(g.arrays.y, scratch), <real *> item(g.arrays.kept, first) + k * KEPT,
-                       row_of(g.arrays.kept, scratch), last - first, n)
-        return
+                       row_of(g.arrays.kept, scratch), end - first, n)
+        first = end
     for i in range(first, last):
         image, start = i // g.parts, part_start(i % g.parts, g.parts, g.rows)
         end = part_start(i % g.parts + 1, g.parts, g.rows)
@@ -446,7 +452,7 @@ cdef void backward_rows(const Sample *g, Py_ssize_t first, Py_ssize_t last, real
                             <const real *> item(g.arrays.kept, i), KEPT, <real *> item(g.arrays.y, i), n, sums,
                             sums + g.size, g.rows, n)
         else:
-            end = min(last, chunk_start(chunk_of(i, g.chunks, g.n) + 1, g.chunks, g.n))
+            end = min(last, i + images_together(g), chunk_start(chunk_of(i, g.chunks, g.n) + 1, g.chunks, g.n))
             for k in range(g.rows):
                 layer_norm_grad(<const real *> item(g.arrays.x, i) + k * n, row_of(g.arrays.x, scratch),
                                 <const real *> item(g.arrays.dy, i) + k * n, row_of(g.arrays.dy, scratch),
@@ -468,6 +474,12 @@ cdef inline Py_ssize_t blocks_of(const Sample *g) noexcept nogil:
     return (g.rows * g.length + BLOCK - 1) // BLOCK
 
 
+cdef inline void scale(real *x, real factor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        x[i] *= factor
+
+
 cdef void channel_moments(const Sample *g, const real *x, double *sums, double *squares,
                           real *shift) noexcept nogil:
     """Of each channel the sums of d and d^2 with d = x - shift.
@@ -479,8 +491,7 @@ cdef void channel_moments(const Sample *g, const real *x, double *sums, double *
     memset(shift, 0, c * sizeof(real))
     memset(sums, 0, 2 * c * sizeof(double))
     column_sums(x, shift, rows, c)
-    for j in range(c):
-        shift[j] /= rows
+    scale(shift, <real> (1.0 / rows), c)
     for block in range(blocks_of(g)):
         row = part_start(block, blocks_of(g), g.rows)
         column_moments(x + row * c, shift, shift + c, shift + 2 * c,
@@ -493,21 +504,24 @@ cdef void channel_moments(const Sample *g, const real *x, double *sums, double *
 cdef void keep_statistics(const Sample *g, const double *sums, const double *squares, const real *shift,
                           real *kept) noexcept nogil:
     """Merges the channels of each group: their means around that of the first, and the squares around them."""
-    cdef Py_ssize_t k, j, first, d = g.length // g.groups
-    cdef double mean, off, square, inverse_std
+    cdef Py_ssize_t k, j, d = g.length // g.groups
+    cdef double mean, off, square, inverse_std, rows = g.rows, share = 1 / rows, of_group = 1.0 / d
     for k in range(g.groups):
-        first, mean, square = k * d, 0, 0
-        for j in range(first, first + d):
-            mean += shift[j] - <double> shift[first] + sums[j] / g.rows
-        mean /= d
-        for j in range(first, first + d):
-            off = shift[j] - <double> shift[first] + sums[j] / g.rows - mean
-            square += squares[j] - sums[j] * sums[j] / g.rows + off * off * g.rows
-        mean += shift[first]
-        inverse_std = 1 / sqrt(max(<double> 0, square / (d * g.rows)) + g.epsilon)
-        kept[KEPT * k] = <real> mean
-        kept[KEPT * k + 1] = <real> (-(mean - kept[KEPT * k]) * inverse_std)
-        kept[KEPT * k + 2] = <real> inverse_std
+        mean = square = 0
+        for j in range(d):
+            mean += shift[j] - <double> shift[0] + sums[j] * share
+        mean *= of_group
+        for j in range(d):
+            off = sums[j] * share
+            square += squares[j] - sums[j] * off
+            off += shift[j] - <double> shift[0] - mean
+            square += off * off * rows
+        mean += shift[0]
+        inverse_std = 1 / sqrt(max(<double> 0, square * share * of_group) + g.epsilon)
+        kept[0] = <real> mean
+        kept[1] = <real> (-(mean - kept[0]) * inverse_std)
+        kept[2] = <real> inverse_std
+        kept, shift, sums, squares = kept + KEPT, shift + d, sums + d, squares + d
 
 
 cdef void repeat_lists(real *factors, const Sample *g, int lists) noexcept nogil:
@@ -519,24 +533,24 @@ cdef void repeat_lists(real *factors, const Sample *g, int lists) noexcept nogil
 
 
 cdef void forward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i, j, c = g.length, d = c // g.groups, width = g.width
+    cdef Py_ssize_t i, j, k, c = g.length, d = c // g.groups, width = g.width
     cdef double *sums = <double *> scratch
     cdef real *factors = <real *> (sums + 2 * c)
+    cdef real m, t, s
     cdef const real *x
     cdef const real *gamma = <const real *> g.arrays.gamma.data
     cdef const real *beta = <const real *> g.arrays.beta.data
     cdef real *kept
-    cdef const real *of_group
     for i in range(first, last):
         x = <const real *> item(g.arrays.x, i)
         channel_moments(g, x, sums, sums + c, factors + 4 * width)
         kept = <real *> item(g.arrays.kept, i)
         keep_statistics(g, sums, sums + c, factors + 4 * width, kept)
-        for j in range(c):
-            of_group = kept + KEPT * (j // d)
-            factors[j] = of_group[0]
-            factors[width + j] = gamma[j] * of_group[2]
-            factors[2 * width + j] = beta[j] + gamma[j] * of_group[1]
+        for k in range(g.groups):
+            m, t, s = kept[0], kept[1], kept[2]
+            for j in range(k * d, (k + 1) * d):
+                factors[j], factors[width + j], factors[2 * width + j] = m, gamma[j] * s, beta[j] + gamma[j] * t
+            kept += KEPT
         repeat_lists(factors, g, 3)
         normalize(x, factors, factors + width, factors + 2 * width, <real *> item(g.arrays.y, i), g.rows * c, width)
 
@@ -545,7 +559,7 @@ cdef void backward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, re
     cdef Py_ssize_t i, j, k, block, row, c = g.length, d = c // g.groups, width = g.width
     cdef double *sums = <double *> scratch
     cdef double *products = sums + c
-    cdef double sum, product, s, t
+    cdef double sum, product, s, t, share = 1.0 / (d * g.rows)
     cdef real *factors = <real *> (sums + 2 * c)
     cdef real *mean = factors + 4 * width
     cdef real *partial
@@ -557,8 +571,9 @@ cdef void backward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, re
         partial = partial_of(g, i, scratch)
         x, dy = <const real *> item(g.arrays.x, i), <const real *> item(g.arrays.dy, i)
         kept = <const real *> item(g.arrays.kept, i)
-        for j in range(c):
-            mean[j] = kept[KEPT * (j // d)]
+        for k in range(g.groups):
+            for j in range(k * d, (k + 1) * d):
+                mean[j] = kept[KEPT * k]
         memset(sums, 0, 2 * c * sizeof(double))
         for block in range(blocks_of(g)):
             row = part_start(block, blocks_of(g), g.rows)
@@ -575,13 +590,12 @@ cdef void backward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, re
                 product += gamma[j] * products[j]
                 partial[j] += <real> products[j]
                 partial[g.size + j] += <real> sums[j]
-            sum /= d * g.rows
-            product /= d * g.rows
+            sum, product = sum * share, s * product * share
             for j in range(k * d, (k + 1) * d):
                 factors[j] = mean[j]
                 factors[width + j] = <real> (gamma[j] * s)
-                factors[2 * width + j] = <real> (s * s * product)
-                factors[3 * width + j] = <real> (s * sum + s * t * product)
+                factors[2 * width + j] = <real> (s * product)
+                factors[3 * width + j] = <real> (s * sum + t * product)
         repeat_lists(factors, g, 4)
         normalize_grad(x, dy, factors, factors + width, factors + 2 * width, factors + 3 * width,
                        <real *> item(g.arrays.y, i), g.rows * c, width)

@@ -240,12 +240,12 @@ LEAF NAME(layer_norm)(const REAL *x, idx x_row, const REAL *gamma, const REAL *b
         const idx some = rows < most ? rows : most;
         VEC sums[VL], squares[VL];
         REAL m[VL], t[VL], s[VL];
-        for (idx r = 0; r < VL; r++) sums[r] = squares[r] = SPLAT(0);
+        for (idx r = some; r < VL; r++) sums[r] = squares[r] = SPLAT(0);
         for (idx r = 0; r < some; r++) sums[r] = NAME(row_sum)(x + r * x_row, n);
         NAME(sum_lanes)(sums, m);
         for (int r = 0; r < VL; r++) m[r] /= count;
         for (idx r = 0; r < some; r++) NAME(row_moments)(x + r * x_row, m[r], n, sums + r, squares + r);
-        for (idx r = some; r < VL; r++) sums[r] = SPLAT(0); /* as squares are: sum_lanes has used them up */
+        for (idx r = some; r < VL; r++) sums[r] = SPLAT(0); /* once more: sum_lanes has used them up */
         NAME(sum_lanes)(sums, t);
         NAME(sum_lanes)(squares, s);
         for (int r = 0; r < VL; r++) {
@@ -332,9 +332,10 @@ LEAF NAME(layer_norm_grad)(const REAL *x, idx x_row, const REAL *dy, idx dy_row,
     while (rows > 0) {
         const idx some = rows < most ? rows : most;
         VEC sums[VL], products[VL];
-        REAL m[VL] = {0}, t[VL] = {0}, s[VL] = {0}, a[VL], b[VL];
-        idx r = 0;
-        for (; r < VL; r++) sums[r] = products[r] = SPLAT(0);
+        REAL m[VL], t[VL], s[VL], a[VL], b[VL];
+        idx r;
+        STORE(s, SPLAT(0));
+        for (r = some; r < VL; r++) sums[r] = products[r] = SPLAT(0);
         for (r = 0; r < some; r++, kept += kept_row) {
             m[r] = kept[0];
             t[r] = kept[1];
