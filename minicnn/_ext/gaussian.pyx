@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The kernels of GaussianDropout, y = x * (1 + sigma * z), and of GaussianNoise, y = x + sigma * z, with normal z that is
-made again wherever it is needed.
+"""The kernel of GaussianDropout, y = x * (1 + sigma * z), and of GaussianNoise, y = x + sigma * z, with normal z that
+is made again wherever it is needed.
 
-Design: one kernel serves both layers, forward (x -> y) and backward (dy -> dx).  The noise takes no memory: it is a function of
-seed, stream, step and the element's index (gaussian.h).  It is drawn for a block of 1,024 elements at a time and used
-while it is in the first-level cache; what the block is for is fetched from memory meanwhile.  Samples are the items, in
-parts of at most 16,384 elements.  Short samples that follow each other share a block.
+Design: one kernel serves both, and of the first forward (x -> y) and backward (dy -> dx).  The noise takes no memory:
+it is a function of seed, stream, step and the element's index (gaussian.h).  It is drawn for a block of 1,024 elements
+at a time and used while it is in the first-level cache; what the block is for is fetched from memory meanwhile.
+Samples are the items, in parts of at most 16,384 elements.  Short samples that follow each other share a block.
 """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -112,7 +112,10 @@ def add(const real[:, ::1] x not None, real[:, ::1] y not None, const uint64_t[:
 
 
 def factors(float[::1] factor not None, const uint64_t[::1] draw not None, double sigma, double mean=1.0):
-    """mean + sigma * z for len(factor) elements (whole groups of 128), as ``multiply`` draws it; with a mean of 0, as ``add`` does."""
+    """mean + sigma * z for len(factor) elements (whole groups of 128), as ``multiply`` draws it.
+
+    With a mean of 0: what ``add`` adds.
+    """
     cdef const Draw *lot = <const Draw *> &draw[0]
     require(is_draw(&draw[0], draw.shape[0]), "draw must have 6 numbers")
     if factor.shape[0] >= GROUP:

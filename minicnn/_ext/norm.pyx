@@ -9,10 +9,10 @@ accuracy.  Then images are normalised, each channel with factors that the mergin
 
 The factors of a channel stand in "lists" of `width` values (`wide` in leaves.h): those of all channels, over and over.
 
-LayerNormalization and GroupNormalization, whose statistics are of one sample: one job each way takes image after image,
-and while it is in the cache sums it up and normalises it.  Backward has the gradients of gamma and beta summed chunk by
-chunk of the batch (jobs.pxd), row after row, and another job adds the chunks.  What is one row is summed in vectors along
-it; the channels of a group in images are summed up like those of a batch, column by column, then merged.
+LayerNormalization and GroupNormalization, whose statistics are of one sample: one job each way takes image after
+image, and while it is in the cache sums it up and normalises it.  Backward has the gradients of gamma and beta summed
+chunk by chunk of the batch (jobs.pxd), row after row, and another job adds the chunks.  What is one row is summed in
+vectors along it; the channels of a group in images are summed up like those of a batch, column by column, then merged.
 """
 from libc.math cimport sqrt
 from libc.string cimport memset
@@ -136,12 +136,12 @@ cdef void block_products(const Sums *g, Py_ssize_t first, Py_ssize_t last, real 
             products[i * c + j] = scratch[c + j]
 
 
-cdef void repeat(real *factors, const Shape *s, int lists) noexcept nogil:
+cdef void repeat(real *factors, Py_ssize_t c, Py_ssize_t width, int lists) noexcept nogil:
     """Of each list the first C values are there; now all."""
     cdef Py_ssize_t k, j
     for k in range(lists):
-        for j in range(s.c, s.width):
-            factors[k * s.width + j] = factors[k * s.width + j - s.c]
+        for j in range(c, width):
+            factors[k * width + j] = factors[k * width + j - c]
 
 
 cdef void merge_statistics(const Merge *g, Py_ssize_t first, Py_ssize_t last, double *center) noexcept nogil:
@@ -182,7 +182,7 @@ cdef void forward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, rea
         factors[j] = mean[j]
         factors[width + j] = (<const real *> g.arrays.gamma.data)[j] * inverse_std[j]
         factors[2 * width + j] = (<const real *> g.arrays.beta.data)[j]
-    repeat(factors, &g.shape, 3)
+    repeat(factors, g.shape.c, width, 3)
 
 
 cdef void eval_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -193,7 +193,7 @@ cdef void eval_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *
         factors[width + j] = <real> ((<const real *> g.arrays.gamma.data)[j]
                                      / sqrt((<const real *> g.arrays.second.data)[j] + g.epsilon))
         factors[2 * width + j] = (<const real *> g.arrays.beta.data)[j]
-    repeat(factors, &g.shape, 3)
+    repeat(factors, g.shape.c, width, 3)
 
 
 cdef void backward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -217,7 +217,7 @@ cdef void backward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, re
         factors[width + j] = <real> a
         factors[2 * width + j] = <real> (a * products[j] * s * s / count)
         factors[3 * width + j] = <real> (a * sums[j] / count)
-    repeat(factors, &g.shape, 4)
+    repeat(factors, g.shape.c, width, 4)
 
 
 cdef void normalize_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -504,9 +504,9 @@ cdef void channel_moments(const Sample *g, const real *x, double *sums, double *
 cdef void keep_statistics(const Sample *g, const double *sums, const double *squares, const real *shift,
                           real *kept) noexcept nogil:
     """Merges the channels of each group: their means around that of the first, and the squares around them."""
-    cdef Py_ssize_t k, j, d = g.length // g.groups
+    cdef Py_ssize_t _, j, d = g.length // g.groups
     cdef double mean, off, square, inverse_std, rows = g.rows, share = 1 / rows, of_group = 1.0 / d
-    for k in range(g.groups):
+    for _ in range(g.groups):
         mean = square = 0
         for j in range(d):
             mean += shift[j] - <double> shift[0] + sums[j] * share
@@ -524,14 +524,6 @@ cdef void keep_statistics(const Sample *g, const double *sums, const double *squ
         kept, shift, sums, squares = kept + KEPT, shift + d, sums + d, squares + d
 
 
-cdef void repeat_lists(real *factors, const Sample *g, int lists) noexcept nogil:
-    """Of each list the first values are there; now all."""
-    cdef Py_ssize_t k, j
-    for k in range(lists):
-        for j in range(g.length, g.width):
-            factors[k * g.width + j] = factors[k * g.width + j - g.length]
-
-
 cdef void forward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, j, k, c = g.length, d = c // g.groups, width = g.width
     cdef double *sums = <double *> scratch
@@ -547,11 +539,10 @@ cdef void forward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, rea
         kept = <real *> item(g.arrays.kept, i)
         keep_statistics(g, sums, sums + c, factors + 4 * width, kept)
         for k in range(g.groups):
-            m, t, s = kept[0], kept[1], kept[2]
+            m, t, s = kept[KEPT * k], kept[KEPT * k + 1], kept[KEPT * k + 2]
             for j in range(k * d, (k + 1) * d):
                 factors[j], factors[width + j], factors[2 * width + j] = m, gamma[j] * s, beta[j] + gamma[j] * t
-            kept += KEPT
-        repeat_lists(factors, g, 3)
+        repeat(factors, c, width, 3)
         normalize(x, factors, factors + width, factors + 2 * width, <real *> item(g.arrays.y, i), g.rows * c, width)
 
 
@@ -596,7 +587,7 @@ cdef void backward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, re
                 factors[width + j] = <real> (gamma[j] * s)
                 factors[2 * width + j] = <real> (s * product)
                 factors[3 * width + j] = <real> (s * sum + t * product)
-        repeat_lists(factors, g, 4)
+        repeat(factors, c, width, 4)
         normalize_grad(x, dy, factors, factors + width, factors + 2 * width, factors + 3 * width,
                        <real *> item(g.arrays.y, i), g.rows * c, width)
 

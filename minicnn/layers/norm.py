@@ -291,8 +291,8 @@ class LayerNormalization(OfSamples, Layer, compiled=True):
     - ``beta_regularizer``, ``gamma_regularizer``: a name or an object of ``regularizers.py``, or None.
       ``beta_constraint``, ``gamma_constraint``: the same of ``constraints.py``.
 
-    Sums are made around the mean, and what float32 rounds off of that is taken into account: a mean that is large beside
-    the deviations costs no accuracy.
+    Sums are made around the mean, and what float32 rounds off of that is taken into account: a mean that is large
+    beside the deviations costs no accuracy.
 
     Raises ValueError for arguments out of range, and at ``build`` for axes that are not the last ones.
 
