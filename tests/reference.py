@@ -114,6 +114,7 @@ def separable_conv2d_grad(x, depthwise, pointwise, dy, strides=(1, 1), padding="
     dx, ddepthwise, _ = depthwise_conv2d_grad(x, depthwise, du, strides, padding, dilation)
     return dx, ddepthwise, dpointwise, dbias
 
+
 def transposed_grid(size, window, stride, padding, extra, dilation=1):
     """(cells cut off before, number of cells) along an axis of the output of a transposed convolution.
 
@@ -412,6 +413,7 @@ def cropping2d(x, cropping):
 
 def cropping2d_grad(x, cropping, dy):
     return np.pad(dy, ((0, 0), *cropping, (0, 0)))
+
 
 def _upsampling_weights(size, times, interpolation):
     """(size * times, size): the share of each pixel in each output along an axis."""
@@ -724,6 +726,7 @@ def behind_softmax(loss, logits, *arguments, **named):
     """(value, gradient at the logits) of a ``loss`` of probabilities."""
     value, gradient = loss(softmax(logits.astype(np.float64)), *arguments, **named)
     return value, softmax_grad(logits.astype(np.float64), gradient)
+
 
 # ---- optimisers: the parameters after all steps; t counts from 1, r is the rate ----
 
