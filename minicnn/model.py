@@ -431,8 +431,8 @@ class Sequential(Closed):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
         ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: one or a
-        list of names, Metrics, Losses, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
-        order: losses.py.)
+        list of names, Metrics, Losses, or functions ``(y, outputs) -> number``.  (In functions the names of the
+        parameters may say the other order: losses.py.)
 
         A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  With the
         binary cross-entropy and several outputs a sample, "accuracy" is the share of right outputs, as
