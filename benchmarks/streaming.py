@@ -33,7 +33,7 @@ def groups(quick):
     for size, channels, count in ((32, 32, 8), (8, 64, 32)):
         label = f"group norm, {size}x{size}x{channels}, {count} groups"
         yield label, of_samples(n // (size * size * channels), size * size, channels, count, rng)
-    yield "noise that is added", noise(n, rng)
+    yield "normal noise", noise(n, rng)
     yield "8x8x16, a frame of 1", frame(n >> 10, rng)
     yield from updates(n, rng)
     for kind in (np.uint8, np.float32):
@@ -159,12 +159,15 @@ def of_samples(n, rows, c, count, rng):
 
 
 def noise(n, rng):
-    x, y = normal(rng, SAMPLES, n // SAMPLES), np.empty((SAMPLES, n // SAMPLES), np.float32)
-    draw, few = np.array([1, 5, 0, 48, 0, 1 << 62], np.uint64), slice(None, 1000)
-    return [Case("GaussianNoise", 8 * n, lambda: gaussian.add(x, y, draw, np.array([0.5])),
-                 lambda: relative_error(y[0, few], x[0, few] + reference.gaussian_factors(5, 3, 0, (1000,), 0.5) - 1)),
-            Case("GaussianDropout", 8 * n, lambda: gaussian.multiply(x, y, draw, np.array([0.5])),
-                 lambda: relative_error(y[0, few], x[0, few] * reference.gaussian_factors(5, 3, 0, (1000,), 0.5)))]  # fmt: skip
+    x, y, sigma = normal(rng, SAMPLES, n // SAMPLES), np.empty((SAMPLES, n // SAMPLES), np.float32), np.array([0.5])
+    draw, few = np.array([1, 5, 0, 48, 0, 1 << 62], np.uint64), (0, slice(None, 1000))  # layer 3 of a model of seed 5
+    factors = reference.gaussian_factors(5, 3, 0, (1000,), 0.5)
+    return [
+        Case("added", 8 * n, lambda: gaussian.add(x, y, draw, sigma),
+             lambda: relative_error(y[few], x[few] + factors - 1)),
+        Case("multiplied", 8 * n, lambda: gaussian.multiply(x, y, draw, sigma),
+             lambda: relative_error(y[few], x[few] * factors)),
+    ]  # fmt: skip
 
 
 def frame(n, rng):

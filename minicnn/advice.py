@@ -23,9 +23,10 @@ def _warn_of_noise_at_the_end(chain):
     path, noise = last
     dropped = isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0
     if dropped or (isinstance(noise, layers.GaussianNoise) and noise.stddev != 0):
+        kind = "Dropout" if dropped else "Noise"
         warnings.warn(
             f"Sequential: layer {path}, {type(noise).__name__}, is the last one except for activations: in training it "
-            f"puts noise on the model's outputs. {'Dropout' if dropped else 'Noise'} belongs before a layer with parameters",
+            f"puts noise on the model's outputs. {kind} belongs before a layer with parameters",
             stacklevel=4,
         )
 
