@@ -13,6 +13,7 @@ from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
 from minicnn.layers.gaussian import GaussianDropout, GaussianNoise
 from minicnn.layers.input import Input as Input
+from minicnn.layers.input import InputLayer as InputLayer
 from minicnn.layers.norm import BatchNormalization, GroupNormalization, LayerNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
