@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "layers": BASE
     | {
         "chain",
+        "configured",
         "constraints",
         "initializers",
         "layer",
@@ -44,6 +45,7 @@ MAY_IMPORT = {
         "settings",
         "tree",
     },
+    "activations": {"_check", "layers"},
     "targets": BASE,
     "losses": BASE | {"configured", "settings", "targets"},
     "metrics": BASE | {"losses", "settings", "targets"},

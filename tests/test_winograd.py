@@ -84,10 +84,10 @@ def test_activation(algorithm, kind):
     case = arrays(3, 9, 6, 16, 16, "same")
     z, y = (np.empty_like(case[3]) for _ in range(2))
     conv.forward(*case[:3], z, case[4], 0, 0.0, algorithm)
-    activation.forward(activation.KINDS[kind], 0.3, z.reshape(3, -1), z.reshape(3, -1))
+    activation.forward((activation.KINDS[kind], 0.3, 0.0, 0.0), z.reshape(3, -1), z.reshape(3, -1))
     for threads in THREADS:
         use_threads(threads)
-        conv.forward(*case[:3], y, case[4], activation.KINDS[kind], 0.3, algorithm)
+        conv.forward(*case[:3], y, case[4], (activation.KINDS[kind], 0.3, 0.0, 0.0), algorithm)
         assert_same_bits(y, z)
 
 

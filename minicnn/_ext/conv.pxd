@@ -1,6 +1,7 @@
 # cython: language_level=3
 """What conv.pyx and winograd.pyx share: the arguments of their kernels."""
 from minicnn._ext.machinery.jobs cimport Array
+from minicnn._ext.machinery.runtime cimport Curve
 
 
 cdef struct ConvArrays:
@@ -25,5 +26,4 @@ cdef struct Conv:
     bint depthwise
     int m                            # Winograd's tiles are m x m results; 0: direct convolution
     bint turned                      # derive from the kernel turned by 180 degrees, channels and filters exchanged
-    int activation
-    double slope
+    Curve curve                      # the activation

@@ -14,8 +14,7 @@ def forward(
     bias: NDArray[_Real] | None,
     y: NDArray[_Real],
     geometry: tuple[int, ...],
-    activation: int = ...,
-    slope: float = ...,
+    activation: tuple[int, float, float, float] | None = ...,
     algorithm: int = ...,
 ) -> None: ...
 def backward_input(

@@ -20,8 +20,8 @@ from minicnn._ext cimport winograd
 from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of,
                                           chunk_start, chunks_for, fixed, give_back, item, new_job, rows_at, submit)
 from minicnn._ext.reshape cimport pad_image
-from minicnn._ext.machinery.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, matrix_tile,
-                                             multiply_add, overlap_add, real, require, tiles, use_leaves)
+from minicnn._ext.machinery.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, curve_of,
+                                             matrix_tile, multiply_add, overlap_add, real, require, tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())
@@ -115,8 +115,8 @@ cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *p
             forward_depthwise(g, rows, x, y)
         else:
             forward_tiles(g, rows, x, y)
-        if g.activation != LINEAR:
-            activate(g.activation, <real> g.slope, y, y, rows * g.ow * g.f)
+        if g.curve.kind != LINEAR:
+            activate(&g.curve, y, y, rows * g.ow * g.f)
         part += rows
 
 
@@ -159,11 +159,11 @@ cdef void forward_depthwise(const Conv *g, Py_ssize_t rows, const real *x, real 
 
 
 def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel not None, const real[::1] bias,
-            real[:, :, :, ::1] y not None, geometry, int activation=LINEAR, double slope=0.0, int algorithm=EXACT):
+            real[:, :, :, ::1] y not None, geometry, activation=None, int algorithm=EXACT):
     """y = activation(convolution of x with kernel + bias).
 
     x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or None, y (N, OH, OW, F); geometry is (stride height,
-    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups).
+    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups); ``activation``: ``curve_of``.
 
     algorithm: 0 for direct convolution, 1 for Winograd's where it is faster, 2 and 3 for its tiles of 2 x 2 and 4 x 4
     wherever they can be used: float32, kernels of 3 x 3, stride, dilation and groups 1, channels and filters multiples
@@ -174,7 +174,7 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     require(bias is None or bias.shape[0] == g.f, "bias must have one value for each filter")
     bind(&g, &x[0, 0, 0, 0], &kernel[0, 0, 0, 0], &bias[0] if bias is not None else <const real *> NULL,
          &y[0, 0, 0, 0])
-    g.activation, g.slope = activation, slope
+    g.curve = curve_of(activation)
     if real is float:
         g.m = winograd.tile_size(&g, FORWARD, algorithm)
     if g.m > 0:

@@ -3,7 +3,22 @@
 Read ``dropout.py`` first.  The contract that all of them keep is in ``minicnn/layer.py``.
 """
 
-from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Activation,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Swish,
+    Tanh,
+)
 from minicnn.layers.compose import Chain, Concurrent, Residual
 from minicnn.layers.compose import Composite as Composite  # a base class: not in the registry
 from minicnn.layers.conv import Conv2D
@@ -14,17 +29,20 @@ from minicnn.layers.gaussian import GaussianDropout
 from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
+from minicnn.layers.prelu import PReLU
 from minicnn.layers.reshape import Flatten, Rescaling, Reshape, ZeroPadding2D
 
-# Keras's short names.  The registry has each class once.
+# Keras's short names, and PyTorch's SiLU.  The registry has each class once.
 AvgPool2D = AveragePooling2D
 GlobalAvgPool2D = GlobalAveragePooling2D
 GlobalMaxPool2D = GlobalMaxPooling2D
 MaxPool2D = MaxPooling2D
+SiLU = Swish
 
 __all__ = [
     "ELU",
     "GELU",
+    "SELU",
     "Activation",
     "AveragePooling2D",
     "BatchNormalization",
@@ -38,15 +56,21 @@ __all__ = [
     "GaussianDropout",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling2D",
+    "HardSigmoid",
+    "HardSwish",
     "LeakyReLU",
+    "LogSoftmax",
     "MaxPooling2D",
+    "PReLU",
     "ReLU",
     "Rescaling",
     "Reshape",
     "Residual",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "SpatialDropout2D",
+    "Swish",
     "Tanh",
     "ZeroPadding2D",
 ]

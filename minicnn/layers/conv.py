@@ -39,7 +39,7 @@ class Conv2D(Affine, Layer, compiled=True):
       or "same" (OH = ceil(H / SH); the odd pixel of padding goes to the bottom and the right, as in Keras).
     - ``groups``: input and output channels are cut into that many groups that do not see each other; both must be
       divisible by it.  groups = C is a depthwise convolution.
-    - ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
+    - ``activation``: a name or an activation layer (``layers/activation.py``), or None.  ``use_bias``: False for no bias.
     - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
     - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
       ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
@@ -153,7 +153,6 @@ class Conv2D(Affine, Layer, compiled=True):
             z,
             self._geometry,
             function.fused(training),
-            function.slope,
             kernels.ALGORITHMS[self.algorithm],
         )
         y, saved = self._activate(z, training)
