@@ -67,6 +67,16 @@ class Torch:
             return self.net(images).numpy()
 
 
+def torch_step(name, parameters, gradients, **arguments):
+    """The step of torch.optim's ``name`` on a flat vector, in place."""
+    import torch
+
+    torch.set_num_threads(get_num_threads())
+    parameter = torch.nn.Parameter(torch.from_numpy(parameters))
+    parameter.grad = torch.from_numpy(gradients)
+    return getattr(torch.optim, name)([parameter], **arguments).step
+
+
 def modules(entries, input_shape, exact):
     """``exact``: with the padding of ours, where a stride is 2; otherwise with the one that is usual in PyTorch."""
     from torch import nn

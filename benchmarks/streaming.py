@@ -3,7 +3,7 @@
 import numpy as np
 import reference
 
-from benchmarks import dropout
+from benchmarks import dropout, rivals
 from benchmarks.machine import Case, relative_error
 from minicnn import optimizers
 from minicnn._ext import activation, batch, loss, norm, pool, reshape
@@ -31,7 +31,7 @@ def groups(quick):
     for channels in (32, 48):
         yield f"batch norm, {channels} channels", normalisation(n // channels // 64, channels, rng)
     yield "8x8x16, a frame of 1", frame(n >> 10, rng)
-    yield "optimiser", updates(n, rng)
+    yield from updates(n, rng)
     for kind in (np.uint8, np.float32):
         yield f"28x28x1 {kind.__name__}", gather(n // 784, kind, rng)
 
@@ -90,6 +90,15 @@ def softmax(k, n, rng):
         want = reference.softmax_cross_entropy(logits[SOME], target)[1] * len(target)
         return relative_error(n * gradient[SOME], want)
 
+    def rows(kind, numbers, given, gamma):
+        how = (loss.ROW_KINDS[kind], logits, numbers, given, None, 1.0, 0.0, gamma, np.ones(1), True)
+        return lambda: loss.rows(*how, gradient, losses)
+
+    def rows_error(twin, *arguments):
+        want = reference.behind_softmax(twin, logits[SOME], target, *arguments)[1] * len(target)
+        return relative_error(n * gradient[SOME], want)
+
+    rows_of_targets = reference.one_hot(labels, k).astype(np.float32)
     return [
         Case("softmax", 8 * n * k, lambda: activation.softmax(x, y),
              lambda: relative_error(y[SOME], reference.softmax(x[SOME]))),
@@ -102,6 +111,11 @@ def softmax(k, n, rng):
         Case("softmax and cross-entropy, loss and gradient", 8 * n * k + 16 * n,
              lambda: loss.softmax_crossentropy(logits, labels, None, None, 1.0, 0.0, True, gradient, losses),
              cross_entropy_error),
+        Case("softmax and focal cross-entropy, gamma 2", 8 * n * k + 16 * n,
+             rows("categorical_focal", labels, None, 2.0),
+             lambda: rows_error(reference.categorical_focal, 1.0, 2.0)),
+        Case("softmax and divergence, of rows", 12 * n * k + 8 * n, rows("kl_divergence", None, rows_of_targets, 0.0),
+             lambda: rows_error(reference.kl_divergence)),
     ]  # fmt: skip
 
 
@@ -155,25 +169,40 @@ def frame(n, rng):
     ]  # fmt: skip
 
 
+OPTIMISERS = [  # name, class and arguments of ours and of torch's, arrays that are remembered
+    ("SGD", "SGD", {}, "SGD", {"fused": True}, 0),
+    ("SGD with momentum", "SGD", {"momentum": 0.9}, "SGD", {"momentum": 0.9, "fused": True}, 1),
+    ("Adam", "Adam", {}, "Adam", {"fused": True}, 2),
+    ("AMSGrad", "Adam", {"amsgrad": True}, "Adam", {"amsgrad": True, "fused": True}, 3),
+    ("Nadam", "Nadam", {}, "NAdam", {"momentum_decay": 1.0}, 2),
+    ("Adamax", "Adamax", {}, "Adamax", {}, 2),
+    ("RMSprop", "RMSprop", {}, "RMSprop", {"alpha": 0.9}, 1),
+    ("RMSprop, centred, momentum", "RMSprop", {"centered": True, "momentum": 0.9}, "RMSprop",
+     {"alpha": 0.9, "centered": True, "momentum": 0.9}, 3),
+    ("Adagrad", "Adagrad", {}, "Adagrad", {"initial_accumulator_value": 0.1, "fused": True}, 1),
+    ("Adadelta", "Adadelta", {}, "Adadelta", {"rho": 0.95, "eps": 1e-7}, 2),
+]  # fmt: skip
+
+
 def updates(n, rng):
+    """An optimiser at a time, beside torch's, in its fused form where it has one."""
     start, gradients = normal(rng, n), normal(rng, n)
-
-    def case(name, optimizer, amount, change):
-        """``change``: of a parameter at the first step, as a function of its gradient."""
-        parameters = start.copy()
+    gradients += np.copysign(np.float32(0.1), gradients)  # a small one is where the epsilons stand
+    for name, kind, arguments, theirs, more, slots in OPTIMISERS:
+        want = getattr(reference, kind.lower())(start[SOME], gradients[None, SOME], 0.25, **arguments)
+        parameters, amount = start.copy(), (12 + 8 * slots) * n
+        optimizer = getattr(optimizers, kind)(0.25, **arguments)
         optimizer.bind(parameters, gradients, [("w", 0, n, True, True)])
-        return Case(name, amount, optimizer.step,
-                    lambda: relative_error(parameters[SOME], start[SOME] + change(gradients[SOME])))  # fmt: skip
+        cases = [Case(name, amount, optimizer.step, error_of(parameters, want))]
+        if rivals.have("torch"):
+            their_parameters = start.copy()
+            step = rivals.torch_step(theirs, their_parameters, gradients, lr=0.25, **more)
+            cases.append(Case("PyTorch's", amount, step, error_of(their_parameters, want)))
+        yield f"optimiser, {n >> 20} M", cases
 
-    def adam(g):
-        g = g.astype(np.float64)
-        return -0.25 * np.sqrt(0.001) * g / (np.sqrt(0.001 * g * g) + 1e-7)
 
-    return [
-        case("SGD", optimizers.SGD(0.25), 12 * n, lambda g: -0.25 * g),
-        case("SGD with momentum", optimizers.SGD(0.25, momentum=0.9), 20 * n, lambda g: -0.25 * g),
-        case("Adam", optimizers.Adam(0.25), 28 * n, adam),
-    ]
+def error_of(parameters, want):
+    return lambda: relative_error(parameters[SOME], want)
 
 
 def gather(n, kind, rng):

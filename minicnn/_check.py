@@ -52,6 +52,9 @@ def each(where, name, values, called, check, *arguments):
 MOST_PIXELS = 2**15  # along an axis: no window, stride, dilation or border is larger
 
 
+PADDINGS = ("valid", "same")
+
+
 MOST_STEPS = 2**62 - 1  # of counts that files hold and that are counted on from there: they never reach 2^63
 
 
@@ -64,6 +67,25 @@ def pair(where, name, value, low=1):
     if max(sides) > MOST_PIXELS:
         raise ValueError(message(where, f"{name} must be at most {MOST_PIXELS}", max(sides)))
     return sides[0], sides[-1]
+
+
+def borders(where, name, value):
+    """((top, bottom), (left, right)) for one whole number >= 0, for one for each axis, or for two for each axis."""
+    sides = value if isinstance(value, list | tuple) else ()
+    if len(sides) == 2 and any(isinstance(side, list | tuple) for side in sides):
+        return tuple(pair(where, name, side, 0) for side in sides)
+    return tuple((side, side) for side in pair(where, name, value, 0))
+
+
+def padding(where, name, value):
+    """ "valid" or "same", in capitals or not, or ``borders``."""
+    if isinstance(value, str):
+        word = value.lower()
+        return word if word in PADDINGS else choice(where, name, value, PADDINGS)
+    if value is None or isinstance(value, float):
+        required = f"{name} must be 'valid', 'same', a whole number >= 0, a pair of them or a pair of pairs"
+        raise TypeError(message(where, required, kind(value)))
+    return borders(where, name, value)
 
 
 def number(where, name, value, low=None, high=None, open_low=False, open_high=False):
@@ -105,13 +127,14 @@ def boolean(where, name, value):
     return bool(value)
 
 
-def choice(where, name, value, options):
-    """``value`` if it is one of the strings ``options``; the error suggests the nearest."""
+def choice(where, name, value, options, most=None):
+    """``value`` if it is one of the strings ``options``; the error lists them, or the first ``most``, and suggests the
+    nearest of all."""
     if isinstance(value, str) and value in options:
         return value
     near = nearest(value, options)
     error = ValueError if isinstance(value, str) else TypeError
-    listed = ", ".join(map(repr, options))
+    listed = ", ".join([*map(repr, options[:most]), *(["..."] if len(options) > len(options[:most]) else [])])
     raise error(message(where, f"{name} must be one of {listed}", value, f"Did you mean {near!r}?" if near else ""))
 
 
@@ -152,7 +175,20 @@ def sample_shape(where, shape):
     return tuple(integer(where, "every axis of input_shape", axis, 1) for axis in shape)
 
 
+ABSENT = {  # words of Keras's for what is not there
+    **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), "No moving average of weights is kept"),
+    "loss_scale_factor": "Losses are not scaled: there is no float16",
+    "gradient_accumulation_steps": "Gradients are not accumulated: take larger batches",
+}
 OTHER_NAMES = {"p": ("rate",), "lr": ("learning_rate",), "out_channels": ("filters",), "out_features": ("units",)}
+INSTEAD = {  # of a keyword that there is not: (the one that does its work, how)
+    "ceil_mode": ("padding", "`padding` does it: ((0, rows), (0, columns)) makes room for the last windows"),
+}
+
+
+def meant(word, known):
+    """The one of the names ``known`` that ``word`` is for in other libraries, or the nearest one, or None."""
+    return next((name for name in OTHER_NAMES.get(word, ()) if name in known), None) or nearest(word, known)
 
 
 def keywords(owner, function, given, more=()):
@@ -166,8 +202,10 @@ def keywords(owner, function, given, more=()):
     names = [*(name for name in known if name != "self"), *(word for word in more if word not in known)]
     for word in given:
         if word not in names:
-            near = next((name for name in OTHER_NAMES.get(word, ()) if name in names), None) or nearest(word, names)
-            fix = f"Did you mean `{near}`?" if near else ""
+            near = meant(word, names)
+            fix = ABSENT.get(word) or (f"Did you mean `{near}`?" if near else "")
+            if INSTEAD.get(word, ("",))[0] in names:
+                fix = INSTEAD[word][1]
             raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))
 
 

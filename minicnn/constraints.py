@@ -81,6 +81,8 @@ class UnitNorm(_OfNorm):
         self.axis = axis
 
 
+max_norm, non_neg, unit_norm = MaxNorm, NonNeg, UnitNorm  # Keras's other names of the classes
+
 _NAMES = {"max_norm": MaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm}
 
 

@@ -16,7 +16,7 @@ import re
 
 import numpy as np
 
-from minicnn import _check, archive, layers, losses, optimizers
+from minicnn import _check, archive, layers, losses, metrics, optimizers
 from minicnn._files import write_atomically
 from minicnn.archive import Refused
 from minicnn.layer import Layer, Source, path_of
@@ -169,8 +169,8 @@ def _rebuild(kind, document, stored, custom_layers):
         _restore_state(model, document["state"], stored)
         if document["compile"] is not None:
             parts = document["compile"]
-            chosen = optimizers.from_config(parts["optimizer"]), losses.from_config(parts["loss"]), parts["metrics"]
-            model.compile(*chosen)
+            chosen = optimizers.from_config(parts["optimizer"]), losses.from_config(parts["loss"])
+            model.compile(*chosen, [metrics.from_config(one) for one in parts["metrics"]])
         if document["checkpoint"] is not None:
             _restore_training(model, document["checkpoint"], stored)
     except (Refused, MemoryError):

@@ -8,13 +8,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, datasets, losses, metrics, targets
-
-# Targets that are looked through before the first step, so that a wrong one at the end does not cost an epoch.
-CHECKS_OF_TARGETS = {
-    losses.SparseCategoricalCrossentropy: targets.labels,
-    losses.CategoricalCrossentropy: targets.one_hot,
-}
+from minicnn import _check, datasets, metrics, targets
 
 
 def samples(model, method, x, y, sample_weight, class_weight=None):
@@ -34,10 +28,10 @@ def samples(model, method, x, y, sample_weight, class_weight=None):
     if not len(y):
         raise ValueError(_check.message(where, "x must have at least one sample", _check.shape_of(x)))
     x = model.checked_inputs(method, x)
-    model.reading.require_known(metrics.get_all(where, "metrics", model.metrics))
-    check = CHECKS_OF_TARGETS.get(type(model.loss_function))
-    if check and len(model.output_shape) == 1 and model.output_shape[0] > 1:
-        check(where, y, len(y), model.output_shape[0])
+    chosen = metrics.get_all(where, "metrics", model.metrics)
+    model.reading.require_known(chosen)
+    for asks in (model.loss_function, *chosen):
+        asks.check_targets(where, y, (len(y), *model.output_shape))
     weights = of_classes = None
     if sample_weight is not None:
         weights = targets.sample_weights(where, sample_weight, len(x))
@@ -50,8 +44,7 @@ def _classes(model):
     """The number of classes that the outputs tell apart; None where it is not known."""
     if len(model.output_shape) == 1 and model.output_shape[0] > 1:
         return model.output_shape[0]
-    yes_or_no = model.output_shape in ((), (1,)) and isinstance(model.loss_function, losses.BinaryCrossentropy)
-    return 2 if yes_or_no else None
+    return 2 if model.output_shape in ((), (1,)) and model.loss_function.yes_or_no else None
 
 
 def product(weights, of_classes):
@@ -118,10 +111,9 @@ def _split(model, x, y, weights, fraction, data):
 def _warn_of_classes_left_out(model, y, boundary):
     """Where samples are sorted by class, those at the end belong to classes that training would never see."""
     classes, loss = _classes(model), model.loss_function
-    softmax = isinstance(loss, losses.SparseCategoricalCrossentropy | losses.CategoricalCrossentropy)
-    if classes is None or not (softmax or (isinstance(loss, losses.BinaryCrossentropy) and y.size == len(y))):
+    if classes is None or not (loss.fuses_softmax or (loss.yes_or_no and y.size == len(y))):
         return
-    if not softmax and not np.isin(y, (0, 1)).all():  # probabilities, or what the loss is going to refuse
+    if loss.yes_or_no and not np.isin(y, (0, 1)).all():  # probabilities, or what the loss is going to refuse
         return
     numbers = targets.class_numbers("Sequential.fit", y)
     trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:boundary], numbers[boundary:]))

@@ -656,7 +656,7 @@ def settle_late_parts(walked):
 def to_config(layer):
     """The entry of a layer, ready for JSON: {"layer": its class, "config": ``get_config``, "trainable": ...}.
 
-    For a custom layer that holds layers which are none of its arguments also "parts", {name: entry}: its constructor
+    For a layer that holds layers which are none of its arguments also "parts", {name: entry}: its constructor
     makes them by itself.
     """
     entry = {"layer": type(layer).__name__, "config": _with_entries(layer.get_config()), "trainable": layer.trainable}
@@ -671,9 +671,7 @@ def to_config(layer):
 
 
 def _own_parts(layer):
-    """The parts of a custom layer that are none of its arguments."""
-    if is_ours(type(layer)):
-        return {}
+    """The parts of a layer that are none of its arguments."""
     given = {id(one) for _, one in held_in(_arguments(layer), Layer)}
     return {name: part for name, part in layer.parts.items() if id(part) not in given}
 

@@ -7,6 +7,9 @@ mean over the samples of a batch; the order is that of scikit-learn and Keras, t
 gets them in that order.  For arrays there are the functions ``accuracy``, ``top_k_accuracy`` and ``confusion_matrix``,
 truth first as well.
 
+What a loss computes a metric can, too: ``MeanLoss(loss)``, or a class with the name of the loss, or its name in
+``compile(metrics=["mae"])``.
+
 A metric says which way is better: ``better`` is "max", "min", or None where it does not say.  A function may have the
 attribute too, ``f1.better = "max"``; callbacks that look for the best read it.
 
@@ -22,21 +25,43 @@ from typing import Any
 
 import numpy as np
 
-from minicnn import _check, losses, targets
+from minicnn import _check, configured, losses, targets
 from minicnn._ext import loss as kernels
+from minicnn.configured import Configured
 from minicnn.settings import Closed, Fixed
 
 __all__ = [
     "Accuracy",
     "BinaryAccuracy",
+    "BinaryCrossentropy",
     "CategoricalAccuracy",
+    "CategoricalCrossentropy",
+    "CategoricalHinge",
+    "CosineSimilarity",
+    "Hinge",
+    "KLDivergence",
+    "LogCoshError",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanLoss",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
     "Metric",
+    "Poisson",
+    "RootMeanSquaredError",
+    "SparseCategoricalAccuracy",
+    "SparseCategoricalCrossentropy",
+    "SparseTopKCategoricalAccuracy",
+    "SquaredHinge",
     "TopKAccuracy",
+    "TopKCategoricalAccuracy",
     "accuracy",
     "better",
     "confusion_matrix",
+    "from_config",
     "get",
     "log_names",
+    "to_config",
     "top_k_accuracy",
 ]
 
@@ -57,7 +82,7 @@ class Unknown:
         raise ValueError(self.reason)
 
 
-class Metric(Closed):
+class Metric(Configured):
     """The weighted mean of one number per sample.
 
     ``name`` is what logs and History call it, the name of the class if it is empty.  ``better``: "max" or "min", which
@@ -77,6 +102,10 @@ class Metric(Closed):
 
     def require_shape(self, shape):
         """ValueError, before the first step, if the metric does not exist for outputs (N, *shape)."""
+
+    def check_targets(self, where, y, shape):
+        """TypeError or ValueError, before the first step, for targets of which the metric cannot be computed; ``shape``
+        (N, ...) is that of the outputs."""
 
     def reset(self):
         """Forgets all batches."""
@@ -155,6 +184,13 @@ class CategoricalAccuracy(Accuracy):
         super().__init__(name)
 
 
+class SparseCategoricalAccuracy(CategoricalAccuracy):
+    """CategoricalAccuracy under its other name in Keras; both take class numbers and one-hot rows."""
+
+    def __init__(self, name="sparse_categorical_accuracy"):
+        super().__init__(name)
+
+
 class BinaryAccuracy(Metric):
     """The share of yes-or-no outputs that are right, over all outputs of all samples, as in Keras.
 
@@ -206,6 +242,195 @@ class TopKAccuracy(Metric):
         return _in_top("TopKAccuracy", outputs, y, self.k)
 
 
+class TopKCategoricalAccuracy(TopKAccuracy):
+    """TopKAccuracy under its name in Keras."""
+
+    def __init__(self, k=5, name="top_k_categorical_accuracy"):
+        super().__init__(k, name)
+
+
+class SparseTopKCategoricalAccuracy(TopKAccuracy):
+    """TopKAccuracy under its other name in Keras; both take class numbers and one-hot rows."""
+
+    def __init__(self, k=5, name="sparse_top_k_categorical_accuracy"):
+        super().__init__(k, name)
+
+
+# ---- what a loss computes ----
+
+
+def _a_loss(where, name, loss):
+    loss = losses.get(loss)
+    if losses.to_config(loss) is None:
+        required = f"{name} must be one of minicnn's losses"
+        raise TypeError(_check.message(where, required, loss, "A custom metric is a function (y, outputs) -> number"))
+    return loss
+
+
+class MeanLoss(Metric):
+    """The mean of a loss over the samples seen, whatever the model is trained with.
+
+    ``loss``: a name or a Loss (``losses.py``), whose formula, targets and arguments are those of the metric.  ``name``:
+    what logs call it, None for the loss's name.  Where the loss asks whether outputs are logits and its own
+    ``from_logits`` is "auto", the model says it.
+    """
+
+    loss = Fixed(_a_loss)
+    name = Fixed(_name)
+    better = "min"
+
+    def __init__(self, loss, name=None):
+        self.loss = loss
+        self.name = self.loss.name if name is None else name
+        super().__init__()
+
+    def needs_from_logits(self, shape):
+        return self.loss.needs_from_logits and self.loss.from_logits == "auto"
+
+    def check_targets(self, where, y, shape):
+        self.loss.check_targets(f"{where}: metric {self.name}", y, shape)
+
+    def _values(self, outputs, y, from_logits):
+        if not self.loss.needs_from_logits:
+            from_logits = False
+        elif self.loss.from_logits != "auto":
+            from_logits = self.loss.from_logits
+        return self.loss.of_samples(outputs, y, bool(from_logits))
+
+
+class _Named(MeanLoss):
+    """A loss of the same formula without arguments, or with its default ones."""
+
+    _of: Any = None
+
+    def __init__(self, name=None):
+        super().__init__(self._of(), name)
+
+
+class MeanSquaredError(_Named):
+    """The mean of ``losses.MeanSquaredError``."""
+
+    _of = losses.MeanSquaredError
+
+
+class RootMeanSquaredError(_Named):
+    """The square root of the mean of ``losses.MeanSquaredError``, over all samples seen and their outputs."""
+
+    _of = losses.MeanSquaredError
+
+    def __init__(self, name="root_mean_squared_error"):
+        super().__init__(name)
+
+    def result(self):
+        mean = super().result()
+        return math.sqrt(mean) if mean >= 0 else math.nan  # weights may be negative
+
+
+class MeanAbsoluteError(_Named):
+    """The mean of ``losses.MeanAbsoluteError``."""
+
+    _of = losses.MeanAbsoluteError
+
+
+class MeanAbsolutePercentageError(_Named):
+    """The mean of ``losses.MeanAbsolutePercentageError``."""
+
+    _of = losses.MeanAbsolutePercentageError
+
+
+class MeanSquaredLogarithmicError(_Named):
+    """The mean of ``losses.MeanSquaredLogarithmicError``."""
+
+    _of = losses.MeanSquaredLogarithmicError
+
+
+class LogCoshError(_Named):
+    """The mean of ``losses.LogCosh``."""
+
+    _of = losses.LogCosh
+
+    def __init__(self, name="logcosh"):
+        super().__init__(name)
+
+
+class Poisson(_Named):
+    """The mean of ``losses.Poisson``."""
+
+    _of = losses.Poisson
+
+
+class KLDivergence(_Named):
+    """The mean of ``losses.KLDivergence``."""
+
+    _of = losses.KLDivergence
+
+
+class Hinge(_Named):
+    """The mean of ``losses.Hinge``."""
+
+    _of = losses.Hinge
+
+
+class SquaredHinge(_Named):
+    """The mean of ``losses.SquaredHinge``."""
+
+    _of = losses.SquaredHinge
+
+
+class CategoricalHinge(_Named):
+    """The mean of ``losses.CategoricalHinge``."""
+
+    _of = losses.CategoricalHinge
+
+
+class CosineSimilarity(_Named):
+    """The mean cosine of the angle between outputs and targets, 1 where they have one direction: as in Keras that is
+    *minus* the loss of this name.  ``axis``: -1 or 1, which are the same."""
+
+    better = "max"
+
+    def __init__(self, name="cosine_similarity", axis=-1):
+        MeanLoss.__init__(self, losses.CosineSimilarity(axis), name)
+
+    axis = property(lambda self: self.loss.axis)
+
+    def _values(self, outputs, y, from_logits):
+        return -super()._values(outputs, y, from_logits)
+
+
+class _OfCrossentropy(MeanLoss):
+    """The mean of a cross-entropy; ``from_logits``, ``label_smoothing``: those of the loss."""
+
+    _of: Any = None
+
+    def __init__(self, name=None, from_logits="auto", label_smoothing=0.0):
+        super().__init__(self._of(label_smoothing=label_smoothing, from_logits=from_logits), name)
+
+    from_logits = property(lambda self: self.loss.from_logits)
+    label_smoothing = property(lambda self: self.loss.label_smoothing)
+
+
+class BinaryCrossentropy(_OfCrossentropy):
+    """The mean of ``losses.BinaryCrossentropy``, with its arguments."""
+
+    _of = losses.BinaryCrossentropy
+
+
+class CategoricalCrossentropy(_OfCrossentropy):
+    """The mean of ``losses.CategoricalCrossentropy``, with its arguments."""
+
+    _of = losses.CategoricalCrossentropy
+
+
+class SparseCategoricalCrossentropy(_OfCrossentropy):
+    """The mean of ``losses.SparseCategoricalCrossentropy``, with its arguments."""
+
+    _of = losses.SparseCategoricalCrossentropy
+
+
+# ---- custom ones, and by name ----
+
+
 def _better(function):
     """What a function says of itself."""
     said = losses.attribute(function, "better", None)
@@ -240,34 +465,112 @@ class FunctionMetric(Metric):
         return np.full(len(outputs), float(value))
 
 
-KERAS_NAMES = {
-    "acc": Accuracy,
-    "sparse_categorical_accuracy": CategoricalAccuracy,
-    "categorical_accuracy": CategoricalAccuracy,
-    "binary_accuracy": BinaryAccuracy,
+# The classes that files name, and that of each word for metrics; then come the words for losses.
+CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        Accuracy,
+        BinaryAccuracy,
+        CategoricalAccuracy,
+        SparseCategoricalAccuracy,
+        TopKAccuracy,
+        TopKCategoricalAccuracy,
+        SparseTopKCategoricalAccuracy,
+        MeanLoss,
+        MeanSquaredError,
+        RootMeanSquaredError,
+        MeanAbsoluteError,
+        MeanAbsolutePercentageError,
+        MeanSquaredLogarithmicError,
+        LogCoshError,
+        Poisson,
+        KLDivergence,
+        Hinge,
+        SquaredHinge,
+        CategoricalHinge,
+        CosineSimilarity,
+        BinaryCrossentropy,
+        CategoricalCrossentropy,
+        SparseCategoricalCrossentropy,
+    )
 }
+_WORDS: dict[str, Any] = {
+    "accuracy": Accuracy,
+    "acc": Accuracy,
+    "binary_accuracy": BinaryAccuracy,
+    "categorical_accuracy": CategoricalAccuracy,
+    "sparse_categorical_accuracy": SparseCategoricalAccuracy,
+    "top_k_accuracy": TopKAccuracy,
+    "top_k_categorical_accuracy": TopKCategoricalAccuracy,
+    "sparse_top_k_categorical_accuracy": SparseTopKCategoricalAccuracy,
+    "root_mean_squared_error": RootMeanSquaredError,
+    "rmse": RootMeanSquaredError,
+    "cosine_similarity": CosineSimilarity,
+    "log_cosh_error": LogCoshError,
+}
+_UNLISTED = {"RMSE": RootMeanSquaredError} | {name: cls for name, cls in CLASSES.items() if cls is not MeanLoss}
 
 
 def get(metric):
-    """The Metric for a name ("accuracy", "top_5_accuracy" with any number, "top_k_accuracy" for k = 5), for a Metric,
-    or for a function ``(y, outputs) -> number``.  It is logged under the name that was given.
+    """The Metric for a name, for a Metric, for a Loss (``MeanLoss``), or for a function ``(y, outputs) -> number``.
+
+    A name is "accuracy" or "acc"; "top_k_accuracy" for k = 5, "top_3_accuracy" with any number; "rmse"; a name of
+    ``losses.get``, such as "mae"; or that of a class of this module, as it is or in small letters with underscores.
+    The metric is logged under the name that was given.
 
     ValueError for a name that does not exist, TypeError for anything else.
     """
     if isinstance(metric, Metric):
         return metric
+    if isinstance(metric, losses.Loss):
+        return MeanLoss(metric)
     if isinstance(metric, type):
-        fix = f"Did you mean {metric.__name__}()?" if issubclass(metric, Metric) else ""
+        fix = f"Did you mean {metric.__name__}()?" if issubclass(metric, Metric | losses.Loss) else ""
         got = _check.Shown(f"the class {metric.__name__}")
         raise TypeError(_check.message("metrics.get", "a metric must be a name, a Metric or a function", got, fix))
     if callable(metric) and not isinstance(metric, Closed):  # such as a regulariser
         return FunctionMetric(metric)
-    top = re.fullmatch(r"top_(k|[1-9][0-9]{0,5})_accuracy", metric, re.ASCII) if isinstance(metric, str) else None
+    top = re.fullmatch(r"top_([1-9][0-9]{0,5})_accuracy", metric, re.ASCII) if isinstance(metric, str) else None
     if top:
-        return TopKAccuracy(5 if top[1] == "k" else int(top[1]), metric)
-    names = ("accuracy", *KERAS_NAMES, "top_k_accuracy", "top_5_accuracy")
-    _check.choice("metrics.get", "a metric", metric, names)
-    return KERAS_NAMES.get(metric, Accuracy)(metric)
+        return TopKAccuracy(int(top[1]), metric)
+    cls = (_WORDS | _UNLISTED).get(metric) if isinstance(metric, str) else None
+    if cls is not None:
+        return cls(name=metric)
+    if isinstance(metric, str) and metric in losses.NAMES:
+        return MeanLoss(metric, metric)
+    listed = dict.fromkeys(["accuracy", "acc", "top_5_accuracy", *_WORDS, *losses.LISTED])
+    return _check.choice("metrics.get", "a metric", metric, tuple(listed), 10)
+
+
+def to_config(metric):
+    """What a file holds of a metric: the name for which ``get`` gives one that is equal, or {"name": its class,
+    "config": its arguments}; None for a custom one, which no file can hold."""
+    if CLASSES.get(type(metric).__name__) is not type(metric):
+        return None
+    config = _arguments(metric)
+    with contextlib.suppress(ValueError):  # most names that are given are no name of ``get``
+        twin = get(metric.name)
+        if type(twin) is type(metric) and _arguments(twin) == config:
+            return metric.name
+    return {"name": type(metric).__name__, "config": config}
+
+
+def _arguments(metric):
+    config = metric.get_config()
+    return config | {"loss": losses.to_config(metric.loss)} if type(metric) is MeanLoss else config
+
+
+def from_config(config):
+    """The Metric that ``to_config`` described; ValueError or TypeError for anything else."""
+    if isinstance(config, str):
+        return get(config)
+    return configured.from_config("metrics.from_config", config, CLASSES, _made)
+
+
+def _made(cls, arguments):
+    if cls is MeanLoss and "loss" in arguments:
+        arguments = arguments | {"loss": losses.from_config(arguments["loss"])}
+    return cls(**arguments)
 
 
 # ---- what they are called, and which way is better ----
@@ -302,17 +605,6 @@ def log_names(metrics):
     return found
 
 
-def spelling(metric):
-    """The name for which ``get`` gives a metric like this one, so that a file can hold it; None if there is none."""
-    known = "accuracy", "binary_accuracy", "categorical_accuracy", f"top_{getattr(metric, 'k', 0)}_accuracy"
-    for name in (metric.name, *known):
-        with contextlib.suppress(ValueError, TypeError):
-            twin = get(name)
-            if type(twin) is type(metric) and getattr(twin, "k", None) == getattr(metric, "k", None):
-                return name
-    return None
-
-
 def better(name):
     """Which way the log ``name`` is better, as far as its name alone says: "min" for a loss, "max" for a name of
     ``get``, else None.  The beginnings val_ and clean_ do not count."""
@@ -327,7 +619,7 @@ def better(name):
 
 def get_all(where, name, metrics):
     """A list of Metric objects for one of what ``get`` takes, a list of them, or None: the check of a setting."""
-    if isinstance(metrics, str | Metric) or callable(metrics):
+    if isinstance(metrics, str | Metric | losses.Loss) or callable(metrics):
         metrics = [metrics]
     if metrics is not None and not isinstance(metrics, list | tuple):
         raise TypeError(_check.message(where, f"{name} must be a list of metrics", _check.kind(metrics)))

@@ -26,7 +26,7 @@ from minicnn.layer import (
     to_config,
 )
 from minicnn.metrics import get_all as chosen_metrics
-from minicnn.metrics import spelling
+from minicnn.metrics import to_config as metric_config
 from minicnn.outputs import Outputs
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
 from minicnn.tree import held_in, walk
@@ -50,8 +50,8 @@ class Sequential(Closed):
 
     For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
 
-    Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W).  They are
-    cast to ``dtype`` batch by batch.
+    Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
+    with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
     """
 
     layers = Given("Use add before the model is built, or make a new model")
@@ -439,8 +439,8 @@ class Sequential(Closed):
     def compile(self, optimizer="sgd", loss=None, metrics=None):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
-        ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: names,
-        Metrics, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
+        ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: one or a
+        list of names, Metrics, Losses, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
         order: losses.py.)
 
         A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  With the
@@ -635,6 +635,8 @@ class Sequential(Closed):
             self._build_for(where, x)
         if (*x.shape[1:], 1) == self.input_shape and x.ndim == len(self.input_shape):
             x = x[..., None]
+        elif x.shape[1:] == (*self.input_shape, 1):
+            x = x[..., 0]
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
             wanted = f"x must have shape (N, {', '.join(map(str, self.input_shape))})"
             channels_first = x.ndim == 4 and x.shape[1:] == (self.input_shape[-1], *self.input_shape[:-1])
@@ -719,8 +721,8 @@ class Sequential(Closed):
         optimizer, loss = optimizers.to_config(self.optimizer), losses.to_config(self.loss_function)
         if optimizer is None or loss is None:
             return None
-        named = [spelling(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
-        return {"optimizer": optimizer, "loss": loss, "metrics": [name for name in named if name is not None]}
+        described = [metric_config(metric) for metric in chosen_metrics("Sequential", "metrics", self.metrics)]
+        return {"optimizer": optimizer, "loss": loss, "metrics": [one for one in described if one is not None]}
 
     def save(self, path):
         """Writes architecture, weights and layer states into one file, which replaces an old one in one step.

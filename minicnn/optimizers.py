@@ -9,9 +9,13 @@ learning rate, all optimisers share these arguments:
 - ``weight_decay`` d >= 0 or None: w -= r d w before the update, apart from the gradient ("decoupled", as in Keras;
   Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019), so that adaptive rates do not scale it.
 - ``clipnorm`` > 0 or None: one norm, sqrt(sum g^2) over *all* trainable parameters; where it is larger, all gradients
-  are multiplied by clipnorm / norm.  This is Keras's ``global_clipnorm`` and torch's ``clip_grad_norm_``; Keras's own
-  ``clipnorm`` clips every variable by itself.  A norm that is not finite is a FloatingPointError that names the
-  parameter, and nothing is changed.  Without ``clipnorm`` no norm is computed, and bad gradients pass unnoticed.
+  are multiplied by clipnorm / norm.  This is Keras's ``global_clipnorm``, a word that is taken too, and torch's
+  ``clip_grad_norm_``; Keras's own ``clipnorm`` clips every variable by itself.  A norm that is not finite is a
+  FloatingPointError that names the parameter, and nothing is changed.
+- ``clipvalue`` > 0 or None: every gradient is cut to [-clipvalue, clipvalue]; a NaN stays a NaN.
+- ``global_clipnorm``: ``clipnorm``.  Only one of the three may be given.
+
+Without ``clipnorm`` no norm is computed, and bad gradients pass unnoticed.
 
 Gradients include those of penalties (regularizers.py), which are thus clipped too; weight decay is apart from both.
 
@@ -26,26 +30,68 @@ import numpy as np
 from minicnn import _check, configured, constraints, schedules
 from minicnn._ext import optim as kernels
 from minicnn.configured import Configured
-from minicnn.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay, PolynomialDecay, Schedule
-from minicnn.settings import Given, Setting, Values, owned
+from minicnn.schedules import (
+    CosineDecay,
+    CosineDecayRestarts,
+    ExponentialDecay,
+    InverseTimeDecay,
+    PiecewiseConstantDecay,
+    PolynomialDecay,
+    Schedule,
+)
+from minicnn.settings import Fixed, Given, Setting, Values, owned
 
 __all__ = [
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "CosineDecay",
+    "CosineDecayRestarts",
     "ExponentialDecay",
+    "InverseTimeDecay",
+    "Nadam",
     "Optimizer",
     "PiecewiseConstantDecay",
     "PolynomialDecay",
+    "RMSprop",
     "Schedule",
     "from_config",
     "get",
+    "schedules",
     "to_config",
 ]
 
 
 # ---- optimisers ----
+
+
+class _Clip(Setting):
+    """A way of clipping, where no ``other`` one is chosen."""
+
+    def __init__(self, other):
+        super().__init__(_check.number, 0, open_low=True, optional=True)
+        self.other = other
+
+    def __set__(self, optimizer, value):
+        other = vars(optimizer).get(self.other)
+        if value is not None and other is not None:
+            got = _check.Shown(f"{self.name}={value!r} and {self.other}={other!r}")
+            raise ValueError(_check.message(type(optimizer).__name__, ONE_CLIP, got))
+        super().__set__(optimizer, value)
+
+
+ONE_CLIP = "only one of clipnorm, clipvalue and global_clipnorm may be given"
+
+
+class _Choice(Setting):
+    """A setting that says what is remembered: a slot comes, from its first value, and goes with it."""
+
+    def __set__(self, optimizer, value):
+        super().__set__(optimizer, value)
+        optimizer._make_slots()
 
 
 class Optimizer(Configured):
@@ -59,14 +105,20 @@ class Optimizer(Configured):
     """
 
     weight_decay = Setting(_check.number, 0, optional=True)
-    clipnorm = Setting(_check.number, 0, open_low=True, optional=True)
+    clipnorm = _Clip("clipvalue")
+    clipvalue = _Clip("clipnorm")
     slots = Given("Assign to the entries, such as slots['velocity']")
-    _slot_names: tuple[str, ...] = ()
 
-    def __init__(self, learning_rate, weight_decay, clipnorm):
+    def __init__(self, learning_rate, weight_decay, clipnorm, clipvalue=None, global_clipnorm=None):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
+        if clipnorm is not None and global_clipnorm is not None:
+            got = _check.Shown(f"clipnorm={clipnorm!r} and global_clipnorm={global_clipnorm!r}")
+            raise ValueError(_check.message(type(self).__name__, ONE_CLIP, got))
+        if global_clipnorm is not None:
+            self.global_clipnorm = global_clipnorm
+        self.clipvalue = clipvalue
         self._put(slots=Values())
         self._excluded = []
         self._iterations = np.zeros(1, np.int64)
@@ -74,6 +126,17 @@ class Optimizer(Configured):
         self._bound = None  # parameters, gradients, segments, pieces, squares
         self._before_step = None  # a weak reference: the model holds the optimizer
         self._constrained, self._rules = [], (None, None)
+
+    @property
+    def global_clipnorm(self):
+        """Keras's word for what ``clipnorm`` is here, and the same number."""
+        return self.clipnorm
+
+    @global_clipnorm.setter
+    def global_clipnorm(self, norm):
+        if norm is not None:
+            norm = _check.number(type(self).__name__, "global_clipnorm", norm, 0, open_low=True)
+        self.clipnorm = norm
 
     @property
     def learning_rate(self):
@@ -150,11 +213,13 @@ class Optimizer(Configured):
         self._before_step = before_step and weakref.WeakMethod(before_step)
 
     def _make_slots(self):
-        """Makes the slots that are needed, of zeros where they are new; none before the layout is known."""
+        """Makes the slots that are needed, of first values where they are new; none before the layout is known."""
         if self._layout is None:
             return
         dtype, size, _ = self._layout
-        slots = Values((name, self.slots.get(name, np.zeros(size, dtype))) for name in self._slot_names)
+        slots = Values(
+            (name, self.slots[name] if name in self.slots else self._new_slot(size, dtype)) for name in self._slot_names
+        )
         slots.guard(type(self).__name__, "slots")
         self._put(slots=slots)
 
@@ -183,8 +248,24 @@ class Optimizer(Configured):
         if not parameters.flags.writeable:
             got = _check.Shown("a read-only array")
             raise ValueError(_check.message(where, "the model's parameters must be writable", got))
-        common = self.weight_decay or 0.0, self.clipnorm or 0.0, *self._rules
-        bad = self._kernel(parameters, gradients, (pieces, squares, self._iterations, self.learning_rate), common)
+        method, *numbers, (a, b, c) = self._method()
+        bad = kernels.step(
+            kernels.METHODS[method],
+            parameters,
+            self._slot(a),
+            self._slot(b),
+            self._slot(c),
+            gradients,
+            pieces,
+            squares,
+            self._iterations,
+            self.learning_rate,
+            *numbers,
+            self.weight_decay or 0.0,
+            self.clipnorm or 0.0,
+            self.clipvalue or 0.0,
+            *self._rules,
+        )
         if bad >= 0:
             required = f"the gradient of {segments[pieces[bad, 3]][0]!r} must have a finite norm to be clipped"
             got = _check.Shown("NaN, infinity or numbers too large")
@@ -195,12 +276,21 @@ class Optimizer(Configured):
             raise RuntimeError(f"{where}: the optimizer belongs to no model yet: compile and build one")
         return self._bound
 
-    def _kernel(self, parameters, gradients, head, tail):
-        """Calls the kernel; ``head`` and ``tail`` are the arguments before and after those of this optimiser."""
-        raise NotImplementedError(f"{type(self).__name__} has no _kernel")
+    def _method(self):
+        """What the kernel is to do: its method, beta_1, beta_2, epsilon, and the names of three slots, or None."""
+        raise NotImplementedError(f"{type(self).__name__} has no _method")
+
+    @property
+    def _slot_names(self):
+        return [name for name in self._method()[-1] if name]
+
+    def _new_slot(self, size, dtype):
+        return np.zeros(size, dtype)
 
     def _slot(self, name):
-        """What is remembered under this name; ValueError if ``slots`` was replaced by something that does not fit."""
+        """What is remembered under this name, None for None; ValueError if it was replaced by what does not fit."""
+        if name is None:
+            return None
         slot, where = self.slots.get(name), f"{type(self).__name__}.step"
         parameters = self._bound[0]
         fits = isinstance(slot, np.ndarray) and slot.shape == parameters.shape and slot.dtype == parameters.dtype
@@ -237,8 +327,12 @@ class Optimizer(Configured):
         self._iterations[0] = iterations
 
     def get_config(self):
-        """The constructor's arguments, ready for JSON, and what is excluded from weight decay, if anything is."""
+        """The constructor's arguments, ready for JSON, and what is excluded from weight decay, if anything is.
+
+        A ``global_clipnorm`` stands there as ``clipnorm``.
+        """
         config = super().get_config()
+        config.pop("global_clipnorm", None)
         if isinstance(self._rate, Schedule):
             config["learning_rate"] = schedules.to_config(self._rate)
         if self._excluded:
@@ -268,71 +362,257 @@ class SGD(Optimizer):
         v = momentum v - r g,    w += v    or, with ``nesterov``,    w += momentum v - r g
 
     (Polyak 1964; Nesterov's form as in Sutskever et al., ICML 2013, written as in Keras).  ``momentum`` in [0, 1).
-    The slot is "velocity", if there is momentum.
+    The slot is "velocity", if there is momentum; assigned later, momentum starts from zeros.
     """
 
+    momentum = _Choice(_check.number, 0, 1, open_high=True)
     nesterov = Setting(_check.boolean)
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=None, clipnorm=None):
-        super().__init__(learning_rate, weight_decay, clipnorm)
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+    ):
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm)
         self.momentum = momentum
         self.nesterov = nesterov
 
-    @property
-    def momentum(self):
-        """The argument.  Without momentum there is no velocity; assigned later, momentum starts from zeros."""
-        return self._momentum
-
-    @momentum.setter
-    def momentum(self, momentum):
-        self._momentum = _check.number(type(self).__name__, "momentum", momentum, 0, 1, open_high=True)
-        self._slot_names = ("velocity",) if self._momentum else ()
-        self._make_slots()
-
-    def _kernel(self, parameters, gradients, head, tail):
-        velocity = self._slot("velocity") if self.momentum else None
-        return kernels.sgd(parameters, velocity, gradients, *head, self.momentum, self.nesterov, *tail)
+    def _method(self):
+        if not self.momentum:
+            return "sgd", 0.0, 0.0, 0.0, (None, None, None)
+        return "nesterov" if self.nesterov else "momentum", self.momentum, 0.0, 0.0, ("velocity", None, None)
 
 
-class Adam(Optimizer):
+class _Adaptive(Optimizer):
+    """Those that divide by the size that gradients had, and by ``epsilon`` where they had none."""
+
+    epsilon = Setting(_check.number, 1e-30)  # below it float32 would make it 0
+
+
+class _OfMoments(_Adaptive):
+    """Those with running means of the gradient and of its size; slots "m" and another one."""
+
+    beta_1 = Setting(_check.number, 0, 1, open_high=True)
+    beta_2 = Setting(_check.number, 0, 1, open_high=True)
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+    ):
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+
+class Adam(_OfMoments):
     """Steps scaled by running means of the gradient and of its square (Kingma and Ba, ICLR 2015, end of section 2):
 
         m += (1 - beta_1) (g - m),    v += (1 - beta_2) (g^2 - v),
         w -= r sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)    at step t = 1, 2, ...
 
-    ``beta_1`` and ``beta_2`` in [0, 1), ``epsilon`` >= 1e-30.  The slots are "m" and "v".
+    and with ``amsgrad`` (Reddi et al., "On the Convergence of Adam and Beyond", ICLR 2018, in Keras's form) the last
+    line has v_hat = max(v_hat, v) instead of v, so that no large gradient is forgotten.
+
+    ``beta_1`` and ``beta_2`` in [0, 1), ``epsilon`` >= 1e-30.  The slots are "m" and "v", and "v_hat" with ``amsgrad``;
+    assigned later, it starts from zeros.  torch has sqrt(v / (1 - beta_2^t)) + epsilon: the same but for epsilon, which
+    is larger here in the first steps.
     """
 
-    beta_1 = Setting(_check.number, 0, 1, open_high=True)
-    beta_2 = Setting(_check.number, 0, 1, open_high=True)
-    epsilon = Setting(_check.number, 1e-30)  # below it float32 would make it 0
-    _slot_names = ("m", "v")
+    amsgrad = _Choice(_check.boolean)
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=None, clipnorm=None):
-        super().__init__(learning_rate, weight_decay, clipnorm)
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        amsgrad=False,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+    ):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, clipnorm, clipvalue, global_clipnorm)
+        self.amsgrad = amsgrad
 
-    def _kernel(self, parameters, gradients, head, tail):
-        arguments = self.beta_1, self.beta_2, self.epsilon
-        return kernels.adam(parameters, self._slot("m"), self._slot("v"), gradients, *head, *arguments, *tail)
+    def _method(self):
+        numbers = self.beta_1, self.beta_2, self.epsilon
+        return ("amsgrad", *numbers, ("m", "v", "v_hat")) if self.amsgrad else ("adam", *numbers, ("m", "v", None))
 
 
 class AdamW(Adam):
     """Adam with weight decay by default (Loshchilov and Hutter, ICLR 2019, algorithm 2)."""
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=0.004, clipnorm=None):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, clipnorm)
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay=0.004,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        amsgrad=False,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+    ):
+        super().__init__(
+            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay, clipnorm, clipvalue, global_clipnorm
+        )
+
+
+class Nadam(_OfMoments):
+    """Adam with Nesterov's momentum (Dozat, "Incorporating Nesterov Momentum into Adam", 2016), in Keras's form:
+
+        m += (1 - beta_1) (g - m),    v += (1 - beta_2) (g^2 - v),    at step t = 1, 2, ...
+        w -= r (u_{t+1} m / (1 - U_{t+1}) + (1 - u_t) g / (1 - U_t)) / (sqrt(v / (1 - beta_2^t)) + epsilon)
+        with u_t = beta_1 (1 - 0.96^t / 2) and U_t = u_1 u_2 ... u_t
+
+    ``beta_1`` and ``beta_2`` in [0, 1), ``epsilon`` >= 1e-30.  The slots are "m" and "v".  U_t is not kept, as Keras
+    does, but follows from t: a ``beta_1`` that is assigned later counts as if it had always been so.  torch's NAdam
+    has 0.96^(t momentum_decay), and 0.004 as momentum_decay.
+    """
+
+    def _method(self):
+        return "nadam", self.beta_1, self.beta_2, self.epsilon, ("m", "v", None)
+
+
+class Adamax(_OfMoments):
+    """Adam with the largest gradient in place of the mean square (Kingma and Ba, ICLR 2015, algorithm 2):
+
+        m += (1 - beta_1) (g - m),    u = max(beta_2 u, |g|),
+        w -= r / (1 - beta_1^t) m / (u + epsilon)    at step t = 1, 2, ...
+
+    ``beta_1`` and ``beta_2`` in [0, 1), ``epsilon`` >= 1e-30.  The slots are "m" and "u".  torch takes
+    max(beta_2 u, |g| + epsilon) as u.
+    """
+
+    def _method(self):
+        return "adamax", self.beta_1, self.beta_2, self.epsilon, ("m", "u", None)
+
+
+class RMSprop(_Adaptive):
+    """Steps divided by the root of a running mean of squares (Tieleman and Hinton, Coursera 2012, lecture 6.5):
+
+        velocity += (1 - rho) (g^2 - velocity),    change = r g / sqrt(velocity + epsilon),    w -= change
+
+    With ``momentum``, momentum = momentum momentum + change and w -= momentum.  With ``centered`` (Graves, 2013,
+    equations 38 to 42) there is average_gradient += (1 - rho) (g - average_gradient), and velocity -
+    average_gradient^2 stands under the root, or 0 where rounding makes it negative.
+
+    ``rho`` and ``momentum`` in [0, 1), ``epsilon`` >= 1e-30.  The slots have these names; what is assigned later starts
+    from zeros.  As in Keras epsilon stands under the root, and r in the momentum; torch has r g / (sqrt(velocity) +
+    epsilon), multiplies by r after the momentum, and calls rho alpha.
+    """
+
+    rho = Setting(_check.number, 0, 1, open_high=True)
+    momentum = _Choice(_check.number, 0, 1, open_high=True)
+    centered = _Choice(_check.boolean)
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        rho=0.9,
+        momentum=0.0,
+        epsilon=1e-7,
+        centered=False,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+    ):
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm)
+        self.rho = rho
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.centered = centered
+
+    def _method(self):
+        names = "velocity", "momentum" if self.momentum else None, "average_gradient" if self.centered else None
+        return "rmsprop", self.momentum, self.rho, self.epsilon, names
+
+
+class Adagrad(_Adaptive):
+    """Steps divided by the root of the sum of all squares (Duchi et al., JMLR 2011, with a diagonal matrix):
+
+        accumulator += g^2,    w -= r g / sqrt(accumulator + epsilon)
+
+    ``initial_accumulator_value`` in [0, 1e30] is what the slot, "accumulator", begins with; ``epsilon`` >= 1e-30.  As
+    in Keras epsilon stands under the root; torch has sqrt(accumulator) + epsilon, and begins with 0.
+    """
+
+    initial_accumulator_value = Fixed(_check.number, 0, 1e30)
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        initial_accumulator_value=0.1,
+        epsilon=1e-7,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+    ):
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm)
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+
+    def _new_slot(self, size, dtype):
+        return np.full(size, self.initial_accumulator_value, dtype)
+
+    def _method(self):
+        return "adagrad", 0.0, 0.0, self.epsilon, ("accumulator", None, None)
+
+
+class Adadelta(_Adaptive):
+    """Steps in the unit of the steps before (Zeiler, "ADADELTA", 2012, algorithm 1, which has r = 1):
+
+        accumulated_grad += (1 - rho) (g^2 - accumulated_grad)
+        change = sqrt(accumulated_delta_var + epsilon) / sqrt(accumulated_grad + epsilon) g,    w -= r change
+        accumulated_delta_var += (1 - rho) (change^2 - accumulated_delta_var)
+
+    ``rho`` in [0, 1), ``epsilon`` >= 1e-30.  The slots have these names.  The default r of 0.001 is Keras's, and slow.
+    """
+
+    rho = Setting(_check.number, 0, 1, open_high=True)
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        rho=0.95,
+        epsilon=1e-7,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+    ):
+        super().__init__(learning_rate, weight_decay, clipnorm, clipvalue, global_clipnorm)
+        self.rho = rho
+        self.epsilon = epsilon
+
+    def _method(self):
+        return "adadelta", 0.0, self.rho, self.epsilon, ("accumulated_grad", "accumulated_delta_var", None)
 
 
 # ---- by name, and from files ----
 
-_CLASSES = {optimizer.__name__: optimizer for optimizer in (SGD, Adam, AdamW)}
+_CLASSES = {cls.__name__: cls for cls in (SGD, RMSprop, Adagrad, Adadelta, Adam, AdamW, Adamax, Nadam)}
 
 
 def get(optimizer):
-    """The Optimizer for a name ("sgd", "adam", "adamw", case-insensitive), with default arguments, or an Optimizer.
+    """The Optimizer for a name, that of its class in small or capital letters, with default arguments; or an Optimizer.
 
     ValueError for a name that does not exist, TypeError for anything else.
     """

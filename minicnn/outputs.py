@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from minicnn import _check, chain, losses, metrics
+from minicnn import _check, chain, metrics
 from minicnn._ext import activation as kernels
 from minicnn.layers import Chain
 from minicnn.layers.activation import NAMES, Function
@@ -53,7 +53,7 @@ class Outputs:
         self.shape, self.loss = shape, loss
         self.function, self._path, self._layer = _found(layers)
         self._fused = chain.enters_at_softmax(layers)
-        self._binary = isinstance(loss, losses.BinaryCrossentropy)
+        self._binary = loss is not None and loss.yes_or_no
         self._whole = self._fused  # whether probabilities of classes are known to sum to 1
         said = getattr(loss, "from_logits", "auto")
         self._logarithms = self._layer is not None and self._layer.output_function == "log_softmax"

@@ -81,6 +81,8 @@ class L2(L1L2):
         super().__init__(0.0, l2)
 
 
+l1, l2, l1_l2 = L1, L2, L1L2  # Keras's other names of the classes
+
 _NAMES = {"l1": L1, "l2": L2, "l1_l2": L1L2}
 
 

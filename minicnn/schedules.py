@@ -58,25 +58,121 @@ class ExponentialDecay(Schedule):
         return rate
 
 
+class InverseTimeDecay(Schedule):
+    """rate = initial_learning_rate / (1 + decay_rate step / decay_steps), as in Keras.
+
+    ``initial_learning_rate`` >= 0, ``decay_steps`` >= 1 steps, ``decay_rate`` >= 0.  With ``staircase`` step /
+    decay_steps is cut to a whole number.
+    """
+
+    initial_learning_rate = Fixed(_check.number, 0)
+    decay_steps = Fixed(_check.integer, 1)
+    decay_rate = Fixed(_check.number, 0)
+    staircase = Fixed(_check.boolean)
+
+    def __init__(self, initial_learning_rate, decay_steps, decay_rate, staircase=False):
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.decay_rate = decay_rate
+        self.staircase = staircase
+
+    def __call__(self, step):
+        passed = step // self.decay_steps if self.staircase else step / self.decay_steps
+        return self.initial_learning_rate / (1 + self.decay_rate * passed)
+
+
+def _cosine(progress, alpha, top=1.0):
+    """From ``top`` (1 - alpha) + alpha down to alpha as ``progress`` goes from 0 to 1."""
+    return (1 - alpha) * top * (1 + math.cos(math.pi * progress)) / 2 + alpha
+
+
 class CosineDecay(Schedule):
     """rate = initial_learning_rate ((1 - alpha) (1 + cos(pi step / decay_steps)) / 2 + alpha), constant afterwards.
 
-    From Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts.  ``initial_learning_rate`` >= 0,
-    ``decay_steps`` >= 1 steps, ``alpha`` in [0, 1]: the share of the rate that is left at the end.
+    With ``warmup_steps`` and ``warmup_target`` the rate first grows (or falls) in a straight line from
+    ``initial_learning_rate`` to ``warmup_target``, and then that is what decays: rate = initial + (target - initial)
+    step / warmup_steps before step ``warmup_steps``, and from there on the formula above, with the target in the place
+    of the initial rate and the steps counted from there.
+
+    From Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5, without restarts; the way up: Goyal et al., "Accurate,
+    Large Minibatch SGD", 2017, section 2.2.  ``initial_learning_rate`` >= 0, ``decay_steps`` >= 1 steps, ``alpha`` in
+    [0, 1]: the share of the rate that is left at the end.  ``warmup_target`` >= 0 with ``warmup_steps`` >= 1 steps, or
+    None with 0: one without the other would do nothing, and is a ValueError.
     """
 
     initial_learning_rate = Fixed(_check.number, 0)
     decay_steps = Fixed(_check.integer, 1)
     alpha = Fixed(_check.number, 0, 1)
+    warmup_target = Fixed(_check.number, 0, optional=True)
+    warmup_steps = Fixed(_check.integer, 0)
 
-    def __init__(self, initial_learning_rate, decay_steps, alpha=0.0):
+    def __init__(self, initial_learning_rate, decay_steps, alpha=0.0, warmup_target=None, warmup_steps=0):
         self.initial_learning_rate = initial_learning_rate
         self.decay_steps = decay_steps
         self.alpha = alpha
+        self.warmup_target = warmup_target
+        self.warmup_steps = warmup_steps
+        if (self.warmup_target is None) != (self.warmup_steps == 0):
+            got = _check.Shown(f"warmup_target={warmup_target!r}, warmup_steps={warmup_steps!r}")
+            raise ValueError(_check.message("CosineDecay", "warmup_target and warmup_steps need each other", got))
 
     def __call__(self, step):
-        progress = min(step, self.decay_steps) / self.decay_steps
-        return self.initial_learning_rate * ((1 - self.alpha) * (1 + math.cos(math.pi * progress)) / 2 + self.alpha)
+        top, left = self.initial_learning_rate, step - self.warmup_steps
+        if left < 0:
+            return top + (self.warmup_target - top) * (step / self.warmup_steps)
+        if self.warmup_steps:
+            top = self.warmup_target
+        return top * _cosine(min(left, self.decay_steps) / self.decay_steps, self.alpha)
+
+
+class CosineDecayRestarts(Schedule):
+    """rate = initial_learning_rate ((1 - alpha) m_mul^i (1 + cos(pi p)) / 2 + alpha)
+
+    in period i = 0, 1, ..., which lasts first_decay_steps t_mul^i steps and of which the share p in [0, 1] is over.
+    ``initial_learning_rate`` >= 0, ``first_decay_steps`` >= 1 steps, ``t_mul`` in [1, 1000], ``m_mul`` > 0, ``alpha``
+    in [0, 1]: the share of the initial rate that is left at the end of each period.  ValueError at the step at which
+    the rate no longer fits a float (``m_mul`` > 1).
+
+    Source: Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5; m_mul is Keras's.
+    """
+
+    initial_learning_rate = Fixed(_check.number, 0)
+    first_decay_steps = Fixed(_check.integer, 1)
+    t_mul = Fixed(_check.number, 1, 1000)
+    m_mul = Fixed(_check.number, 0, open_low=True)
+    alpha = Fixed(_check.number, 0, 1)
+
+    def __init__(self, initial_learning_rate, first_decay_steps, t_mul=2.0, m_mul=1.0, alpha=0.0):
+        self.initial_learning_rate = initial_learning_rate
+        self.first_decay_steps = first_decay_steps
+        self.t_mul = t_mul
+        self.m_mul = m_mul
+        self.alpha = alpha
+
+    def __call__(self, step):
+        period, progress = self._place(step / self.first_decay_steps)
+        try:
+            rate = self.initial_learning_rate * _cosine(progress, self.alpha, self.m_mul**period)
+        except OverflowError:
+            rate = math.inf if self.initial_learning_rate else 0.0
+        if not math.isfinite(rate):
+            fix = "With an m_mul above 1 it grows without bound"
+            raise ValueError(
+                _check.message("CosineDecayRestarts", f"the rate of step {step} must be finite", rate, fix)
+            )
+        return rate
+
+    def _place(self, passed):
+        """(number of the period, share of it that is over) after that many first periods."""
+        if self.t_mul == 1:
+            return int(passed), passed % 1
+        period = int(math.log1p(passed * (self.t_mul - 1)) / math.log(self.t_mul))
+        period += self._begin(period + 1) <= passed  # the logarithm was rounded down
+        period -= self._begin(period) > passed
+        return period, min(1.0, max(0.0, (passed - self._begin(period)) / self.t_mul**period))
+
+    def _begin(self, period):
+        return (self.t_mul**period - 1) / (self.t_mul - 1)
 
 
 class PolynomialDecay(Schedule):
@@ -128,7 +224,15 @@ class PiecewiseConstantDecay(Schedule):
         return self.values[bisect.bisect_left(self.boundaries, step)]
 
 
-_CLASSES = {cls.__name__: cls for cls in (ExponentialDecay, CosineDecay, PiecewiseConstantDecay, PolynomialDecay)}
+_KNOWN = (
+    ExponentialDecay,
+    CosineDecay,
+    CosineDecayRestarts,
+    InverseTimeDecay,
+    PiecewiseConstantDecay,
+    PolynomialDecay,
+)
+_CLASSES = {cls.__name__: cls for cls in _KNOWN}
 
 
 def rate_at(where, what, function, arguments, high=None):

@@ -16,6 +16,7 @@ replaced in one object, as everywhere in Python; such an object cannot be saved 
 
 import copy
 import inspect
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -88,11 +89,21 @@ class Closed:
             return
         if hasattr(type(self), name):
             refuse(self, name, "cannot be assigned", value, "Define it in a subclass")
-        near = _check.nearest(name, [other for other in dir(type(self)) if other[0] != "_"])
+        near = _check.meant(name, [other for other in dir(type(self)) if other[0] != "_"])
         raise AttributeError(
             _check.message(type(self).__name__, "only its attributes may be assigned", _check.Shown(name),
                            f"Did you mean `{near}`?" if near else "")
         )  # fmt: skip
+
+    if not TYPE_CHECKING:  # which would take it for leave to use any name
+
+        def __getattr__(self, name):
+            """Only asked for what is not there: a name that another library has is told ours."""
+            ours = next((other for other in _check.OTHER_NAMES.get(name, ()) if hasattr(type(self), other)), None)
+            if ours is not None:
+                got, fix = _check.Shown(name), f"Did you mean `{ours}`?"
+                raise AttributeError(_check.message(type(self).__name__, "there is no such attribute", got, fix))
+            return object.__getattribute__(self, name)  # raises in Python's words, or those of a property
 
     def __delattr__(self, name):
         if name[0] != "_" and is_ours(type(self)) and name not in replaced(self):

@@ -12,7 +12,17 @@ import numpy as np
 from minicnn import _check
 from minicnn._ext import loss as kernels
 
-__all__ = ["class_numbers", "class_weights", "labels", "like_outputs", "one_hot", "reject", "sample_weights"]
+__all__ = [
+    "class_numbers",
+    "class_weights",
+    "labels",
+    "like_outputs",
+    "one_hot",
+    "reject",
+    "same_shape",
+    "sample_weights",
+    "signs",
+]
 
 _ONE_HOT_TOLERANCE = 1e-3  # of the sum of a row of targets: float16 probabilities of 1,000 classes pass
 _REALS = (np.dtype(np.float32), np.dtype(np.float64))  # the kernels' types
@@ -137,16 +147,33 @@ def _numbers(where, y):
 
 def like_outputs(where, outputs, y):
     """y in the shape and dtype of the outputs; only a last axis of 1 may be there or not."""
-    y = _check.numeric_array(where, "y", y)
-    if y.ndim > 0:
-        _same_length(where, y, len(outputs))
-    if y.shape != outputs.shape and (*y.shape, 1) != outputs.shape and y.shape != (*outputs.shape, 1):
-        required = f"y must have the shape {outputs.shape} of the outputs"
-        raise ValueError(_check.message(where, required, _check.shape_of(y)))
+    y = same_shape(where, outputs.shape, y)
     cast = _check.contiguous(y, outputs.dtype).reshape(outputs.shape)
     if cast.size and not (math.isfinite(cast.min()) and math.isfinite(cast.max())):
         reject(where, f"y must be finite in {outputs.dtype}", y.reshape(outputs.shape), ~np.isfinite(cast))
     return cast
+
+
+def same_shape(where, shape, y):
+    """y as an array, of the ``shape`` of the outputs; only a last axis of 1 may be there or not."""
+    y = _check.numeric_array(where, "y", y)
+    if y.ndim > 0:
+        _same_length(where, y, shape[0])
+    if y.shape != shape and (*y.shape, 1) != shape and y.shape != (*shape, 1):
+        raise ValueError(_check.message(where, f"y must have the shape {shape} of the outputs", _check.shape_of(y)))
+    return y
+
+
+def signs(where, y):
+    """y as it is, an array of the numbers 1 and -1, or of 1 and 0; ValueError if it is not."""
+    y = _check.numeric_array(where, "y", y)
+    if y.dtype in _REALS and y.flags.c_contiguous and kernels.all_signs(y.reshape(-1)):
+        return y
+    required = "y must be 1 for a yes and -1 for a no, or 1 and 0"
+    reject(where, required, y, ~((y == 1) | (y == 0) | (y == -1)))
+    if (y == -1).any():
+        reject(where, f"{required}, not both", y, y == 0)
+    return y
 
 
 def _same_length(where, y, n):

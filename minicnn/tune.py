@@ -100,8 +100,9 @@ def dropout_curve(
 
 def _learns_numbers(model, y):
     """True for targets that are numbers, and would be taken for classes where all happen to be whole."""
-    numbers = losses.MeanSquaredError, losses.MeanAbsoluteError, losses.Huber
-    return y.size == len(y) and model.output_kind == "values" and isinstance(model.loss_function, numbers)
+    loss = model.loss_function
+    of_numbers = losses.to_config(loss) is not None and not loss.fuses_softmax and not loss.yes_or_no
+    return y.size == len(y) and model.output_kind == "values" and of_numbers
 
 
 def _rates(where, rates):

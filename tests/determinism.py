@@ -16,13 +16,16 @@ from minicnn import layers
 CHAINS = (
     [
         lambda: layers.Rescaling(2.0, -1.0),
-        lambda: layers.ZeroPadding2D(1),
+        lambda: layers.ZeroPadding2D(2),
+        lambda: layers.Cropping2D(((1, 1), (2, 0))),
+        lambda: layers.DepthwiseConv2D(3, padding=((0, 1), (0, 1)), depth_multiplier=2, activation="relu"),
         lambda: layers.Conv2D(10, 3, padding="same", activation="relu"),
         lambda: layers.BatchNormalization(),
         lambda: layers.MaxPooling2D(2),
         lambda: layers.Conv2D(20, (3, 2), strides=(2, 1), groups=2, dilation_rate=(1, 2), activation="gelu"),
         lambda: layers.Dropout(0.2),
         lambda: layers.AveragePooling2D(2, strides=1, padding="same"),
+        lambda: layers.SeparableConv2D(19, 3, padding=1, activation="tanh"),
         lambda: layers.SpatialDropout2D(0.3),
         lambda: layers.ELU(0.7),
         lambda: layers.PReLU("he_normal", shared_axes=[1, 2]),

@@ -9,12 +9,15 @@ import math
 
 import numpy as np
 
-# ---- windows: what "valid" and "same" mean along one axis ----
+# ---- windows: what "valid", "same" and ((top, bottom), (left, right)) mean along one axis ----
 
 
 def window_grid(size, window, stride, padding, dilation=1):
-    """(cells added before, cells added after, number of windows) along an axis of ``size`` cells."""
+    """(cells added before, cells added after, number of windows) along an axis of ``size`` cells; ``padding`` of that
+    axis: a word, or the cells before and after."""
     reach = (window - 1) * dilation + 1
+    if not isinstance(padding, str):
+        return *padding, (padding[0] + size + padding[1] - reach) // stride + 1
     if padding == "valid":
         return 0, 0, (size - reach) // stride + 1
     count = math.ceil(size / stride)
@@ -31,8 +34,12 @@ def _taps(kh, kw, oh, ow, strides, dilation):
             yield a, b, (slice(None), rows, columns)
 
 
+def _along(padding, axis):
+    return padding if isinstance(padding, str) else padding[axis]
+
+
 def _grids(x, kernel, strides, padding, dilation):
-    return [window_grid(x.shape[i + 1], kernel.shape[i], strides[i], padding, dilation[i]) for i in (0, 1)]
+    return [window_grid(x.shape[i + 1], kernel.shape[i], strides[i], _along(padding, i), dilation[i]) for i in (0, 1)]
 
 
 # ---- convolution and dense ----
@@ -71,6 +78,43 @@ def conv2d_grad(x, kernel, dy, strides=(1, 1), padding="valid", dilation=(1, 1),
     return dx, dkernel, dy.sum((0, 1, 2))
 
 
+def depthwise_conv2d(x, kernel, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1)):
+    """y[n,i,j,c M + m] = bias[c M + m] + sum_{a,b} xp[n, i sh + a dh, j sw + b dw, c] kernel[a,b,c,m], m < M."""
+    (top, bottom, oh), (left, right, ow) = _grids(x, kernel, strides, padding, dilation)
+    xp = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    y = np.zeros((len(x), oh, ow, *kernel.shape[2:]))
+    for a, b, window in _taps(*kernel.shape[:2], oh, ow, strides, dilation):
+        y += xp[window][..., None] * kernel[a, b].astype(np.float64)
+    y = y.reshape(*y.shape[:3], kernel.shape[2] * kernel.shape[3])
+    return y if bias is None else y + bias
+
+
+def depthwise_conv2d_grad(x, kernel, dy, strides=(1, 1), padding="valid", dilation=(1, 1)):
+    """(dx, dkernel, dbias)."""
+    (top, bottom, oh), (left, right, ow) = _grids(x, kernel, strides, padding, dilation)
+    xp = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    dxp, dkernel = np.zeros_like(xp), np.zeros(kernel.shape)
+    each = dy.astype(np.float64).reshape(*dy.shape[:3], *kernel.shape[2:])
+    for a, b, window in _taps(*kernel.shape[:2], oh, ow, strides, dilation):
+        dkernel[a, b] = (xp[window][..., None] * each).sum((0, 1, 2))
+        dxp[window] += (each * kernel[a, b].astype(np.float64)).sum(-1)
+    dx = dxp[:, top : top + x.shape[1], left : left + x.shape[2]]
+    return dx, dkernel, dy.astype(np.float64).sum((0, 1, 2))
+
+
+def separable_conv2d(x, depthwise, pointwise, bias=None, strides=(1, 1), padding="valid", dilation=(1, 1)):
+    """The depthwise convolution, then y[n,i,j,f] = bias[f] + sum_c u[n,i,j,c] pointwise[0,0,c,f]."""
+    return conv2d(depthwise_conv2d(x, depthwise, None, strides, padding, dilation), pointwise, bias)
+
+
+def separable_conv2d_grad(x, depthwise, pointwise, dy, strides=(1, 1), padding="valid", dilation=(1, 1)):
+    """(dx, ddepthwise, dpointwise, dbias)."""
+    u = depthwise_conv2d(x, depthwise, None, strides, padding, dilation)
+    du, dpointwise, dbias = conv2d_grad(u, pointwise, dy)
+    dx, ddepthwise, _ = depthwise_conv2d_grad(x, depthwise, du, strides, padding, dilation)
+    return dx, ddepthwise, dpointwise, dbias
+
+
 def dense(x, kernel, bias=None):
     """y[n,m] = bias[m] + sum_d x[n,d] kernel[d,m]."""
     y = x.astype(np.float64) @ kernel.astype(np.float64)
@@ -88,8 +132,8 @@ def dense_grad(x, kernel, dy):
 
 def _windows(x, pool, strides, padding):
     """(i, j, rows, columns) of every window, clipped to the image."""
-    top, _, oh = window_grid(x.shape[1], pool[0], strides[0], padding)
-    left, _, ow = window_grid(x.shape[2], pool[1], strides[1], padding)
+    top, _, oh = window_grid(x.shape[1], pool[0], strides[0], _along(padding, 0))
+    left, _, ow = window_grid(x.shape[2], pool[1], strides[1], _along(padding, 1))
     for i in range(oh):
         for j in range(ow):
             row, column = i * strides[0] - top, j * strides[1] - left
@@ -98,8 +142,8 @@ def _windows(x, pool, strides, padding):
 
 
 def _pooled_shape(x, pool, strides, padding):
-    oh = window_grid(x.shape[1], pool[0], strides[0], padding)[2]
-    return len(x), oh, window_grid(x.shape[2], pool[1], strides[1], padding)[2], x.shape[3]
+    oh = window_grid(x.shape[1], pool[0], strides[0], _along(padding, 0))[2]
+    return len(x), oh, window_grid(x.shape[2], pool[1], strides[1], _along(padding, 1))[2], x.shape[3]
 
 
 def max_pool2d(x, pool=(2, 2), strides=(2, 2), padding="valid"):
@@ -122,17 +166,19 @@ def max_pool2d_grad(x, dy, pool=(2, 2), strides=(2, 2), padding="valid"):
     return dx
 
 
-def average_pool2d(x, pool=(2, 2), strides=(2, 2), padding="valid"):
+def average_pool2d(x, pool=(2, 2), strides=(2, 2), padding="valid", whole=False):
+    """The mean of the real pixels of every window; with ``whole`` their sum, divided by the size of the window."""
     y = np.zeros(_pooled_shape(x, pool, strides, padding))
     for i, j, rows, columns in _windows(x, pool, strides, padding):
-        y[:, i, j] = x[:, rows, columns].astype(np.float64).mean((1, 2))
+        area = pool[0] * pool[1] if whole else (rows.stop - rows.start) * (columns.stop - columns.start)
+        y[:, i, j] = x[:, rows, columns].astype(np.float64).sum((1, 2)) / area
     return y
 
 
-def average_pool2d_grad(x, dy, pool=(2, 2), strides=(2, 2), padding="valid"):
+def average_pool2d_grad(x, dy, pool=(2, 2), strides=(2, 2), padding="valid", whole=False):
     dx = np.zeros(x.shape)
     for i, j, rows, columns in _windows(x, pool, strides, padding):
-        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        area = pool[0] * pool[1] if whole else (rows.stop - rows.start) * (columns.stop - columns.start)
         dx[:, rows, columns] += dy[:, i : i + 1, j : j + 1].astype(np.float64) / area
     return dx
 
@@ -318,6 +364,15 @@ def zero_padding2d(x, padding):
 def zero_padding2d_grad(x, padding, dy):
     (top, _), (left, _) = padding
     return dy[:, top : top + x.shape[1], left : left + x.shape[2]]
+
+
+def cropping2d(x, cropping):
+    (top, bottom), (left, right) = cropping
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
+
+
+def cropping2d_grad(x, cropping, dy):
+    return np.pad(dy, ((0, 0), *cropping, (0, 0)))
 
 
 # ---- dropout, and the random numbers behind its mask ----
@@ -517,3 +572,182 @@ def huber(outputs, y, delta=1.0, weights=None):
     near = np.abs(d) <= delta
     value = np.where(near, d * d / 2, delta * (np.abs(d) - delta / 2))
     return _mean_over_sample(value, np.where(near, d, delta * np.sign(d)), weights)
+
+
+def mean_absolute_percentage_error(outputs, y, weights=None):
+    d, size = outputs.astype(np.float64) - y, np.maximum(np.abs(y), 1e-7)
+    return _mean_over_sample(100 * np.abs(d) / size, 100 * np.sign(d) / size, weights)
+
+
+def mean_squared_logarithmic_error(outputs, y, weights=None):
+    """(log(1 + o) - log(1 + y))^2 for outputs above 1e-7."""
+    d = np.log(1 + outputs.astype(np.float64)) - np.log(1 + np.maximum(y, 1e-7))
+    return _mean_over_sample(d * d, 2 * d / (1 + outputs), weights)
+
+
+def log_cosh(outputs, y, weights=None):
+    d = outputs.astype(np.float64) - y
+    return _mean_over_sample(np.logaddexp(d, -d) - np.log(2), np.tanh(d), weights)
+
+
+def poisson(outputs, y, weights=None):
+    o = outputs.astype(np.float64)
+    return _mean_over_sample(o - y * np.log(o + 1e-7), 1 - y / (o + 1e-7), weights)
+
+
+def hinge(outputs, y, weights=None, power=1):
+    """max(1 - y o, 0) to the ``power`` 1 or 2, for y of 1 and -1."""
+    margin = np.maximum(1 - outputs.astype(np.float64) * y, 0)
+    return _mean_over_sample(margin**power, -y * (margin > 0) * (power * margin ** (power - 1)), weights)
+
+
+def categorical_hinge(outputs, y, weights=None):
+    """max(1 + max_k (1 - y_k) o_k - sum_k y_k o_k, 0)."""
+    o, gradient, values = outputs.astype(np.float64), np.zeros(outputs.shape), []
+    for n in range(len(o)):
+        others = (1 - y[n]) * o[n]
+        values.append(max(1 + others.max() - (y[n] * o[n]).sum(), 0))
+        if values[-1] > 0:
+            gradient[n] = -y[n]
+            gradient[n, others.argmax()] += 1 - y[n, others.argmax()]
+    return _weighted(np.array(values), gradient, weights)
+
+
+def cosine_similarity(outputs, y, weights=None):
+    """Minus the cosine of the angle."""
+    o = outputs.astype(np.float64)
+    of_outputs, of_y = (np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-7) for rows in (o, y))
+    a, b = o / of_outputs, y / of_y
+    cosine = (a * b).sum(1)
+    return _weighted(-cosine, (a * cosine[:, None] - b) / of_outputs, weights)
+
+
+def kl_divergence(p, target, weights=None):
+    """sum_k t_k log(t_k / p_k), t and p cut to [1e-7, 1]."""
+    t, p = np.clip(target, 1e-7, 1), np.clip(p.astype(np.float64), 1e-7, 1)
+    return _weighted((t * np.log(t / p)).sum(1), -t / p, weights)
+
+
+def binary_focal(p, y, alpha=None, gamma=2.0, weights=None):
+    """a (1 - p_t)^gamma times the cross-entropy, p_t = y p + (1 - y) (1 - p), a = y alpha + (1 - y) (1 - alpha)."""
+    p, y = p.astype(np.float64), y.astype(np.float64)
+    a = 1.0 if alpha is None else y * alpha + (1 - y) * (1 - alpha)
+    wrong, entropy = 1 - (y * p + (1 - y) * (1 - p)), -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    inner = gamma * wrong ** (gamma - 1) * (1 - 2 * y) * entropy + wrong**gamma * (p - y) / (p * (1 - p))
+    return _mean_over_sample(a * wrong**gamma * entropy, a * inner, weights)
+
+
+def sigmoid_binary_focal(z, y, alpha=None, gamma=2.0, weights=None):
+    p = _sigmoid(z.astype(np.float64))
+    value, gradient = binary_focal(p, y, alpha, gamma, weights)
+    return value, gradient * p * (1 - p)
+
+
+def categorical_focal(p, target, alpha=0.25, gamma=2.0, weights=None):
+    """-sum_k alpha_k t_k (1 - p_k)^gamma log p_k, from probabilities."""
+    p = p.astype(np.float64)
+    slope = -gamma * (1 - p) ** (gamma - 1) * np.log(p) + (1 - p) ** gamma / p
+    return _weighted(-(alpha * target * (1 - p) ** gamma * np.log(p)).sum(1), -alpha * target * slope, weights)
+
+
+def behind_softmax(loss, logits, *arguments, **named):
+    """(value, gradient at the logits) of a ``loss`` of probabilities."""
+    value, gradient = loss(softmax(logits.astype(np.float64)), *arguments, **named)
+    return value, softmax_grad(logits.astype(np.float64), gradient)
+
+# ---- optimisers: the parameters after all steps; t counts from 1, r is the rate ----
+
+
+def _steps(w, gradients, r, weight_decay, clipnorm, clipvalue):
+    """Before every step: (t, clipped gradient, w decayed); the caller sends the new w."""
+    w = w.astype(np.float64)
+    for t, g in enumerate(gradients.astype(np.float64), 1):
+        if clipnorm is not None:
+            norm = math.sqrt(math.fsum(x * x for x in g.tolist()))
+            g = g * (clipnorm / norm) if norm > clipnorm else g
+        if clipvalue is not None:
+            g = np.clip(g, -clipvalue, clipvalue)
+        w = yield t, g, w - r * (weight_decay or 0) * w
+    yield None, None, w
+
+
+def _optimize(update, w, gradients, r, weight_decay=None, clipnorm=None, clipvalue=None):
+    """``update``: (t, g, slots) -> what is subtracted from w; it changes the dictionary of slots, which begin at 0."""
+    steps, slots = _steps(w, gradients, r, weight_decay, clipnorm, clipvalue), {}
+    t, g, w = next(steps)
+    while t is not None:
+        t, g, w = steps.send(w - update(t, g, slots))
+    return w
+
+
+def _follow(slots, name, beta, x):
+    """The running mean slots[name], one step on."""
+    slots[name] = beta * slots.get(name, 0.0) + (1 - beta) * x
+    return slots[name]
+
+
+def sgd(w, gradients, r, momentum=0.0, nesterov=False, **common):
+    def update(t, g, slots):
+        v = slots["v"] = momentum * slots.get("v", 0.0) - r * g
+        return -(momentum * v - r * g) if nesterov else -v
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adam(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, amsgrad=False, **common):
+    def update(t, g, slots):
+        m, v = _follow(slots, "m", beta_1, g), _follow(slots, "v", beta_2, g * g)
+        if amsgrad:
+            v = slots["v_hat"] = np.maximum(slots.get("v_hat", 0.0), v)
+        return r * math.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (np.sqrt(v) + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def nadam(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        u, u_next = (beta_1 * (1 - 0.96**s / 2) for s in (t, t + 1))
+        product = slots["product"] = slots.get("product", 1.0) * u
+        m, v = _follow(slots, "m", beta_1, g), _follow(slots, "v", beta_2, g * g)
+        m_hat = u_next * m / (1 - product * u_next) + (1 - u) * g / (1 - product)
+        return r * m_hat / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adamax(w, gradients, r, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        m = _follow(slots, "m", beta_1, g)
+        u = slots["u"] = np.maximum(beta_2 * slots.get("u", 0.0), np.abs(g))
+        return r * m / ((1 - beta_1**t) * (u + epsilon))
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def rmsprop(w, gradients, r, rho=0.9, momentum=0.0, epsilon=1e-7, centered=False, **common):
+    def update(t, g, slots):
+        square = _follow(slots, "velocity", rho, g * g)
+        if centered:
+            square = square - _follow(slots, "average", rho, g) ** 2
+        slots["momentum"] = momentum * slots.get("momentum", 0.0) + r * g / np.sqrt(square + epsilon)
+        return slots["momentum"]
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adagrad(w, gradients, r, initial_accumulator_value=0.1, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        slots["sum"] = slots.get("sum", initial_accumulator_value) + g * g
+        return r * g / np.sqrt(slots["sum"] + epsilon)
+
+    return _optimize(update, w, gradients, r, **common)
+
+
+def adadelta(w, gradients, r, rho=0.95, epsilon=1e-7, **common):
+    def update(t, g, slots):
+        square = _follow(slots, "g", rho, g * g)
+        change = np.sqrt(slots.get("delta", 0.0) + epsilon) / np.sqrt(square + epsilon) * g
+        _follow(slots, "delta", rho, change * change)
+        return r * change
+
+    return _optimize(update, w, gradients, r, **common)

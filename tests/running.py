@@ -131,6 +131,8 @@ LAYOUTS = {
     "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
     "longdouble": lambda x: x.astype(np.longdouble),
 }
+# What a padding may be, larger than most windows.
+borders = st.tuples(*[st.tuples(st.integers(0, 8), st.integers(0, 8))] * 2)
 layouts = st.sampled_from(sorted(LAYOUTS))
 dtypes = st.sampled_from(["float32", "float64"])
 batches = st.sampled_from([0, 1, 2, 3, 5])

@@ -1,12 +1,26 @@
 """Conv2D against the reference: every geometry, both types, every layout of the input."""
 
+import json
+
 import numpy as np
 import pytest
 import reference
 from compare import assert_close, assert_same_bits, tolerance
 from hypothesis import given
 from hypothesis import strategies as st
-from running import at_every_thread_count, batches, build, channels, dtypes, inputs, layouts, normal, run, sizes
+from running import (
+    at_every_thread_count,
+    batches,
+    borders,
+    build,
+    channels,
+    dtypes,
+    inputs,
+    layouts,
+    normal,
+    run,
+    sizes,
+)
 
 from minicnn import layers
 from minicnn.testing import gradcheck
@@ -23,10 +37,11 @@ def convolutions(draw, groups=None):
     image = [draw(sizes), draw(sizes)]
     if image[0] * image[1] * cg * fg > 60_000:  # large images of few channels, or small ones of many
         image = [1 + size % 9 for size in image]
-    padding = draw(st.sampled_from(["valid", "same"]))
-    for size in image:
+    padding = draw(st.sampled_from(["valid", "same"]) | borders)
+    for axis, size in enumerate(image):
         rate = draw(st.integers(1, 3))
-        largest = (size - 1) // rate + 1 if padding == "valid" else 7
+        padded = size if isinstance(padding, str) else size + sum(padding[axis])
+        largest = 7 if padding == "same" else (padded - 1) // rate + 1
         kernel.append(draw(st.integers(1, min(7, largest))))
         strides.append(draw(st.integers(1, 4)))
         dilation.append(rate)
@@ -77,6 +92,75 @@ def test_depthwise_convolution(case, c, n, layout):
     check(arguments | {"filters": c, "groups": c}, (*image[:2], c), n, layout)
 
 
+@pytest.mark.parametrize("groups", [1, 4, 2])
+@pytest.mark.parametrize("padding", [40, ((9, 0), (0, 9)), ((0, 0), (12, 30))])
+def test_windows_in_padding_alone_give_the_bias(padding, groups):
+    arguments = {"filters": 4, "kernel_size": 3, "strides": (2, 3), "padding": padding, "groups": groups}
+    for dtype in ("float32", "float64"):
+        check(arguments | {"dtype": dtype}, (4, 5, 4), 2)
+    layer = build(layers.Conv2D(**arguments), (4, 5, 4))
+    y = layer.forward(normal((1, 4, 5, 4)))
+    alone = reference.conv2d(
+        np.ones((1, 4, 5, 4 // groups)), np.ones((3, 3, 4 // groups, 1)), None, (2, 3), layer.padding
+    )
+    assert (alone == 0).any()
+    assert (y[0][alone[0, ..., 0] == 0] == layer.params["bias"]).all()
+
+
+@pytest.mark.parametrize(("padding", "borders"), [
+    ("SAME", "same"), ("Valid", "valid"), (2, ((2, 2), (2, 2))), ((1, 3), ((1, 1), (3, 3))),
+    ([[1, 2], [0, 3]], ((1, 2), (0, 3))), ([1, [0, 2]], ((1, 1), (0, 2))), (np.int8(1), ((1, 1), (1, 1))),
+])  # fmt: skip
+@pytest.mark.parametrize("make", [
+    lambda padding: layers.Conv2D(2, 3, padding=padding), lambda padding: layers.DepthwiseConv2D(3, padding=padding),
+    lambda padding: layers.SeparableConv2D(2, 3, padding=padding),
+    lambda padding: layers.MaxPooling2D(3, padding=padding), lambda padding: layers.AveragePooling2D(3, padding=padding),
+])  # fmt: skip
+def test_paddings(make, padding, borders):
+    """One meaning in all layers, which a file keeps."""
+    layer = make(padding)
+    assert layer.padding == borders
+    again = type(layer)(**json.loads(json.dumps(layer.get_config())))
+    assert again.padding == borders
+    assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("padding", ["same", 1, 2, ((0, 3), (2, 1))])
+@pytest.mark.parametrize("groups", [1, 16])
+@pytest.mark.parametrize("algorithm", ["auto", "exact"])
+def test_padding_is_a_frame_of_zeros(algorithm, groups, padding):
+    """The same numbers as of ZeroPadding2D before it, in every algorithm; but for their order they are the same sums."""
+    image = 8, 9, 16
+    one = build(layers.Conv2D(32, 3, padding=padding, groups=groups, algorithm=algorithm), image)
+    sides = ((1, 1), (1, 1)) if padding == "same" else one.padding
+    frame = build(layers.ZeroPadding2D(sides), image)
+    other = build(layers.Conv2D(32, 3, groups=groups, algorithm=algorithm), frame.output_shape)
+    x, dy = inputs(one, 3, "float32")
+    got, want = run(one, x, dy), run(other, frame.forward(x, training=True), dy)
+    want["dx"] = frame.backward(want["dx"])
+    for name, array in got.items():
+        assert_close(array, want[name], 2e-5 if algorithm == "auto" else 1e-6)
+
+
+def test_padding_against_torch():
+    torch = pytest.importorskip("torch")
+    x = normal((2, 9, 8, 6), "float32")
+    for padding, strides, dilation, groups in [(1, 1, 1, 1), ((2, 1), 2, 1, 3), (4, (1, 2), 2, 6), ((0, 3), 1, 1, 6)]:
+        arguments = {"strides": strides, "padding": padding, "dilation_rate": dilation, "groups": groups}
+        layer = build(layers.Conv2D(12, 3, **arguments), x.shape[1:])
+        kernel, bias = (torch.from_numpy(layer.params[key]).requires_grad_() for key in ("kernel", "bias"))
+        images = torch.from_numpy(x).requires_grad_()
+        y = torch.nn.functional.conv2d(
+            images.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, strides, padding, dilation, groups
+        ).permute(0, 2, 3, 1)
+        dy = normal(y.shape, "float32", 1)
+        y.backward(torch.from_numpy(dy))
+        got = run(layer, x, dy)
+        want = {"y": y.detach(), "dx": images.grad, "kernel": kernel.grad, "bias": bias.grad}
+        for name, array in want.items():
+            assert_close(got[name], array.numpy(), 1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("image", "filters", "kernel", "padding"), [
     ((28, 28, 1), 32, 3, "valid"), ((28, 28, 1), 6, 5, "same"), ((12, 12, 32), 64, 3, "valid"),
@@ -115,6 +199,7 @@ def test_activation(activation, dtype):
     ({"filters": 6, "kernel_size": 2, "groups": 3, "activation": "gelu", "use_bias": False}, (4, 4, 6)),
     ({"filters": 5, "kernel_size": 3, "groups": 5, "activation": "relu", "padding": "same"}, (4, 3, 5)),
     ({"filters": 3, "kernel_size": 2, "activation": "softmax"}, (3, 4, 2)),
+    ({"filters": 4, "kernel_size": (3, 2), "strides": (2, 1), "padding": ((4, 1), (0, 3)), "groups": 2}, (3, 4, 2)),
 ])  # fmt: skip
 def test_gradient_by_finite_differences(arguments, image):
     assert gradcheck(build(layers.Conv2D(**arguments, dtype="float64"), image), normal((2, *image)))
@@ -125,6 +210,7 @@ def test_gradient_by_finite_differences(arguments, image):
     ({"filters": 24, "kernel_size": 3, "padding": "same", "activation": "relu"}, 20, (12, 11, 10)),
     ({"filters": 24, "kernel_size": 3, "strides": 2, "groups": 2}, 7, (15, 14, 12)),
     ({"filters": 40, "kernel_size": 5, "padding": "same", "groups": 40}, 5, (12, 12, 40)),
+    ({"filters": 40, "kernel_size": 3, "padding": ((3, 0), (1, 2)), "strides": 2, "groups": 20}, 5, (12, 12, 20)),
     ({"filters": 64, "kernel_size": 3, "padding": "same"}, 1, (16, 16, 32)),
 ])  # fmt: skip
 def test_same_bits_at_any_thread_count(arguments, n, image, dtype):
@@ -178,7 +264,19 @@ def test_shapes_and_multiply_adds():
     ((4, 3, 0), ValueError, r"Conv2D: strides must be a whole number >= 1; got 0"),
     ((4, 3, (1, -1)), ValueError, r"Conv2D: strides must be .*; got -1"),
     ((4, 3, 1, "smae"), ValueError, r"Conv2D: padding must be one of .*; got 'smae'. Did you mean 'same'\?"),
-    ((4, 3, 1, 1), TypeError, r"Conv2D: padding must be one of 'valid', 'same'; got 1"),
+    ((4, 3, 1, None), TypeError, r"Conv2D: padding must be 'valid', 'same', a whole number >= 0, a pair .*; got None .*"),
+    ((4, 3, 1, float("nan")), TypeError, r"Conv2D: padding must be .*; got nan \(float\)"),
+    ((4, 3, 1, -1), ValueError, r"Conv2D: padding must be a whole number >= 0; got -1"),
+    ((4, 3, 1, True), TypeError, r"Conv2D: padding must be a whole number >= 0; got True \(bool\)"),
+    ((4, 3, 1, 2**15 + 1), ValueError, r"Conv2D: padding must be at most 32768; got 32769"),
+    ((4, 3, 1, ((0, 2**70), (1, 1))), ValueError, r"Conv2D: padding must be at most 32768; got 1180591620717411303424"),
+    ((4, 3, 1, (1, 2, 3)), ValueError, r"Conv2D: padding must be a whole number or a pair of them; got \(1, 2, 3\)"),
+    ((4, 3, 1, (1,)), ValueError, r"Conv2D: padding must be a whole number or a pair of them; got \(1,\)"),
+    ((4, 3, 1, ((1, 2), (3,))), ValueError, r"Conv2D: padding must be a whole number or a pair of them; got \(3,\)"),
+    ((4, 3, 1, ((1, 2), ((3, 1), 2))), TypeError, r"Conv2D: padding must be a whole number >= 0; got \(3, 1\) \(tuple\)"),
+    ((4, 3, 1, ((1, 2), "same")), TypeError, r"Conv2D: padding must be a whole number >= 0; got 'same' \(str\)"),
+    ((4, 3, 1, ((1, -2), (0, 0))), ValueError, r"Conv2D: padding must be a whole number >= 0; got -2"),
+    ((4, 3, 1, {}), TypeError, r"Conv2D: padding must be a whole number >= 0; got {} \(dict\)"),
     ((4, 3, 1, "same", 0), ValueError, r"Conv2D: dilation_rate must be .*; got 0"),
     ((4, 3, 1, "same", 1, 0), ValueError, r"Conv2D: groups must be .*; got 0"),
     ((4, 3, 1, "same", 1, 3), ValueError, r"Conv2D: filters must be divisible by groups = 3; got 4"),
@@ -203,6 +301,7 @@ def test_wrong_keywords(keywords, message):
 @pytest.mark.parametrize(("arguments", "image", "message"), [
     ((4, 3), (2, 5, 1), r"Conv2D: an image must be at least as large as the kernel \(3, 3\) .*; got \(2, 5, 1\)"),
     ((4, 3, 1, "valid", 2), (4, 9, 1), r"Conv2D: an image must be at least as large as .* with dilation \(2, 2\)"),
+    ((4, 9, 1, 2), (4, 5, 1), r"Conv2D: an image with its padding \(\(2, 2\), \(2, 2\)\) must be .*; got \(4, 5, 1\)"),
     ((4, 3, 1, "same", 1, 2), (4, 4, 3), r"Conv2D: the channels .* divisible by groups = 2; got 3"),
     ((4, 3), (8, 8), r"Conv2D: one sample must have an image \(height, width, channels\); got \(8, 8\)"),
     ((4, 3), (0, 8, 1), r"Conv2D: every axis of input_shape must be a whole number >= 1; got 0"),
@@ -214,6 +313,9 @@ def test_wrong_images(arguments, image, message):
 
 def test_padding_that_no_memory_holds():
     layer = layers.Conv2D(1, 3, padding="same", dilation_rate=2**15)
+    with pytest.raises(ValueError, match="Conv2D: an image with its padding must have fewer than 2,147,483,648 "):
+        layer.build((4, 4, 1), np.random.default_rng(0))
+    layer = layers.Conv2D(1, 3, padding=2**15)
     with pytest.raises(ValueError, match="Conv2D: an image with its padding must have fewer than 2,147,483,648 "):
         layer.build((4, 4, 1), np.random.default_rng(0))
     with pytest.raises(ValueError, match="Conv2D: dilation_rate must be at most 32768"):

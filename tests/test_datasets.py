@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from minicnn import datasets
-from minicnn.datasets import DataError, batches, digits, idx, images, mnist, order, slices
+from minicnn.datasets import DataError, batches, cifar10, digits, idx, images, mnist, order, slices
 
 # ---- digits ----
 
@@ -465,3 +465,48 @@ def test_nothing_optional_is_imported_with_the_data_sets():
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert datasets.__all__ == sorted(datasets.__all__)
+
+
+# ---- cifar10 ----
+
+
+def write_cifar10(folder, x, y):
+    """The six files, with the same pictures in each."""
+    records = np.concatenate([y[:, None].astype(np.uint8), x.transpose(0, 3, 1, 2).reshape(len(x), -1)], axis=1)
+    for name in cifar10.FILES:
+        (folder / name).write_bytes(records.tobytes())
+
+
+def test_cifar10_reads_the_binary_version(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (7, 32, 32, 3), np.uint8), rng.integers(0, 10, 7)
+    folder = tmp_path / cifar10.FOLDER
+    folder.mkdir()
+    write_cifar10(folder, x, y)
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
+    for (x_train, y_train), test in (cifar10.load_data(), cifar10.load_data(folder)):
+        assert (x_train.shape, x_train.dtype, y_train.dtype) == ((35, 32, 32, 3), np.uint8, np.int64)
+        assert np.array_equal(x_train, np.concatenate([x] * 5))
+        assert np.array_equal(y_train, np.concatenate([y] * 5))
+        assert np.array_equal(test[0], x)
+        assert np.array_equal(test[1], y)
+        assert x_train.flags.c_contiguous
+        assert x_train.flags.writeable
+
+
+def test_cifar10_says_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINICNN_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match=r"looked in: nowhere, because MINICNN_DATA.*kriz/cifar\.html"):
+        cifar10.load_data()
+    write_cifar10(tmp_path, np.zeros((2, 32, 32, 3), np.uint8), np.array([3, 9]))
+    for data, message in (
+        (b"", "records of 3073 bytes, a label and a picture each; got 0 bytes"),
+        (bytes(3072), "got 3072 bytes"),
+        (bytes(3073) + b"\x0a" + bytes(3072), "labels from 0 to 9; got 10 in record 1"),
+    ):
+        (tmp_path / "data_batch_3.bin").write_bytes(data)
+        with pytest.raises(DataError, match=rf"data_batch_3\.bin: .*{message}"):
+            cifar10.load_data(tmp_path)
+    (tmp_path / "data_batch_3.bin").unlink()
+    with pytest.raises(FileNotFoundError, match="needs the files"):
+        cifar10.load_data(tmp_path)

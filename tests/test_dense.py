@@ -138,7 +138,7 @@ def test_shapes_and_multiply_adds():
     ((4, len), TypeError, r"Dense: activation must be None, the name .*; got <built-in function len>.*"),
     ((4, None, "yes"), TypeError, r"Dense: use_bias must be True or False; got 'yes' \(str\)"),
     ((4, None, True, "he"), ValueError, r"Dense: an initializer must be one of .*; got 'he'.*"),
-    ((4, None, True, "zeros", "l3"), ValueError, r"Dense: kernel_regularizer must be one of 'l1', .*; got 'l3'.*"),
+    ((4, None, True, "zeros", "zeros", "l3"), ValueError, r"Dense: kernel_regularizer must be one of .*; got 'l3'.*"),
 ])  # fmt: skip
 def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=f"^{message}$"):

@@ -42,14 +42,17 @@ def right():
     out, pooled = zeros(2, 4, 4, 5), zeros(2, 2, 2, 3)
     same, window = (1, 1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 0, 0)
     pieces, rules, limits = ints((0, 6, 0, 0), (6, 4, 1, 1)), ints((0, 4, 1, 2, 1, 1, 3)), np.ones(1)
-    flat, squares, steps = [zeros(10) for _ in range(4)], np.zeros(2), np.zeros(1, np.int64)
+    flat, squares, steps = [zeros(10) for _ in range(5)], np.zeros(2), np.zeros(1, np.int64)
     x, y, w, v3, v5 = zeros(4, 3), zeros(4, 5), zeros(3, 5), [zeros(3) for _ in range(8)], zeros(5)
     keep, x3 = zeros(4, dropout.words(3), dtype=np.uint32), zeros(4, 2, 3)
     labels, losses, weights = np.array([0, 4, 1, 2]), np.zeros(4), np.ones(4)
-    head = pieces, squares, steps, 0.1
+    step = flat[4], pieces, squares, steps, 0.1, 0.9, 0.9, 1e-7, 0.0, 1.0, 0.0, rules, limits
     return {
-        "sgd": (optim.sgd, (flat[0], flat[1], flat[2], *head, 0.9, False, 0.0, 1.0, rules, limits)),
-        "adam": (optim.adam, (*flat, *head, 0.9, 0.9, 1e-7, 0.0, 1.0, rules, limits)),
+        "sgd": (optim.step, (optim.METHODS["sgd"], flat[0], None, None, None, *step)),
+        "momentum": (optim.step, (optim.METHODS["momentum"], flat[0], flat[1], None, None, *step)),
+        "adam": (optim.step, (optim.METHODS["adam"], *flat[:3], None, *step)),
+        "amsgrad": (optim.step, (optim.METHODS["amsgrad"], *flat[:4], *step)),
+        "rmsprop": (optim.step, (optim.METHODS["rmsprop"], *flat[:4], *step)),
         "constrain": (optim.constrain, (flat[0], rules, limits)),
         "penalty.value": (penalty.value, (flat[0], pieces[:, :2].copy(), np.ones((2, 2)))),
         "penalty.add_gradients": (penalty.add_gradients, (flat[0], flat[1], pieces[:, :2].copy(), np.ones((2, 2)))),
@@ -91,7 +94,18 @@ def right():
         "norm.backward": (norm.backward, (x3, x3.copy(), *v3[:5], x3.copy())),
         "labels": (loss.softmax_crossentropy, (y, labels, None, weights, 1.0, 0.0, True, y.copy(), losses)),
         "targets": (loss.softmax_crossentropy, (y, None, y.copy(), weights, 1.0, 0.0, True, y.copy(), losses)),
-        "elementwise": (loss.elementwise, (0, y, y.copy(), weights, 1.0, 0.0, 1.0, y.copy(), losses)),
+        "elementwise": (
+            loss.elementwise,
+            (0, y, y.copy(), weights, 1.0, 0.0, 1.0, 2.0, 1.0, 1.0, y.copy(), losses),
+        ),
+        "rows": (
+            loss.rows,
+            (1, y, labels, None, weights, 1.0, 0.0, 2.0, np.ones(5), True, y.copy(), losses),
+        ),
+        "rows of targets": (
+            loss.rows,
+            (3, y, None, y.copy(), weights, 1.0, 0.0, 0.0, np.ones(5), False, y.copy(), losses),
+        ),
         "in_top": (loss.in_top, (y, labels, 1, np.zeros(4, np.uint8))),
     }
 
@@ -99,8 +113,7 @@ def right():
 ENTRIES = list(right())
 IMAGES = {(argument, axis) for argument in (0, 1, 2, 3) for axis in (1, 2)}
 MEANING = {  # (argument, axis) whose length may be another: fewer pieces, larger images, windows cut off by their end
-    "sgd": {(3, 0), (4, 0)},
-    "adam": {(4, 0), (5, 0)},
+    **{entry: {(6, 0), (7, 0)} for entry in ("sgd", "momentum", "adam", "amsgrad", "rmsprop")},
     "constrain": {(0, 0)},
     "penalty.value": {(0, 0)},
     "of_samples": {(0, 1)},
@@ -262,17 +275,38 @@ def test_counts_that_would_overflow(entry, steps):
         function(*arguments)
 
 
-def test_momentum_without_velocity():
-    function, (w, _, *rest) = right()["sgd"]
+NEEDED = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "amsgrad": 3, "nadam": 2, "adamax": 2, "rmsprop": 2,
+          "adagrad": 1, "adadelta": 2}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_methods_without_their_slots(name):
+    assert set(optim.METHODS) == set(NEEDED)
+    function, (_, w, a, b, c, *rest) = right()["amsgrad"]
+    for number in range(4):
+        slots = [*(a, b, c)[:number], *[None] * (3 - number)]
+        with contextlib.nullcontext() if number >= NEEDED[name] else refused():
+            function(optim.METHODS[name], w, *slots, *rest)
+
+
+def test_rmsprop_without_momentum():
+    function, (method, w, a, _, c, *rest) = right()["rmsprop"]
+    rest[5] = 0.0  # beta_1
+    function(method, w, a, None, c, *rest)
+
+
+@pytest.mark.parametrize("method", [-1, len(NEEDED), 2**31 - 1])
+def test_methods_that_do_not_exist(method):
+    function, (_, *rest) = right()["amsgrad"]
     with refused():
-        function(w, None, *rest)
+        function(method, *rest)
 
 
 @pytest.mark.parametrize("label", [-1, 5, 2**40])
 def test_labels_that_are_no_class(label):
-    for entry in ("labels", "in_top"):
+    for entry, place in (("labels", 1), ("in_top", 1), ("rows", 2)):
         function, arguments = right()[entry]
-        arguments[1][2] = label
+        arguments[place][2] = label
         with refused():
             function(*arguments)
 

@@ -21,7 +21,7 @@ from compare import assert_close, assert_same_bits
 from running import LAYOUTS, arrays_of, build, inputs, normal, run
 
 import minicnn
-from minicnn import constraints, layers, regularizers
+from minicnn import constraints, initializers, layers, regularizers
 from minicnn.layer import Layer, to_config
 from minicnn.testing import gradcheck
 from minicnn.tree import walk
@@ -41,27 +41,42 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Softplus": ({}, (5, 3)),
     "Swish": ({}, (5, 3)),
     "Activation": ({"activation": "tanh"}, (7,)),
-    "AveragePooling2D": ({"pool_size": (2, 3), "strides": (1, 2), "padding": "same"}, IMAGE),
+    "AveragePooling2D": (
+        {"pool_size": (2, 3), "strides": (1, 2), "padding": ((1, 0), (2, 1)), "count_include_pad": True}, IMAGE,
+    ),
     "BatchNormalization": ({"momentum": 0.9, "epsilon": 0.01}, IMAGE),
     "Chain": ({"layers": [to_config(one) for one in SOME]}, IMAGE),
     "Concurrent": ({"branches": [[], [to_config(one) for one in SOME], [to_config(layers.Conv2D(2, 1))]]}, IMAGE),
     "Conv2D": (
         {"filters": 6, "kernel_size": (3, 2), "strides": (2, 1), "padding": "same", "dilation_rate": (1, 2),
          "groups": 2, "activation": "relu", "use_bias": True, "kernel_initializer": "he_normal",
+         "bias_initializer": {"name": "RandomUniform", "config": {"minval": 0.0, "maxval": 0.1, "seed": 5}},
          "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "kernel_constraint": None,
          "bias_regularizer": None, "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
     ),
+    "Cropping2D": ({"cropping": ((1, 2), (0, 3))}, IMAGE),
     "Dense": (
-        {"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform", "kernel_regularizer": None,
+        {"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform", "bias_initializer": "random_normal",
+         "kernel_regularizer": None,
          "kernel_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0]}},
          "bias_regularizer": {"name": "L1", "config": {"l1": 0.5}},
          "activity_regularizer": {"name": "L1L2", "config": {"l1": 0.5, "l2": 0.75}},
          "bias_constraint": {"name": "UnitNorm", "config": {"axis": None}}}, (9,),
     ),
+    "DepthwiseConv2D": (
+        {"kernel_size": (3, 2), "strides": (2, 1), "padding": ((2, 0), (1, 1)), "depth_multiplier": 2,
+         "dilation_rate": (1, 2), "activation": "gelu", "use_bias": True, "depthwise_initializer": "he_normal",
+         "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "bias_regularizer": None,
+         "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
+         "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
+         "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
+    ),
     "DropConnect": (
         {"units": 5, "rate": 0.4, "mode": "classical", "seed": 3, "activation": "gelu",
-         "kernel_initializer": "lecun_uniform", "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+         "kernel_initializer": {"name": "Orthogonal", "config": {"gain": 0.5, "seed": None}},
+         "bias_initializer": {"name": "Constant", "config": {"value": 0.25}},
+         "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}},
          "kernel_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0]}}, "bias_regularizer": None,
          "activity_regularizer": {"name": "L1", "config": {"l1": 0.5}}, "bias_constraint": None}, (9,),
     ),
@@ -79,6 +94,15 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
         IMAGE,
     ),
     "Reshape": ({"target_shape": (3, -1)}, (4, 6)),
+    "SeparableConv2D": (
+        {"filters": 5, "kernel_size": 3, "strides": (1, 2), "padding": "same", "dilation_rate": 1,
+         "depth_multiplier": 2, "activation": "tanh", "use_bias": True, "depthwise_initializer": "he_normal",
+         "pointwise_initializer": "lecun_uniform", "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+         "pointwise_regularizer": {"name": "L1", "config": {"l1": 0.5}}, "bias_regularizer": None,
+         "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
+         "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
+         "pointwise_constraint": None, "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
+    ),
     "Sigmoid": ({}, (5, 3)),
     "Softmax": ({}, (5, 3)),
     "SpatialDropout2D": ({"rate": 0.4, "mode": "classical", "seed": 3}, IMAGE),
@@ -165,7 +189,8 @@ def _as_given(value):
 @every_layer
 def test_repr_is_the_constructor(name):
     layer = new(name)
-    assert eval(repr(layer), vars(layers) | vars(regularizers) | vars(constraints)).get_config() == layer.get_config()
+    names = vars(layers) | vars(initializers) | vars(regularizers) | vars(constraints)
+    assert eval(repr(layer), names).get_config() == layer.get_config()
 
 
 @every_layer

@@ -44,10 +44,44 @@ ELEMENTWISE = {
     "huber2": (losses.Huber(delta=2.0), False, lambda o, y, weights: reference.huber(o, y, 2.0, weights)),
     "binary": (losses.BinaryCrossentropy(), False, reference.binary_cross_entropy),
     "binary_logits": (losses.BinaryCrossentropy(), True, reference.sigmoid_binary_cross_entropy),
+    "binary_focal": (losses.BinaryFocalCrossentropy(), False, reference.binary_focal),
+    "binary_focal_balanced": (
+        losses.BinaryFocalCrossentropy(True, 0.3, 0.5),
+        False,
+        lambda p, y, weights: reference.binary_focal(p, y, 0.3, 0.5, weights),
+    ),
+    "binary_focal_logits": (
+        losses.BinaryFocalCrossentropy(True, gamma=1.0),
+        True,
+        lambda z, y, weights: reference.sigmoid_binary_focal(z, y, 0.25, 1.0, weights),
+    ),
+    "hinge": (losses.Hinge(), False, reference.hinge),
+    "squared_hinge": (losses.SquaredHinge(), False, lambda o, y, weights: reference.hinge(o, y, weights, 2)),
+    "log_cosh": (losses.LogCosh(), False, reference.log_cosh),
+    "mape": (losses.MeanAbsolutePercentageError(), False, reference.mean_absolute_percentage_error),
+    "counts_msle": (losses.MeanSquaredLogarithmicError(), False, reference.mean_squared_logarithmic_error),
+    "counts_poisson": (losses.Poisson(), False, reference.poisson),
+}
+FOCAL = losses.CategoricalFocalCrossentropy
+ROWS = {  # the losses of rows behind a softmax, and their twins of probabilities
+    "focal": (FOCAL(), reference.categorical_focal),
+    "focal_each": (
+        FOCAL([0.1, 0.4, 0, 2], 1.0),
+        lambda p, y, weights: reference.categorical_focal(p, y, np.array([0.1, 0.4, 0, 2]), 1.0, weights),
+    ),
+    "focal_smoothed": (
+        FOCAL(1, 0.5, label_smoothing=0.1),
+        lambda p, y, weights: reference.categorical_focal(p, reference.smooth(y, 0.1), 1, 0.5, weights),
+    ),
+    "divergence": (losses.KLDivergence(), reference.kl_divergence),
 }
 
 
 def elementwise_case(name, n=5, shape=(3, 2)):
+    if name.startswith("counts"):
+        return uniform(0.1, 4, n, *shape), uniform(0, 3, n, *shape, seed=1)
+    if name.endswith("hinge"):
+        return uniform(-3, 3, n, *shape), np.where(uniform(0, 1, n, *shape, seed=1) < 0.5, -1.0, 1.0)
     if not name.startswith("binary"):
         y = uniform(-1, 1, n, *shape, seed=6)
         return y + apart(n, *shape), y
@@ -223,6 +257,132 @@ def test_elementwise_of_many_shapes(name, n, shape):
     assert_close(gradient, want[1], 1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_behind_a_softmax(name, from_logits, dtype):
+    loss, twin = ROWS[name]
+    logits, targets, weights = one_hot_case()
+    logits = logits.astype(dtype)
+    outputs = logits if from_logits else reference.softmax(logits).astype(dtype)
+    for y, w in ((targets, weights), (np.eye(4)[[0, 3, 1, 1, 2, 0]], None)):
+        want = reference.behind_softmax(twin, logits, y, weights=w)
+        value, gradient = loss(outputs, y, w, from_logits)
+        assert value == pytest.approx(want[0], rel=tolerance(dtype, 16))
+        assert_close(gradient, want[1], tolerance(dtype, 16), dtype)
+    assert (loss.gradient_at, loss.fuses_softmax) == ("logits", True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["categorical_hinge", "cosine_similarity"])
+def test_rows(name, dtype):
+    loss, twin = losses.get(name), getattr(reference, name)
+    outputs, targets, weights = one_hot_case(n=9, k=5)
+    outputs, targets = outputs.astype(dtype), targets.astype(dtype)
+    for y, w in ((targets, weights), (np.eye(5, dtype=dtype)[np.arange(9) % 5], None)):
+        want = twin(outputs, y, w)
+        value, gradient = loss(outputs, y, w)
+        assert value == pytest.approx(want[0], rel=tolerance(dtype, 5))
+        assert_close(gradient, want[1], tolerance(dtype, 5), dtype)
+    assert loss.gradient_at == "outputs"
+
+
+@pytest.mark.parametrize("name", [*ROWS, "categorical_hinge", "cosine_similarity"])
+def test_gradient_of_rows(name):
+    """By differences of the value itself; behind a softmax where the loss is fused with one."""
+    loss = ROWS[name][0] if name in ROWS else losses.get(name)
+    outputs, targets, weights = one_hot_case()
+    for from_logits in (True, False):
+        seen = reference.softmax if loss.fuses_softmax and not from_logits else np.array
+        gradient = loss(seen(outputs), targets, weights, from_logits)[1]
+        want = central_differences(lambda z: loss(seen(z), targets, weights, from_logits)[0], outputs)  # noqa: B023
+        assert_close(gradient, want, 1e-7)
+
+
+@given(st.sampled_from(sorted(ROWS)), st.integers(1, 30), st.booleans())
+def test_rows_of_many_shapes(name, n, from_logits):
+    loss, twin = ROWS[name]
+    k = 4 if "each" in name else n % 37 + 2
+    logits, y = uniform(-5, 5, n, k, seed=n), np.eye(k)[np.random.default_rng(n).integers(0, k, n)]
+    want = reference.behind_softmax(twin, logits, y, weights=None)
+    value, gradient = loss(logits if from_logits else reference.softmax(logits), y, None, from_logits)
+    assert value == pytest.approx(want[0], rel=1e-10)
+    assert_close(gradient, want[1], 1e-10, scale=1 / n)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_focal_losses_without_focus_are_cross_entropies_to_the_bit(from_logits, dtype):
+    logits, targets, weights = one_hot_case()
+    p, targets = reference.softmax(logits).astype(dtype), targets.astype(dtype)
+    outputs = logits.astype(dtype) if from_logits else p
+    for focal, plain in (
+        (FOCAL(1, 0, label_smoothing=0.1), DENSE(0.1)),
+        (losses.BinaryFocalCrossentropy(gamma=0, label_smoothing=0.1), losses.BinaryCrossentropy(0.1)),
+    ):
+        found, want = (loss(outputs, targets, weights, from_logits) for loss in (focal, plain))
+        assert found[0] == want[0]
+        assert_same_bits(found[1], want[1])
+    half, want = losses.BinaryFocalCrossentropy(True, 0.5, 0), losses.BinaryCrossentropy()
+    assert half(p, targets)[0] == pytest.approx(want(p, targets)[0] / 2, rel=1e-14)
+
+
+def test_focal_losses_of_class_numbers():
+    logits, _, weights = one_hot_case()
+    y = np.array([0, 3, 1, 1, 2, 0])
+    for smoothing in (0.0, 0.1):
+        sparse = losses.SparseCategoricalFocalCrossentropy([1, 2, 3, 4], 1.5, label_smoothing=smoothing)
+        dense = FOCAL([1, 2, 3, 4], 1.5, label_smoothing=smoothing)
+        found, want = sparse(logits, y, weights, True), dense(logits, np.eye(4)[y], weights, True)
+        assert found[0] == want[0]
+        assert_same_bits(found[1], want[1])
+    with pytest.raises(ValueError, match=r"^SparseCategoricalFocalCrossentropy: labels must be .*; got 4 at index 0"):
+        sparse(logits, y + 4)
+    with pytest.raises(ValueError, match=r'^CategoricalFocalCrossentropy: .* "sparse_categorical_crossentropy"'):
+        dense(logits, y)
+
+
+def test_losses_of_keras_by_hand():
+    # Margins: 1 - 1 * 0.5, 1 + 1 * 0.2; the 0 is taken for -1.
+    for y in ([[1, -1]], [[1, 0]], [[True, False]]):
+        for name, value, gradient in (("hinge", 0.85, [[-0.5, 0.5]]), ("squared_hinge", 0.845, [[-0.5, 1.2]])):
+            found = losses.get(name)(np.array([[0.5, 0.2]]), y)
+            assert found[0] == pytest.approx(value, rel=1e-14)
+            assert_close(found[1], gradient, 1e-14)
+    # The inner maximum of a one-hot row counts the right class as 0: max(0, -2, -3) = 0.
+    assert losses.CategoricalHinge()(np.array([[0.5, -2.0, -3.0]]), [[1, 0, 0]])[0] == 0.5
+    assert losses.CategoricalHinge()(np.array([[0.5, 0.25, -3.0]]), [[1, 0, 0]])[0] == 0.75
+    assert losses.CosineSimilarity()(np.array([[3.0, 4.0]]), [[3, 4]])[0] == pytest.approx(-1, rel=1e-15)
+    # Of Lin's paper: p_t = 0.9 with gamma = 2 costs a hundred times less than the cross-entropy.
+    value = losses.BinaryFocalCrossentropy()(np.array([[0.9]]), [[1]])[0]
+    assert value == pytest.approx(-0.01 * math.log(0.9), rel=1e-12)
+    value = FOCAL()(np.array([[0.9, 0.1]]), [[1, 0]])[0]
+    assert value == pytest.approx(-0.25 * 0.01 * math.log(0.9), rel=1e-12)
+    assert losses.Poisson()(np.array([[0.0, 2.0]]), [[0, 1]])[0] == pytest.approx((2 - math.log(2)) / 2, rel=1e-6)
+
+
+def test_the_losses_of_torch():
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    z, t, _ = one_hot_case()
+    y = np.array([0, 3, 1, 1, 2, 0])
+    positive = np.abs(z) + 0.1
+    for loss, outputs, targets, its in (
+        (losses.KLDivergence(), z, t, lambda o, t: F.kl_div(o.log_softmax(1), t, reduction="batchmean")),
+        (losses.SparseCategoricalFocalCrossentropy(1, 0), z, y, F.cross_entropy),
+        (losses.BinaryFocalCrossentropy(gamma=0), z, t, F.binary_cross_entropy_with_logits),
+        (losses.Poisson(), positive, t, lambda o, t: F.poisson_nll_loss(o, t, log_input=False, eps=1e-7)),
+        (losses.CosineSimilarity(), z, t, lambda o, t: -F.cosine_similarity(o, t).mean()),
+        (losses.SquaredHinge(), z, 2 * (t > 0.3) - 1.0, lambda o, t: (1 - o * t).clamp(min=0).square().mean()),
+    ):
+        theirs = torch.tensor(outputs, requires_grad=True)
+        want = its(theirs, torch.tensor(targets))
+        want.backward()
+        value, gradient = loss(outputs, targets, None, loss.needs_from_logits)
+        assert value == pytest.approx(want.item(), rel=1e-6)
+        assert_close(gradient, theirs.grad.numpy(), 1e-6)
+
+
 def test_weights_divide_by_the_number_of_samples():
     # Keras's sum_over_batch_size: weights (2, 0) of two samples with l = 1 and 9 give (2 * 1 + 0 * 9) / 2.
     outputs, y = np.array([[1.0], [3.0]]), [[0], [0]]
@@ -240,6 +400,8 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     calls = [
         lambda: SPARSE(0.1)(z, y, uniform(0, 1, 2000), from_logits=True),
         lambda: losses.BinaryCrossentropy()(p, p[::-1]),
+        lambda: losses.BinaryFocalCrossentropy()(z, p[::-1], from_logits=True),
+        lambda: losses.SparseCategoricalFocalCrossentropy()(z, y, uniform(0, 1, 2000), from_logits=True),
     ]
     for call in calls:
         results = []
@@ -307,6 +469,73 @@ def test_extreme_binary_logits(dtype):
     value, gradient = losses.BinaryCrossentropy()(z, [[1, 0, 0, 1]], from_logits=True)
     assert value == pytest.approx(2e30 / 4, rel=1e-6)
     assert_close(gradient, [[0, 0, 0.25, -0.25]], 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0, 3.7])
+def test_focal_losses_are_finite_at_the_ends(gamma, dtype):
+    z = np.array([[1e30, -1e30, 0], [-1e30, 1e30, 0], [800, 0, -800], [1e30, 1e30, 1e30]], dtype)
+    p = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [0, 0, 1]], dtype)
+    binary, one_of = losses.BinaryFocalCrossentropy(gamma=gamma), FOCAL(1, gamma)
+    for y in (np.eye(3)[[0, 0, 2, 1]], np.eye(3)[[0, 1, 0, 2]]):
+        for loss in (one_of, binary, FOCAL(gamma=gamma, label_smoothing=0.1), losses.KLDivergence()):
+            for outputs, from_logits in ((z, True), (p, False)):
+                value, gradient = loss(outputs, y, from_logits=from_logits)
+                assert math.isfinite(value)
+                assert np.isfinite(gradient).all()
+    # Wrong: the slope of the cross-entropy, since the share that is wrong is 1; right: 0, and so is what gamma adds.
+    gradient = one_of(z[:2], np.eye(3)[[0, 0]], from_logits=True)[1]
+    assert_close(gradient, [[0, 0, 0], [-0.5, 0.5, 0]], 0)
+    gradient = binary(z[:2, :2], [[1, 0], [1, 0]], from_logits=True)[1]
+    assert_close(gradient, [[0, 0], [-0.25, 0.25]], 0)
+    gradient = one_of(p[:2], np.eye(3)[[0, 0]])[1]
+    assert_close(gradient, [[0, 0, 0], [-0.5, 0.5, 0]], 1e-5 * (1 + gamma))
+    assert binary(p[:2, :1], [[1], [1]])[1][1, 0] < 0  # still learns
+
+
+def test_focal_losses_keep_small_numbers():
+    """Of float32 logits: 1 - p is exp(-20), not 0, though p rounds to 1."""
+    small = math.exp(-20)
+    value, gradient = FOCAL(1, 1)(np.array([[20, 0]], np.float32), [[1, 0]], from_logits=True)
+    assert value == pytest.approx(small**2, rel=1e-6)
+    assert gradient[0, 1] == pytest.approx(2 * small**2, rel=1e-6)
+    value, gradient = losses.BinaryFocalCrossentropy(gamma=1)(np.array([[20]], np.float32), [[1]], from_logits=True)
+    assert value == pytest.approx(small**2, rel=1e-6)
+    assert gradient[0, 0] == pytest.approx(-2 * small**2, rel=1e-6)
+
+
+def test_log_cosh_of_small_and_of_large_errors():
+    for d, value in ((1e-9, 0.5e-18), (0.5, 0.12011450695827752), (1 - 1e-12, math.log(math.cosh(1))), (1e30, 1e30)):
+        for sign in (1, -1):
+            found, gradient = losses.LogCosh()(np.array([[sign * d]]), [[0]])
+            assert found == pytest.approx(value, rel=1e-9, abs=0)
+            assert gradient[0, 0] == pytest.approx(sign * math.tanh(d), rel=1e-14, abs=0)
+
+
+def test_what_counts_as_a_small_number():
+    value, gradient = losses.MeanAbsolutePercentageError()(np.array([[1.0, 2.0]]), [[0, 2]])
+    assert value == pytest.approx(0.5e9)
+    assert gradient[0, 0] == pytest.approx(0.5e9)
+    value, gradient = losses.MeanSquaredLogarithmicError()(np.array([[-3.0, 0.0]]), [[0, math.e - 1]])
+    assert value == pytest.approx(0.5, rel=1e-6)
+    assert_close(gradient, [[0, 0]], 0)
+    value, gradient = losses.CosineSimilarity()(np.array([[0.0, 0.0], [1, 1]]), [[3, 4], [0, 0]])
+    assert value == 0
+    assert_close(gradient, [[-0.3e7, -0.4e7], [0, 0]], 1e-14)
+    assert math.isnan(losses.Poisson()(np.array([[-1.0]]), [[1]])[0])  # which fit reports
+
+
+@pytest.mark.parametrize("name", sorted({loss.name for loss in losses.NAMES.values()}))
+def test_nan_outputs_give_nan_in_every_loss(name):
+    loss = losses.get(name)
+    y = [0, 1] if name.startswith("sparse") else [[1, 0, 0], [0, 1, 0]]
+    for from_logits in {False, loss.needs_from_logits}:
+        for k in (0, 1) if from_logits or not loss.fuses_softmax or "divergence" in name else (0,):
+            outputs = np.full((2, 3), 0.4)
+            outputs[0, k] = np.nan
+            value, gradient = loss(outputs, y, from_logits=from_logits)
+            assert math.isnan(value)
+            assert np.isfinite(gradient[1]).all()
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
@@ -428,6 +657,34 @@ def test_wrong_binary_targets(y, match):
         losses.BinaryCrossentropy()(np.full((2, 1), 0.5), y)
 
 
+@pytest.mark.parametrize(("y", "match"), [
+    ([[0.5], [1]], r"^(Hinge|Sq.*): y must be 1 for a yes and -1 for a no, or 1 and 0; got 0.5 at index \(0, 0\)"),
+    ([1, 2], r"got 2.0 at index \(1, 0\)"), ([-1, 0], r"or 1 and 0, not both; got 0.0 at index \(1, 0\)"),
+    ([1, np.nan], "y must be finite"), ([1, 1, 1], "y must have the 2 samples"), ([[1, 0], [0, 1]], "the shape"),
+])  # fmt: skip
+def test_wrong_targets_of_a_hinge(y, match):
+    for loss in (losses.Hinge(), losses.SquaredHinge()):
+        with pytest.raises(ValueError, match=match):
+            loss(np.full((2, 1), 0.5), y)
+
+
+def test_wrong_targets_of_the_others():
+    for loss in (losses.Poisson(), losses.MeanSquaredLogarithmicError()):
+        with pytest.raises(ValueError, match=rf"^{type(loss).__name__}: y must be numbers >= 0; got -1.0 at index"):
+            loss(np.ones((2, 1)), [0, -1])
+    for loss in (losses.KLDivergence(), losses.CategoricalHinge(), FOCAL()):
+        name = type(loss).__name__
+        with pytest.raises(ValueError, match=f"^{name}: the targets of a sample must sum to 1; got 2.0 at index 1"):
+            loss(np.full((2, 2), 0.5), [[1, 0], [1, 1]])
+        with pytest.raises(ValueError, match=f'^{name}: .* Class numbers need "sparse_categorical_crossentropy"'):
+            loss(np.full((2, 2), 0.5), [0, 1])
+    for loss, fix in ((FOCAL(), "binary_focal_crossentropy"), (losses.CategoricalHinge(), "hinge")):
+        with pytest.raises(ValueError, match=rf'at least 2 classes; got shape \(2, 1\)\. One output needs "{fix}"'):
+            loss(np.full((2, 1), 0.5), [0, 1])
+    with pytest.raises(ValueError, match=r"^CosineSimilarity: .* K >= 2: one number has no direction"):
+        losses.CosineSimilarity()(np.ones((2, 1)), [0, 1])
+
+
 def test_numbers_too_large_for_float32_are_refused():
     with pytest.raises(ValueError, match=r"y must be finite in float32; got 1e\+39 at index \(0, 1\)"):
         losses.MeanSquaredError()(np.zeros((1, 2), np.float32), [[1.0, 1e39]])
@@ -481,6 +738,46 @@ def test_wrong_arguments():
         SPARSE(smoothing=0.1)
     with pytest.raises(TypeError, match="MeanSquaredError: the keywords are"):
         losses.MeanSquaredError(delta=1)
+
+
+@pytest.mark.parametrize(("make", "error", "match"), [
+    (lambda: FOCAL(-1), ValueError, "CategoricalFocalCrossentropy: alpha must be a number >= 0; got -1"),
+    (lambda: FOCAL([0.5, math.nan]), ValueError, "every number of alpha must be a number >= 0; got nan"),
+    (lambda: FOCAL("0.25"), TypeError, "alpha must be a number"), (lambda: FOCAL(True), TypeError, "alpha must be"),
+    (lambda: FOCAL([0.5, "1"]), TypeError, "every number of alpha"),
+    (lambda: FOCAL([1, 2, 3])(np.ones((1, 2)), [[1, 0]]), ValueError, r"one for each of the 2 classes; got \(1\.0, 2"),
+    (lambda: FOCAL([])(np.ones((1, 2)), [[1, 0]]), ValueError, r"one for each of the 2 classes; got \(\)"),
+    (lambda: FOCAL(gamma=-0.1), ValueError, "gamma must be a number >= 0; got -0.1"),
+    (lambda: FOCAL(gamma=math.inf), ValueError, "gamma must be a number >= 0; got inf"),
+    (lambda: FOCAL(from_logits=1), TypeError, "from_logits must be 'auto', True or False; got 1"),
+    (lambda: FOCAL(axis=-1), TypeError, "got `axis`"),
+    (lambda: losses.BinaryFocalCrossentropy(1), TypeError, "apply_class_balancing must be True or False"),
+    (lambda: losses.BinaryFocalCrossentropy(alpha=1.1), ValueError, r"alpha must be a number in \[0, 1\]; got 1.1"),
+    (lambda: losses.BinaryFocalCrossentropy(gamma=None), TypeError, "gamma must be a number"),
+    (lambda: losses.KLDivergence("yes"), ValueError, "from_logits must be 'auto', True or False"),
+    (lambda: losses.CosineSimilarity(0), ValueError, "axis must be -1 or 1, the last of the outputs"),
+    (lambda: losses.CosineSimilarity(True), TypeError, "axis must be a whole number"),
+])  # fmt: skip
+def test_wrong_arguments_of_losses(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
+
+
+@pytest.mark.parametrize("make", sorted({*losses.NAMES.values()}, key=lambda one: one.name))
+def test_words_of_keras(make):
+    assert make(reduction="sum_over_batch_size").get_config() == make().get_config()
+    assert "reduction" not in make().get_config()
+    for value, error in (("sum", ValueError), (None, ValueError), ("none", ValueError), (1, TypeError)):
+        with pytest.raises(
+            error, match=rf"^{make.__name__}: reduction must be 'sum_over_batch_size', the mean .*; got"
+        ):
+            make(reduction=value)
+    with pytest.raises(TypeError, match=rf"^{make.__name__}: a loss has no name: logs call it \"loss\"; got name='x'"):
+        make(name="x")
+    with pytest.raises(TypeError, match=rf"^{make.__name__}: a loss has no dtype"):
+        make(dtype="float32")
+    with pytest.raises(TypeError, match=rf"got the class {make.__name__}\. Did you mean {make.__name__}\(\)\?"):
+        losses.get(make)
 
 
 # ---- a custom loss ----
@@ -557,7 +854,31 @@ NAMES = {
     "mean_absolute_error": losses.MeanAbsoluteError,
     "mae": losses.MeanAbsoluteError,
     "huber": losses.Huber,
+    "msle": losses.MeanSquaredLogarithmicError,
+    "mape": losses.MeanAbsolutePercentageError,
+    "bce": losses.BinaryCrossentropy,
+    "kld": losses.KLDivergence,
+    "KLD": losses.KLDivergence,
+    "MSE": losses.MeanSquaredError,
+    "kl_divergence": losses.KLDivergence,
+    "kullback_leibler_divergence": losses.KLDivergence,
+    "log_cosh": losses.LogCosh,
+    "logcosh": losses.LogCosh,
+    "hinge": losses.Hinge,
+    "squared_hinge": losses.SquaredHinge,
+    "categorical_hinge": losses.CategoricalHinge,
+    "binary_focal_crossentropy": losses.BinaryFocalCrossentropy,
+    "categorical_focal_crossentropy": FOCAL,
+    "poisson": losses.Poisson,
+    "cosine_similarity": losses.CosineSimilarity,
+    "MeanSquaredError": losses.MeanSquaredError,
 }
+
+
+def test_every_class_has_its_name():
+    ours = {getattr(losses, name) for name in losses.__all__ if isinstance(getattr(losses, name), type)} - {losses.Loss}
+    assert {*losses.NAMES.values()} == ours
+    assert all(losses.NAMES[loss.__name__] is loss for loss in ours)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -569,8 +890,11 @@ def test_names(name):
 
 
 @pytest.mark.parametrize(
-    "loss", [SPARSE(0.1), DENSE(0.2), losses.BinaryCrossentropy(0.3), losses.Huber(2.5), losses.MeanSquaredError()]
-)
+    "loss",
+    [SPARSE(0.1), DENSE(0.2), losses.BinaryCrossentropy(0.3), losses.Huber(2.5), losses.MeanSquaredError(),
+     FOCAL([0.5, 1], 1.5, True, 0.1), FOCAL(0.5), losses.BinaryFocalCrossentropy(True, 0.5, 1, False, 0.1),
+     losses.KLDivergence(True), losses.CosineSimilarity(1), losses.Hinge()],
+)  # fmt: skip
 def test_config_and_copies(loss):
     for twin in (
         losses.from_config(json.loads(json.dumps(losses.to_config(loss)))),

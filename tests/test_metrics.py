@@ -2,14 +2,18 @@
 
 import copy
 import functools
+import json
 import math
+import pickle
 
 import numpy as np
 import pytest
+import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minicnn import metrics
+import minicnn as mc
+from minicnn import losses, metrics
 
 
 def scores(n, k, seed=0):
@@ -143,6 +147,200 @@ def test_own_function():
     for wrong in (np.ones(3), "1", None):
         with pytest.raises(TypeError, match="metric <lambda>: the value must be one number"):
             metrics.get(lambda y, outputs, wrong=wrong: wrong).update(np.ones((1, 1)), [1])
+
+
+# ---- what a loss computes ----
+
+LOSS_NAMES = sorted({loss.name for loss in losses.NAMES.values()})
+
+
+def loss_case(name, n=7):
+    """Outputs and targets that the loss takes."""
+    rng = np.random.default_rng(n)
+    outputs, rows = rng.uniform(0.1, 0.9, (n, 3)), np.eye(3)[rng.integers(0, 3, n)]
+    outputs /= outputs.sum(1, keepdims=True)
+    return outputs, rows.argmax(1) if name.startswith("sparse") else rows
+
+
+@pytest.mark.parametrize("name", LOSS_NAMES)
+def test_a_metric_is_the_mean_of_the_loss_over_all_batches(name):
+    loss, metric = losses.get(name), metrics.get(name)
+    assert metric.name == name
+    sign = -1 if name == "cosine_similarity" else 1  # as in Keras
+    assert metric.better == ("min" if sign == 1 else "max") == metrics.better(f"val_{name}")
+    outputs, y = loss_case(name)
+    weights = np.linspace(0.5, 2, 7)
+    for from_logits in (False, True):
+        metric.reset()
+        for part in (slice(0, 4), slice(4, 7)):
+            metric.update(outputs[part], y[part], weights[part], from_logits)
+        want = loss(outputs, y, weights, from_logits and loss.needs_from_logits)[0]
+        assert metric.result() == pytest.approx(sign * want * 7 / weights.sum(), rel=1e-12)
+    assert math.isnan(run(metric, (outputs * np.nan, y)))
+
+
+def test_root_mean_squared_error():
+    # Errors 1, 0, 0, 2 in two batches: sqrt(5 / 4); weights 1 and 3: sqrt((1 + 3 * 4) / (2 * 4)).
+    batches = ([[1.0, 0.0]], [[0, 0]]), ([[1.0, 2.0]], [[1, 0]])
+    for metric in (metrics.RootMeanSquaredError(), *map(metrics.get, ("rmse", "RMSE", "RootMeanSquaredError"))):
+        assert run(metric, *batches) == pytest.approx(math.sqrt(5 / 4), rel=1e-15)
+    metric.reset()
+    metric.update(*batches[0], [1])
+    metric.update(*batches[1], [3])
+    assert metric.result() == pytest.approx(math.sqrt(13 / 8), rel=1e-15)
+    assert metrics.RootMeanSquaredError().name == metrics.get("root_mean_squared_error").name
+    metric.update([[9.0, 9.0]], [[0, 0]], [-2])
+    assert math.isnan(metric.result())
+
+
+def test_cross_entropy_of_probabilities_that_do_not_sum_to_one():
+    """As the loss of a model has it: divided by their sum, row by row, those of a softmax left as they are."""
+    p, y = np.array([[0.2, 0.6, 0.4], [0.2, 0.3, 0.5]]), [1, 2]
+    want = -(math.log(0.5) + math.log(0.5)) / 2
+    assert run(metrics.SparseCategoricalCrossentropy(), (p, y)) == pytest.approx(want, rel=1e-14)
+    assert run(metrics.CategoricalCrossentropy(), (p, np.eye(3)[y])) == pytest.approx(want, rel=1e-14)
+    focal = metrics.get(losses.SparseCategoricalFocalCrossentropy(1, 1))
+    assert run(focal, (p, y)) == pytest.approx(want / 2, rel=1e-14)
+    divergence = reference.kl_divergence(p, np.eye(3)[y])[0]  # Keras's takes them as they are
+    assert run(metrics.KLDivergence(), (p, np.eye(3)[y])) == pytest.approx(divergence, rel=1e-12)
+
+
+def test_what_the_arguments_of_a_cross_entropy_say():
+    z, y = np.array([[2.0, -1.0, 0.5]]), [0]
+    by_logits = losses.SparseCategoricalCrossentropy(0.1)(z, y, from_logits=True)[0]
+    said = metrics.SparseCategoricalCrossentropy("cce", from_logits=True, label_smoothing=0.1)
+    assert (said.name, said.from_logits, said.label_smoothing) == ("cce", True, 0.1)
+    assert run(said, (z, y)) == pytest.approx(by_logits, rel=1e-14)
+    assert not said.needs_from_logits((3,))
+    assert metrics.SparseCategoricalCrossentropy().needs_from_logits((3,))
+    assert not metrics.MeanAbsoluteError().needs_from_logits((3,))
+
+
+@pytest.mark.parametrize("name", sorted(metrics.CLASSES))
+def test_classes_of_keras(name):
+    cls = metrics.CLASSES[name]
+    if cls is metrics.MeanLoss:
+        return
+    assert getattr(metrics, name) is cls
+    assert metrics.get(name).name == name
+    assert type(metrics.get(name)) is cls
+    assert cls(name="x").name == "x"
+    assert metrics.get(cls().name).name == cls().name
+    with pytest.raises(TypeError, match=rf"got the class {name}\. Did you mean {name}\(\)\?"):
+        metrics.get(cls)
+    with pytest.raises(TypeError, match=rf"^{name}: the keywords are .*; got `dtype`"):
+        cls(dtype="float32")
+
+
+ROUND = [
+    *("acc", "accuracy", "mae", "MAE", "rmse", "top_3_accuracy", "hinge", "kld", "SparseCategoricalAccuracy"),
+    *("top_k_categorical_accuracy", "binary_crossentropy", "cosine_similarity", "logcosh"),
+    *(metrics.MeanAbsoluteError("error"), metrics.TopKCategoricalAccuracy(2), metrics.TopKAccuracy(2, "mae")),
+    *(metrics.BinaryAccuracy("mine"), metrics.CosineSimilarity("c", 1), metrics.RootMeanSquaredError("mse")),
+    *(metrics.CategoricalCrossentropy("c", False, 0.2), losses.Huber(0.3), metrics.LogCoshError()),
+    metrics.MeanLoss(losses.CategoricalFocalCrossentropy([1, 2], 0.5), "focal"),
+]
+
+
+@pytest.mark.parametrize("metric", ROUND, ids=str)
+def test_a_file_holds_a_metric_whole(metric):
+    found = metrics.get(metric)
+    config = metrics.to_config(found)
+    assert isinstance(metric, str) == isinstance(config, str)
+    twin = metrics.from_config(json.loads(json.dumps(config)))
+    assert type(twin) is type(found)
+    assert twin.name == found.name
+    assert metrics.to_config(twin) == config
+    assert repr(twin) == f"<metric {found.name}>"
+    if isinstance(found, metrics.MeanLoss):
+        assert repr(twin.loss) == repr(found.loss)
+        assert repr(copy.deepcopy(found).loss) == repr(pickle.loads(pickle.dumps(found)).loss) == repr(found.loss)
+
+
+def test_what_no_file_holds():
+    class Own(metrics.MeanAbsoluteError):
+        pass
+
+    assert metrics.to_config(Own()) is None
+    assert metrics.to_config(metrics.get(lambda y, outputs: 1.0)) is None
+    for config, error in (
+        ({"name": "Evil", "config": {}}, ValueError),
+        ({"name": "Metric", "config": {}}, ValueError),
+        ({"name": "MeanLoss", "config": {"loss": {"name": "evil", "config": {}}}}, ValueError),
+        ({"name": "MeanLoss", "config": {"loss": 3}}, ValueError),
+        ({"name": "Accuracy", "config": {"k": 3}}, TypeError),
+        ({"name": "Accuracy"}, ValueError),
+        (3, ValueError),
+        ("evil", ValueError),
+    ):
+        with pytest.raises(error):
+            metrics.from_config(config)
+
+
+def test_wrong_losses_of_metrics():
+    with pytest.raises(ValueError, match=r"got 'maee'\. Did you mean 'mae'\?"):
+        metrics.MeanLoss("maee")
+    with pytest.raises(TypeError, match=r"^MeanLoss: loss must be one of minicnn's losses; .* A custom metric is a"):
+        metrics.MeanLoss(lambda y, outputs: (0.0, outputs))
+    with pytest.raises(TypeError, match=r"got the class Huber\. Did you mean Huber\(\)\?"):
+        metrics.get(losses.Huber)
+    with pytest.raises(AttributeError, match=r"MeanLoss\.loss: is fixed when the object is made"):
+        metrics.MeanLoss("mae").loss = "mse"
+
+
+# ---- in a model ----
+
+
+def in_a_model(given, loss="mse", end=None):
+    x, y = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 3
+    model = mc.Sequential([mc.layers.Dense(3, end)], seed=0, dtype="float64")
+    model.compile("sgd", loss, given)
+    return model, x, y if loss.startswith("sparse") else np.eye(3)[y]
+
+
+@pytest.mark.parametrize("given", ["accuracy", "acc", "mae", "MeanAbsoluteError", losses.Huber(), metrics.Hinge()])
+def test_one_metric_need_not_be_a_list(given):
+    model, x, y = in_a_model(given)
+    name = given if isinstance(given, str) else given.name
+    history = model.fit(x, y, epochs=2, validation_split=0.2, verbose=0, callbacks=[
+        mc.callbacks.EarlyStopping(f"val_{name}", patience=5, restore_best_weights=True)])  # fmt: skip
+    assert list(history.history) == ["loss", name, "val_loss", f"val_{name}"]
+
+
+def test_metrics_of_a_model_are_those_of_its_outputs(tmp_path):
+    given = ["mae", "mse", "rmse", "cosine_similarity", losses.Huber(0.5), metrics.MeanLoss("log_cosh", "lc"), "hinge"]
+    model, x, y = in_a_model(given)
+    found, o = model.evaluate(x, y, batch_size=7, return_dict=True), model.predict(x)
+    assert list(found) == ["loss", "mae", "mse", "rmse", "cosine_similarity", "huber", "lc", "hinge"]
+    assert found["mse"] == pytest.approx(found["loss"], rel=1e-12)
+    assert found["rmse"] == pytest.approx(math.sqrt(found["loss"]), rel=1e-12)
+    assert found["mae"] == pytest.approx(np.abs(o - y).mean(), rel=1e-12)
+    assert found["cosine_similarity"] == pytest.approx(-reference.cosine_similarity(o, y)[0], rel=1e-12)
+    assert found["huber"] == pytest.approx(reference.huber(o, y, 0.5)[0], rel=1e-12)
+    assert found["hinge"] == pytest.approx(reference.hinge(o, 2 * y - 1)[0], rel=1e-12)
+    model.save(tmp_path / "m.npz")
+    assert mc.Sequential.load(tmp_path / "m.npz").evaluate(x, y, batch_size=7, return_dict=True) == found
+
+
+@pytest.mark.parametrize("end", ["softmax", "sigmoid", None])
+def test_a_cross_entropy_as_a_metric_is_the_loss(end):
+    name = "sparse_categorical_crossentropy"
+    model, x, y = in_a_model([name, "sparse_categorical_focal_crossentropy"], name, end)
+    found = model.evaluate(x, y, return_dict=True, sample_weight=np.linspace(1, 2, 20))
+    assert found[name] * 1.5 == pytest.approx(found["loss"], rel=1e-12)
+    assert found["sparse_categorical_focal_crossentropy"] < 0.25 * found[name]
+
+
+@pytest.mark.parametrize(("given", "loss", "said"), [
+    ("mae", "sparse_categorical_crossentropy", r"^Sequential.fit: metric mae: y must have the shape \(20, 3\)"),
+    ("categorical_crossentropy", "sparse_categorical_crossentropy", 'Class numbers need "sparse_categorical_crossent'),
+    ("sparse_categorical_crossentropy", "mse", 'One-hot rows need "categorical_crossentropy"'),
+])  # fmt: skip
+def test_targets_that_a_metric_refuses_are_told_before_the_first_step(given, loss, said):
+    model, x, y = in_a_model(["accuracy", given], loss)
+    with pytest.raises(ValueError, match=said):
+        model.fit(x, y, verbose=0)
+    assert model.optimizer.iterations == 0
 
 
 # ---- confusion matrix ----

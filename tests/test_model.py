@@ -513,7 +513,11 @@ def test_a_python_layer_in_the_middle():
 # ---- every ending with every loss ----
 
 ENDINGS = ("softmax", "sigmoid", "tanh", None)
-LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mse", "mae", "huber")
+LOSSES = (
+    *("sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy", "mse", "mae", "huber"),
+    *("categorical_focal_crossentropy", "binary_focal_crossentropy", "kl_divergence", "cosine_similarity"),
+    *("hinge", "squared_hinge", "categorical_hinge", "log_cosh"),
+)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

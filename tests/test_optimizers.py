@@ -1,15 +1,18 @@
 """Optimisers against steps computed by hand and against a literal transcription of their formulas; schedules."""
 
 import copy
+import inspect
 import json
 import math
 import pickle
 
 import numpy as np
 import pytest
+import reference
 from compare import assert_close, assert_same_bits, tolerance
 from running import use_threads
 
+import minicnn as mc
 from minicnn import constraints, layers, optimizers
 from minicnn._ext import optim
 
@@ -38,80 +41,129 @@ def random_steps(n, steps, dtype):
     return rng.standard_normal(n).astype(dtype), rng.standard_normal((steps, n)).astype(dtype)
 
 
-# ---- the formulas, transcribed ----
-
-
-def clipped(g, clipnorm):
-    norm = math.sqrt(math.fsum(x * x for x in g.tolist()))
-    return g if clipnorm is None or norm <= clipnorm else g * (clipnorm / norm)
-
-
-def sgd_twin(w, gradients, rate, momentum=0.0, nesterov=False, weight_decay=None, clipnorm=None):
-    w, v = w.astype(np.float64), np.zeros(w.size)
-    for g in gradients.astype(np.float64):
-        g = clipped(g, clipnorm)
-        w = w - rate * (weight_decay or 0) * w
-        v = momentum * v - rate * g
-        w = w + momentum * v - rate * g if nesterov else w + v
-    return w
-
-
-def adam_twin(w, gradients, rate, beta_1=0.9, beta_2=0.999, epsilon=1e-7, weight_decay=None, clipnorm=None):
-    w, m, v = w.astype(np.float64), np.zeros(w.size), np.zeros(w.size)
-    for t, g in enumerate(gradients.astype(np.float64), 1):
-        g = clipped(g, clipnorm)
-        w = w - rate * (weight_decay or 0) * w
-        m = beta_1 * m + (1 - beta_1) * g
-        v = beta_2 * v + (1 - beta_2) * g * g
-        alpha = rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        w = w - alpha * m / (np.sqrt(v) + epsilon)
-    return w
-
-
-SGD_ARGUMENTS = [
-    {},
-    {"momentum": 0.9},
-    {"momentum": 0.9, "nesterov": True},
-    {"nesterov": True},
-    {"weight_decay": 0.1},
-    {"momentum": 0.5, "weight_decay": 0.2, "clipnorm": 0.7},
-    {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "clipnorm": 1e9},
+METHOD_CLASSES = [
+    optimizers.SGD,
+    optimizers.Adam,
+    optimizers.AdamW,
+    optimizers.Nadam,
+    optimizers.Adamax,
+    optimizers.RMSprop,
+    optimizers.Adagrad,
+    optimizers.Adadelta,
 ]
-ADAM_ARGUMENTS = [
-    {},
-    {"beta_1": 0.0, "beta_2": 0.5},
-    {"epsilon": 0.5},
-    {"weight_decay": 0.2},
-    {"beta_1": 0.8, "weight_decay": 0.1, "clipnorm": 0.7},
-]
+METHODS = {  # every method of the kernel, and all that RMSprop may remember
+    "sgd": optimizers.SGD,
+    "momentum": lambda *a, **k: optimizers.SGD(*a, momentum=0.9, **k),
+    "nesterov": lambda *a, **k: optimizers.SGD(*a, momentum=0.9, nesterov=True, **k),
+    "adam": optimizers.Adam,
+    "amsgrad": lambda *a, **k: optimizers.Adam(*a, amsgrad=True, **k),
+    "nadam": optimizers.Nadam,
+    "adamax": optimizers.Adamax,
+    "rmsprop": optimizers.RMSprop,
+    "rmsprop with momentum": lambda *a, **k: optimizers.RMSprop(*a, momentum=0.9, **k),
+    "rmsprop, centered": lambda *a, **k: optimizers.RMSprop(*a, centered=True, **k),
+    "rmsprop with both": lambda *a, **k: optimizers.RMSprop(*a, momentum=0.9, centered=True, **k),
+    "adagrad": optimizers.Adagrad,
+    "adadelta": optimizers.Adadelta,
+}
+
+
+def test_every_method_is_among_them():
+    assert set(optim.METHODS) <= set(METHODS)
+    assert set(optimizers._CLASSES.values()) == set(METHOD_CLASSES)
+
+
+# ---- against the formulas ----
+
+CASES = [  # of the same names in minicnn and in reference.py
+    *[("SGD", arguments) for arguments in (
+        {}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"nesterov": True}, {"weight_decay": 0.1},
+        {"momentum": 0.5, "weight_decay": 0.2, "clipnorm": 0.7}, {"clipvalue": 0.3, "weight_decay": 0.1},
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "clipnorm": 1e9},
+        {"momentum": 0.9, "clipvalue": 0.3}, {"momentum": 0.9, "nesterov": True, "clipvalue": 0.3},
+    )],
+    *[(name, arguments) for name in ("Adam", "AdamW", "Nadam", "Adamax") for arguments in (
+        {"weight_decay": None}, {"beta_1": 0.0, "beta_2": 0.5}, {"epsilon": 0.5, "weight_decay": 0.2},
+        {"beta_1": 0.8, "weight_decay": 0.1, "clipnorm": 0.7}, {"clipvalue": 0.3, "weight_decay": None},
+    )],
+    ("Adam", {"amsgrad": True, "beta_2": 0.5}),
+    ("AdamW", {"amsgrad": True, "beta_2": 0.7, "clipvalue": 0.3}),
+    *[("RMSprop", {"momentum": momentum, "centered": centered, **more}) for momentum in (0.0, 0.8)
+      for centered in (False, True) for more in ({}, {"rho": 0.5, "weight_decay": 0.1, "clipnorm": 0.7})],
+    ("RMSprop", {"epsilon": 0.5, "clipvalue": 0.3}),
+    ("Adagrad", {}), ("Adagrad", {"initial_accumulator_value": 0.0, "weight_decay": 0.1, "clipnorm": 0.7}),
+    ("Adagrad", {"epsilon": 0.5, "clipvalue": 0.3}),
+    ("Adadelta", {}), ("Adadelta", {"rho": 0.5, "epsilon": 0.01, "weight_decay": 0.1, "clipnorm": 0.7}),
+    ("Adadelta", {"clipvalue": 0.3}),
+]  # fmt: skip
+
+
+def twin(name, w, gradients, rate, **arguments):
+    if name == "AdamW":
+        name, arguments = "Adam", {"weight_decay": 0.004, **arguments}
+    return getattr(reference, name.lower())(w, gradients, rate, **arguments)
+
+
+def steps_of(optimizer, w, gradients, segments=None):
+    """The parameters after a step with each of the gradients."""
+    parameters, place = bound(optimizer, w, segments)
+    for g in gradients:
+        place[...] = g
+        optimizer.step()
+        assert_same_bits(place, np.asarray(g, place.dtype))
+    assert optimizer.iterations == len(gradients)
+    return parameters
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("arguments", SGD_ARGUMENTS)
-def test_sgd_against_the_formula(arguments, dtype):
+@pytest.mark.parametrize(("name", "arguments"), CASES)
+def test_against_the_formula(name, arguments, dtype):
     w, steps = random_steps(37, 6, dtype)
-    optimizer = optimizers.SGD(0.1, **arguments)
-    parameters, gradients = bound(optimizer, w)
-    for g in steps:
-        gradients[...] = g
-        optimizer.step()
-    assert optimizer.iterations == 6
-    assert_close(parameters, sgd_twin(w, steps, 0.1, **arguments), tolerance(dtype, 6), dtype)
-    assert_same_bits(gradients, steps[-1])
+    parameters = steps_of(getattr(optimizers, name)(0.05, **arguments), w, steps)
+    # centred, the root is one of a difference, whose error is that of what is subtracted
+    loss = 20 if arguments.get("centered") else 1
+    want = twin(name, w, steps, 0.05, **arguments)
+    assert_close(parameters, want, loss * tolerance(dtype, 6), dtype)
+    assert np.abs(want - w).max() > 1e-3 or name == "Adadelta"
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("arguments", ADAM_ARGUMENTS)
-def test_adam_against_the_formula(arguments, dtype):
-    w, steps = random_steps(37, 6, dtype)
-    optimizer = optimizers.Adam(0.05, **arguments)
-    parameters, gradients = bound(optimizer, w)
+@pytest.mark.parametrize("name", ["Nadam", "Adam"])
+def test_many_steps(name):
+    """Nadam's products come from a table, which ends."""
+    w, steps = random_steps(3, 2500, np.float64)
+    assert_close(steps_of(getattr(optimizers, name)(0.01), w, steps), twin(name, w, steps, 0.01), 1e-9)
+    w, steps = w.astype(np.float32), steps.astype(np.float32)
+    assert_close(steps_of(getattr(optimizers, name)(0.01), w, steps), twin(name, w, steps, 0.01), 1e-4)
+
+
+TORCH = [  # ours, with its arguments; torch's, with its own: where the formulas agree
+    ("SGD", {"momentum": 0.9}, "SGD", {"momentum": 0.9}),
+    ("SGD", {"momentum": 0.9, "nesterov": True}, "SGD", {"momentum": 0.9, "nesterov": True}),
+    ("Adam", {}, "Adam", {}),
+    ("Adam", {"amsgrad": True, "beta_2": 0.5}, "Adam", {"amsgrad": True, "betas": (0.9, 0.5)}),
+    ("AdamW", {"weight_decay": 0.2}, "AdamW", {"weight_decay": 0.2}),
+    ("Nadam", {}, "NAdam", {"momentum_decay": 1.0}),
+    ("Adamax", {}, "Adamax", {}),
+    ("RMSprop", {}, "RMSprop", {"alpha": 0.9}),
+    ("RMSprop", {"momentum": 0.5, "centered": True}, "RMSprop", {"alpha": 0.9, "momentum": 0.5, "centered": True}),
+    ("Adagrad", {"initial_accumulator_value": 0.3}, "Adagrad", {"initial_accumulator_value": 0.3}),
+    ("Adadelta", {"rho": 0.9, "epsilon": 1e-6}, "Adadelta", {"rho": 0.9, "eps": 1e-6}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "theirs", "their_arguments"), TORCH)
+def test_against_torch(name, arguments, theirs, their_arguments):
+    torch = pytest.importorskip("torch")
+    w, steps = random_steps(37, 6, np.float64)
+    small = {} if name in ("SGD", "Adadelta") else {"epsilon": 1e-20}  # what stands elsewhere there
+    parameter = torch.nn.Parameter(torch.from_numpy(w.copy()))
+    their_small = {"eps": 1e-20} if small else {}
+    optimizer = getattr(torch.optim, theirs)([parameter], lr=0.05, **their_small, **their_arguments)
     for g in steps:
-        gradients[...] = g
+        parameter.grad = torch.from_numpy(g.copy())
         optimizer.step()
-    assert optimizer.iterations == 6
-    assert_close(parameters, adam_twin(w, steps, 0.05, **arguments), tolerance(dtype, 6), dtype)
-    assert_same_bits(gradients, steps[-1])
+    parameters = steps_of(getattr(optimizers, name)(0.05, **small, **arguments), w, steps)
+    assert_close(parameters, parameter.detach().numpy(), 1e-9)
 
 
 # ---- steps by hand ----
@@ -151,6 +203,55 @@ def test_adam_by_hand():
     assert follow(optimizers.AdamW(0.1, weight_decay=0.5, epsilon=1e-15), [3]) == pytest.approx([0.85], rel=1e-12)
 
 
+def test_nadam_by_hand():
+    # beta_1 = 0.5, beta_2 = 0.75, rate 0.1, gradient 2 at t = 1, epsilon as good as 0:
+    # u_1 = 0.5 (1 - 0.48) = 0.26, u_2 = 0.5 (1 - 0.4608) = 0.2696, U_1 = 0.26, U_2 = 0.070096; m = 1, v / 0.25 = 4.
+    want = 1 - 0.1 * (0.2696 * 1 / (1 - 0.070096) + 0.74 * 2 / 0.74) / 2
+    assert follow(optimizers.Nadam(0.1, 0.5, 0.75, epsilon=1e-15), [2]) == pytest.approx([want], rel=1e-12)
+
+
+def test_adamax_by_hand():
+    # beta_1 = 0.5, beta_2 = 0.75: m = 1, u = 2: 1 - 0.1 / 0.5 * 1 / 2 = 0.9;
+    # then gradient 1: m = 1, u = max(1.5, 1): 0.9 - 0.1 / 0.75 / 1.5.
+    want = [0.9, 0.9 - 0.1 / 0.75 / 1.5]
+    assert follow(optimizers.Adamax(0.1, 0.5, 0.75, epsilon=1e-15), [2, 1]) == pytest.approx(want, rel=1e-12)
+
+
+def test_amsgrad_by_hand():
+    # beta_1 = 0, beta_2 = 0.5, gradients 2 and 0.2: v = 2, then 1.02; v_hat stays 2.
+    want = [0.9, 0.9 - 0.1 * math.sqrt(0.75) * 0.2 / math.sqrt(2)]
+    found = follow(optimizers.Adam(0.1, 0, 0.5, 1e-15, amsgrad=True), [2, 0.2])
+    assert found == pytest.approx(want, rel=1e-12)
+
+
+def test_rmsprop_by_hand():
+    # rho = 0.75, epsilon 5 under the root, gradient 4: velocity = 4, 4 / sqrt(4 + 5) = 4 / 3.
+    assert follow(optimizers.RMSprop(0.3, 0.75, epsilon=5), [4]) == pytest.approx([1 - 0.4], rel=1e-14)
+    # With momentum 0.5 a second step, gradient 0: velocity = 3, momentum = 0.2.
+    assert follow(optimizers.RMSprop(0.3, 0.75, 0.5, 5), [4, 0]) == pytest.approx([0.6, 0.4], rel=1e-14)
+    # Centred: average 1, 4 - 1 + 1 = 4 under the root.
+    assert follow(optimizers.RMSprop(0.3, 0.75, 0, 1, True), [4]) == pytest.approx([1 - 0.6], rel=1e-14)
+
+
+def test_adagrad_and_adadelta_by_hand():
+    # 7 + 3^2 = 16 under the root, then 16 + 33 = 49.
+    want = [1 - 0.1 * 3 / 4, 1 - 0.1 * 3 / 4 - 0.1 * math.sqrt(33) / 7]
+    assert follow(optimizers.Adagrad(0.1, 7, 1e-15), [3, math.sqrt(33)]) == pytest.approx(want, rel=1e-12)
+    # rho = 0.5, epsilon = 1: accumulated_grad = 8, change = 1 / 3 * 4; the mean of its square 8 / 9; then gradient 0.
+    optimizer = optimizers.Adadelta(0.3, 0.5, 1)
+    assert follow(optimizer, [4]) == pytest.approx([1 - 0.4], rel=1e-14)
+    assert optimizer.slots["accumulated_delta_var"][0] == pytest.approx(8 / 9, rel=1e-14)
+    assert optimizer.slots["accumulated_grad"][0] == 8
+
+
+def test_rmsprop_centered_at_a_constant_gradient():
+    """The variance is 0, and what rounding makes of it must not be a root of a negative number."""
+    for g in (3e3, 1.7e5, 0.1):
+        optimizer = optimizers.RMSprop(1e-3, centered=True)
+        parameters = steps_of(optimizer, np.zeros(4, np.float32), np.full((400, 4), g, np.float32))
+        assert np.isfinite(parameters).all()
+
+
 def test_float32_adam_has_exact_betas():
     # 1 - 0.999 in float32 is off by 5e-5, which would show in the first step as 2e-5.
     optimizer = optimizers.Adam(0.5, epsilon=1e-12)
@@ -180,29 +281,74 @@ def test_only_trainable_gradients_count_for_the_norm():
     assert_close(parameters, [-0.6, 0, 0, -0.8], 1e-15)
 
 
+def test_clipping_by_value():
+    optimizer = optimizers.SGD(1.0, clipvalue=2)
+    assert_close(steps_of(optimizer, np.zeros(6), [[3, -5, 2, -2, 0.5, np.inf]]), [-2, 2, -2, 2, -0.5, -2], 1e-15)
+    optimizer.clipvalue = 0.25  # from the next step on
+    optimizer.step()
+    assert optimizer.get_config()["clipvalue"] == 0.25
+    optimizer.clipvalue = None
+    optimizer.clipnorm = 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", METHODS)
+def test_clipping_makes_no_number_of_a_nan(name, dtype):
+    optimizer = METHODS[name](0.1, clipvalue=0.5)
+    w = np.ones(40, dtype)
+    g = np.full(40, 0.1, dtype)
+    g[[3, 17, 39]] = np.nan
+    parameters = steps_of(optimizer, w, [g])
+    assert np.isnan(parameters).nonzero()[0].tolist() == [3, 17, 39]
+
+
+def test_global_clipnorm_is_clipnorm():
+    """Keras's word for it; and of the three words one may be given."""
+    optimizer = optimizers.RMSprop(global_clipnorm=2)
+    assert optimizer.clipnorm == optimizer.global_clipnorm == optimizer.get_config()["clipnorm"] == 2
+    assert "global_clipnorm" not in optimizer.get_config()
+    optimizer.global_clipnorm = 3
+    assert optimizer.clipnorm == 3
+    optimizer.global_clipnorm = None
+    assert optimizer.clipnorm is None
+    with pytest.raises(ValueError, match="SGD: global_clipnorm must be a number > 0; got -1"):
+        optimizers.SGD(global_clipnorm=-1)
+
+
+@pytest.mark.parametrize("make", METHOD_CLASSES)
+def test_one_way_of_clipping(make):
+    words = {"clipnorm": 1, "clipvalue": 2, "global_clipnorm": 3}
+    for left in words:
+        two = {word: value for word, value in words.items() if word != left}
+        with pytest.raises(ValueError, match="only one of clipnorm, clipvalue and global_clipnorm may be given; got"):
+            make(**two)
+    for word, other in (("clipnorm", "clipvalue"), ("clipvalue", "clipnorm"), ("clipvalue", "global_clipnorm")):
+        optimizer = make(**{word: 1})
+        with pytest.raises(ValueError, match="only one of"):
+            setattr(optimizer, other, 2)
+        assert (optimizer.clipnorm, optimizer.clipvalue) == ((1, None) if word == "clipnorm" else (None, 1))
+
+
 # ---- segments ----
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("make", [optimizers.SGD, optimizers.Adam])
+@pytest.mark.parametrize("make", METHOD_CLASSES)
 def test_only_the_trainable_segments_change(make, dtype):
     w, steps = random_steps(LENGTH, 2, dtype)
-    optimizer = make(0.1, weight_decay=0.3)
-    parameters, gradients = bound(optimizer, w, SEGMENTS)
-    for g in steps:
-        gradients[...] = g
-        optimizer.step()
-    twin = sgd_twin if make is optimizers.SGD else adam_twin
+    optimizer = make(0.1, weight_decay=0.3, clipvalue=1.5)
+    parameters = steps_of(optimizer, w, steps, SEGMENTS)
     want = w.astype(np.float64)
     for _, offset, size, trainable, decayed in SEGMENTS:
         part = slice(offset, offset + size)
         if trainable:
-            want[part] = twin(w[part], steps[:, part], 0.1, weight_decay=0.3 if decayed else None)
+            common = {"weight_decay": 0.3 if decayed else None, "clipvalue": 1.5}
+            want[part] = twin(make.__name__, w[part], steps[:, part], 0.1, **common)
     assert_close(parameters, want, tolerance(dtype, 2), dtype)
     for untouched in (slice(10, 13), slice(17, 22)):
         assert_same_bits(parameters[untouched], w[untouched])
-        for slot in optimizer.slots.values():
-            assert not slot[untouched].any()
+        for name, slot in optimizer.slots.items():
+            assert (slot[untouched] == (dtype(0.1) if name == "accumulator" else 0)).all()
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -232,6 +378,12 @@ def test_names_excluded_from_weight_decay(make, before):
         lambda: optimizers.SGD(0.1, 0.9, clipnorm=1.0),
         lambda: optimizers.SGD(0.1, 0.9, True),
         lambda: optimizers.AdamW(clipnorm=1.0),
+        lambda: optimizers.Adam(amsgrad=True),
+        optimizers.Nadam,
+        optimizers.Adamax,
+        lambda: optimizers.RMSprop(momentum=0.5, centered=True, clipvalue=0.5),
+        optimizers.Adagrad,
+        optimizers.Adadelta,
     ],
 )
 def test_bits_do_not_depend_on_the_number_of_threads(make, dtype):
@@ -269,7 +421,7 @@ def test_no_parameters_and_nothing_trainable():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e200])
-@pytest.mark.parametrize("make", [optimizers.SGD, optimizers.Adam])
+@pytest.mark.parametrize("make", METHOD_CLASSES)
 def test_clipping_refuses_a_norm_that_is_not_finite(make, bad):
     optimizer = make(0.1, clipnorm=1.0)
     if make is optimizers.SGD:
@@ -313,11 +465,49 @@ def test_slots():
         (optimizers.SGD(), []),
         (optimizers.SGD(momentum=0.9), ["velocity"]),
         (optimizers.Adam(), ["m", "v"]),
+        (optimizers.AdamW(amsgrad=True), ["m", "v", "v_hat"]),
+        (optimizers.Nadam(), ["m", "v"]),
+        (optimizers.Adamax(), ["m", "u"]),
+        (optimizers.RMSprop(), ["velocity"]),
+        (optimizers.RMSprop(momentum=0.5, centered=True), ["average_gradient", "momentum", "velocity"]),
+        (optimizers.Adadelta(), ["accumulated_delta_var", "accumulated_grad"]),
     ):
         bound(optimizer, np.ones(3, np.float32))
         assert sorted(optimizer.slots) == names
         for slot in optimizer.slots.values():
             assert_same_bits(slot, np.zeros(3, np.float32))
+
+
+def test_adagrads_slot_begins_with_its_value():
+    optimizer = optimizers.Adagrad(initial_accumulator_value=2.5)
+    bound(optimizer, np.ones(3, np.float32))
+    assert_same_bits(optimizer.slots["accumulator"], np.full(3, 2.5, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("make", "choice", "slot"),
+    [
+        (optimizers.SGD, {"momentum": 0.5}, "velocity"),
+        (optimizers.RMSprop, {"momentum": 0.5}, "momentum"),
+        (optimizers.RMSprop, {"centered": True}, "average_gradient"),
+        (optimizers.Adam, {"amsgrad": True}, "v_hat"),
+    ],
+)
+def test_what_is_remembered_may_be_chosen_while_training(make, choice, slot):
+    """The slot comes, with zeros, and goes; all others stay."""
+    optimizer = make(0.1)
+    _, gradients = bound(optimizer, np.ones(3))
+    gradients[...] = 1
+    optimizer.step()
+    before = optimizer.get_state()
+    ((name, value),) = choice.items()
+    setattr(optimizer, name, value)
+    assert not optimizer.slots[slot].any()
+    optimizer.step()
+    assert optimizer.slots[slot].any()
+    assert set(optimizer.slots) == {slot, *before} - {"iterations"}
+    setattr(optimizer, name, type(value)(0))
+    assert set(optimizer.slots) == set(before) - {"iterations"}
 
 
 def test_binding_again_keeps_the_slots_of_the_same_layout():
@@ -338,8 +528,8 @@ def test_binding_again_keeps_the_slots_of_the_same_layout():
         assert other.slots["m"].dtype == parameters.dtype
 
 
-def make_trained():
-    optimizer = optimizers.Adam(0.1, clipnorm=3.0)
+def make_trained(make=optimizers.Adam):
+    optimizer = make(0.1, clipnorm=3.0)
     parameters, gradients = bound(optimizer, np.linspace(-1, 1, 10), SEGMENTS[:2])
     for step in range(3):
         gradients[...] = np.cos(np.arange(10) + step)
@@ -348,8 +538,9 @@ def make_trained():
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "pickle", "state"])
-def test_copies_go_on_with_the_same_bits(how):
-    optimizer, parameters, gradients = make_trained()
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_go_on_with_the_same_bits(how, method):
+    optimizer, parameters, gradients = make_trained(METHODS[method])
     other_parameters, other_gradients = parameters.copy(), gradients.copy()
     if how == "state":
         other = optimizers.from_config(optimizers.to_config(optimizer))
@@ -438,7 +629,7 @@ def test_learning_rate_can_be_read_and_replaced():
     assert parameters[0] == -2.5
 
 
-@pytest.mark.parametrize("make", [optimizers.SGD, optimizers.Adam, optimizers.AdamW])
+@pytest.mark.parametrize("make", METHOD_CLASSES)
 def test_schedules_give_the_rate_of_every_step(make):
     rates = [0.5, 0.5, 0.25]  # of steps 0, 1, 2
     scheduled = make(optimizers.PiecewiseConstantDecay([1], [0.5, 0.25]))
@@ -464,11 +655,59 @@ def test_schedules_by_hand():
     cosine = optimizers.CosineDecay(2.0, 100, alpha=0.1)
     # 2 (0.9 (1 + cos) / 2 + 0.1) with cos = 1, 1/2, 0, -1 and what follows
     assert [cosine(step) for step in (0, 100 / 3, 50, 100, 500)] == pytest.approx([2, 1.55, 1.1, 0.2, 0.2], rel=1e-14)
+    inverse = optimizers.InverseTimeDecay(0.8, 10, 2.0)
+    assert [inverse(step) for step in (0, 5, 10, 35)] == pytest.approx([0.8, 0.4, 0.8 / 3, 0.1], rel=1e-15)
+    stairs = optimizers.InverseTimeDecay(0.8, 10, 2.0, staircase=True)
+    assert [stairs(step) for step in (0, 9, 10, 19, 30)] == pytest.approx([0.8, 0.8, 0.8 / 3, 0.8 / 3, 0.8 / 7])
     pieces = optimizers.PiecewiseConstantDecay([10, 20], [1.0, 0.5, 0.1])
     assert [pieces(step) for step in (0, 10, 11, 20, 21, 999)] == [1.0, 1.0, 0.5, 0.5, 0.1, 0.1]
 
 
+def test_a_warm_up():
+    warm = optimizers.CosineDecay(1.0, 100, 0.1, warmup_target=3.0, warmup_steps=10)
+    assert [warm(step) for step in (0, 5, 9)] == pytest.approx([1, 2, 2.8], rel=1e-14)
+    decay = optimizers.CosineDecay(3.0, 100, 0.1)
+    assert [warm(10 + step) for step in (0, 1, 50, 100, 999)] == [decay(step) for step in (0, 1, 50, 100, 999)]
+    down = optimizers.CosineDecay(1.0, 100, warmup_target=0.5, warmup_steps=2)
+    assert [down(step) for step in (0, 1, 2)] == [1.0, 0.75, 0.5]
+
+
+@pytest.mark.parametrize("t_mul", [1, 1.5, 2, 3.7, 1000])
+def test_restarts(t_mul):
+    """Periods one after the other, each a CosineDecay of its own."""
+    schedule = optimizers.CosineDecayRestarts(0.8, 10, t_mul, m_mul=0.5, alpha=0.1)
+    begin, length, height = 0.0, 10.0, 1.0
+    for _ in range(6):
+        for step in {math.ceil(begin), math.ceil(begin) + 1, int(begin + length / 3), math.ceil(begin + length) - 1}:
+            share = (step - begin) / length
+            want = 0.8 * (0.9 * height * (1 + math.cos(math.pi * share)) / 2 + 0.1)
+            assert schedule(step) == pytest.approx(want, rel=1e-9), step
+        begin, length, height = begin + length, length * t_mul, height / 2
+    assert schedule(0) == pytest.approx(0.8)
+    assert schedule(10) == pytest.approx(0.8 * 0.55)  # the first restart
+
+
+def test_restarts_at_the_ends():
+    near_one = optimizers.CosineDecayRestarts(1.0, 1, 1 + 2**-52)
+    assert all(0 <= near_one(step) <= 1 for step in (0, 1, 5, 10**6, 2**62))
+    assert 0 <= optimizers.CosineDecayRestarts(1.0, 1, 1000)(2**62) <= 1
+    grows = optimizers.CosineDecayRestarts(1.0, 1, 1, m_mul=10)
+    assert grows(3) == pytest.approx(1000)
+    for step in (400, 2**62):
+        with pytest.raises(ValueError, match=f"CosineDecayRestarts: the rate of step {step} must be finite; got inf"):
+            grows(step)
+    assert optimizers.CosineDecayRestarts(0.0, 1, 1, m_mul=10)(400) == 0
+
+
+def test_schedules_have_kerass_path():
+    assert mc.optimizers.schedules.CosineDecay is mc.schedules.CosineDecay is optimizers.CosineDecay
+    assert mc.optimizers.schedules.InverseTimeDecay is optimizers.InverseTimeDecay
+
+
 SCHEDULES = [
+    optimizers.CosineDecay(0.5, 100, 0.1, 2.0, 10),
+    optimizers.CosineDecayRestarts(0.5, 3, 1.5, 0.9, 0.1),
+    optimizers.InverseTimeDecay(0.5, 3, 0.7, True),
     optimizers.ExponentialDecay(0.8, 10, 0.5, True),
     optimizers.CosineDecay(2.0, 100, 0.1),
     optimizers.PiecewiseConstantDecay((10, 20), (1, 0.5, 0.1)),
@@ -560,11 +799,9 @@ def test_rates_of_numpys_kinds(rate):
 
 # ---- arguments ----
 
-ALL = [optimizers.SGD, optimizers.Adam, optimizers.AdamW]
 
-
-@pytest.mark.parametrize("make", ALL)
-@pytest.mark.parametrize("argument", ["learning_rate", "weight_decay", "clipnorm"])
+@pytest.mark.parametrize("make", METHOD_CLASSES)
+@pytest.mark.parametrize("argument", ["learning_rate", "weight_decay", "clipnorm", "clipvalue"])
 def test_wrong_numbers(make, argument):
     for value in (-1, math.nan, math.inf):
         with pytest.raises(ValueError, match=rf"^{make.__name__}: {argument} must be a number >=? 0; got"):
@@ -591,6 +828,18 @@ def test_wrong_numbers(make, argument):
         (optimizers.Adam, {"beta_2": -0.1}, ValueError, "beta_2"),
         (optimizers.Adam, {"epsilon": 0}, ValueError, "epsilon must be a number >= 1e-30"),
         (optimizers.AdamW, {"epsilon": "1"}, TypeError, "AdamW: epsilon"),
+        (optimizers.Adam, {"amsgrad": 0.01}, TypeError, "Adam: amsgrad must be True or False"),
+        (optimizers.RMSprop, {"rho": 1}, ValueError, r"RMSprop: rho must be a number in \[0, 1\)"),
+        (optimizers.RMSprop, {"momentum": -0.1}, ValueError, "RMSprop: momentum"),
+        (optimizers.RMSprop, {"centered": 1}, TypeError, "RMSprop: centered must be True or False"),
+        (optimizers.RMSprop, {"epsilon": 0}, ValueError, "RMSprop: epsilon must be a number >= 1e-30"),
+        (optimizers.Adagrad, {"initial_accumulator_value": -1}, ValueError, r"must be a number in \[0, 1e\+30\]"),
+        (optimizers.Adadelta, {"rho": math.nan}, ValueError, "Adadelta: rho"),
+        (optimizers.Nadam, {"beta_1": 1}, ValueError, "Nadam: beta_1"),
+        (optimizers.SGD, {"use_ema": True}, TypeError, "got `use_ema`. No moving average of weights is kept"),
+        (optimizers.Adam, {"gradient_accumulation_steps": 2}, TypeError, "Gradients are not accumulated"),
+        (optimizers.Adam, {"loss_scale_factor": 2}, TypeError, "Losses are not scaled"),
+        (optimizers.Adam, {"lr": 2}, TypeError, "Did you mean `learning_rate`"),
     ],
 )
 def test_wrong_arguments(make, arguments, error, match):
@@ -607,6 +856,19 @@ def test_wrong_arguments(make, arguments, error, match):
         (optimizers.ExponentialDecay, (1, 1, 1, 1), TypeError, "staircase must be True or False"),
         (optimizers.CosineDecay, (1, 2.5), TypeError, "decay_steps"),
         (optimizers.CosineDecay, (1, 2, 2), ValueError, r"alpha must be a number in \[0, 1\]"),
+        (
+            optimizers.CosineDecay,
+            (1, 2, 0, 0.5),
+            ValueError,
+            "warmup_target and warmup_steps need each other; got warm",
+        ),
+        (optimizers.CosineDecay, (1, 2, 0, None, 3), ValueError, "warmup_target=None, warmup_steps=3"),
+        (optimizers.CosineDecay, (1, 2, 0, -1, 3), ValueError, "warmup_target must be a number >= 0"),
+        (optimizers.CosineDecayRestarts, (1, 0), ValueError, "first_decay_steps must be a whole number >= 1"),
+        (optimizers.CosineDecayRestarts, (1, 1, 0.5), ValueError, r"t_mul must be a number in \[1, 1000\]"),
+        (optimizers.CosineDecayRestarts, (1, 1, 2, 0), ValueError, "m_mul must be a number > 0"),
+        (optimizers.InverseTimeDecay, (1, 1, -1), ValueError, "decay_rate must be a number >= 0"),
+        (optimizers.InverseTimeDecay, (1, 1, 1, 0), TypeError, "staircase must be True or False"),
         (optimizers.PiecewiseConstantDecay, ([2, 2], [1, 1, 1]), ValueError, r"boundaries must grow; got \[2, 2\]"),
         (optimizers.PiecewiseConstantDecay, ([2], [1]), ValueError, "one more entry than the 1 boundaries"),
         (optimizers.PiecewiseConstantDecay, (2, [1]), TypeError, "boundaries must be a list"),
@@ -624,16 +886,35 @@ def test_wrong_exclusions():
             optimizers.SGD().exclude_from_weight_decay(names)
 
 
-def test_defaults_are_keras():
-    assert optimizers.SGD().get_config() == {
-        "learning_rate": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": None, "clipnorm": None
-    }  # fmt: skip
-    adam = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "clipnorm": None}
-    assert optimizers.Adam().get_config() == {**adam, "weight_decay": None}
-    assert optimizers.AdamW().get_config() == {**adam, "weight_decay": 0.004}
+def test_defaults_and_their_order_are_kerass():
+    """As in its 3.15; ``clipnorm`` stands for what is ``global_clipnorm`` there."""
+    clips, moments = {"clipnorm": None, "clipvalue": None}, {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+    rate, end = {"learning_rate": 0.001}, {"weight_decay": None, **clips}
+    for optimizer, want in (
+        (optimizers.SGD(), {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, **end}),
+        (optimizers.Adam(), {**rate, **moments, "amsgrad": False, **end}),
+        (optimizers.AdamW(), {**rate, "weight_decay": 0.004, **moments, "amsgrad": False, **clips}),
+        (optimizers.Nadam(), {**rate, **moments, **end}),
+        (optimizers.Adamax(), {**rate, **moments, **end}),
+        (optimizers.RMSprop(), {**rate, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7, "centered": False, **end}),
+        (optimizers.Adagrad(), {**rate, "initial_accumulator_value": 0.1, "epsilon": 1e-7, **end}),
+        (optimizers.Adadelta(), {**rate, "rho": 0.95, "epsilon": 1e-7, **end}),
+    ):
+        assert list(optimizer.get_config().items()) == list(want.items())
+        assert list(inspect.signature(type(optimizer)).parameters) == [*want, "global_clipnorm"]
 
 
-@pytest.mark.parametrize("make", ALL)
+def test_lr_is_told_learning_rate():
+    optimizer = optimizers.SGD(0.1)
+    for use in (lambda: optimizer.lr, lambda: setattr(optimizer, "lr", 0.2)):
+        with pytest.raises(AttributeError, match=r"^SGD: .*; got lr\. Did you mean `learning_rate`\?$"):
+            use()
+    assert not hasattr(optimizer, "lr")
+    with pytest.raises(AttributeError, match="has no attribute 'anything'"):
+        _ = optimizer.anything
+
+
+@pytest.mark.parametrize("make", METHOD_CLASSES)
 def test_names_and_configs(make):
     for name in (make.__name__, make.__name__.lower()):
         assert type(optimizers.get(name)) is make
@@ -652,7 +933,7 @@ def test_unknown_optimizers():
     with pytest.raises(TypeError, match="the optimizer must be one of"):
         optimizers.get(0.1)
     with pytest.raises(ValueError, match="the name must be one of"):
-        optimizers.from_config({"name": "RMSprop", "config": {}})
+        optimizers.from_config({"name": "Lion", "config": {}})
     with pytest.raises(ValueError, match='a dictionary with "name" and "config"'):
         optimizers.from_config({"name": "SGD"})
 
@@ -672,7 +953,12 @@ def test_unknown_optimizers():
 )
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(lambda: optimizers.SGD(0.1, momentum=0.9), "velocity"), (optimizers.Adam, "m"), (optimizers.AdamW, "v")],
+    [
+        (lambda: optimizers.SGD(0.1, momentum=0.9), "velocity"),
+        (optimizers.Adam, "m"),
+        (optimizers.AdamW, "v"),
+        (lambda: optimizers.Adam(amsgrad=True), "v_hat"),
+    ],
 )
 def test_slots_of_another_kind_are_refused(make, name, slot):
     """They would be written beside, or be taken for no momentum at all.  Also where ``Values`` was got around."""

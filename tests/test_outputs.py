@@ -219,6 +219,65 @@ def test_logits(name, loss):
     require_gradient(model, y)
 
 
+@pytest.mark.parametrize("end", ["softmax", "sigmoid", None])
+def test_focal_losses_and_the_divergence_know_what_outputs_are(end):
+    for loss, y in (
+        (losses.CategoricalFocalCrossentropy([1, 0.5, 2], 1.5, label_smoothing=0.1), ONE_HOT),
+        (losses.SparseCategoricalFocalCrossentropy(1, 0.5), LABELS),
+        (losses.KLDivergence(), ONE_HOT),
+    ):
+        model = compiled(dense(3, end), loss)
+        o = model.predict(X)
+        p = o / o.sum(1, keepdims=True) if end else softmax(o)
+        if end and isinstance(loss, losses.KLDivergence):
+            p = o  # Keras's takes them as they are
+        t = np.clip(ONE_HOT, 1e-7, 1) if isinstance(loss, losses.KLDivergence) else ONE_HOT
+        if isinstance(loss, losses.KLDivergence):
+            want = t * np.log(t / p)
+        else:
+            t = (1 - loss.label_smoothing) * t + loss.label_smoothing / 3
+            want = -np.array(loss.alpha) * t * (1 - p) ** loss.gamma * np.log(p)
+        found, accuracy = model.evaluate(X, y, 5, sample_weight=WEIGHTS)
+        assert found == pytest.approx((WEIGHTS * want.sum(1)).mean(), rel=1e-9)
+        assert accuracy == pytest.approx((WEIGHTS * (o.argmax(1) == LABELS)).sum() / WEIGHTS.sum(), rel=1e-12)
+        assert model.output_kind == ("labels" if end == "sigmoid" else "classes")
+        assert model.outputs_are_logits == (end is None)
+        require_gradient(model, y)
+    model = compiled(dense(3, end), losses.BinaryFocalCrossentropy(True, gamma=1.5))
+    p = model.predict(X) if end else 1 / (1 + np.exp(-model.predict(X)))
+    x = YES * (1 - p) + (1 - YES) * p
+    want = (0.25 * YES + 0.75 * (1 - YES)) * x**1.5 * -np.log(1 - x)
+    found, accuracy = model.evaluate(X, YES, 5, sample_weight=WEIGHTS)
+    assert found == pytest.approx((WEIGHTS * want.mean(1)).mean(), rel=1e-9)
+    assert accuracy == pytest.approx((WEIGHTS * ((p > 0.5) == YES).mean(1)).sum() / WEIGHTS.sum(), rel=1e-12)
+    assert model.output_kind == ("classes" if end == "softmax" else "labels")
+    require_gradient(model, YES)
+
+
+@pytest.mark.parametrize("loss", ["kl_divergence", "categorical_focal_crossentropy", "binary_focal_crossentropy"])
+def test_they_ask_where_it_cannot_be_known(loss):
+    model = compiled([*dense(), OwnSoftmax()], loss)
+    with pytest.raises(ValueError, match=r"must be known whether .* layer 2, OwnSoftmax"):
+        model.fit(X, ONE_HOT, verbose=0)
+    said = type(losses.get(loss))(from_logits=False)
+    assert np.isfinite(compiled([*dense(), OwnSoftmax()], said).fit(X, ONE_HOT, verbose=0).history["loss"]).all()
+    with pytest.raises(ValueError, match="from_logits=True needs outputs that are logits; layer 1 ends in softmax"):
+        compiled(dense(3, "softmax"), type(losses.get(loss))(from_logits=True))
+
+
+def test_a_hinge_reads_the_sign_of_its_outputs():
+    for end in (None, "tanh"):
+        model = compiled(dense(1, end), "hinge", ["accuracy", "hinge"])
+        margins = model.predict(X)[:, 0]
+        found = model.evaluate(X, LABELS % 2, return_dict=True)
+        assert found["accuracy"] == ((margins > 0) == LABELS % 2).mean()
+        assert found["hinge"] == pytest.approx(np.maximum(1 - margins * (2 * (LABELS % 2) - 1), 0).mean(), rel=1e-12)
+        assert model.output_kind == "values"
+    with pytest.raises(ValueError, match=r"^Sequential.fit: y must be 1 for a yes .*; got 2 at index"):
+        model.fit(X, LABELS, batch_size=2, verbose=0)
+    assert model.optimizer.iterations == 0
+
+
 def test_the_reported_example():
     x = np.random.default_rng(0).normal(size=(400, 2)).astype("f")
     y = (x[:, 0] > 0).astype("i")

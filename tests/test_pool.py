@@ -21,9 +21,11 @@ NONE = np.random.default_rng(0)
 def pools(draw):
     """(pool_size, strides, padding) and the shape of an image that suits them."""
     image = draw(sizes), draw(sizes), draw(channels)
-    padding = draw(st.sampled_from(["valid", "same"]))
-    size = tuple(draw(st.integers(1, min(6, axis) if padding == "valid" else 6)) for axis in image[:2])
+    padding = draw(st.sampled_from(["valid", "same", "given"]))
+    size = tuple(draw(st.integers(1, 6 if padding == "same" else min(6, axis))) for axis in image[:2])
     strides = draw(st.none() | st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    if padding == "given":  # less than a window before the image, and after it so much that the last one sees a pixel
+        padding = tuple((draw(st.integers(0, window - 1)), draw(st.integers(0, window - 1))) for window in size)
     return (size, strides, padding), image
 
 
@@ -33,20 +35,75 @@ def ties(x):
 
 
 @pytest.mark.parametrize("kind", ["max", "average"])
-@given(pools(), batches, dtypes, layouts, st.booleans())
-def test_pool(kind, case, n, dtype, layout, tied):
+@given(pools(), batches, dtypes, layouts, st.booleans(), st.booleans())
+def test_pool(kind, case, n, dtype, layout, tied, whole):
+    """``whole``: of an average, count_include_pad."""
     arguments, image = case
-    layer = build(POOLS[kind](*arguments, dtype=dtype), image)
+    more = {"count_include_pad": whole} if kind == "average" else {}
+    layer = build(POOLS[kind](*arguments, **more, dtype=dtype), image)
     x, dy = inputs(layer, n, dtype)
     x = ties(x) if tied else x
     got = run(layer, x, dy, layout)
-    options = layer.pool_size, layer.strides, layer.padding
+    options = layer.pool_size, layer.strides, layer.padding, *more.values()
     forward, backward = getattr(reference, f"{kind}_pool2d"), getattr(reference, f"{kind}_pool2d_grad")
     area = layer.pool_size[0] * layer.pool_size[1]
     rtol = 0 if kind == "max" else tolerance(dtype, area)
     assert_close(got["y"], forward(x, *options), rtol, dtype, np.abs(x).max(initial=0))
     scale = backward(x, np.abs(dy), *options).max(initial=0)
     assert_close(got["dx"], backward(x, dy, *options), tolerance(dtype, area), dtype, scale)
+
+
+def test_pools_against_torch():
+    """MaxPool2d(3, 2, padding=1) is MaxPooling2D(3, 2, padding=1)."""
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    x = normal((2, 7, 10, 5), "float32")
+    for size, strides, padding in [(3, 2, 1), ((3, 4), (1, 2), (1, 2)), (2, 3, 1), (5, 1, 2)]:
+        ours_and_theirs = [
+            (layers.MaxPooling2D(size, strides, padding), lambda x, *more: functional.max_pool2d(x, *more)),
+            (layers.AveragePooling2D(size, strides, padding, True), lambda x, *more: functional.avg_pool2d(x, *more)),
+            (layers.AveragePooling2D(size, strides, padding),
+             lambda x, *more: functional.avg_pool2d(x, *more, count_include_pad=False)),
+        ]  # fmt: skip
+        for layer, theirs in ours_and_theirs:
+            images = torch.from_numpy(x).requires_grad_()
+            y = theirs(images.permute(0, 3, 1, 2), size, strides, padding).permute(0, 2, 3, 1)
+            dy = normal(y.shape, "float32", 1)
+            y.backward(torch.from_numpy(dy))
+            got = run(build(layer, x.shape[1:]), x, dy)
+            assert_close(got["y"], y.detach().numpy(), 1e-6)
+            assert_close(got["dx"], images.grad.numpy(), 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(0, 6), st.integers(0, 9))
+def test_a_window_that_sees_padding_alone_is_refused(kind, size, window, stride, before, after):
+    """Exactly those windows, on both axes."""
+    out = (before + size + after - window) // stride + 1
+    sees = [set(range(i * stride, i * stride + window)) & set(range(before, before + size)) for i in range(out)]
+    for axis in (0, 1):
+        shape, pool, strides, padding = [4, 4, 1], [1, 1], [1, 1], [0, (0, 0)]
+        shape[axis], pool[axis], strides[axis], padding[axis] = size, window, stride, (before, after)
+        layer = POOLS[kind](pool, strides, padding)
+        if out < 1:
+            message = r"Pooling2D: an image with its padding \(\(.* must be at least as large as pool_size"
+        elif all(sees):
+            assert layer.build(shape, NONE)[axis] == out
+            continue
+        else:
+            message = r"Pooling2D: every window \(.* must see a pixel of the image \(.*, not padding alone; got \(\("
+        with pytest.raises(ValueError, match=message):
+            layer.build(shape, NONE)
+
+
+def test_ceil_mode_is_said_by_padding():
+    message = "got `ceil_mode`. `padding` does it: .* makes room for the last windows$"
+    for pool in POOLS.values():
+        with pytest.raises(TypeError, match=message):
+            pool(2, ceil_mode=True)
+        assert build(pool(2, padding=((0, 1), (0, 1))), (5, 6, 1)).output_shape == (3, 3, 1)
+    with pytest.raises(TypeError, match="got `ceil_mode`$"):
+        layers.Dense(3, ceil_mode=True)
 
 
 @pytest.mark.parametrize("kind", ["max", "average"])
@@ -64,7 +121,8 @@ def test_global_pool(kind, h, w, c, n, dtype, layout):
 
 @pytest.mark.parametrize("layer", [
     layers.MaxPooling2D(2), layers.MaxPooling2D(3, 2, "same"), layers.AveragePooling2D((2, 3), 1),
-    layers.AveragePooling2D(3, 2, "same"), layers.GlobalMaxPooling2D(), layers.GlobalAveragePooling2D(),
+    layers.AveragePooling2D(3, 2, "same"), layers.MaxPooling2D(3, 2, ((2, 1), (0, 2))),
+    layers.AveragePooling2D(3, 2, 1, count_include_pad=True), layers.GlobalMaxPooling2D(), layers.GlobalAveragePooling2D(),
 ], ids=repr)  # fmt: skip
 def test_gradient_by_finite_differences(layer):
     assert gradcheck(layer, normal((2, 5, 6, 3)))
@@ -222,6 +280,7 @@ def test_strides_default_to_the_window():
     ((2.5,), TypeError, r"pool_size must be a whole number >= 1; got 2.5 \(float\)"),
     (((2, 2, 2),), ValueError, "pool_size must be a whole number or a pair of them"),
     ((2, 0), ValueError, "strides must be a whole number >= 1; got 0"),
+    ((2, 2, -1), ValueError, "padding must be a whole number >= 0; got -1"),
     ((2, 2, "full"), ValueError, "padding must be one of 'valid', 'same'; got 'full'"),
 ])  # fmt: skip
 def test_wrong_arguments(kind, name, arguments, error, message):

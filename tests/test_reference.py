@@ -53,6 +53,7 @@ CONVOLUTIONS = [  # image, kernel, strides, padding, dilation, groups
     ((4, 4, 6), (3, 3, 2, 3), (1, 1), "same", (1, 1), 3),
     ((4, 5, 3), (2, 2, 1, 6), (2, 2), "same", (1, 1), 3),
     ((1, 1, 2), (5, 4, 2, 2), (1, 1), "same", (1, 1), 1),
+    ((4, 5, 2), (3, 2, 2, 3), (2, 1), ((4, 0), (1, 3)), (1, 2), 1),
 ]
 
 
@@ -67,7 +68,9 @@ def test_conv2d_gradient(image, kernel, strides, padding, dilation, groups):
 def test_conv2d_forward_against_einsum_over_sliding_windows(image, kernel, strides, padding, dilation, groups):
     x, k, b = normal(2, *image), normal(*kernel, seed=1), normal(kernel[3], seed=2)
     padded, reach = x, [d * (size - 1) + 1 for d, size in zip(dilation, kernel[:2], strict=True)]
-    if padding == "same":  # cells missing for ceil(size / stride) windows; more of them at the end
+    if isinstance(padding, tuple):
+        padded = np.pad(x, ((0, 0), *padding, (0, 0)))
+    elif padding == "same":  # cells missing for ceil(size / stride) windows; more of them at the end
         missing = [max(0, (-(-n // s) - 1) * s + r - n) for n, s, r in zip(image, strides, reach, strict=False)]
         padded = np.pad(x, ((0, 0), *((m // 2, (m + 1) // 2) for m in missing), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, (1, 2))
@@ -94,13 +97,43 @@ def test_same_padding_by_hand(size, window, stride, want):
     assert reference.window_grid(size, window, stride, "same") == want
 
 
+def test_depthwise_conv2d():
+    """Its gradients by finite differences; and it is a convolution with a group for each channel."""
+    x, k, b = normal(2, 5, 6, 3), normal(3, 2, 3, 2, seed=1), normal(6, seed=2)
+    options = (2, 1), ((2, 0), (1, 1)), (1, 2)
+    forward, backward = reference.depthwise_conv2d, reference.depthwise_conv2d_grad
+    prove(lambda: forward(x, k, b, *options), lambda dy: backward(x, k, dy, *options), x, k, b)
+    assert_close(forward(x, k, b, *options), reference.conv2d(x, k.reshape(3, 2, 1, 6), b, *options, 3), 1e-13)
+
+
+def test_separable_conv2d_gradient():
+    x, k, p, b = normal(2, 4, 5, 2), normal(3, 2, 2, 2, seed=1), normal(1, 1, 4, 3, seed=2), normal(3, seed=3)
+    options = (1, 2), "same", (1, 1)
+    forward, backward = reference.separable_conv2d, reference.separable_conv2d_grad
+    prove(lambda: forward(x, k, p, b, *options), lambda dy: backward(x, k, p, dy, *options), x, k, p, b)
+
+
+def test_cropping2d_gradient():
+    x, sides = normal(2, 5, 4, 2), ((1, 2), (0, 1))
+    prove(lambda: reference.cropping2d(x, sides), lambda dy: reference.cropping2d_grad(x, sides, dy), x)
+
+
+def test_average_of_whole_windows():
+    x, options = normal(2, 4, 5, 2), ((3, 2), (2, 1), ((1, 1), (1, 0)), True)
+    forward, backward = reference.average_pool2d, reference.average_pool2d_grad
+    prove(lambda: forward(x, *options), lambda dy: backward(x, dy, *options), x)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 0), (0, 0)))
+    assert_close(forward(x, *options), forward(padded, *options[:2]), 1e-13)
+
+
 def test_dense_gradient():
     x, k, b = normal(3, 5), normal(5, 4, seed=1), normal(4, seed=2)
     prove(lambda: reference.dense(x, k, b), lambda dy: reference.dense_grad(x, k, dy), x, k, b)
 
 
 POOLS = [((6, 6), (2, 2), (2, 2), "valid"), ((5, 7), (3, 2), (2, 1), "valid"), ((5, 7), (3, 4), (2, 3), "same"),
-         ((4, 5), (2, 2), (3, 3), "same"), ((3, 3), (5, 5), (1, 1), "same")]  # fmt: skip
+         ((4, 5), (2, 2), (3, 3), "same"), ((3, 3), (5, 5), (1, 1), "same"),
+         ((5, 6), (3, 3), (2, 2), ((1, 2), (2, 0)))]  # fmt: skip
 
 
 @pytest.mark.parametrize(("image", "pool", "strides", "padding"), POOLS)
@@ -233,6 +266,20 @@ LOSSES = [  # loss(outputs, weights), outputs
     (lambda o, w: reference.mean_squared_error(o, np.ones((4, 2, 3)), w), normal(4, 2, 3)),
     (lambda o, w: reference.mean_absolute_error(o, np.zeros((4, 6)), w), spread((4, 6))),
     (lambda o, w: reference.huber(o, np.zeros((4, 6)), 0.7, w), spread((4, 6))),
+    (lambda o, w: reference.mean_absolute_percentage_error(o, np.full((4, 6), 2.0), w), spread((4, 6)) + 2),
+    (lambda o, w: reference.mean_squared_logarithmic_error(o, np.ones((4, 6)), w), np.abs(spread((4, 6)))),
+    (lambda o, w: reference.log_cosh(o, np.ones((4, 6)), w), spread((4, 6))),
+    (lambda o, w: reference.poisson(o, np.ones((4, 6)), w), np.abs(spread((4, 6))) + 1),
+    (lambda o, w: reference.hinge(o, 2 * BINARY - 1, w), normal(4, 2)),
+    (lambda o, w: reference.hinge(o, 2 * BINARY - 1, w, 2), normal(4, 2)),
+    (lambda o, w: reference.categorical_hinge(o, TARGETS, w), normal(4, 5)),
+    (lambda o, w: reference.cosine_similarity(o, TARGETS + 0.5, w), normal(4, 5)),
+    (lambda p, w: reference.kl_divergence(p, TARGETS, w), reference.softmax(normal(4, 5))),
+    (lambda p, w: reference.binary_focal(p, BINARY, weights=w), reference.softmax(normal(4, 2))),
+    (lambda p, w: reference.binary_focal(p, BINARY, 0.3, 0.5, w), reference.softmax(normal(4, 2))),
+    (lambda z, w: reference.sigmoid_binary_focal(z, BINARY, 0.3, 1.5, w), 3 * normal(4, 2)),
+    (lambda p, w: reference.categorical_focal(p, TARGETS, weights=w), reference.softmax(normal(4, 5))),
+    (lambda z, w: reference.behind_softmax(reference.categorical_focal, z, TARGETS, 0.3, 1.5, w), normal(4, 5)),
 ]
 
 
@@ -259,10 +306,27 @@ def test_losses_by_hand():
     assert reference.mean_squared_error(d, np.zeros((1, 2)))[0] == pytest.approx((0.25 + 4) / 2)
     assert reference.mean_absolute_error(d, np.zeros((1, 2)))[0] == pytest.approx(1.25)
     assert reference.huber(d, np.zeros((1, 2)))[0] == pytest.approx((0.125 + 1.5) / 2)
+    assert reference.mean_absolute_percentage_error(d, np.full((1, 2), 2.0))[0] == pytest.approx((75 + 200) / 2)
+    assert reference.log_cosh(d, np.zeros((1, 2)))[0] == pytest.approx((math.log(math.cosh(0.5)) + 1.3250027473578) / 2)
+    signs = np.array([[1.0, -1.0]])  # margins 0.5 and -1
+    assert reference.hinge(d, signs)[0] == 0.25
+    assert reference.hinge(d, signs, power=2)[0] == 0.125
+    assert reference.categorical_hinge(d, np.array([[0.0, 1.0]]))[0] == 1 + 0.5 + 2
+    assert reference.cosine_similarity(np.array([[3.0, 4.0]]), signs)[0] == pytest.approx(0.2 / math.sqrt(2))
+    counts = np.array([[3.0, 0.0]])
+    assert reference.poisson(counts + 1, counts)[0] == pytest.approx((4 - 3 * math.log(4) + 1) / 2)
+    assert reference.mean_squared_logarithmic_error(counts + 4, counts)[0] == pytest.approx(
+        (math.log(2) ** 2 + math.log(5) ** 2) / 2
+    )
+    assert reference.kl_divergence(half, half[::-1])[0] == pytest.approx(0.25 * math.log(2))
     p, y = np.array([[0.8, 0.4]]), np.array([[1.0, 0.0]])
     value = reference.binary_cross_entropy(p, y)[0]
     assert value == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2)
     assert reference.sigmoid_binary_cross_entropy(np.log(p / (1 - p)), y)[0] == pytest.approx(value)
+    focal = -(0.2**2 * 0.3 * math.log(0.8) + 0.4**2 * 0.7 * math.log(0.6)) / 2
+    assert reference.binary_focal(p, y, 0.3)[0] == pytest.approx(focal)
+    focal = -0.25 * (0.5**2 * math.log(0.5) + 0.75**2 * math.log(0.25)) / 2
+    assert reference.categorical_focal(half, target)[0] == pytest.approx(focal)
 
 
 def test_softmax_cross_entropy_is_the_two_steps_in_one():

@@ -666,3 +666,8 @@ def test_one_of_ones_own_cannot_be_saved(tmp_path):
         model_of(own=Largest()).save(tmp_path / "model.npz")
     config = model_of().get_config()
     assert json.loads(json.dumps(config))["layers"][0]["config"]["kernel_regularizer"]["config"] == {"l2": 0.02}
+
+
+def test_kerass_other_names():
+    for name, cls in {"l1": regularizers.L1, "l2": regularizers.L2, "l1_l2": regularizers.L1L2}.items():
+        assert getattr(regularizers, name) is cls

@@ -1,4 +1,4 @@
-"""Flatten, Reshape, ZeroPadding2D and Rescaling."""
+"""Flatten, Reshape, ZeroPadding2D, Cropping2D and Rescaling."""
 
 import json
 
@@ -59,6 +59,26 @@ def test_zero_padding_arguments(padding, sides):
     assert layer.build((5, 6, 2), NONE) == (5 + top + bottom, 6 + left + right, 2)
 
 
+@given(sizes, sizes, channels, st.tuples(margins, margins), batches, dtypes, layouts)
+def test_cropping(h, w, c, cropping, n, dtype, layout):
+    (top, bottom), (left, right) = cropping
+    layer = build(layers.Cropping2D(cropping, dtype=dtype), (h + top + bottom, w + left + right, c))
+    assert layer.output_shape == (h, w, c)
+    x, dy = inputs(layer, n, dtype)
+    got = run(layer, x, dy, layout)
+    assert_same_bits(got["y"], np.ascontiguousarray(reference.cropping2d(x, cropping)))
+    assert_same_bits(got["dx"], reference.cropping2d_grad(x, cropping, dy))
+
+
+def test_cropping_takes_back_a_padding():
+    assert layers.Cropping2D().cropping == ((0, 0), (0, 0))
+    for sides in (1, (2, 3), ((1, 2), (3, 4)), [1, [0, 2]]):
+        padding, cropping = build(layers.ZeroPadding2D(sides), (3, 4, 2)), layers.Cropping2D(sides)
+        assert cropping.cropping == padding.padding
+        x = normal((2, 3, 4, 2), "float32")
+        assert_same_bits(build(cropping, padding.output_shape).forward(padding.forward(x)), x)
+
+
 hundredths = st.integers(-300, 300).map(lambda k: k / 100)
 
 
@@ -85,12 +105,15 @@ def test_rescaling_bytes():
 
 @pytest.mark.parametrize("layer", [
     layers.Flatten(), layers.Reshape((4, -1)), layers.ZeroPadding2D(((1, 0), (2, 1))), layers.Rescaling(0.5, 2),
+    layers.Cropping2D(((1, 0), (2, 1))),
 ], ids=repr)  # fmt: skip
 def test_gradient_by_finite_differences(layer):
     assert gradcheck(layer, normal((2, 3, 4, 2)))
 
 
-@pytest.mark.parametrize("make", [lambda: layers.ZeroPadding2D(2), lambda: layers.Rescaling(0.3, 0.1)])
+@pytest.mark.parametrize("make", [
+    lambda: layers.ZeroPadding2D(2), lambda: layers.Cropping2D(2), lambda: layers.Rescaling(0.3, 0.1),
+])  # fmt: skip
 def test_same_bits_at_any_thread_count(make):
     shape = (60, 150, 9)  # cut into parts
     first, *others = at_every_thread_count(lambda: build(make(), shape), *inputs(build(make(), shape), 13, "float32"))
@@ -117,6 +140,11 @@ def test_configurations_are_plain_numbers():
     (lambda: layers.ZeroPadding2D(((1, 2), (1, -2))), ValueError, "ZeroPadding2D: padding must be .*; got -2"),
     (lambda: layers.ZeroPadding2D(1.5), TypeError, r"ZeroPadding2D: padding must be .*; got 1.5 \(float\)"),
     (lambda: layers.ZeroPadding2D(1).build((4, 4), NONE), ValueError, "ZeroPadding2D: one sample must have an image"),
+    (lambda: layers.Cropping2D(-1), ValueError, "Cropping2D: cropping must be a whole number >= 0; got -1"),
+    (lambda: layers.Cropping2D("same"), TypeError, r"Cropping2D: cropping must be a whole number >= 0; got 'same'"),
+    (lambda: layers.Cropping2D(None), TypeError, "Cropping2D: cropping must be a whole number >= 0; got None"),
+    (lambda: layers.Cropping2D(((1, 2), (2, 2))).build((9, 4, 1), NONE), ValueError,
+     r"Cropping2D: cropping \(\(1, 2\), \(2, 2\)\) must leave a pixel of the image; got \(9, 4, 1\). Cut off less"),
     (lambda: layers.Rescaling("1/255"), TypeError, r"Rescaling: scale must be a number; got '1/255' \(str\)"),
     (lambda: layers.Rescaling(float("nan")), ValueError, "Rescaling: scale must be a number; got nan"),
     (lambda: layers.Rescaling(1, True), TypeError, r"Rescaling: offset must be a number; got True \(bool\)"),

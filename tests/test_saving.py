@@ -124,6 +124,12 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
         lambda: optimizers.Adam(optimizers.CosineDecay(0.01, 20)),
         lambda: optimizers.AdamW(0.01),
         lambda: optimizers.SGD(0.1),
+        lambda: optimizers.Adam(0.01, amsgrad=True, clipvalue=0.1),
+        lambda: optimizers.Nadam(optimizers.CosineDecayRestarts(0.01, 3)),
+        lambda: optimizers.Adamax(optimizers.CosineDecay(0.001, 9, 0.1, 0.01, 5)),
+        lambda: optimizers.RMSprop(optimizers.InverseTimeDecay(0.01, 3, 0.5), momentum=0.5, centered=True),
+        lambda: optimizers.Adagrad(0.1, global_clipnorm=1.0),
+        lambda: optimizers.Adadelta(1.0),
     ],
 )
 def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(path, optimizer):

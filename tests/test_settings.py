@@ -12,7 +12,18 @@ import pytest
 from test_layer_contract import TABLE, new
 
 import minicnn as mc
-from minicnn import constraints, layers, losses, metrics, optimizers, regularizers, saving, schedules, settings
+from minicnn import (
+    constraints,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    saving,
+    schedules,
+    settings,
+)
 
 N = 16
 LABELS = np.arange(N) % 3
@@ -52,7 +63,11 @@ TARGETS = {  # every kind of thing with settings: (a model that has it, where it
     **{name: (lambda name=name: model_of(new(name), TABLE[name][1]), lambda m: m.layers[0]) for name in TABLE},
     **{
         name: (lambda cls=cls: model_of(layers.Dense(4, "relu"), (5,), cls(0.01)), lambda m: m.optimizer)
-        for name, cls in (("SGD", optimizers.SGD), ("Adam", optimizers.Adam), ("AdamW", optimizers.AdamW))
+        for name, cls in vars(optimizers).items()
+        if inspect.isclass(cls)
+        and issubclass(cls, optimizers.Optimizer)
+        and cls is not optimizers.Optimizer
+        and name[0] != "_"
     },
     **{
         type(one).__name__: (
@@ -61,7 +76,9 @@ TARGETS = {  # every kind of thing with settings: (a model that has it, where it
         )
         for one in (
             schedules.ExponentialDecay(0.3, 5, 0.9),
-            schedules.CosineDecay(0.3, 5),
+            schedules.CosineDecay(0.3, 5, 0.1, 0.2, 3),
+            schedules.CosineDecayRestarts(0.3, 5),
+            schedules.InverseTimeDecay(0.3, 5, 0.9),
             schedules.PolynomialDecay(0.3, 5),
             schedules.PiecewiseConstantDecay([2, 4], [0.3, 0.2, 0.1]),
         )
@@ -72,6 +89,14 @@ TARGETS = {  # every kind of thing with settings: (a model that has it, where it
             lambda m: m.layers[0].kernel_regularizer,
         )
         for one in (regularizers.L1(), regularizers.L2(), regularizers.L1L2(0.1, 0.2))
+    },
+    **{
+        name: (
+            lambda cls=cls: model_of(layers.Dense(4, kernel_initializer=cls()), (5,)),
+            lambda m: m.layers[0].kernel_initializer,
+        )
+        for name, cls in vars(initializers).items()
+        if name in initializers.__all__ and cls not in (initializers.Initializer, initializers.get)
     },
     **{
         type(one).__name__: (
@@ -94,6 +119,12 @@ def attributes(thing):
     """Public attributes that are no methods."""
     names = {*dir(type(thing)), *vars(thing)}
     return sorted(n for n in names if n[0] != "_" and not inspect.isroutine(getattr(type(thing), n, None)))
+
+
+def worth_trying(thing):
+    """What all optimisers have from one class is tried of SGD."""
+    shared = vars(optimizers.Optimizer) if isinstance(thing, optimizers.Optimizer) else ()
+    return [n for n in attributes(thing) if n not in shared or isinstance(thing, optimizers.SGD)]
 
 
 def config_of(model):
@@ -156,7 +187,7 @@ def test_what_is_assigned_acts_everywhere_or_nowhere(name, tmp_path):
     origin = make()
     x = samples(origin.input_shape)
     before, accepted, model = (config_of(origin), origin.fingerprint()), 0, copy.deepcopy(origin)
-    for attribute in attributes(find(origin)):
+    for attribute in worth_trying(find(origin)):
         for candidate in CANDIDATES:
             try:
                 setattr(find(model), attribute, candidate)
@@ -190,7 +221,7 @@ PUBLIC = {
     *(getattr(layers, name) for name in layers.__all__),
     *(
         cls
-        for module in (optimizers, schedules, regularizers, constraints, losses, metrics)
+        for module in (optimizers, schedules, initializers, regularizers, constraints, losses, metrics)
         for cls in vars(module).values()
         if inspect.isclass(cls) and issubclass(cls, settings.Closed)
     ),
@@ -208,7 +239,7 @@ def test_every_argument_is_a_setting(cls):
 
 def test_every_class_with_settings_has_a_target():
     bases = {settings.Closed, mc.Layer, optimizers.Optimizer, schedules.Schedule, regularizers.Regularizer}
-    bases |= {constraints.Constraint, losses.Loss, metrics.Metric, losses.Configured}
+    bases |= {initializers.Initializer, constraints.Constraint, losses.Loss, metrics.Metric, losses.Configured}
     names = {cls.__name__ for cls in PUBLIC - bases if cls.__name__[0] != "_"}
     others = {cls.__name__ for cls in PUBLIC if issubclass(cls, losses.Loss | metrics.Metric)}
     assert names - set(TARGETS) <= others, "give the new class a place in TARGETS"
@@ -223,6 +254,7 @@ def test_a_misspelt_name_is_told_the_right_one():
         (model.layers[0], "actvation", "activation"),
         (model.optimizer, "momentom", "momentum"),
         (model, "layres", "layers"),
+        (model.optimizer, "lr", "learning_rate"),
     ):
         with pytest.raises(AttributeError, match=f"Did you mean `{near}`"):
             setattr(thing, word, 1)

@@ -144,10 +144,11 @@ def test_every_sample_validates_once_in_every_repeat():
     assert partitions[0] != partitions[1]  # others in the second repeat
 
 
-def test_whole_numbers_are_no_classes_where_numbers_are_learned():
+@pytest.mark.parametrize("loss", ["mse", "log_cosh"])
+def test_whole_numbers_are_no_classes_where_numbers_are_learned(loss):
     def numbers(rate, seed):
         model = mc.Sequential([layers.Dense(4), layers.Dropout(rate), layers.Dense(1)], seed=seed)
-        model.compile(mc.optimizers.SGD(1e-4), "mse")
+        model.compile(mc.optimizers.SGD(1e-4), loss)
         return model
 
     years = np.arange(30.0)  # each once

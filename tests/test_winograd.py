@@ -10,7 +10,7 @@ import reference
 from compare import assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
-from running import THREADS, normal, use_threads
+from running import THREADS, borders, normal, use_threads
 
 from minicnn._ext import activation, conv
 
@@ -20,12 +20,15 @@ BOUNDS = {F2: (2e-6, 4e-6), F4: (2e-5, 5e-5)}
 RELU = activation.KINDS["relu"]
 
 
+BORDERS = {"valid": ((0, 0), (0, 0)), "same": ((1, 1), (1, 1))}
+
+
 def arrays(n, h, w, c, f, padding="valid"):
-    """x, kernel, bias, dy and the geometry."""
-    top = 1 if padding == "same" else 0
-    shape = n, h - 2 + 2 * top, w - 2 + 2 * top, f
+    """x, kernel, bias, dy and the geometry; ``padding``: also ((top, bottom), (left, right))."""
+    (top, bottom), (left, right) = BORDERS.get(padding, padding)
+    shape = n, h - 2 + top + bottom, w - 2 + left + right, f
     x, kernel, bias, dy = (normal(s, "float32", i) for i, s in enumerate([(n, h, w, c), (3, 3, c, f), (f,), shape]))
-    return x, kernel, bias, dy, (1, 1, top, top, 1, 1, 1)
+    return x, kernel, bias, dy, (1, 1, top, left, 1, 1, 1)
 
 
 def run(x, kernel, bias, dy, geometry, algorithm, kind=0):
@@ -39,7 +42,9 @@ def run(x, kernel, bias, dy, geometry, algorithm, kind=0):
 
 def check(case, algorithm):
     x, kernel, bias, dy, geometry = case
-    padding = "same" if geometry[2] else "valid"
+    padding = tuple(  # what of it there is on the other side follows from the shapes
+        (before, dy.shape[axis] + 2 - x.shape[axis] - before) for axis, before in ((1, geometry[2]), (2, geometry[3]))
+    )
     want = dict(zip(("dx", "kernel", "bias"), reference.conv2d_grad(x, kernel, dy, padding=padding), strict=True))
     want["y"] = reference.conv2d(x, kernel, bias, padding=padding)
     near, far = BOUNDS[algorithm]
@@ -64,6 +69,12 @@ def test_every_shape(algorithm, n, oh, ow, c, f, padding):
 ])  # fmt: skip
 def test_layers_of_usual_networks(algorithm, n, image, c, f, padding):
     check(arrays(n, image, image, c, f, padding), algorithm)
+
+
+@given(st.sampled_from([F2, F4]), st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), borders)
+def test_every_padding(algorithm, n, h, w, padding):
+    grow = [max(0, 3 - size - sum(sides)) for size, sides in zip((h, w), padding, strict=True)]
+    check(arrays(n, h + grow[0], w + grow[1], 16, 32, padding), algorithm)
 
 
 @pytest.mark.parametrize("algorithm", [F2, F4])

@@ -4,7 +4,7 @@
 Design: all three are the tile (leaves.h) with other strides; none copies patches.  With NHWC images and HWIO kernels
 the (kernel column, channel) pairs under one kernel row are contiguous in the image and in the kernel, so that one
 `Tile` walks them as a single axis.  Dilated or grouped kernels break that axis up: there the tile is called for each
-kernel row and group.  Depthwise kernels have nothing to sum over channels and work on vectors of channels instead.
+kernel row and group.  Depthwise kernels have nothing to sum over channels: see their own section below.
 
     forward            M = output pixels of a row   N = filters    sum over kernel rows, (kernel column, channel)
     input gradient     M = output pixels of a row   N = channels   sum over kernel rows, filters; one kernel column
@@ -20,14 +20,16 @@ from minicnn._ext cimport winograd
 from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of,
                                           chunk_start, chunks_for, fixed, give_back, item, new_job, rows_at, submit)
 from minicnn._ext.reshape cimport pad_image
-from minicnn._ext.machinery.runtime cimport (LINEAR, Tile, activate, add_to, chosen_leaves, column_sums, curve_of,
-                                             matrix_tile, multiply_add, overlap_add, real, require, tiles, use_leaves)
+from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, add_to, chosen_leaves, column_sums,
+                                             curve_of, depthwise, depthwise_gradient, matrix_tile, overlap_add, real, require,
+                                             tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())
 
 cdef enum:
-    SLICE = 2048  # elements of the parameters' gradient that a thread adds up at a time
+    SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
+    MOST_MULTIPLES = 16  # filters of a channel with which a convolution counts as depthwise: with more, tiles fill vectors
 
 
 cdef enum:
@@ -57,9 +59,10 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     g.padded = g.top > 0 or g.left > 0 or g.ph > g.h or g.pw > g.w
     require(not g.padded or <double> g.ph * g.pw * g.c < MOST_PADDED, "the padded image must have a size that exists")
     g.row = (g.pw if g.padded else g.w) * g.c
-    g.depthwise = g.cg == 1 and g.fg == 1
+    g.depthwise = g.cg == 1 and (g.fg == 1 or (g.groups > 1 and g.fg <= MOST_MULTIPLES))
     require(y_shape[0] == g.n and y_shape[3] == g.f, "y must have the images of x and the filters of the kernel")
     require(g.cg * g.groups == g.c and g.fg * g.groups == g.f, "channels and filters must fit the groups")
+    require(not g.depthwise or <double> g.h * g.w * g.f < MOST_PADDED, "the image must have a size that exists")
     return 0
 
 
@@ -111,10 +114,7 @@ cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *p
         rows = min(g.oh - row, last - part)
         x = image(g, part // g.oh, row * g.sh, (rows - 1) * g.sh + (g.kh - 1) * g.dh + 1, pad)
         y = <real *> item(g.arrays.y, part // g.oh) + row * g.ow * g.f
-        if g.depthwise:
-            forward_depthwise(g, rows, x, y)
-        else:
-            forward_tiles(g, rows, x, y)
+        forward_tiles(g, rows, x, y)
         if g.curve.kind != LINEAR:
             activate(&g.curve, y, y, rows * g.ow * g.f)
         part += rows
@@ -142,22 +142,6 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
                   bias + group * g.fg if bias is not NULL and a == 0 else <const real *> NULL, y + group * g.fg)
 
 
-cdef void forward_depthwise(const Conv *g, Py_ssize_t rows, const real *x, real *y) noexcept nogil:
-    """One filter per channel: y[r, q] = bias + sum over taps of x[tap] * kernel[tap], vectors over the channels."""
-    cdef Py_ssize_t r, q, a, b
-    for r in range(rows):
-        for q in range(g.ow):
-            if g.arrays.bias.data is not NULL:
-                memcpy(y, g.arrays.bias.data, g.f * sizeof(real))
-            else:
-                memset(y, 0, g.f * sizeof(real))
-            for a in range(g.kh):
-                for b in range(g.kw):
-                    multiply_add(x + (r * g.sh + a * g.dh) * g.row + (q * g.sw + b * g.dw) * g.c,
-                                 <const real *> g.arrays.kernel.data + (a * g.kw + b) * g.f, y, g.f)
-            y += g.f
-
-
 def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel not None, const real[::1] bias,
             real[:, :, :, ::1] y not None, geometry, activation=None, int algorithm=EXACT):
     """y = activation(convolution of x with kernel + bias).
@@ -182,6 +166,8 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
         return
     cdef Job job = a_job(&g, <Kernel> forward_rows[real], IMAGES, g.n)
     job.parts, job.scratch = g.oh, g.ph * g.row * sizeof(real) if g.padded else 0
+    if g.depthwise:
+        job.kernel, job.scratch = <Kernel> depthwise_rows[real], multiplied_size(&g, g.h) * sizeof(real)
     submit(&job, &g, sizeof(g))
 
 
@@ -238,9 +224,7 @@ cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *
             count += 1
     if first < 0:
         return
-    if g.depthwise:
-        input_gradient_depthwise(g, first, step, count, dy + q * g.ow * g.f, dx)
-    elif columns_together(g):
+    if columns_together(g):
         input_gradient_columns(g, first, step, count, dy + q * g.ow * g.f, dx, products)
     else:
         input_gradient_tiles(g, first, step, count, dy + q * g.ow * g.f, dx)
@@ -262,7 +246,7 @@ cdef void input_gradient_tiles(const Conv *g, Py_ssize_t first, Py_ssize_t step,
 
 cdef bint columns_together(const Conv *g) noexcept nogil:
     """Few channels fill no vector; the channels of all kernel columns, which lie side by side in dx, do."""
-    return g.groups == 1 and g.dw == 1 and g.c < 16 and not g.depthwise
+    return g.groups == 1 and g.dw == 1 and g.c < 16
 
 
 cdef void input_gradient_columns(const Conv *g, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count, const real *dy,
@@ -274,17 +258,6 @@ cdef void input_gradient_columns(const Conv *g, Py_ssize_t first, Py_ssize_t ste
     t.ka, t.a_a, t.b_a = count, -(step * g.dh // g.sh) * g.ow * g.f, step * g.f * run
     tiles(&t, g.ow, run, dy, <const real *> g.arrays.derived.data + first * g.f * run, <const real *> NULL, products)
     overlap_add(products, dx, g.ow, g.sw * g.c, run)
-
-
-cdef void input_gradient_depthwise(const Conv *g, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
-                                   const real *dy, real *dx) noexcept nogil:
-    cdef Py_ssize_t k, q, b
-    for k in range(count):
-        for q in range(g.ow):
-            for b in range(g.kw):
-                multiply_add(dy + (q - k * (step * g.dh // g.sh) * g.ow) * g.f,
-                             <const real *> g.arrays.kernel.data + ((first + k * step) * g.kw + b) * g.f,
-                             dx + (q * g.sw + b * g.dw) * g.c, g.f)
 
 
 cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
@@ -329,11 +302,15 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
         turn(&g)
         forward_by_tiles(&g)
         return
+    if g.depthwise:
+        job = a_job(&g, <Kernel> depthwise_input_gradient_rows[real], IMAGES, g.n)
+        job.parts, job.scratch = g.h, multiplied_size(&g, 1) * sizeof(real)
+        submit(&job, &g, sizeof(g))
+        return
     memory = borrow(2 * kernel.size * sizeof(real), True)
     try:
         g.arrays.derived = fixed(memory)
-        if not g.depthwise:
-            prepare(&g, <Kernel> transpose_taps[real], g.kh * g.kw)
+        prepare(&g, <Kernel> transpose_taps[real], g.kh * g.kw)
         job = a_job(&g, <Kernel> input_gradient_rows[real], IMAGES, g.n)
         job.parts = g.h
         job.scratch = (g.row + (g.ow * g.kw * g.c if columns_together(&g) else 0)) * sizeof(real)
@@ -365,7 +342,6 @@ cdef int prepare(const Conv *g, Kernel kernel, Py_ssize_t items) except -1:
 cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
     """Kernel and bias gradients summed over a chunk of images, into its place in `derived`: (chunks, kernel + f)."""
     cdef Py_ssize_t i, chunk, size = g.kh * g.kw * g.cg * g.f
-    cdef const real *x
     cdef const real *dy
     cdef real *partial
     for i in range(first, last):
@@ -373,13 +349,12 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
         partial = <real *> g.arrays.derived.data + chunk * (size + g.f)
         if i == chunk_start(chunk, g.chunks, g.n):
             memset(partial, 0, (size + g.f) * sizeof(real))
-        x = image(g, i, 0, g.ph, pad)
         dy = <const real *> item(g.arrays.y, i)
         column_sums(dy, partial + size, g.oh * g.ow, g.f)
         if g.depthwise:
-            kernel_gradient_depthwise(g, x, dy, partial)
+            depthwise_kernel_gradient(g, i, dy, partial, pad)
         else:
-            kernel_gradient_tiles(g, x, dy, partial)
+            kernel_gradient_tiles(g, image(g, i, 0, g.ph, pad), dy, partial)
 
 
 cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, real *kernel) noexcept nogil:
@@ -397,17 +372,6 @@ cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, re
         for a in range(g.kh):
             tiles(&t, g.cg, g.fg, x + a * g.dh * g.row + group * g.cg, dy + group * g.fg, <const real *> NULL,
                   kernel + a * g.kw * g.cg * g.f + group * g.fg)
-
-
-cdef void kernel_gradient_depthwise(const Conv *g, const real *x, const real *dy, real *kernel) noexcept nogil:
-    cdef Py_ssize_t r, q, a, b
-    for r in range(g.oh):
-        for q in range(g.ow):
-            for a in range(g.kh):
-                for b in range(g.kw):
-                    multiply_add(x + (r * g.sh + a * g.dh) * g.row + (q * g.sw + b * g.dw) * g.c, dy,
-                                 kernel + (a * g.kw + b) * g.f, g.f)
-            dy += g.f
 
 
 cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
@@ -448,6 +412,8 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
         g.arrays.derived = fixed(memory)
         job = a_job(&g, <Kernel> parameter_gradient_images[real], CHUNKS, g.n)
         job.chunks, job.scratch = g.chunks, g.ph * g.row * sizeof(real) if g.padded else 0
+        if g.depthwise:
+            job.scratch = multiplied_size(&g, g.h) * sizeof(real)
         if g.m > 0:
             job.kernel, job.scratch = <Kernel> winograd.parameter_gradient_images, winograd.gradient_scratch(&g)
         submit(&job, &g, sizeof(g))
@@ -464,3 +430,184 @@ cdef int add_up(const Conv *g, Kernel kernel) except -1:
     alone.arrays.x, alone.arrays.y = fixed(NULL), fixed(NULL)
     job.work = <double> g.chunks * size / 4
     return submit(&job, &alone, sizeof(alone))
+
+
+# ---- depthwise: one input channel in each group ----
+
+# Nothing is summed over channels, so the leaves (depthwise.h) work on vectors of them, and nothing is padded: where a
+# window reaches beyond the image, only those of its taps are taken that lie in it.  With several filters for each
+# channel the image is copied first, every channel as often as it has filters: then each filter has a channel of its own.
+
+cdef struct Line:
+    # Result k of `count` along one axis sees the places first + k step + t tap of the source, for t < taps, as far as
+    # they lie in [0, size).
+    Py_ssize_t count, first, step, tap, taps, size
+
+
+cdef void seen(const Line *v, Py_ssize_t k, Py_ssize_t *low, Py_ssize_t *high) noexcept nogil:
+    """The taps that result k sees, `low` <= t < `high`."""
+    cdef Py_ssize_t start = v.first + k * v.step, beyond = v.size - start, width = max(v.tap, -v.tap)
+    if v.tap < 0:  # from the other side
+        start, beyond = v.size - 1 - start, start + 1
+    low[0] = min(v.taps, (width - 1 - start) // width if start < 0 else 0)
+    high[0] = max(low[0], min(v.taps, (beyond + width - 1) // width if beyond > 0 else 0))
+
+
+cdef void whole(const Line *v, Py_ssize_t *first, Py_ssize_t *last) noexcept nogil:
+    """The results that see all taps, `first` <= k < `last`."""
+    cdef Py_ssize_t reach = (v.taps - 1) * v.tap, low = -min(<Py_ssize_t> 0, reach) - v.first
+    cdef Py_ssize_t high = v.size - max(<Py_ssize_t> 0, reach) - v.first
+    first[0] = min(v.count, (low + v.step - 1) // v.step if low > 0 else 0)
+    last[0] = max(first[0], min(v.count, (high + v.step - 1) // v.step if high > 0 else 0))
+
+
+cdef void depthwise_line(const Line *rows, Py_ssize_t r, const Line *columns, Depthwise *t, const real *x,
+                         Py_ssize_t row, real *kernel, const real *bias, real *y, bint gradient) noexcept nogil:
+    """Result r of `rows` and all of `columns`: y from the source x, whose rows have `row` elements, or with `gradient`
+    the kernel's from x and y.  `kernel` points to tap (0, 0) of both lines."""
+    cdef Py_ssize_t q = 0, first, last, low, high, place
+    seen(rows, r, &low, &high)
+    t.ka = high - low
+    if t.ka > 0:
+        x += (rows.first + r * rows.step + low * rows.tap) * row
+        kernel += low * t.w_a
+    t.x_ahead = (max(<Py_ssize_t> 0, (rows.taps - 1) * rows.tap) - low * rows.tap + 1) * row
+    whole(columns, &first, &last)
+    while q < columns.count:
+        if q == first and first < last:
+            low, high, t.count = 0, columns.taps, last - first
+        else:
+            seen(columns, q, &low, &high)
+            t.count = 1
+        t.kb, place = high - low, columns.first + q * columns.step + low * columns.tap
+        if t.ka == 0 or t.kb == 0:
+            place = low = t.kb = 0
+        if gradient:
+            depthwise_gradient(t, x + place * t.n, y + q * t.y_q, kernel + low * t.w_b)
+        else:
+            depthwise(t, x + place * t.n, kernel + low * t.w_b, bias, y + q * t.y_q)
+        q += t.count
+
+
+cdef Depthwise taps_of(const Conv *g, const Line *rows, const Line *columns, Py_ssize_t row, Py_ssize_t y_q,
+                       Py_ssize_t row_step, Py_ssize_t column_step) noexcept nogil:
+    """Strides along both lines; the steps are those from one tap to the next in the kernel."""
+    cdef Depthwise t
+    t.count, t.n, t.ka, t.kb = 0, g.f, 0, 0
+    t.x_a, t.w_a = rows.tap * row, row_step * g.kw * g.f
+    t.x_b, t.w_b = columns.tap * g.f, column_step * g.f
+    t.x_q, t.y_q = columns.step * g.f, y_q
+    t.x_ahead, t.fetch, t.y_ahead = 0, rows.step * columns.step * g.f, 0
+    return t
+
+
+cdef Py_ssize_t multiplied_size(const Conv *g, Py_ssize_t rows) noexcept nogil:
+    """Elements of rows of an image in which every channel stands once for each of its filters; 0 where it has one."""
+    return rows * g.w * g.f if g.fg > 1 else 0
+
+
+cdef const real *multiplied(const Conv *g, Py_ssize_t i, Py_ssize_t low, Py_ssize_t high, real *copy) noexcept nogil:
+    """Rows `low` to `high` - 1 of image i, each channel once for each of its filters."""
+    cdef const real *x = <const real *> item(g.arrays.x, i) + low * g.w * g.c
+    cdef Py_ssize_t k, o
+    if g.fg == 1:
+        return x
+    for k in range((high - low) * g.w * g.c):
+        for o in range(g.fg):
+            copy[k * g.fg + o] = x[k]
+    return copy
+
+
+cdef void depthwise_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *copy) noexcept nogil:
+    """Output rows, counted through all images."""
+    cdef Line rows = Line(count=g.oh, first=0, step=g.sh, tap=g.dh, taps=g.kh, size=0)
+    cdef Line columns = Line(count=g.ow, first=-g.left, step=g.sw, tap=g.dw, taps=g.kw, size=g.w)
+    cdef Py_ssize_t row = g.w * g.f, part = first, r, end, low
+    cdef Depthwise t = taps_of(g, &rows, &columns, row, g.f, 1, 1)
+    t.y_ahead = g.ow * g.f
+    cdef const real *x
+    cdef real *y
+    while part < last:
+        r = part % g.oh
+        end = min(g.oh, r + last - part)
+        low = min(g.h, max(<Py_ssize_t> 0, r * g.sh - g.top))
+        rows.size = max(<Py_ssize_t> 0, min(g.h, (end - 1) * g.sh + (g.kh - 1) * g.dh + 1 - g.top) - low)
+        rows.first = -g.top - low
+        x = multiplied(g, part // g.oh, low, low + rows.size, copy)
+        y = <real *> item(g.arrays.y, part // g.oh) + r * g.ow * g.f
+        part += end - r
+        while r < end:
+            depthwise_line(&rows, r, &columns, &t, x, row, <real *> g.arrays.kernel.data,
+                           <const real *> g.arrays.bias.data, y, False)
+            if g.curve.kind != LINEAR:
+                activate(&g.curve, y, y, g.ow * g.f)
+            r, y = r + 1, y + g.ow * g.f
+
+
+cdef Py_ssize_t taps_apart(Py_ssize_t stride, Py_ssize_t dilation) noexcept nogil:
+    """How many taps on a place of the padded image lies under a tap of another window again."""
+    cdef Py_ssize_t a = stride, b = dilation
+    while b != 0:  # Euclid
+        a, b = b, a % b
+    return stride // a
+
+
+cdef Py_ssize_t meeting(Py_ssize_t place, Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t window, Py_ssize_t out,
+                        Line *line) noexcept nogil:
+    """The first tap under which a place of the padded image lies.  `line`: the windows with that tap there, and, one
+    tap after the other, those with the further ones; a stride on, it is the next window each."""
+    cdef Py_ssize_t b = 0, apart = taps_apart(stride, dilation)
+    while b < min(window, apart) and (place - b * dilation) % stride != 0:
+        b += 1
+    line.step, line.tap, line.taps, line.size = 1, -(apart * dilation // stride), 0, out
+    if b == min(window, apart):
+        line.first = 0
+        return 0
+    line.first, line.taps = (place - b * dilation) // stride, (window - b + apart - 1) // apart
+    return b
+
+
+cdef void depthwise_input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *copy) noexcept nogil:
+    """Rows of dx, counted through all images:
+
+        dx[r, q] = sum over the taps (a, b) and the outputs (i, j) with i sh + a dh - top = r, j sw + b dw - left = q
+                   of dy[i, j] kernel[a, b]
+
+    Pixels at a distance of sw see the same kernel columns; with stride 1 it is one run through dy with a turned kernel.
+    """
+    cdef Py_ssize_t part, place, a, b, k, o, row = g.ow * g.f
+    cdef Line rows, columns
+    cdef Depthwise t
+    cdef real *dx
+    cdef real *target
+    for part in range(first, last):
+        dx = <real *> item(g.arrays.x, part // g.h) + part % g.h * g.w * g.c
+        target = dx if g.fg == 1 else copy
+        rows.count = 1
+        a = meeting(part % g.h + g.top, g.sh, g.dh, g.kh, g.oh, &rows)
+        for place in range(min(g.sw, g.w)):
+            columns.count = (g.w - place + g.sw - 1) // g.sw
+            b = meeting(place + g.left, g.sw, g.dw, g.kw, g.ow, &columns)
+            t = taps_of(g, &rows, &columns, row, g.sw * g.f, taps_apart(g.sh, g.dh), taps_apart(g.sw, g.dw))
+            t.y_ahead = g.w * g.f
+            depthwise_line(&rows, 0, &columns, &t, <const real *> item(g.arrays.y, part // g.h), row,
+                           <real *> g.arrays.kernel.data + (a * g.kw + b) * g.f, <const real *> NULL,
+                           target + place * g.f, False)
+        if g.fg > 1:
+            for k in range(g.w * g.c):
+                dx[k] = copy[k * g.fg]
+                for o in range(1, g.fg):
+                    dx[k] += copy[k * g.fg + o]
+
+
+cdef void depthwise_kernel_gradient(const Conv *g, Py_ssize_t i, const real *dy, real *kernel,
+                                    real *copy) noexcept nogil:
+    """Adds image i's."""
+    cdef Line rows = Line(count=g.oh, first=-g.top, step=g.sh, tap=g.dh, taps=g.kh, size=g.h)
+    cdef Line columns = Line(count=g.ow, first=-g.left, step=g.sw, tap=g.dw, taps=g.kw, size=g.w)
+    cdef Py_ssize_t r, row = g.w * g.f
+    cdef Depthwise t = taps_of(g, &rows, &columns, row, g.f, 1, 1)
+    t.y_ahead = g.ow * g.f
+    cdef const real *x = multiplied(g, i, 0, g.h, copy)
+    for r in range(g.oh):
+        depthwise_line(&rows, r, &columns, &t, x, row, kernel, <const real *> NULL, <real *> dy + r * g.ow * g.f, True)

@@ -6,29 +6,17 @@ from numpy.typing import NDArray
 _Real = TypeVar("_Real", np.float32, np.float64)
 
 BLOCK: int
+METHODS: dict[str, int]
 MAX_NORM: int
 NON_NEG: int
 UNIT_NORM: int
 
-def sgd(
+def step(
+    method: int,
     parameters: NDArray[_Real],
-    velocity: NDArray[_Real] | None,
-    gradients: NDArray[_Real],
-    pieces: NDArray[np.int64],
-    squares: NDArray[np.float64],
-    iterations: NDArray[np.int64],
-    rate: float,
-    momentum: float,
-    nesterov: bool,
-    decay: float,
-    clipnorm: float,
-    rules: NDArray[np.int64] | None = None,
-    limits: NDArray[np.float64] | None = None,
-) -> int: ...
-def adam(
-    parameters: NDArray[_Real],
-    m: NDArray[_Real],
-    v: NDArray[_Real],
+    a: NDArray[_Real] | None,
+    b: NDArray[_Real] | None,
+    c: NDArray[_Real] | None,
     gradients: NDArray[_Real],
     pieces: NDArray[np.int64],
     squares: NDArray[np.float64],
@@ -39,6 +27,7 @@ def adam(
     epsilon: float,
     decay: float,
     clipnorm: float,
+    clipvalue: float,
     rules: NDArray[np.int64] | None = None,
     limits: NDArray[np.float64] | None = None,
 ) -> int: ...

@@ -6,8 +6,8 @@ step measures the norm if it clips, updates all pieces, constrains what is const
 ``iterations``, all without returning to Python in between: a signal finds it either not begun or done.  Pieces do not
 depend on the number of threads, and their squares are added in order, so neither does any bit.
 
-All vectors are the model's flat ones, of equal length; ``pieces`` holds rows (offset, size, decayed, segment).  Both
-entries return -1, or the number of the first piece whose gradient has no finite norm: then nothing has been changed.
+All vectors are the model's flat ones, of equal length; ``pieces`` holds rows (offset, size, decayed, segment).
+``step`` returns -1, or the number of the first piece whose gradient has no finite norm: then nothing has been changed.
 ValueError where a length differs, or a piece or a rule reaches beyond the vectors.
 
 Constraints: a row of ``rules`` is (kind, offset, five lengths), with a number in ``limits``.  The parameter at that
@@ -19,87 +19,86 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from minicnn._ext.machinery.jobs cimport Kernel, share_out
-from minicnn._ext.machinery.runtime cimport (adam_update, add_squares, chosen_leaves, real, require, scale_each,
-                                             sgd_update, sum_squares, team, use_leaves)
+from minicnn._ext.machinery.runtime cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, AMSGRAD, MOMENTUM, NADAM, NESTEROV,
+                                             RMSPROP, SGD, Update, add_squares, chosen_leaves, cut, real,
+                                             require, scale_each, sum_squares, team, update_weights, use_leaves)
 
 use_leaves(chosen_leaves())
 
 BLOCK = 16384
 MAX_NORM, NON_NEG, UNIT_NORM = IS_MAX_NORM, IS_NON_NEG, IS_UNIT_NORM
+METHODS = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adam": ADAM, "amsgrad": AMSGRAD, "nadam": NADAM,
+           "adamax": ADAMAX, "rmsprop": RMSPROP, "adagrad": ADAGRAD, "adadelta": ADADELTA}
 
 cdef enum:
     IS_MAX_NORM, IS_NON_NEG, IS_UNIT_NORM  # kinds of constraints
     RUN = 64
+    PART = 1024  # gradients, cut
+    WARM = 1024  # steps, after which 0.96^t is nothing beside 1
 
 cdef int64_t MOST_STEPS = <int64_t> 1 << 62
+cdef double WARMED[WARM]  # the product of 1 - 0.96^s / 2 for s = 1 ... t
 
-ctypedef struct Step:
-    void *w                  # real; so are the next three
-    void *m                  # velocity, or mean; or absent
-    void *v
+cdef struct Step:
+    Update update
+    void *w                  # real; so are the next four
+    void *a                  # slots; or absent
+    void *b
+    void *c
     const void *g
     const int64_t *pieces    # (count, 4)
     double *squares          # of each piece
-    double rate, momentum, decay, clip
-    bint nesterov
-    double beta_1, beta_2, epsilon, corrected_rate
+    double decay, limit      # of the gradients; 0 for none
 
 
-def sgd(real[::1] parameters not None, real[::1] velocity, const real[::1] gradients not None,
-        const int64_t[:, ::1] pieces not None, double[::1] squares not None, int64_t[::1] iterations not None,
-        double rate, double momentum, bint nesterov, double decay, double clipnorm,
-        const int64_t[:, ::1] rules=None, const double[::1] limits=None):
-    """v = momentum v - rate g;  w += v, or momentum v - rate g with Nesterov; before it w -= rate decay w.
-
-    ``velocity`` may be None where momentum is 0; ``clipnorm`` 0 clips nothing.
-    """
-    cdef Step a
-    cdef Py_ssize_t count = pieces.shape[0]
-    cdef int threads = team(count, parameters.shape[0] / 2.0)
-    require(velocity is not None or momentum == 0, "momentum needs a velocity")
-    require(velocity is None or velocity.shape[0] == parameters.shape[0], "velocity must have the length of parameters")
-    check(parameters.shape[0], gradients.shape[0], pieces, squares, iterations)
-    check_rules(parameters.shape[0], rules, limits)
-    a.w, a.g, a.pieces, a.squares, a.m = &parameters[0], &gradients[0], &pieces[0, 0], &squares[0], NULL
-    if velocity is not None:
-        a.m = &velocity[0]
-    a.rate, a.momentum, a.nesterov, a.decay = rate, momentum, nesterov, decay
-    a.clip = clip_factor(<Kernel> piece_squares[real], &a, count, clipnorm, threads)
-    if a.clip < 0:
-        return first_not_finite(squares, count)
-    with nogil:
-        share_out(<Kernel> sgd_pieces[real], &a, count, threads)
-        if rules is not None:
-            constrain_all(&parameters[0], rules, limits)
-        iterations[0] += 1
-    return -1
+cdef void warm_up() noexcept:
+    cdef int t
+    WARMED[0] = 1
+    for t in range(1, WARM):
+        WARMED[t] = WARMED[t - 1] * warmth(t)
 
 
-def adam(real[::1] parameters not None, real[::1] m not None, real[::1] v not None,
+cdef inline double warmth(double t) noexcept nogil:
+    return 1 - pow(0.96, t) / 2
+
+warm_up()
+
+
+def step(int method, real[::1] parameters not None, real[::1] a, real[::1] b, real[::1] c,
          const real[::1] gradients not None, const int64_t[:, ::1] pieces not None, double[::1] squares not None,
          int64_t[::1] iterations not None, double rate, double beta_1, double beta_2, double epsilon, double decay,
-         double clipnorm, const int64_t[:, ::1] rules=None, const double[::1] limits=None):
-    """m += (1 - beta_1) (g - m);  v += (1 - beta_2) (g^2 - v);  w -= alpha m / (sqrt(v) + epsilon), with
-    alpha = rate sqrt(1 - beta_2^t) / (1 - beta_1^t) at step t = iterations + 1; before it w -= rate decay w.
+         double clipnorm, double clipvalue, const int64_t[:, ::1] rules=None, const double[::1] limits=None):
+    """One step of a method (``METHODS``; leaf.h has the formulas), before it w -= rate decay w.
 
-    ``clipnorm`` 0 clips nothing.
+    ``a``, ``b``, ``c``: the slots, None where the method has none.  ``beta_1``, ``beta_2``: what stays in a step of the
+    first moment or of the momentum, and of the second.  ``clipnorm`` and ``clipvalue`` 0 clip nothing.
     """
-    cdef Step a
+    cdef Step s
     cdef Py_ssize_t count = pieces.shape[0], length = parameters.shape[0]
-    cdef int threads = team(count, <double> length)
-    cdef double t
-    require(m.shape[0] == length and v.shape[0] == length, "m and v must have the length of parameters")
+    cdef int needed = slots_of(method), threads = team(count, length / 2.0 if method == SGD else length)
+    require(needed >= 0, "there must be such a method")
+    require((a is not None or needed < 1) and (b is not None or needed < 2 and (method != RMSPROP or beta_1 == 0))
+            and (c is not None or needed < 3), "a method needs its slots")
+    require((a is None or a.shape[0] == length) and (b is None or b.shape[0] == length)
+            and (c is None or c.shape[0] == length), "slots must have the length of parameters")
     check(length, gradients.shape[0], pieces, squares, iterations)
     check_rules(length, rules, limits)
-    a.w, a.g, a.pieces, a.squares, a.m, a.v = &parameters[0], &gradients[0], &pieces[0, 0], &squares[0], &m[0], &v[0]
-    t = iterations[0] + 1
-    a.rate, a.beta_1, a.beta_2, a.epsilon, a.decay = rate, beta_1, beta_2, epsilon, decay
-    a.corrected_rate = rate * sqrt(1 - pow(beta_2, t)) / (1 - pow(beta_1, t))
-    a.clip = clip_factor(<Kernel> piece_squares[real], &a, count, clipnorm, threads)
-    if a.clip < 0:
+    s.w, s.g, s.pieces, s.squares = &parameters[0], &gradients[0], &pieces[0, 0], &squares[0]
+    s.a, s.b, s.c = NULL, NULL, NULL
+    if a is not None:
+        s.a = &a[0]
+    if b is not None:
+        s.b = &b[0]
+    if c is not None:
+        s.c = &c[0]
+    s.update.method, s.update.rate, s.update.epsilon, s.update.ahead = method, rate, epsilon, 0
+    s.update.beta_1, s.update.beta_2, s.decay, s.limit = beta_1, beta_2, rate * decay, clipvalue
+    correct(&s.update, iterations[0] + 1)
+    s.update.clip = clip_factor(<Kernel> piece_squares[real], &s, count, clipnorm, threads)
+    if s.update.clip < 0:
         return first_not_finite(squares, count)
     with nogil:
-        share_out(<Kernel> adam_pieces[real], &a, count, threads)
+        share_out(<Kernel> update_pieces[real], &s, count, threads)
         if rules is not None:
             constrain_all(&parameters[0], rules, limits)
         iterations[0] += 1
@@ -173,27 +172,54 @@ cdef Py_ssize_t first_not_finite(const double[::1] squares, Py_ssize_t count) no
     return -1
 
 
-cdef void sgd_pieces(const Step *a, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
-    cdef Py_ssize_t p
-    cdef const int64_t *piece
-    cdef real *v = NULL
-    for p in range(first, last):
-        piece = a.pieces + 4 * p
-        if a.m is not NULL:
-            v = <real *> a.m + piece[0]
-        sgd_update(<real *> a.w + piece[0], v, <const real *> a.g + piece[0], piece[1], <real> a.rate,
-                   <real> a.momentum, a.nesterov, <real> (a.rate * a.decay if piece[2] else 0), <real> a.clip)
+cdef int slots_of(int method) noexcept nogil:
+    if method < 0 or method > ADADELTA:
+        return -1
+    if method == SGD:
+        return 0
+    if method == AMSGRAD:
+        return 3
+    if method == MOMENTUM or method == NESTEROV or method == ADAGRAD or method == RMSPROP:  # which may have more
+        return 1
+    return 2
 
 
-cdef void adam_pieces(const Step *a, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
-    cdef Py_ssize_t p
-    cdef const int64_t *piece
+cdef void correct(Update *u, double t) noexcept nogil:
+    # The corrections of step t: moments begin at 0, and their weights add up to 1 - beta^t.
+    cdef double rest = sqrt(1 - pow(u.beta_2, t)), product, ahead
+    if u.method == ADAM or u.method == AMSGRAD:
+        u.rate = u.rate * rest / (1 - pow(u.beta_1, t))
+    elif u.method == ADAMAX:
+        u.rate /= 1 - pow(u.beta_1, t)
+    elif u.method == NADAM:
+        product, ahead = pow(u.beta_1, t) * WARMED[<int> min(t, WARM - 1.0)], u.beta_1 * warmth(t + 1)
+        u.ahead = u.rate * rest * ahead / (1 - product * ahead)
+        u.rate *= rest * (1 - u.beta_1 * warmth(t)) / (1 - product)
+        u.epsilon *= rest
+
+
+cdef void update_pieces(const Step *s, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    cdef real part[PART]
+    cdef Py_ssize_t p, at, end, n
+    cdef const real *g
+    cdef real decay
     for p in range(first, last):
-        piece = a.pieces + 4 * p
-        adam_update(<real *> a.w + piece[0], <real *> a.m + piece[0], <real *> a.v + piece[0],
-                    <const real *> a.g + piece[0], piece[1], <real> a.corrected_rate, <real> (1 - a.beta_1),
-                    <real> (1 - a.beta_2), <real> a.epsilon, <real> (a.rate * a.decay if piece[2] else 0),
-                    <real> a.clip)
+        at, end, decay = s.pieces[4 * p], s.pieces[4 * p] + s.pieces[4 * p + 1], 0
+        if s.pieces[4 * p + 2]:
+            decay = <real> s.decay
+        while at < end:
+            g, n = <const real *> s.g + at, end - at
+            if s.limit:
+                n = min(n, <Py_ssize_t> PART)
+                cut(g, <real> s.limit, &part[0], n)
+                g = &part[0]
+            update_weights(&s.update, <real *> s.w + at, g, slot(<real *> s.a, at), slot(<real *> s.b, at),
+                           slot(<real *> s.c, at), decay, n)
+            at += n
+
+
+cdef inline real *slot(real *whole, Py_ssize_t at) noexcept nogil:
+    return NULL if whole is NULL else whole + at
 
 
 # ---- constraints ----

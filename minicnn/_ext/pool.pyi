@@ -21,9 +21,11 @@ def average_forward(
     x: NDArray[_Real],
     y: NDArray[_Real],
     geometry: tuple[int, ...],
+    whole: bool = ...,
 ) -> None: ...
 def average_backward(
     dy: NDArray[_Real],
     dx: NDArray[_Real],
     geometry: tuple[int, ...],
+    whole: bool = ...,
 ) -> None: ...

@@ -2,7 +2,7 @@
 """Kernels of the pooling layers; the global ones are pools whose window is the image.
 
 Design: items are images, walked a row of windows at a time (pool.h).  Taps outside the image are skipped: a maximum
-never sees the padding, an average divides by the real pixels.  A maximum remembers the number of its tap, row * KW +
+never sees the padding, an average divides by the real pixels, or by all taps of a window.  A maximum remembers the number of its tap, row * KW +
 column, in a byte where a window has no more than 256.  Backward writes every pixel once: windows that tile the image
 spread their gradient, elsewhere each pixel gathers from the windows that it lies in.
 """
@@ -76,6 +76,10 @@ cdef inline char *winners(const Pool *p, Py_ssize_t i, Py_ssize_t out) noexcept 
     return item(p.arrays.winner, i) + out * (sizeof(uint8_t) if p.at.bytes else sizeof(int32_t))
 
 
+cdef inline double share_of(const Geometry *g, const Windows *v) noexcept nogil:
+    return 1.0 / (g.kh * g.kw if g.whole else v.kh * v.kw)
+
+
 cdef void average_images(const Pool *p, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef const Geometry *g = &p.at
     cdef Py_ssize_t i, r, q, pixel
@@ -85,7 +89,7 @@ cdef void average_images(const Pool *p, Py_ssize_t first, Py_ssize_t last, real 
             q = 0
             while q < g.ow:
                 v = windows_at(g, r, q, &pixel)
-                average_windows(&v, 1.0 / (v.kh * v.kw), <const real *> item(p.arrays.x, i) + pixel * g.c,
+                average_windows(&v, share_of(g, &v), <const real *> item(p.arrays.x, i) + pixel * g.c,
                                 <real *> item(p.arrays.y, i) + (r * g.ow + q) * g.c)
                 q += v.count
 
@@ -134,7 +138,7 @@ cdef void average_gradient_images(const Pool *p, Py_ssize_t first, Py_ssize_t la
         if p.tiled:
             for r in range(g.oh):
                 v = windows_at(g, r, 0, &pixel)
-                average_spread(&v, 1.0 / (v.kh * v.kw), dy + r * g.ow * g.c, dx + pixel * g.c)
+                average_spread(&v, share_of(g, &v), dy + r * g.ow * g.c, dx + pixel * g.c)
             clear_uncovered(g, dx)
         else:
             for r in range(g.h):
@@ -201,15 +205,19 @@ def max_backward(const real[:, :, :, ::1] dy not None, const taps[:, :, :, ::1] 
     run(<Kernel> max_gradient_images[real], &p, dx.shape[0])
 
 
-def average_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, geometry):
-    """y (N, OH, OW, C) = the means of the real pixels of each window of x (N, H, W, C); geometry as in max_forward."""
+def average_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, geometry,
+                    bint whole=False):
+    """y (N, OH, OW, C) = the means of the real pixels of each window of x (N, H, W, C), or with ``whole`` their sums
+    divided by the window's size; geometry as in max_forward."""
     cdef Pool p
     describe[real](&p, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, geometry)
+    p.at.whole = whole
     run(<Kernel> average_images[real], &p, x.shape[0])
 
 
-def average_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, geometry):
-    """dx: each output's gradient in equal parts to the real pixels of its window."""
+def average_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, geometry, bint whole=False):
+    """dx: each output's gradient in equal parts to the pixels of its window, those of padding lost with ``whole``."""
     cdef Pool p
     describe[real](&p, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, geometry)
+    p.at.whole = whole
     run(<Kernel> average_gradient_images[real], &p, dx.shape[0])

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of the layers that move or rescale numbers: ZeroPadding2D and Rescaling.
+"""Kernels of the layers that move or rescale numbers: ZeroPadding2D, Cropping2D and Rescaling.
 
 Design: items are images or samples; a long sample is rescaled in parts of about 16,384 elements.
 """

@@ -1,17 +1,17 @@
 """Data: real images that come with the package or lie in a folder, and the order in which training sees them.
 
-``digits`` is embedded, ``mnist`` reads the original files from disk, ``idx`` reads any IDX file, ``images`` one PNG or
-JPEG.  Nothing here touches the network.
+``digits`` is embedded, ``mnist`` and ``cifar10`` read the original files from disk, ``idx`` reads any IDX file,
+``images`` one PNG or JPEG.  Nothing here touches the network.
 """
 
 import numpy as np
 
 from minicnn import _check
 from minicnn._ext.machinery import random
-from minicnn.datasets import digits, idx, images, mnist
+from minicnn.datasets import cifar10, digits, idx, images, mnist
 from minicnn.datasets.errors import DataError
 
-__all__ = ["DataError", "batches", "digits", "idx", "images", "mnist", "order", "slices"]
+__all__ = ["DataError", "batches", "cifar10", "digits", "idx", "images", "mnist", "order", "slices"]
 
 
 def order(n, seed=0, epoch=0):

@@ -12,6 +12,7 @@ from minicnn.layers.activation import (
     HardSwish,
     LeakyReLU,
     LogSoftmax,
+    PReLU,
     ReLU,
     Sigmoid,
     Softmax,
@@ -23,14 +24,14 @@ from minicnn.layers.compose import Chain, Concurrent, Residual
 from minicnn.layers.compose import Composite as Composite  # a base class: not in the registry
 from minicnn.layers.conv import Conv2D
 from minicnn.layers.dense import Dense
+from minicnn.layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
 from minicnn.layers.gaussian import GaussianDropout
 from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
-from minicnn.layers.prelu import PReLU
-from minicnn.layers.reshape import Flatten, Rescaling, Reshape, ZeroPadding2D
+from minicnn.layers.reshape import Cropping2D, Flatten, Rescaling, Reshape, ZeroPadding2D
 
 # Keras's short names, and PyTorch's SiLU.  The registry has each class once.
 AvgPool2D = AveragePooling2D
@@ -49,7 +50,9 @@ __all__ = [
     "Chain",
     "Concurrent",
     "Conv2D",
+    "Cropping2D",
     "Dense",
+    "DepthwiseConv2D",
     "DropConnect",
     "Dropout",
     "Flatten",
@@ -66,6 +69,7 @@ __all__ = [
     "Rescaling",
     "Reshape",
     "Residual",
+    "SeparableConv2D",
     "Sigmoid",
     "Softmax",
     "Softplus",

@@ -7,25 +7,12 @@ import numpy as np
 from minicnn import _check, constraints, initializers, regularizers
 from minicnn._ext import penalty as penalty_kernel
 from minicnn.layers.activation import Activated
+from minicnn.layers.governed import Governed, Rule
 from minicnn.recording import empty, penalize
 from minicnn.settings import Fixed, Setting
 
 
-class _Constraint(Setting):
-    """A constraint that, once there is a parameter, must be possible for its shape."""
-
-    def __init__(self):
-        super().__init__(constraints.get)
-
-    def __set__(self, layer, value):
-        where, parameter = type(layer).__name__, layer.params.get(self.name.removesuffix("_constraint"))
-        found = constraints.get(where, self.name, value)
-        if parameter is not None:
-            constraints.check(where, found, parameter.shape)
-        super().__set__(layer, found)
-
-
-class Affine(Activated):
+class Affine(Governed, Activated):
     """A second base, next to ``Layer``, for layers that are affine except for their activation.
 
     ``__init__`` hands the arguments that all of them have to ``_set_up``, in their order; ``build`` calls
@@ -35,17 +22,19 @@ class Affine(Activated):
 
     use_bias = Fixed(_check.boolean)
     kernel_initializer = Fixed(initializers.check)
-    kernel_regularizer = Setting(regularizers.get)
-    kernel_constraint = _Constraint()
-    bias_regularizer = Setting(regularizers.get)
+    bias_initializer = Fixed(initializers.check)
+    kernel_regularizer = Rule(regularizers.get)
+    kernel_constraint = Rule(constraints.get)
+    bias_regularizer = Rule(regularizers.get)
     activity_regularizer = Setting(regularizers.get_native, forgets=True)
-    bias_constraint = _Constraint()
+    bias_constraint = Rule(constraints.get)
 
     def _set_up(
         self,
         activation,
         use_bias,
         kernel_initializer,
+        bias_initializer,
         kernel_regularizer,
         kernel_constraint,
         bias_regularizer,
@@ -56,26 +45,22 @@ class Affine(Activated):
         self.activation = activation
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
+        self.bias_initializer = bias_initializer
         self.kernel_regularizer = kernel_regularizer
         self.kernel_constraint = kernel_constraint
         self.bias_regularizer = bias_regularizer
         self.activity_regularizer = activity_regularizer
         self.bias_constraint = bias_constraint
 
-    def _add_kernel_and_bias(self, shape, rng):
-        """The kernel of that shape, and a bias of zeros for its last axis."""
+    def _add_kernel_and_bias(self, shape, rng, units=None):
+        """The kernel of that shape, and a bias for its last axis, or for so many units."""
         name = type(self).__name__
         constraints.check(name, self.kernel_constraint, shape)
-        constraints.check(name, self.bias_constraint, shape[-1:])
+        units = shape[-1:] if units is None else (units,)
+        constraints.check(name, self.bias_constraint, units)
         self.add_param("kernel", shape, initializers.get(name, self.kernel_initializer), rng)
         if self.use_bias:
-            self.add_param("bias", shape[-1:], initializers.get(name, "zeros"), rng)
-
-    def get_config(self):
-        """The constructor's arguments, ready for JSON unless there is a custom regulariser."""
-        return {
-            key: regularizers.to_config(constraints.to_config(value)) for key, value in super().get_config().items()
-        }
+            self.add_param("bias", units, initializers.get(name, self.bias_initializer), rng)
 
     def backward(self, dy):
         return self._backward(dy, input_gradient=True)

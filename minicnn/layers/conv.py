@@ -12,15 +12,93 @@ MOST_PADDED = 2**31  # elements of one padded image
 
 
 def output_size(size, window, stride, dilation, padding):
-    """(output size, padding before) of one axis.  "same" is Keras's: ceil(size / stride), the odd pixel goes after."""
+    """(output size, padding before) of one axis.  "same" is Keras's: ceil(size / stride), the odd pixel goes after.
+
+    ``padding``: "valid", "same" or (before, after).
+    """
     extent = (window - 1) * dilation + 1
-    if padding == "valid":
-        return (size - extent) // stride + 1, 0
-    out = -(-size // stride)
-    return out, max(0, (out - 1) * stride + extent - size) // 2
+    if padding == "same":
+        out = -(-size // stride)
+        return out, max(0, (out - 1) * stride + extent - size) // 2
+    before, after = (0, 0) if padding == "valid" else padding
+    return (before + size + after - extent) // stride + 1, before
 
 
-class Conv2D(Affine, Layer, compiled=True):
+def output_sizes(image, window, strides, dilation, padding):
+    """``output_size`` of both axes of an image (H, W, C); ``padding``: as ``_check.padding`` returns it."""
+    of_axes = (padding, padding) if isinstance(padding, str) else padding
+    axes = zip(image[:2], window, strides, dilation, of_axes, strict=True)
+    return tuple(output_size(*axis) for axis in axes)
+
+
+class Convolution(Affine):
+    """A base beside ``Layer`` for convolutions: where the windows lie, and the kernels that run over them.
+
+    The layer has ``kernel_size``, ``strides``, ``padding``, ``dilation_rate`` and calls ``_place_windows`` in its
+    ``build``.
+    """
+
+    kernel_size = Fixed(_check.pair)
+    strides = Fixed(_check.pair)
+    padding = Fixed(_check.padding)
+    dilation_rate = Fixed(_check.pair)
+
+    def _place_windows(self, image, groups):
+        """(OH, OW) for an image (H, W, C); ValueError where no window fits, or no memory holds the padding."""
+        where = type(self).__name__
+        window = self.kernel_size, self.strides, self.dilation_rate
+        (oh, top), (ow, left) = output_sizes(image, *window, self.padding)
+        if oh < 1 or ow < 1:
+            kernel = f"the kernel {self.kernel_size} with dilation {self.dilation_rate}"
+            required = f"an image must be at least as large as {kernel}"
+            if not isinstance(self.padding, str):
+                required = f"an image with its padding {self.padding} must be at least as large as {kernel}"
+            raise ValueError(_check.message(where, required, image, 'Use padding="same" or a smaller kernel'))
+        reach = [
+            (out - 1) * stride + (size - 1) * dilation + 1
+            for out, size, stride, dilation in zip((oh, ow), *window, strict=True)
+        ]
+        if self.padding != "valid" and reach[0] * reach[1] * image[2] >= MOST_PADDED:
+            required = f"an image with its padding must have fewer than {MOST_PADDED:,} elements"
+            fix = "Use a smaller padding, dilation_rate or kernel"
+            raise ValueError(_check.message(where, required, (*reach, image[2]), fix))
+        self._geometry = (*self.strides, top, left, *self.dilation_rate, groups)
+        return oh, ow
+
+    def _convolve(self, x, kernel, training, algorithm="exact"):
+        """``forward`` with a kernel (KH, KW, C / groups, F)."""
+        z = empty((len(x), *self.output_shape), self.dtype)
+        function = self._function
+        kernels.forward(
+            x,
+            kernel,
+            self.params.get("bias"),
+            z,
+            self._geometry,
+            function.fused(training),
+            kernels.ALGORITHMS[algorithm],
+        )
+        y, saved = self._activate(z, training)
+        if training:
+            self.keep(len(x), self.own(x), *saved)
+        return y
+
+    def _gradients(self, x, dz, kernel, dkernel, input_gradient, algorithm="exact"):
+        """``_linear_gradient`` with such a kernel and its gradient."""
+        number = kernels.ALGORITHMS[algorithm]
+        kernels.backward_params(x, dz, dkernel, self.grads.get("bias"), self._geometry, number)
+        if not input_gradient:
+            return None
+        dx = empty(x.shape, x.dtype)
+        kernels.backward_input(dz, kernel, dx, self._geometry, number)
+        return dx
+
+    def multiply_adds(self):
+        oh, ow, _ = self.output_shape
+        return oh * ow * self.params["kernel"].size
+
+
+class Conv2D(Convolution, Layer, compiled=True):
     """2-D convolution (cross-correlation, as everywhere in deep learning) with bias and activation.
 
     ::
@@ -35,12 +113,15 @@ class Conv2D(Affine, Layer, compiled=True):
     (F,).  Pixels outside the image count as 0.
 
     - ``filters``: F >= 1.  ``kernel_size``, ``strides``, ``dilation_rate``: whole numbers >= 1, or (height, width).
-    - ``padding``: "valid" (windows inside the image only: OH = (H - extent) // SH + 1 with extent = (KH - 1) DH + 1)
-      or "same" (OH = ceil(H / SH); the odd pixel of padding goes to the bottom and the right, as in Keras).
+    - ``padding``: "valid" (windows inside the image only: OH = (H - extent) // SH + 1 with extent = (KH - 1) DH + 1);
+      "same" (OH = ceil(H / SH); the odd pixel of padding goes to the bottom and the right, as in Keras); or how many
+      rows and columns, as for ``ZeroPadding2D``: a whole number >= 0 for all sides (PyTorch's), (height, width), or
+      ((top, bottom), (left, right)), with OH = (top + H + bottom - extent) // SH + 1.  A window that lies in the padding
+      alone gives the bias.
     - ``groups``: input and output channels are cut into that many groups that do not see each other; both must be
       divisible by it.  groups = C is a depthwise convolution.
-    - ``activation``: a name or an activation layer (``layers/activation.py``), or None.  ``use_bias``: False for no bias.
-    - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
+    - ``activation``: a name or a layer (``layers/activation.py``), or None.  ``use_bias``: False for no bias.
+    - ``kernel_initializer``, ``bias_initializer``: a name or an object of ``initializers.py``, or a function.
     - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
       ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
     - ``algorithm``: "auto" takes Winograd's F(4x4, 3x3) where it pays: in float32, for kernels of 3 x 3 with stride 1,
@@ -57,10 +138,6 @@ class Conv2D(Affine, Layer, compiled=True):
 
     input_ndim = 3
     filters = Fixed(_check.integer, 1)
-    kernel_size = Fixed(_check.pair)
-    strides = Fixed(_check.pair)
-    padding = Fixed(_check.choice, ("valid", "same"))
-    dilation_rate = Fixed(_check.pair)
     groups = Fixed(_check.integer, 1)
 
     def __init__(
@@ -74,6 +151,7 @@ class Conv2D(Affine, Layer, compiled=True):
         activation=None,
         use_bias=True,
         kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
         kernel_regularizer=None,
         kernel_constraint=None,
         bias_regularizer=None,
@@ -96,6 +174,7 @@ class Conv2D(Affine, Layer, compiled=True):
             activation,
             use_bias,
             kernel_initializer,
+            bias_initializer,
             kernel_regularizer,
             kernel_constraint,
             bias_regularizer,
@@ -115,60 +194,20 @@ class Conv2D(Affine, Layer, compiled=True):
         self._algorithm = algorithm
 
     def build(self, input_shape, rng):
-        h, w, c = input_shape = super().build(input_shape, rng)
+        _, _, c = input_shape = super().build(input_shape, rng)
         if c % self.groups:
             required = f"the channels of the input must be divisible by groups = {self.groups}"
             raise ValueError(_check.message("Conv2D", required, c))
-        axes = zip((h, w), self.kernel_size, self.strides, self.dilation_rate, strict=True)
-        (oh, top), (ow, left) = (output_size(*axis, self.padding) for axis in axes)
-        if oh < 1 or ow < 1:
-            window = f"the kernel {self.kernel_size} with dilation {self.dilation_rate}"
-            required = f"an image must be at least as large as {window}"
-            raise ValueError(_check.message("Conv2D", required, input_shape, 'Use padding="same" or a smaller kernel'))
-        reach = [
-            (out - 1) * stride + (size - 1) * dilation + 1
-            for out, size, stride, dilation in zip(
-                (oh, ow), self.kernel_size, self.strides, self.dilation_rate, strict=True
-            )
-        ]
-        if self.padding == "same" and reach[0] * reach[1] * c >= MOST_PADDED:
-            required = f"an image with its padding must have fewer than {MOST_PADDED:,} elements"
-            raise ValueError(_check.message("Conv2D", required, (*reach, c), "Use a smaller dilation_rate or kernel"))
+        oh, ow = self._place_windows(input_shape, self.groups)
         if self.algorithm is None:
             self.algorithm = "auto"
-        self._geometry = (*self.strides, top, left, *self.dilation_rate, self.groups)
         self._add_kernel_and_bias((*self.kernel_size, c // self.groups, self.filters), rng)
         self.output_shape = oh, ow, self.filters
         return self.output_shape
 
     def forward(self, x, training=False):
-        x = self.check_input(x)
-        z = empty((len(x), *self.output_shape), self.dtype)
-        function = self._function
-        bias = self.params.get("bias")
-        kernels.forward(
-            x,
-            self.params["kernel"],
-            bias,
-            z,
-            self._geometry,
-            function.fused(training),
-            kernels.ALGORITHMS[self.algorithm],
-        )
-        y, saved = self._activate(z, training)
-        if training:
-            self.keep(len(x), self.own(x), *saved)
-        return y
+        return self._convolve(self.check_input(x), self.params["kernel"], training, self.algorithm)
 
     def _linear_gradient(self, x, dz, input_gradient):
-        algorithm = kernels.ALGORITHMS[self.algorithm]
-        kernels.backward_params(x, dz, self.grads["kernel"], self.grads.get("bias"), self._geometry, algorithm)
-        if not input_gradient:
-            return None
-        dx = empty(x.shape, x.dtype)
-        kernels.backward_input(dz, self.params["kernel"], dx, self._geometry, algorithm)
-        return dx
-
-    def multiply_adds(self):
-        oh, ow, _ = self.output_shape
-        return oh * ow * self.params["kernel"].size
+        kernel, dkernel = self.params["kernel"], self.grads["kernel"]
+        return self._gradients(x, dz, kernel, dkernel, input_gradient, self.algorithm)

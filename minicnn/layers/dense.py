@@ -21,8 +21,8 @@ class Dense(Affine, Layer, compiled=True):
     x: (N, D), y: (N, M), float32 or float64; with more axes, (N, ..., D), the layer works along the last one.
     Parameters ``kernel`` (D, M) and ``bias`` (M,).
 
-    - ``units``: M >= 1.  ``activation``: a name or an activation layer (``layers/activation.py``), or None.  ``use_bias``: False for no bias.
-    - ``kernel_initializer``: a name (``initializers.py``); the bias begins at 0.
+    - ``units``: M >= 1.  ``activation``: a name or a layer (``layers/activation.py``), or None.  ``use_bias``: False for no bias.
+    - ``kernel_initializer``, ``bias_initializer``: a name or an object of ``initializers.py``, or a function.
     - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
       ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
 
@@ -37,6 +37,7 @@ class Dense(Affine, Layer, compiled=True):
         activation=None,
         use_bias=True,
         kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
         kernel_regularizer=None,
         kernel_constraint=None,
         bias_regularizer=None,
@@ -50,6 +51,7 @@ class Dense(Affine, Layer, compiled=True):
             activation,
             use_bias,
             kernel_initializer,
+            bias_initializer,
             kernel_regularizer,
             kernel_constraint,
             bias_regularizer,

@@ -62,29 +62,44 @@ class Flatten(Reshape, compiled=True):
         super().__init__((-1,), dtype)
 
 
-def _borders(where, name, padding):
-    """((top, bottom), (left, right)) for one number, one for each axis, or two for each."""
-    sides = padding if isinstance(padding, list | tuple) else ()
-    if len(sides) == 2 and any(isinstance(side, list | tuple) for side in sides):
-        return tuple(_check.pair(where, name, side, 0) for side in sides)
-    return tuple((side, side) for side in _check.pair(where, name, padding, 0))
+class _Bordered(Layer):
+    """An image and one with a border around it, whose sides are ``_sides``: ((top, bottom), (left, right))."""
+
+    input_ndim = 3
+
+    def _pad(self, x, shape):
+        (top, _), (left, _) = self._sides
+        y = empty((len(x), *shape), self.dtype)
+        if len(x):
+            kernels.pad(x, y, top, left)
+        return y
+
+    def _crop(self, x, shape):
+        (top, _), (left, _) = self._sides
+        y = empty((len(x), *shape), self.dtype)
+        if len(x):
+            kernels.crop(x, y, top, left)
+        return y
 
 
-class ZeroPadding2D(Layer, compiled=True):
+class ZeroPadding2D(_Bordered, compiled=True):
     """y = x with rows and columns of zeros around each image;  dx = the inside of dy.
 
     x: (N, H, W, C), y: (N, top + H + bottom, left + W + right, C).  ``padding``: a whole number >= 0 for all sides,
     (height, width) for both sides of each axis, or ((top, bottom), (left, right)).
     """
 
-    input_ndim = 3
     output_function = "changed"
 
-    padding = Fixed(_borders)
+    padding = Fixed(_check.borders)
 
     def __init__(self, padding=1, dtype=None):
         super().__init__(dtype)
         self.padding = padding
+
+    @property
+    def _sides(self):
+        return self.padding
 
     def build(self, input_shape, rng):
         h, w, c = super().build(input_shape, rng)
@@ -93,19 +108,53 @@ class ZeroPadding2D(Layer, compiled=True):
 
     def forward(self, x, training=False):
         x = self.check_input(x)
-        y = empty((len(x), *self.output_shape), self.dtype)
-        if len(x):
-            kernels.pad(x, y, self.padding[0][0], self.padding[1][0])
         if training:
             self.keep(len(x))
-        return y
+        return self._pad(x, self.output_shape)
 
     def backward(self, dy):
         dy, _ = self.check_gradient(dy)
-        dx = empty((len(dy), *self.input_shape), self.dtype)
-        if len(dy):
-            kernels.crop(dy, dx, self.padding[0][0], self.padding[1][0])
-        return dx
+        return self._crop(dy, self.input_shape)
+
+
+class Cropping2D(_Bordered, compiled=True):
+    """y = the inside of each image;  dx = dy with rows and columns of zeros around it.
+
+    x: (N, H, W, C), y: (N, H - top - bottom, W - left - right, C).  ``cropping``: how many rows and columns are cut off,
+    a whole number >= 0 for all sides, (height, width) for both sides of each axis, or ((top, bottom), (left, right)).
+    ValueError at ``build`` if nothing would be left.
+    """
+
+    output_function = "same"
+
+    cropping = Fixed(_check.borders)
+
+    def __init__(self, cropping=((0, 0), (0, 0)), dtype=None):
+        super().__init__(dtype)
+        self.cropping = cropping
+
+    @property
+    def _sides(self):
+        return self.cropping
+
+    def build(self, input_shape, rng):
+        h, w, c = super().build(input_shape, rng)
+        shape = h - sum(self.cropping[0]), w - sum(self.cropping[1]), c
+        if min(shape) < 1:
+            required = f"cropping {self.cropping} must leave a pixel of the image"
+            raise ValueError(_check.message("Cropping2D", required, (h, w, c), "Cut off less"))
+        self.output_shape = shape
+        return shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        if training:
+            self.keep(len(x))
+        return self._crop(x, self.output_shape)
+
+    def backward(self, dy):
+        dy, _ = self.check_gradient(dy)
+        return self._pad(dy, self.input_shape)
 
 
 class Rescaling(Layer, compiled=True):

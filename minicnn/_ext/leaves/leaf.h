@@ -28,6 +28,7 @@ NOINLINE static void NAME(store_part)(REAL *p, idx n, VEC v)
 
 #include "tile.h"
 #include "matrix.h"
+#include "depthwise.h"
 #ifdef SINGLE
 #include "peak.h"
 #endif
@@ -37,12 +38,6 @@ NOINLINE static void NAME(store_part)(REAL *p, idx n, VEC v)
 #define ROWS for (idx r = 0; r < rows; r++)
 
 /* ---- plain arithmetic ---- */
-
-/* y += x * w */
-LEAF NAME(multiply_add)(const REAL *RESTRICT x, const REAL *RESTRICT w, REAL *RESTRICT y, idx n)
-{
-    LOOP y[i] = FMA(x[i], w[i], y[i]);
-}
 
 /* y += x */
 LEAF NAME(add_to)(const REAL *RESTRICT x, REAL *RESTRICT y, idx n)
@@ -173,39 +168,112 @@ TARGET NOINLINE static double NAME(sum_squares)(const REAL *x, idx n)
     return sum;
 }
 
-/* w -= decay w;  v = momentum v - rate clip g;  w += v, or momentum v - rate clip g with Nesterov.
- * v may be NULL where momentum is 0. */
-LEAF NAME(sgd_update)(REAL *RESTRICT w, REAL *RESTRICT v, const REAL *RESTRICT g, idx n, REAL rate, REAL momentum,
-                      int nesterov, REAL decay, REAL clip)
+/* y = x cut to [-limit, limit]; a NaN stays */
+LEAF NAME(cut)(const REAL *RESTRICT x, REAL limit, REAL *RESTRICT y, idx n)
 {
-    const REAL step = -rate * clip;
-    if (!v)
-        LOOP w[i] = FMA(step, g[i], FMA(-decay, w[i], w[i]));
-    else if (nesterov)
-        LOOP {
-            v[i] = FMA(momentum, v[i], step * g[i]);
-            w[i] = FMA(-decay, w[i], w[i]) + FMA(momentum, v[i], step * g[i]);
-        }
-    else
-        LOOP {
-            v[i] = FMA(momentum, v[i], step * g[i]);
-            w[i] = FMA(-decay, w[i], w[i]) + v[i];
-        }
+    LOOP y[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i];
 }
 
-/* w -= decay w;  m += rest_1 (g - m);  v += rest_2 (g^2 - v);  w -= rate m / (sqrt(v) + epsilon),
- * with g = clip * gradient and the bias corrections already in `rate`.  rest = 1 - beta comes from the caller, who has
- * it in double: 1 - 0.999f is off by 5e-5. */
-LEAF NAME(adam_update)(REAL *RESTRICT w, REAL *RESTRICT m, REAL *RESTRICT v, const REAL *RESTRICT gradient, idx n,
-                       REAL rate, REAL rest_1, REAL rest_2, REAL epsilon, REAL decay, REAL clip)
+/* One step of `u->method` over n weights: w -= decay w, then what the method says, with g = clip * gradient.  a, b, c are
+ * the method's slots, in the order of the comments; NULL where it has none.  rest = 1 - beta comes from the caller, who
+ * has it in double: 1 - 0.999f is off by 5e-5.  The corrections for the first steps are in `rate`, `ahead` and `epsilon`
+ * already. */
+#define DECAYED FMA(-decay, w[i], w[i])
+#define WITH_G LOOP { const REAL g = clip * gradient[i];
+#define FOLLOW(mean, x) mean[i] = FMA(rest_1, (x) - mean[i], mean[i]);
+#define FOLLOW_SQUARE(mean, x) mean[i] = FMA(rest_2, FMA(x, x, -mean[i]), mean[i]);
+#define RMSPROP_LOOP(center, push)                                                                                    \
+    WITH_G                                                                                                            \
+        FOLLOW_SQUARE(a, g)                                                                                           \
+        REAL square = a[i];                                                                                           \
+        center                                                                                                        \
+        const REAL change = rate * g / SQRT(square + epsilon);                                                        \
+        push                                                                                                          \
+    }
+#define CENTER                                                                                                        \
+    c[i] = FMA(rest_2, g - c[i], c[i]);                                                                               \
+    square = FMA(-c[i], c[i], square);                                                                                \
+    square = square < 0 ? 0 : square; /* rounding; a NaN stays */
+#define PUSH w[i] = DECAYED - change;
+#define PUSH_ON                                                                                                       \
+    b[i] = FMA(beta_1, b[i], change);                                                                                 \
+    w[i] = DECAYED - b[i];
+
+LEAF NAME(update_weights)(const Update *u, REAL *RESTRICT w, const REAL *RESTRICT gradient, REAL *RESTRICT a,
+                          REAL *RESTRICT b, REAL *RESTRICT c, REAL decay, idx n)
 {
-    LOOP {
-        const REAL g = clip * gradient[i];
-        m[i] = FMA(rest_1, g - m[i], m[i]);
-        v[i] = FMA(rest_2, FMA(g, g, -v[i]), v[i]);
-        w[i] = FMA(-decay, w[i], w[i]) - rate * m[i] / (SQRT(v[i]) + epsilon);
+    const REAL rate = (REAL)u->rate, clip = (REAL)u->clip, step = -rate * clip;
+    const REAL beta_1 = (REAL)u->beta_1, beta_2 = (REAL)u->beta_2, epsilon = (REAL)u->epsilon, ahead = (REAL)u->ahead;
+    const REAL rest_1 = (REAL)(1 - u->beta_1), rest_2 = (REAL)(1 - u->beta_2);
+    switch (u->method) {
+    case SGD: LOOP w[i] = FMA(step, gradient[i], DECAYED); break;
+    case MOMENTUM: /* velocity */
+        LOOP {
+            a[i] = FMA(beta_1, a[i], step * gradient[i]);
+            w[i] = DECAYED + a[i];
+        }
+        break;
+    case NESTEROV: /* velocity */
+        LOOP {
+            const REAL push = step * gradient[i];
+            a[i] = FMA(beta_1, a[i], push);
+            w[i] = DECAYED + FMA(beta_1, a[i], push);
+        }
+        break;
+    case ADAM: /* m, v */
+        WITH_G FOLLOW(a, g) FOLLOW_SQUARE(b, g) w[i] = DECAYED - rate * a[i] / (SQRT(b[i]) + epsilon); }
+        break;
+    case AMSGRAD: /* m, v, v_hat */
+        WITH_G
+            FOLLOW(a, g) FOLLOW_SQUARE(b, g)
+            c[i] = c[i] >= b[i] ? c[i] : b[i];
+            w[i] = DECAYED - rate * a[i] / (SQRT(c[i]) + epsilon);
+        }
+        break;
+    case NADAM: /* m, v */
+        WITH_G
+            FOLLOW(a, g) FOLLOW_SQUARE(b, g)
+            w[i] = DECAYED - FMA(ahead, a[i], rate * g) / (SQRT(b[i]) + epsilon);
+        }
+        break;
+    case ADAMAX: /* m, u */
+        WITH_G
+            const REAL size = g < 0 ? -g : g, before = beta_2 * b[i];
+            FOLLOW(a, g)
+            b[i] = before >= size ? before : size;
+            w[i] = DECAYED - rate * a[i] / (b[i] + epsilon);
+        }
+        break;
+    case RMSPROP: /* velocity, momentum or NULL, average_gradient or NULL */
+        if (b && c) RMSPROP_LOOP(CENTER, PUSH_ON)
+        else if (b) RMSPROP_LOOP(, PUSH_ON)
+        else if (c) RMSPROP_LOOP(CENTER, PUSH)
+        else RMSPROP_LOOP(, PUSH)
+        break;
+    case ADAGRAD: /* accumulator */
+        WITH_G
+            a[i] = FMA(g, g, a[i]);
+            w[i] = DECAYED - rate * g / SQRT(a[i] + epsilon);
+        }
+        break;
+    case ADADELTA: /* accumulated_grad, accumulated_delta_var */
+        WITH_G
+            FOLLOW_SQUARE(a, g)
+            const REAL change = SQRT(b[i] + epsilon) / SQRT(a[i] + epsilon) * g;
+            FOLLOW_SQUARE(b, change)
+            w[i] = DECAYED - rate * change;
+        }
+        break;
     }
 }
+#undef DECAYED
+#undef WITH_G
+#undef FOLLOW
+#undef FOLLOW_SQUARE
+#undef RMSPROP_LOOP
+#undef CENTER
+#undef PUSH
+#undef PUSH_ON
 
 /* ---- for float alone ---- */
 

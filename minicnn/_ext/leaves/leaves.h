@@ -25,10 +25,20 @@ typedef struct {
     int accumulate;
 } Tile;
 
+/* Depthwise convolution: `count` pixels of n channels, which see ka x kb taps; strides in elements. */
+typedef struct {
+    idx count, n;
+    idx ka, x_a, w_a; /* rows of taps: from one to the next in the image, in the kernel */
+    idx kb, x_b, w_b; /* columns of taps */
+    idx x_q, y_q;     /* from one pixel to the next in the image, in the result */
+    idx x_ahead, fetch, y_ahead; /* to what is read next, `fetch` elements of it for each pixel; to the next result */
+} Depthwise;
+
 /* Pooling: images h x w with c channels, outputs oh x ow, windows kh x kw, strides, padding above and to the left. */
 typedef struct {
     idx h, w, c, oh, ow, kh, kw, sh, sw, top, left;
     int bytes; /* the numbers of taps, row * kw + column, fill bytes; else int32 */
+    int whole; /* an average is over all taps of a window, not only those in the image */
 } Geometry;
 
 /* `count` windows side by side, as far as they lie in the image.  Strides in elements; `edge`: there are less than
@@ -52,6 +62,15 @@ typedef struct {
     double slope, threshold, top; /* slope: ELU's alpha, too; top: the largest value, NaN for none */
 } Curve;
 
+/* Optimisers: the methods, and the numbers of one step of one of them (leaf.h says what they do). */
+enum Method { SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA };
+typedef struct {
+    int method;
+    double rate, clip;
+    double beta_1, beta_2; /* what stays of the first moment or of the momentum; of the second */
+    double epsilon, ahead; /* ahead: Nadam's rate of m; `rate` is then that of g */
+} Update;
+
 /* How many columns are taken as one row where rows have n of them: those of 2^k rows, so that they fill several vectors
  * and (but for large n) the last one too. */
 enum { WIDEST = 512 };
@@ -68,7 +87,8 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
  * these lists, and so is each set's own table, at the end of leaf.h. */
 #define EACH_LEAF(L, REAL)                                                                                            \
     L(void, tiles, (const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C))            \
-    L(void, multiply_add, (const REAL *x, const REAL *w, REAL *y, idx n))                                             \
+    L(void, depthwise, (const Depthwise *t, const REAL *x, const REAL *w, const REAL *bias, REAL *y))                 \
+    L(void, depthwise_gradient, (const Depthwise *t, const REAL *x, const REAL *dy, REAL *w))                         \
     L(void, add_to, (const REAL *x, REAL *y, idx n))                                                                  \
     L(void, plus, (int relu, const REAL *x, const REAL *y, REAL *z, idx n))                                           \
     L(void, overlap_add, (const REAL *x, REAL *y, idx rows, idx step, idx n))                                         \
@@ -111,10 +131,9 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, add_squares, (const REAL *x, double *sums, idx n))                                                        \
     L(void, scale_each, (REAL *x, const double *factors, idx n))                                                      \
     L(double, sum_squares, (const REAL *x, idx n))                                                                    \
-    L(void, sgd_update, (REAL *w, REAL *v, const REAL *g, idx n, REAL rate, REAL momentum, int nesterov, REAL decay,  \
-                         REAL clip))                                                                                  \
-    L(void, adam_update, (REAL *w, REAL *m, REAL *v, const REAL *g, idx n, REAL rate, REAL rest_1, REAL rest_2,       \
-                          REAL epsilon, REAL decay, REAL clip))
+    L(void, cut, (const REAL *x, REAL limit, REAL *y, idx n))                                                          \
+    L(void, update_weights, (const Update *u, REAL *w, const REAL *gradient, REAL *a, REAL *b, REAL *c, REAL decay,   \
+                             idx n))
 
 /* Those that exist for float alone, or have nothing to do with the type. */
 #define EACH_SINGLE_LEAF(L)                                                                                           \
@@ -158,7 +177,8 @@ static inline void fetch_ahead(const void *p, idx bytes)
              const double *: LEAVES->f64->leaf)
 
 #define tiles(t, m, n, A, B, bias, C) FOR(C, tiles)(t, m, n, A, B, bias, C)
-#define multiply_add(x, w, y, n) FOR(y, multiply_add)(x, w, y, n)
+#define depthwise(t, x, w, bias, y) FOR(y, depthwise)(t, x, w, bias, y)
+#define depthwise_gradient(t, x, dy, w) FOR(w, depthwise_gradient)(t, x, dy, w)
 #define add_to(x, y, n) FOR(y, add_to)(x, y, n)
 #define plus(relu, x, y, z, n) FOR(z, plus)(relu, x, y, z, n)
 #define overlap_add(x, y, rows, step, n) FOR(y, overlap_add)(x, y, rows, step, n)
@@ -208,9 +228,8 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define add_squares(x, sums, n) FOR(x, add_squares)(x, sums, n)
 #define scale_each(x, factors, n) FOR(x, scale_each)(x, factors, n)
 #define sum_squares(x, n) FOR(x, sum_squares)(x, n)
-#define sgd_update(w, v, g, n, rate, momentum, nesterov, decay, clip)                                                 \
-    FOR(w, sgd_update)(w, v, g, n, rate, momentum, nesterov, decay, clip)
-#define adam_update(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)                                        \
-    FOR(w, adam_update)(w, m, v, g, n, rate, rest_1, rest_2, epsilon, decay, clip)
+#define cut(x, limit, y, n) FOR(y, cut)(x, limit, y, n)
+#define update_weights(u, w, gradient, a, b, c, decay, n)                                                             \
+    FOR(w, update_weights)(u, w, gradient, a, b, c, decay, n)
 
 #endif

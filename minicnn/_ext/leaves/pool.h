@@ -251,9 +251,10 @@ LEAF NAME(average_spread)(const Windows *v, REAL share, const REAL *dy, REAL *dx
 
 /* ---- backward where windows overlap, are cut off or leave gaps: a pixel gathers from the windows it lies in ---- */
 
-/* 1 / the number of pixels of window (r, q) that lie in the image */
+/* 1 / the number of pixels of window (r, q) that count */
 TARGET INLINE REAL NAME(share)(const Geometry g, idx r, idx q)
 {
+    if (g.whole) return 1 / (REAL)(g.kh * g.kw);
     const idx row = r * g.sh - g.top, column = q * g.sw - g.left;
     const idx rows = (row + g.kh < g.h ? row + g.kh : g.h) - (row > 0 ? row : 0);
     const idx columns = (column + g.kw < g.w ? column + g.kw : g.w) - (column > 0 ? column : 0);

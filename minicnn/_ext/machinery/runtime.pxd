@@ -19,9 +19,15 @@ cdef extern from "leaves.h" nogil:
         Py_ssize_t kb, a_k, b_k
         Py_ssize_t a_i, c_i
         bint accumulate
+    ctypedef struct Depthwise:
+        Py_ssize_t count, n
+        Py_ssize_t ka, x_a, w_a
+        Py_ssize_t kb, x_b, w_b
+        Py_ssize_t x_q, y_q
+        Py_ssize_t x_ahead, fetch, y_ahead
     ctypedef struct Geometry:
         Py_ssize_t h, w, c, oh, ow, kh, kw, sh, sw, top, left
-        bint bytes
+        bint bytes, whole
     ctypedef struct Windows:
         Py_ssize_t count, kh, kw, c, row, step, ahead, tap, tap_row
         bint bytes, edge
@@ -33,6 +39,11 @@ cdef extern from "leaves.h" nogil:
     ctypedef struct Curve:
         int kind
         double slope, threshold, top
+    cdef enum Method:
+        SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA
+    ctypedef struct Update:
+        int method
+        double rate, clip, beta_1, beta_2, epsilon, ahead
     cdef enum WinogradIn:
         OF_IMAGE, OF_GRADIENT, OF_KERNEL
     cdef enum WinogradOut:
@@ -41,7 +52,8 @@ cdef extern from "leaves.h" nogil:
     void use_leaves(const Leaves *chosen)
     # The types stand for float or double: macros choose the leaf by the type of the argument that is written.
     void tiles(const Tile *t, Py_ssize_t m, Py_ssize_t n, const void *A, const void *B, const void *bias, void *C)
-    void multiply_add(const void *x, const void *w, void *y, Py_ssize_t n)
+    void depthwise(const Depthwise *t, const void *x, const void *w, const void *bias, void *y)
+    void depthwise_gradient(const Depthwise *t, const void *x, const void *dy, void *w)
     void add_to(const void *x, void *y, Py_ssize_t n)
     void plus(bint relu, const void *x, const void *y, void *z, Py_ssize_t n)
     void overlap_add(const void *x, void *y, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t n)
@@ -97,10 +109,9 @@ cdef extern from "leaves.h" nogil:
     void add_squares(const void *x, double *sums, Py_ssize_t n)
     void scale_each(void *x, const double *factors, Py_ssize_t n)
     double sum_squares(const void *x, Py_ssize_t n)
-    void sgd_update(void *w, void *v, const void *g, Py_ssize_t n, double rate, double momentum, bint nesterov,
-                    double decay, double clip)
-    void adam_update(void *w, void *m, void *v, const void *g, Py_ssize_t n, double rate, double rest_1,
-                     double rest_2, double epsilon, double decay, double clip)
+    void cut(const void *x, double limit, void *y, Py_ssize_t n)
+    void update_weights(const Update *u, void *w, const void *gradient, void *a, void *b, void *c, double decay,
+                        Py_ssize_t n)
 
 
 # One product of matrices: C[i*c_i + j] = start + sum_{k < depth} A[i*a_i + k*a_k] * B[k*b_k + j].
