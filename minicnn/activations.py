@@ -1,5 +1,5 @@
-"""The activations as functions of an array: Keras's names, arguments and defaults (but for ``leaky_relu``, whose slope is
-that of the layer).  The formulas: ``layers/activation.py``.
+"""The activations as functions of an array: Keras's names, arguments and defaults (but for ``leaky_relu``, whose slope
+is that of the layer).  The formulas: ``layers/activation.py``.
 
 Each may be given as the ``activation`` of a layer, where it means its name.  x: an array of any shape, or a number;
 the result is a new array, float32 for float32 and smaller floating-point numbers, else float64.
@@ -32,9 +32,8 @@ def _computed(name, x, layer=None):
     small = x.dtype.kind == "f" and x.dtype.itemsize <= 4
     z = np.array(x, np.float32 if small else np.float64, order="C", ndmin=1)
     if function.mixes_rows and (x.ndim == 0 or x.shape[-1] == 0):
-        raise ValueError(
-            _check.message(where, "x must have at least one number along its last axis", _check.shape_of(x))
-        )
+        required = "x must have at least one number along its last axis"
+        raise ValueError(_check.message(where, required, _check.shape_of(x)))
     function.forward(z[None], z[None])
     return z.reshape(x.shape)
 

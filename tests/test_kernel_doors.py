@@ -131,6 +131,7 @@ MEANING = {  # (argument, axis) whose length may be another: fewer pieces, large
     "average_forward": IMAGES,
     "average_backward": IMAGES,
     "in_top": {(0, 1)},
+    "prelu": {(1, 0)},
 }
 
 

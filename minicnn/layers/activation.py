@@ -1,7 +1,7 @@
 """Activations, as layers and as the ``activation=`` of other layers.
 
-An elementwise activation is y = f(x), dx = f'(x) dy; softmax and log_softmax mix the last axis.  All but gelu, swish and
-hard_swish find f' from y alone.
+An elementwise activation is y = f(x), dx = f'(x) dy; softmax and log_softmax mix the last axis.  All but gelu, swish
+and hard_swish find f' from y alone.
 
 ================  ==========================================================  ==========================================
 name              f(x)                                                        source
@@ -11,10 +11,10 @@ name              f(x)                                                        so
 ``leaky_relu``    x for x > 0, slope * x otherwise; slope 0.01                Maas et al., ICML workshop 2013
 ``relu6``         min(max(x, 0), 6)                                           Krizhevsky, 2010
 ``elu``           x for x > 0, exp(x) - 1 otherwise                           Clevert et al., ICLR 2016, equation 15
-``selu``          s x for x > 0, s a (exp(x) - 1) otherwise; s = 1.0507009...  Klambauer et al., NIPS 2017, equation 2
-                  and a = 1.6732632... keep mean 0 and variance 1
+``selu``          s x for x > 0, s a (exp(x) - 1) otherwise; s = 1.0507009  Klambauer et al., NIPS 2017, equation 2
+                  and a = 1.6732632 keep mean 0 and variance 1
 ``gelu``          x P(Z <= x), Z standard normal (exact, by erf)              Hendrycks and Gimpel, 2016, equation 1
-``swish``         x / (1 + exp(-x)); also ``silu``                            Elfwing et al., 2018; Ramachandran et al., 2017
+``swish``         x / (1 + exp(-x)); also ``silu``                            Elfwing et al., 2018 (``Swish``)
 ``hard_swish``    x relu6(x + 3) / 6; also ``hard_silu``                      Howard et al., ICCV 2019
 ``sigmoid``       1 / (1 + exp(-x))
 ``hard_sigmoid``  relu6(x + 3) / 6                                            as in Keras 3 and PyTorch
@@ -35,9 +35,12 @@ import inspect
 import math
 from typing import Any
 
-from minicnn import _check, configured
+import numpy as np
+
+from minicnn import _check, configured, constraints, initializers, regularizers
 from minicnn._ext import activation as kernels
 from minicnn.layer import Layer, declared_shape, is_named
+from minicnn.layers.governed import Governed, Rule
 from minicnn.recording import empty
 from minicnn.settings import PACKAGE, Closed, Fixed, Given, Setting
 
@@ -121,7 +124,7 @@ class Form(Closed):
         return dict(self._arguments)
 
     def __eq__(self, other):
-        return isinstance(other, Form) and (self.layer, self._arguments) == (other.layer, other._arguments)
+        return isinstance(other, Form) and (self.layer, self.config) == (other.layer, other.config)
 
     def __hash__(self):
         return hash((self.layer, self._arguments))
@@ -131,7 +134,7 @@ class Form(Closed):
 
 
 def check(where, name, value):
-    """The check of an ``activation``: what is kept of it, None, a name or a Form.  ValueError or TypeError otherwise."""
+    """The check of an ``activation``: what is kept of it, None, a name or a Form; ValueError or TypeError otherwise."""
     if value is None or isinstance(value, Form):
         return value
     if isinstance(value, str):
@@ -311,11 +314,8 @@ class ReLU(_Shaped, compiled=True):
         self.threshold = threshold
 
     def _make_function(self):
-        top, slope, threshold = (
-            self._number("max_value", None),
-            self._number("negative_slope"),
-            self._number("threshold"),
-        )
+        top, slope = self._number("max_value", None), self._number("negative_slope")
+        threshold = self._number("threshold")
         if top is None and threshold == 0:  # what kernels do fastest, and fused
             return Function("leaky_relu", slope=slope) if slope else Function("relu")
         return Function("relu6", slope=slope, threshold=threshold, top=math.nan if top is None else top)
@@ -365,7 +365,7 @@ class LeakyReLU(_Shaped, compiled=True):
 
 
 class ELU(_Shaped, compiled=True):
-    """y = x for x > 0, alpha (exp(x) - 1) otherwise; dx = dy or dy (y + alpha).  Clevert et al., ICLR 2016, equation 15.
+    """y = x for x > 0, alpha (exp(x) - 1) otherwise; dx = dy or dy (y + alpha).  Clevert et al., ICLR 2016.
 
     ``alpha``: a number >= 0.
     """
@@ -488,3 +488,99 @@ _FUNCTIONS = (
     *(Softmax, LogSoftmax),
 )
 _WITH_ARGUMENTS = {cls.__name__: cls for cls in (ReLU, LeakyReLU, ELU)}  # which a file may hold as an ``activation``
+
+
+# ---- with parameters ----
+
+
+def _axes(where, name, axes):
+    axes = axes if isinstance(axes, list | tuple) else [axes]
+    found = tuple(_check.integer(where, name, axis, 1) for axis in axes)
+    if len(set(found)) != len(found):
+        raise ValueError(_check.message(where, f"{name} must name every axis once", axes))
+    return found
+
+
+class PReLU(Governed, Layer, compiled=True):
+    """Leaky ReLU with slopes that are trained:
+
+    ::
+
+        y  = x  for x > 0,  alpha x   otherwise
+        dx = dy for x > 0,  alpha dy  otherwise;    dalpha = sum of x dy where x <= 0, over the samples and shared axes
+
+    x, y: float32 or float64, (N, ...).  Parameter ``alpha``: the shape of a sample, with 1 along the shared axes.
+
+    - ``alpha_initializer``: a name or an object of ``initializers.py``, or a function.
+    - ``alpha_regularizer``, ``alpha_constraint``: a name or an object of ``regularizers.py``, ``constraints.py``, or
+      None.
+    - ``shared_axes``: one axis or several, along which all elements have the same alpha; the first one behind the
+      batch is 1: [1, 2] for one alpha for each channel of images, as in the paper.  None: every element its own.
+
+    Raises ValueError for an axis below 1 and, at ``build``, for one that samples do not have.
+
+    Source: He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", ICCV 2015, equations 1 and 9; there alpha begins at
+    0.25, here and in Keras at 0.
+    """
+
+    output_function = "changed"
+
+    alpha_initializer = Fixed(initializers.check)
+    alpha_regularizer = Rule(regularizers.get)
+    alpha_constraint = Rule(constraints.get)
+    shared_axes = Fixed(_axes, optional=True)
+
+    def __init__(
+        self,
+        alpha_initializer="zeros",
+        alpha_regularizer=None,
+        alpha_constraint=None,
+        shared_axes=None,
+        dtype=None,
+    ):
+        super().__init__(dtype)
+        self.alpha_initializer = alpha_initializer
+        self.alpha_regularizer = alpha_regularizer
+        self.alpha_constraint = alpha_constraint
+        self.shared_axes = shared_axes
+
+    def build(self, input_shape, rng):
+        shape = super().build(input_shape, rng)
+        shared = self.shared_axes or ()
+        if max(shared, default=0) > len(shape):
+            required = f"shared_axes must be axes of a sample, at most {len(shape)}"
+            raise ValueError(_check.message("PReLU", required, self.shared_axes))
+        alphas = tuple(1 if axis in shared else size for axis, size in enumerate(shape, 1))
+        constraints.check("PReLU", self.alpha_constraint, alphas)
+        self.add_param("alpha", alphas, initializers.get("PReLU", self.alpha_initializer), rng)
+        # Behind leading shared axes the alphas repeat: the kernel needs to know those of one period.
+        own = next((axis for axis, size in enumerate(alphas) if size > 1), len(shape))
+        places = np.arange(math.prod(alphas), dtype=np.int64).reshape(alphas)
+        self._places = np.broadcast_to(places, (*alphas[:own], *shape[own:])).flatten()
+        return shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        y = empty(x.shape, x.dtype)
+        kernels.prelu(_flat(x), self.params["alpha"].reshape(-1), self._places, _flat(y))
+        if training:
+            self.keep(len(x), self.own(x))
+        return y
+
+    def backward(self, dy):
+        return self._backward(dy, True)
+
+    def backward_params(self, dy):
+        self._backward(dy, False)
+
+    def _backward(self, dy, wanted):
+        dy, (x,) = self.check_gradient(dy)
+        dx = empty(x.shape, x.dtype) if wanted else None
+        alpha, dalpha = self.params["alpha"].reshape(-1), self.grads["alpha"].reshape(-1)
+        kernels.prelu_backward(_flat(x), _flat(dy), alpha, self._places, dalpha, None if dx is None else _flat(dx))
+        return dx
+
+
+def _flat(x):
+    """(N, ...) as (N, D)."""
+    return x.reshape(len(x), math.prod(x.shape[1:]))
