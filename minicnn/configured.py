@@ -1,5 +1,5 @@
-"""Objects that their constructors' arguments describe (optimisers, schedules, regularisers, constraints), and their
-form in files.
+"""Objects that their constructors' arguments describe (optimisers, schedules, initialisers, regularisers, constraints),
+and their form in files.
 
 In a file such an object is {"name": its class, "config": the arguments}.  Files make objects of minicnn's classes only.
 """

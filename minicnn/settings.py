@@ -1,8 +1,8 @@
 """Settings: what may be assigned to a public attribute, when, and what is refused.
 
 A model in memory, in its file, in a copy and in another process is one thing.  So an assignment to a public attribute
-of a layer, an optimiser, a schedule, a regulariser, a constraint, a loss, a metric or a model either takes effect at
-once in all of them, or is refused with a sentence that says what to do:
+of a layer, an optimiser, a schedule, an initialiser, a regulariser, a constraint, a loss, a metric or a model either
+takes effect at once in all of them, or is refused with a sentence that says what to do:
 
 - ``name = Setting(check, ...)`` in a class: an argument that may be assigned at any time.  ``check(where, name, value,
   ...)`` raises, or returns what is kept.

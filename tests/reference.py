@@ -114,6 +114,59 @@ def separable_conv2d_grad(x, depthwise, pointwise, dy, strides=(1, 1), padding="
     dx, ddepthwise, _ = depthwise_conv2d_grad(x, depthwise, du, strides, padding, dilation)
     return dx, ddepthwise, dpointwise, dbias
 
+def transposed_grid(size, window, stride, padding, extra, dilation=1):
+    """(cells cut off before, number of cells) along an axis of the output of a transposed convolution.
+
+    In Keras 3's words: ``size`` cells, with stride - 1 zeros between them and so many zeros before and after, are
+    convolved with the turned kernel.  ``padding`` may also be (cells cut off before, after).
+    """
+    reach = (window - 1) * dilation + 1
+    if padding == "valid":
+        before, after = reach - 1, reach - 1 + (max(reach, stride) - reach if extra is None else extra)
+    elif padding == "same":
+        total = stride + reach - 2 if extra is None else reach + reach % 2 - 2 + extra
+        before = min(math.ceil(total / 2), reach - 1)
+        after = total - before
+    else:
+        before, after = reach - 1 - padding[0], reach - 1 - padding[1] + (extra or 0)
+    return reach - 1 - before, (size - 1) * stride + 1 + before + after - (reach - 1)
+
+
+def conv2d_transpose(x, kernel, bias, shape, cut, strides=(1, 1), dilation=(1, 1)):
+    """Every pixel of x adds its row of the kernel to the window at (i sh - top, j sw - left) of an output of ``shape``.
+
+    y[n, i sh + a dh - top, j sw + b dw - left, f] += sum_c x[n,i,j,c] kernel[a,b,f,c], and bias[f]; cut = (top, left).
+    """
+    x, kernel = x.astype(np.float64), kernel.astype(np.float64)
+    y = np.zeros((len(x), *shape, kernel.shape[2]))
+    for a, b, here, there in _scattered(x, kernel, shape, cut, strides, dilation):
+        y[there] += x[here] @ kernel[a, b].T
+    return y if bias is None else y + bias
+
+
+def conv2d_transpose_grad(x, kernel, dy, cut, strides=(1, 1), dilation=(1, 1)):
+    """(dx, dkernel, dbias)."""
+    x, kernel, dy = (array.astype(np.float64) for array in (x, kernel, dy))
+    dx, dkernel = np.zeros_like(x), np.zeros_like(kernel)
+    for a, b, here, there in _scattered(x, kernel, dy.shape[1:3], cut, strides, dilation):
+        dx[here] += dy[there] @ kernel[a, b]
+        dkernel[a, b] = np.tensordot(dy[there], x[here], axes=([0, 1, 2], [0, 1, 2]))
+    return dx, dkernel, dy.sum((0, 1, 2))
+
+
+def _scattered(x, kernel, shape, cut, strides, dilation):
+    """For every cell (a, b) of the kernel the pixels of x that it takes to a pixel of y, and those."""
+    for a in range(kernel.shape[0]):
+        for b in range(kernel.shape[1]):
+            at = [np.arange(x.shape[1 + i]) * strides[i] + (a, b)[i] * dilation[i] - cut[i] for i in (0, 1)]
+            inside = [np.flatnonzero((at[i] >= 0) & (at[i] < shape[i])) for i in (0, 1)]
+            yield (
+                a,
+                b,
+                (slice(None), *np.ix_(inside[0], inside[1])),
+                (slice(None), *np.ix_(at[0][inside[0]], at[1][inside[1]])),
+            )
+
 
 def dense(x, kernel, bias=None):
     """y[n,m] = bias[m] + sum_d x[n,d] kernel[d,m]."""
@@ -373,6 +426,37 @@ def cropping2d(x, cropping):
 
 def cropping2d_grad(x, cropping, dy):
     return np.pad(dy, ((0, 0), *cropping, (0, 0)))
+
+def _upsampling_weights(size, times, interpolation):
+    """(size * times, size): the share of each pixel in each output along an axis."""
+    weights = np.zeros((size * times, size))
+    for o in range(size * times):
+        if interpolation == "nearest":
+            weights[o, o // times] = 1
+            continue
+        s = min(max((o + 0.5) / times - 0.5, 0), size - 1)
+        for k in range(size):
+            weights[o, k] = max(0, 1 - abs(s - k))
+    return weights
+
+
+def up_sampling2d(x, size=(2, 2), interpolation="nearest"):
+    rows, columns = (_upsampling_weights(x.shape[1 + i], size[i], interpolation) for i in (0, 1))
+    return np.einsum("ik,jl,nklc->nijc", rows, columns, x.astype(np.float64))
+
+
+def up_sampling2d_grad(x, dy, size=(2, 2), interpolation="nearest"):
+    rows, columns = (_upsampling_weights(x.shape[1 + i], size[i], interpolation) for i in (0, 1))
+    return np.einsum("ik,jl,nijc->nklc", rows, columns, dy.astype(np.float64))
+
+
+def permute(x, dims):
+    """Axis k of y is axis dims[k - 1] of x, for k >= 1."""
+    return x.transpose(0, *dims)
+
+
+def permute_grad(dy, dims):
+    return np.moveaxis(dy, range(1, dy.ndim), dims)
 
 
 # ---- dropout, and the random numbers behind its mask ----

@@ -245,7 +245,7 @@ CONSTRUCTED = [
     ("a multiplier of 2^40", lambda: built(layers.DepthwiseConv2D(1, depth_multiplier=2**40)), MemoryError, "2"),
     ("separable filters None", lambda: layers.SeparableConv2D(None, 3), TypeError, "SeparableConv2D: filters .*None"),
     ("a crop of NaN", lambda: layers.Cropping2D(math.nan), TypeError, "Cropping2D: cropping .*; got nan"),
-    ("a crop of all", lambda: built(layers.Cropping2D(2**15)), ValueError, "layer 0: Cropping2D: .* must leave a pixel"),
+    ("a crop of all", lambda: built(layers.Cropping2D(2**15)), ValueError, "Cropping2D: .* must leave a pixel"),
     ("groups that do not divide", lambda: built(layers.Conv2D(3, 1, groups=3)), ValueError, "divisible by groups = 3"),
     ("an unknown keyword", lambda: layers.Conv2D(1, 3, stride=2), TypeError, "Did you mean `strides`"),
     ("an unknown activation", lambda: layers.Dense(1, activation="rellu"), ValueError, "got 'rellu'.*relu"),

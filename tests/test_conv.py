@@ -100,9 +100,8 @@ def test_windows_in_padding_alone_give_the_bias(padding, groups):
         check(arguments | {"dtype": dtype}, (4, 5, 4), 2)
     layer = build(layers.Conv2D(**arguments), (4, 5, 4))
     y = layer.forward(normal((1, 4, 5, 4)))
-    alone = reference.conv2d(
-        np.ones((1, 4, 5, 4 // groups)), np.ones((3, 3, 4 // groups, 1)), None, (2, 3), layer.padding
-    )
+    ones = np.ones((1, 4, 5, 1)), np.ones((3, 3, 1, 1))
+    alone = reference.conv2d(*ones, None, (2, 3), layer.padding)
     assert (alone == 0).any()
     assert (y[0][alone[0, ..., 0] == 0] == layer.params["bias"]).all()
 
@@ -114,7 +113,8 @@ def test_windows_in_padding_alone_give_the_bias(padding, groups):
 @pytest.mark.parametrize("make", [
     lambda padding: layers.Conv2D(2, 3, padding=padding), lambda padding: layers.DepthwiseConv2D(3, padding=padding),
     lambda padding: layers.SeparableConv2D(2, 3, padding=padding),
-    lambda padding: layers.MaxPooling2D(3, padding=padding), lambda padding: layers.AveragePooling2D(3, padding=padding),
+    lambda padding: layers.MaxPooling2D(3, padding=padding),
+    lambda padding: layers.AveragePooling2D(3, padding=padding),
 ])  # fmt: skip
 def test_paddings(make, padding, borders):
     """One meaning in all layers, which a file keeps."""
@@ -129,7 +129,7 @@ def test_paddings(make, padding, borders):
 @pytest.mark.parametrize("groups", [1, 16])
 @pytest.mark.parametrize("algorithm", ["auto", "exact"])
 def test_padding_is_a_frame_of_zeros(algorithm, groups, padding):
-    """The same numbers as of ZeroPadding2D before it, in every algorithm; but for their order they are the same sums."""
+    """The same numbers as of ZeroPadding2D before it, in every algorithm."""
     image = 8, 9, 16
     one = build(layers.Conv2D(32, 3, padding=padding, groups=groups, algorithm=algorithm), image)
     sides = ((1, 1), (1, 1)) if padding == "same" else one.padding
@@ -264,7 +264,7 @@ def test_shapes_and_multiply_adds():
     ((4, 3, 0), ValueError, r"Conv2D: strides must be a whole number >= 1; got 0"),
     ((4, 3, (1, -1)), ValueError, r"Conv2D: strides must be .*; got -1"),
     ((4, 3, 1, "smae"), ValueError, r"Conv2D: padding must be one of .*; got 'smae'. Did you mean 'same'\?"),
-    ((4, 3, 1, None), TypeError, r"Conv2D: padding must be 'valid', 'same', a whole number >= 0, a pair .*; got None .*"),
+    ((4, 3, 1, None), TypeError, r"Conv2D: padding must be 'valid', 'same', a whole number >= 0, .*; got None .*"),
     ((4, 3, 1, float("nan")), TypeError, r"Conv2D: padding must be .*; got nan \(float\)"),
     ((4, 3, 1, -1), ValueError, r"Conv2D: padding must be a whole number >= 0; got -1"),
     ((4, 3, 1, True), TypeError, r"Conv2D: padding must be a whole number >= 0; got True \(bool\)"),
@@ -273,7 +273,7 @@ def test_shapes_and_multiply_adds():
     ((4, 3, 1, (1, 2, 3)), ValueError, r"Conv2D: padding must be a whole number or a pair of them; got \(1, 2, 3\)"),
     ((4, 3, 1, (1,)), ValueError, r"Conv2D: padding must be a whole number or a pair of them; got \(1,\)"),
     ((4, 3, 1, ((1, 2), (3,))), ValueError, r"Conv2D: padding must be a whole number or a pair of them; got \(3,\)"),
-    ((4, 3, 1, ((1, 2), ((3, 1), 2))), TypeError, r"Conv2D: padding must be a whole number >= 0; got \(3, 1\) \(tuple\)"),
+    ((4, 3, 1, ((1, 2), ((3, 1), 2))), TypeError, r"Conv2D: padding must be .* >= 0; got \(3, 1\) \(tuple\)"),
     ((4, 3, 1, ((1, 2), "same")), TypeError, r"Conv2D: padding must be a whole number >= 0; got 'same' \(str\)"),
     ((4, 3, 1, ((1, -2), (0, 0))), ValueError, r"Conv2D: padding must be a whole number >= 0; got -2"),
     ((4, 3, 1, {}), TypeError, r"Conv2D: padding must be a whole number >= 0; got {} \(dict\)"),

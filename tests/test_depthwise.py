@@ -228,7 +228,7 @@ def test_arguments_of_the_parts_are_one_thing_with_those_of_the_layer():
     (lambda: layers.DepthwiseConv2D(3, depthwise_initializer="he"), ValueError, "DepthwiseConv2D: an initializer"),
     (lambda: layers.DepthwiseConv2D(5).build((4, 9, 2), NONE), ValueError,
      r"DepthwiseConv2D: an image must be at least as large as the kernel \(5, 5\) .*; got \(4, 9, 2\)"),
-    (lambda: layers.DepthwiseConv2D(3).build((4, 4), NONE), ValueError, "DepthwiseConv2D: one sample must have an image"),
+    (lambda: layers.DepthwiseConv2D(3).build((4, 4), NONE), ValueError, "DepthwiseConv2D: one sample must have"),
     (lambda: layers.DepthwiseConv2D(3, depthwise_constraint=mc.constraints.MaxNorm(1, 9)).build((4, 4, 1), NONE),
      ValueError, "DepthwiseConv2D: axis of MaxNorm must name axes"),
     (lambda: layers.SeparableConv2D(-1, 3), ValueError, "SeparableConv2D: filters must be a whole number >= 1; got -1"),

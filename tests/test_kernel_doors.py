@@ -61,6 +61,9 @@ def right():
         "pad": (reshape.pad, (image, grown, 1, 2)),
         "crop": (reshape.crop, (grown, image, 1, 2)),
         "rescale": (reshape.rescale, (x, 1.0, 0.0, x.copy())),
+        "upsample": (reshape.upsample, (zeros(2, 3, 2, 5), zeros(2, 6, 6, 5), (2, 3), True)),
+        "upsample_backward": (reshape.upsample_backward, (zeros(2, 6, 6, 5), zeros(2, 3, 2, 5), (2, 3), True)),
+        "permute": (reshape.permute, (zeros(4, 24), zeros(4, 24), (2, 3, 4), (2, 0, 1))),
         "compose.add": (compose.add, (x, x + 1, 1, x.copy())),
         "copy_channels": (compose.copy_channels, (x3, zeros(4, 2, 5), 2)),
         "take_channels": (compose.take_channels, (zeros(4, 2, 5), 2, x3)),
@@ -69,6 +72,8 @@ def right():
         "conv.forward": (conv.forward, (image, kernel, v5, out, same)),
         "conv.backward_input": (conv.backward_input, (out, kernel, image, same)),
         "conv.backward_params": (conv.backward_params, (image, out, kernel, v5, same)),
+        "conv.transposed": (conv.backward_input, (out, kernel, image, same, 0, v3[0])),
+        "conv.transposed_params": (conv.backward_params, (image, out, kernel, v3[0], same, 0, True)),
         "max_forward": (pool.max_forward, (image, pooled, zeros(2, 2, 2, 3, dtype=np.uint8), window)),
         "max_backward": (pool.max_backward, (pooled, zeros(2, 2, 2, 3, dtype=np.uint8), image, window)),
         "average_forward": (pool.average_forward, (image, pooled, window)),
@@ -126,6 +131,8 @@ MEANING = {  # (argument, axis) whose length may be another: fewer pieces, large
     "conv.forward": IMAGES | {(1, 0), (1, 1)},
     "conv.backward_input": IMAGES | {(1, 0), (1, 1)},
     "conv.backward_params": IMAGES | {(2, 0), (2, 1)},
+    "conv.transposed": IMAGES | {(1, 0), (1, 1)},
+    "conv.transposed_params": IMAGES | {(2, 0), (2, 1)},
     "max_forward": {(0, 1), (0, 2)},
     "max_backward": {(2, 1), (2, 2)},
     "average_forward": IMAGES,
@@ -329,3 +336,19 @@ def test_axes_that_are_not_those_of_a_sample(axes):
 def test_scratch_of_a_negative_size():
     with pytest.raises(MemoryError):
         runtime.scratch_is_aligned(-100)
+
+
+@pytest.mark.parametrize(("sizes", "order"), [
+    ((2, 3, 4), (0, 1)), ((2, 3, 4), (0, 1, 1)), ((2, 3, 4), (1, 2, 3)), ((2, 3, 3), (0, 1, 2)), ((), ()),
+    ((2, -3, -4), (0, 1, 2)), ((0, 3, 4), (0, 1, 2)), ((2**62, 2**62, 24), (0, 1, 2)), ((1,) * 65, tuple(range(65))),
+])  # fmt: skip
+def test_permutations_are_checked(sizes, order):
+    with refused():
+        reshape.permute(zeros(4, 24), zeros(4, 24), sizes, order)
+
+
+@pytest.mark.parametrize("size", [(0, 3), (2, -3), (2**31, 3), (2**62, 4)])
+def test_factors_are_checked(size):
+    for entry, arrays in ((reshape.upsample, (3, 2, 6, 6)), (reshape.upsample_backward, (6, 6, 3, 2))):
+        with refused():
+            entry(zeros(2, *arrays[:2], 5), zeros(2, *arrays[2:], 5), size, False)

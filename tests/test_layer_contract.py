@@ -55,6 +55,13 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
          "bias_regularizer": None, "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
     ),
+    "Conv2DTranspose": (
+        {"filters": 6, "kernel_size": (3, 2), "strides": (2, 1), "padding": ((0, 1), (1, 0)), "output_padding": (1, 0),
+         "dilation_rate": (1, 2), "activation": "gelu", "use_bias": True, "kernel_initializer": "he_normal",
+         "kernel_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "kernel_constraint": None,
+         "bias_regularizer": None, "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
+         "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
+    ),
     "Cropping2D": ({"cropping": ((1, 2), (0, 3))}, IMAGE),
     "Dense": (
         {"units": 5, "activation": "gelu", "kernel_initializer": "lecun_uniform", "bias_initializer": "random_normal",
@@ -67,6 +74,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "DepthwiseConv2D": (
         {"kernel_size": (3, 2), "strides": (2, 1), "padding": ((2, 0), (1, 1)), "depth_multiplier": 2,
          "dilation_rate": (1, 2), "activation": "gelu", "use_bias": True, "depthwise_initializer": "he_normal",
+         "bias_initializer": "ones",
          "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "bias_regularizer": None,
          "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
@@ -87,6 +95,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "GlobalMaxPooling2D": ({}, IMAGE),
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
+    "Permute": ({"dims": (3, 1, 2)}, (4, 3, 5)),
     "ReLU": ({"max_value": 1.5, "negative_slope": 0.25, "threshold": 0.5}, (5, 3)),
     "Rescaling": ({"scale": 0.5, "offset": -1.0}, (5, 3)),
     "Residual": (
@@ -97,7 +106,8 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "SeparableConv2D": (
         {"filters": 5, "kernel_size": 3, "strides": (1, 2), "padding": "same", "dilation_rate": 1,
          "depth_multiplier": 2, "activation": "tanh", "use_bias": True, "depthwise_initializer": "he_normal",
-         "pointwise_initializer": "lecun_uniform", "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+         "bias_initializer": "ones", "pointwise_initializer": "lecun_uniform",
+         "depthwise_regularizer": {"name": "L2", "config": {"l2": 0.5}},
          "pointwise_regularizer": {"name": "L1", "config": {"l1": 0.5}}, "bias_regularizer": None,
          "activity_regularizer": {"name": "L1", "config": {"l1": 0.25}},
          "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
@@ -107,6 +117,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Softmax": ({}, (5, 3)),
     "SpatialDropout2D": ({"rate": 0.4, "mode": "classical", "seed": 3}, IMAGE),
     "Tanh": ({}, (5, 3)),
+    "UpSampling2D": ({"size": (2, 3), "interpolation": "bilinear"}, IMAGE),
     "ZeroPadding2D": ({"padding": ((1, 2), (0, 3))}, IMAGE),
 }  # fmt: skip
 NONE = np.random.default_rng(0)

@@ -102,7 +102,7 @@ def test_ceil_mode_is_said_by_padding():
         with pytest.raises(TypeError, match=message):
             pool(2, ceil_mode=True)
         assert build(pool(2, padding=((0, 1), (0, 1))), (5, 6, 1)).output_shape == (3, 3, 1)
-    with pytest.raises(TypeError, match="got `ceil_mode`$"):
+    with pytest.raises(TypeError, match=r"got `ceil_mode`$"):
         layers.Dense(3, ceil_mode=True)
 
 
@@ -122,7 +122,8 @@ def test_global_pool(kind, h, w, c, n, dtype, layout):
 @pytest.mark.parametrize("layer", [
     layers.MaxPooling2D(2), layers.MaxPooling2D(3, 2, "same"), layers.AveragePooling2D((2, 3), 1),
     layers.AveragePooling2D(3, 2, "same"), layers.MaxPooling2D(3, 2, ((2, 1), (0, 2))),
-    layers.AveragePooling2D(3, 2, 1, count_include_pad=True), layers.GlobalMaxPooling2D(), layers.GlobalAveragePooling2D(),
+    layers.AveragePooling2D(3, 2, 1, count_include_pad=True), layers.GlobalMaxPooling2D(),
+    layers.GlobalAveragePooling2D(),
 ], ids=repr)  # fmt: skip
 def test_gradient_by_finite_differences(layer):
     assert gradcheck(layer, normal((2, 5, 6, 3)))

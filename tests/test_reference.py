@@ -216,6 +216,47 @@ def test_batch_norm_normalises():
     assert reference.moving(2.0, 4.0, 0.75) == 2.5
 
 
+TRANSPOSED = [  # size, window, stride, padding, output_padding, dilation
+    (3, 3, 2, "valid", None, 1), (3, 2, 3, "same", None, 2), (2, 3, 2, "same", 1, 1), (4, 3, 1, (1, 2), 0, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "window", "stride", "padding", "extra", "dilation"), TRANSPOSED)
+def test_transposed_convolution_gradient(size, window, stride, padding, extra, dilation):
+    top, oh = reference.transposed_grid(size, window, stride, padding, extra, dilation)
+    cut, shape, more = (top, 1), (oh, 6), ((stride, 2), (dilation, 1))
+    x, kernel, bias = normal(2, size, 3, 2), normal(window, 3, 4, 2, seed=1), normal(4, seed=2)
+    prove(lambda: reference.conv2d_transpose(x, kernel, bias, shape, cut, *more),
+          lambda dy: reference.conv2d_transpose_grad(x, kernel, dy, cut, *more), x, kernel, bias)  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "window", "stride", "dilation"), [(6, 3, 2, 1), (7, 2, 3, 1), (5, 3, 1, 2)])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_transposed_convolution_is_a_gradient(size, window, stride, dilation, padding):
+    """Of the convolution with the same arguments, whose output it takes back to its input's size, if none is left."""
+    small = reference.window_grid(size, window, stride, padding, dilation)[2]
+    top, out = reference.transposed_grid(small, window, stride, padding, None, dilation)
+    x, kernel = normal(1, small, 4, 2), normal(window, 1, 3, 2, seed=1)
+    options = (stride, 1), padding, (dilation, 1)
+    want = reference.conv2d_grad(np.zeros((1, out, 4, 3)), kernel, x, *options)[0]
+    assert_close(
+        reference.conv2d_transpose(x, kernel, None, (out, 4), (top, 0), (stride, 1), (dilation, 1)), want, 1e-12
+    )
+
+
+def test_upsampling_and_permutation_gradients():
+    x, two = normal(2, 3, 4, 2), normal(2, 3, 1, 2)
+    for array in (x, two):
+        for size, name in (((2, 3), "nearest"), ((3, 2), "bilinear"), ((1, 4), "bilinear")):
+            prove(lambda array=array, size=size, name=name: reference.up_sampling2d(array, size, name),
+                  lambda dy, array=array, size=size, name=name: reference.up_sampling2d_grad(array, dy, size, name),
+                  array)  # fmt: skip
+    assert_same_bits(reference.up_sampling2d(x, (2, 3)), x.repeat(2, 1).repeat(3, 2))
+    assert_close(reference.up_sampling2d(np.ones((1, 3, 4, 1)), (3, 4), "bilinear"), np.ones((1, 9, 16, 1)), 1e-12)
+    prove(lambda: reference.permute(x, (3, 1, 2)), lambda dy: reference.permute_grad(dy, (3, 1, 2)), x)
+    assert reference.permute(x, (3, 1, 2)).shape == (2, 2, 3, 4)
+
+
 def test_rescaling_and_padding_gradients():
     x, padding = normal(2, 3, 4, 2), ((1, 2), (0, 3))
     prove(lambda: reference.rescaling(x, 0.25, -1.0), lambda dy: reference.rescaling_grad(x, 0.25, dy), x)

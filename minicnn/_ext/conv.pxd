@@ -27,3 +27,9 @@ cdef struct Conv:
     int m                            # Winograd's tiles are m x m results; 0: direct convolution
     bint turned                      # derive from the kernel turned by 180 degrees, channels and filters exchanged
     Curve curve                      # the activation
+    bint transposed                  # of a transposed convolution: the gradient of the bias is the sum of x, not of y
+
+
+cdef inline Py_ssize_t biases(const Conv *g) noexcept nogil:
+    """Values of the bias whose gradient follows that of the kernel in a partial sum."""
+    return g.c if g.transposed else g.f

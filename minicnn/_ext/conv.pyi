@@ -23,6 +23,8 @@ def backward_input(
     dx: NDArray[_Real],
     geometry: tuple[int, ...],
     algorithm: int = ...,
+    bias: NDArray[_Real] | None = ...,
+    activation: tuple[int, float, float, float] | None = ...,
 ) -> None: ...
 def backward_params(
     x: NDArray[_Real],
@@ -31,6 +33,7 @@ def backward_params(
     dbias: NDArray[_Real] | None,
     geometry: tuple[int, ...],
     algorithm: int = ...,
+    transposed: bool = ...,
 ) -> None: ...
 def algorithm_of(
     pass_: str,

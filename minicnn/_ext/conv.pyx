@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of Conv2D: forward, gradient of the input, gradient of the parameters.
+"""Kernels of Conv2D: forward, gradient of the input, gradient of the parameters.  Conv2DTranspose is the same three in
+other roles: its forward pass is the input gradient, which can add a bias and an activation.
 
 Design: all three are the tile (leaves.h) with other strides; none copies patches.  With NHWC images and HWIO kernels
 the (kernel column, channel) pairs under one kernel row are contiguous in the image and in the kernel, so that one
@@ -29,7 +30,7 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
-    MOST_MULTIPLES = 16  # filters of a channel with which a convolution counts as depthwise: with more, tiles fill vectors
+    MOST_MULTIPLES = 16  # filters of a channel that count as depthwise: with more, tiles fill their vectors
 
 
 cdef enum:
@@ -195,7 +196,7 @@ cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, 
 
     The sum over kernel rows is gathered in registers, the kernel columns b are scattered one after the other: no
     zeros are multiplied and dy needs no padding.  `pad`: a row of the padded image, and behind it the products of
-    input_gradient_columns.
+    input_gradient_columns.  A bias is what the sums begin with; the activation is taken while the row is in the cache.
     """
     cdef Py_ssize_t part, r, size = g.w * g.c, width = max(<Py_ssize_t> 0, min(size, g.row - g.left * g.c))
     cdef real *dx
@@ -204,12 +205,26 @@ cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, 
         dx = <real *> item(g.arrays.x, part // g.h) + part % g.h * size
         target = pad if g.padded else dx
         r = part % g.h + g.top
-        memset(target, 0, g.row * sizeof(real))
+        begin_row(g, target, g.row)
         if r < g.ph:
             input_gradient_row(g, r, <const real *> item(g.arrays.y, part // g.h), target, pad + g.row)
         if g.padded:  # the window may reach less far than the image does
             memcpy(dx, pad + g.left * g.c, width * sizeof(real))
-            memset(dx + width, 0, (size - width) * sizeof(real))
+            begin_row(g, dx + width, size - width)
+        if g.curve.kind != LINEAR:
+            activate(&g.curve, dx, dx, size)
+
+
+cdef void begin_row(const Conv *g, real *row, Py_ssize_t size) noexcept nogil:
+    """Whole pixels of zeros, or of the bias: what is there is doubled."""
+    cdef Py_ssize_t done = g.c
+    if g.arrays.bias.data is NULL:
+        memset(row, 0, size * sizeof(real))
+    elif size > 0:
+        memcpy(row, g.arrays.bias.data, g.c * sizeof(real))
+        while done < size:
+            memcpy(row + done, row, min(done, size - done) * sizeof(real))
+            done *= 2
 
 
 cdef void input_gradient_row(const Conv *g, Py_ssize_t r, const real *dy, real *dx, real *products) noexcept nogil:
@@ -289,13 +304,20 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
 
 
 def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1] kernel not None,
-                   real[:, :, :, ::1] dx not None, geometry, int algorithm=EXACT):
-    """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; the rest as in forward."""
+                   real[:, :, :, ::1] dx not None, geometry, int algorithm=EXACT, const real[::1] bias=None,
+                   activation=None):
+    """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; the rest as in forward.
+
+    As the forward pass of a transposed convolution: dx = activation(that + bias), with a bias (C,).
+    """
     cdef Conv g
     cdef Job job
     cdef char *memory
     describe(&g, dx.shape, kernel.shape, dy.shape, geometry)
-    bind(&g, &dx[0, 0, 0, 0], &kernel[0, 0, 0, 0], <const real *> NULL, &dy[0, 0, 0, 0])
+    require(bias is None or bias.shape[0] == g.c, "bias must have one value for each channel of dx")
+    bind(&g, &dx[0, 0, 0, 0], &kernel[0, 0, 0, 0], &bias[0] if bias is not None else <const real *> NULL,
+         &dy[0, 0, 0, 0])
+    g.curve = curve_of(activation)
     if real is float:
         g.m = winograd.tile_size(&g, BACKWARD_INPUT, algorithm)
     if g.m > 0:
@@ -340,17 +362,20 @@ cdef int prepare(const Conv *g, Kernel kernel, Py_ssize_t items) except -1:
 # ---- gradient of the parameters ----
 
 cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
-    """Kernel and bias gradients summed over a chunk of images, into its place in `derived`: (chunks, kernel + f)."""
+    """Kernel and bias gradients summed over a chunk of images, into its place in `derived`: (chunks, kernel + bias)."""
     cdef Py_ssize_t i, chunk, size = g.kh * g.kw * g.cg * g.f
     cdef const real *dy
     cdef real *partial
     for i in range(first, last):
         chunk = chunk_of(i, g.chunks, g.n)
-        partial = <real *> g.arrays.derived.data + chunk * (size + g.f)
+        partial = <real *> g.arrays.derived.data + chunk * (size + biases(g))
         if i == chunk_start(chunk, g.chunks, g.n):
-            memset(partial, 0, (size + g.f) * sizeof(real))
+            memset(partial, 0, (size + biases(g)) * sizeof(real))
         dy = <const real *> item(g.arrays.y, i)
-        column_sums(dy, partial + size, g.oh * g.ow, g.f)
+        if g.transposed:
+            column_sums(<const real *> item(g.arrays.x, i), partial + size, g.h * g.w, g.c)
+        else:
+            column_sums(dy, partial + size, g.oh * g.ow, g.f)
         if g.depthwise:
             depthwise_kernel_gradient(g, i, dy, partial, pad)
         else:
@@ -376,7 +401,7 @@ cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, re
 
 cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
     """The gradients of kernel and bias, which follow each other in a partial sum; items are slices of them."""
-    cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f, low = first * SLICE, high = min(size + g.f, last * SLICE)
+    cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f, low = first * SLICE, high = min(size + biases(g), last * SLICE)
     if low < size:
         add_range(g, low, min(high, size), <real *> g.arrays.kernel.data + low)
     if high > size and g.arrays.bias.data is not NULL:
@@ -385,7 +410,7 @@ cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_sc
 
 
 cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result) noexcept nogil:
-    cdef Py_ssize_t chunk, size = g.kh * g.kw * g.cg * g.f + g.f
+    cdef Py_ssize_t chunk, size = g.kh * g.kw * g.cg * g.f + biases(g)
     memset(result, 0, (high - low) * sizeof(real))
     for chunk in range(g.chunks):
         if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
@@ -393,19 +418,24 @@ cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result
 
 
 def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
-                    real[:, :, :, ::1] dkernel not None, real[::1] dbias, geometry, int algorithm=EXACT):
-    """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None); dy: the gradient before the activation."""
+                    real[:, :, :, ::1] dkernel not None, real[::1] dbias, geometry, int algorithm=EXACT,
+                    bint transposed=False):
+    """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None); dy: the gradient before the activation.
+
+    ``transposed``: x is that gradient, of a transposed convolution, and dy its input; dbias is (C,), the sum of x.
+    """
     cdef Conv g
     cdef Job job
     cdef Py_ssize_t size
     cdef char *memory
     describe(&g, x.shape, dkernel.shape, dy.shape, geometry)
-    require(dbias is None or dbias.shape[0] == g.f, "dbias must have one value for each filter")
+    g.transposed = transposed
+    require(dbias is None or dbias.shape[0] == biases(&g), "dbias must have one value for each filter")
     bind(&g, &x[0, 0, 0, 0], &dkernel[0, 0, 0, 0], &dbias[0] if dbias is not None else <real *> NULL,
          &dy[0, 0, 0, 0])
     if real is float:
         g.m = winograd.tile_size(&g, BACKWARD_PARAMS, algorithm)
-    size = dkernel.size + g.f
+    size = dkernel.size + biases(&g)
     g.chunks = chunks_for(size * sizeof(real))
     memory = borrow(g.chunks * size * sizeof(real), False)
     try:
@@ -424,7 +454,7 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
 
 cdef int add_up(const Conv *g, Kernel kernel) except -1:
     """The partial sums of all chunks."""
-    cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f + g.f
+    cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f + biases(g)
     cdef Conv alone = g[0]
     cdef Job job = a_job(g, kernel, AFTER, (size + SLICE - 1) // SLICE)
     alone.arrays.x, alone.arrays.y = fixed(NULL), fixed(NULL)
@@ -436,7 +466,7 @@ cdef int add_up(const Conv *g, Kernel kernel) except -1:
 
 # Nothing is summed over channels, so the leaves (depthwise.h) work on vectors of them, and nothing is padded: where a
 # window reaches beyond the image, only those of its taps are taken that lie in it.  With several filters for each
-# channel the image is copied first, every channel as often as it has filters: then each filter has a channel of its own.
+# channel the image is copied first, every channel as often as it has filters: then each filter has its own channel.
 
 cdef struct Line:
     # Result k of `count` along one axis sees the places first + k step + t tap of the source, for t < taps, as far as

@@ -2,9 +2,9 @@
 """Kernels of the pooling layers; the global ones are pools whose window is the image.
 
 Design: items are images, walked a row of windows at a time (pool.h).  Taps outside the image are skipped: a maximum
-never sees the padding, an average divides by the real pixels, or by all taps of a window.  A maximum remembers the number of its tap, row * KW +
-column, in a byte where a window has no more than 256.  Backward writes every pixel once: windows that tile the image
-spread their gradient, elsewhere each pixel gathers from the windows that it lies in.
+never sees the padding, an average divides by the real pixels, or by all taps of a window.  A maximum remembers the
+number of its tap, row * KW + column, in a byte where a window has no more than 256.  Backward writes every pixel once:
+windows that tile the image spread their gradient, elsewhere each pixel gathers from the windows that it lies in.
 """
 from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memset

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""One image into, and out of, a larger one with a border of zeros: what ZeroPadding2D, Cropping2D and convolution share."""
+"""One image into, and out of, a larger one with a border of zeros: for ZeroPadding2D, Cropping2D and convolution."""
 from libc.string cimport memcpy, memset
 
 from minicnn._ext.machinery.runtime cimport real

@@ -23,3 +23,21 @@ def rescale(
     offset: float,
     y: NDArray[_Real],
 ) -> None: ...
+def upsample(
+    x: NDArray[_Real],
+    y: NDArray[_Real],
+    size: tuple[int, int],
+    linear: bool,
+) -> None: ...
+def upsample_backward(
+    dy: NDArray[_Real],
+    dx: NDArray[_Real],
+    size: tuple[int, int],
+    linear: bool,
+) -> None: ...
+def permute(
+    x: NDArray[_Real],
+    y: NDArray[_Real],
+    sizes: tuple[int, ...],
+    order: tuple[int, ...],
+) -> None: ...

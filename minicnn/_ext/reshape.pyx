@@ -1,11 +1,22 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of the layers that move or rescale numbers: ZeroPadding2D, Cropping2D and Rescaling.
+"""Kernels of the layers that move or rescale numbers: padding, cropping, Rescaling, UpSampling2D and Permute.
 
 Design: items are images or samples; a long sample is rescaled in parts of about 16,384 elements.
+
+Upsampling goes row by row, first along one axis, then along the other (resize.h).  Forward the rows of x are stretched
+once each and then repeated or mixed into the rows of y; backward each row of dx gathers the rows of dy that have a
+share of it, and then the columns: every number is written once.
+
+A permutation is cut down to few axes: those of length 1 go, and those that stay neighbours become one.  If the last
+axis stays the last, runs of it are copied; otherwise matrices are transposed, between the axis that was the last and
+the one that becomes it.
 """
+from libc.string cimport memcpy, memset
+
 from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, item, new_job, part_start, parts_for, rows_at,
                                           submit)
-from minicnn._ext.machinery.runtime cimport affine, chosen_leaves, real, require, use_leaves
+from minicnn._ext.machinery.runtime cimport (MOST_LANES, affine, blend, chosen_leaves, real, require, stretch,
+                                             transpose, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -93,4 +104,320 @@ def rescale(const real[:, ::1] x not None, double scale, double offset, real[:, 
     g.size, g.parts, g.scale, g.offset = size, parts, scale, offset
     cdef Job job = new_job(<Kernel> rescale_parts[real], IMAGES, sizeof(g.arrays), n, n * size / 4.0)
     job.parts = parts
+    submit(&job, &g, sizeof(g))
+
+
+# ---- upsampling ----
+
+cdef enum:
+    LARGEST = 1 << 30  # of any length: no product of two overflows
+
+
+cdef struct UpsampleArrays:
+    Array x                  # (n, h, w, c), or its gradient
+    Array y                  # (n, h sh, w sw, c), or its gradient
+
+
+cdef struct Upsample:
+    UpsampleArrays arrays
+    Py_ssize_t h, w, c, sh, sw
+    bint linear
+
+
+cdef inline Py_ssize_t lines_of(Py_ssize_t elements) noexcept nogil:
+    """Elements, rounded up to whole lines of the cache, with room for a vector behind them."""
+    return (elements + 2 * MOST_LANES - 1) // MOST_LANES * MOST_LANES
+
+
+cdef Py_ssize_t place(Py_ssize_t o, Py_ssize_t size, Py_ssize_t times) noexcept nogil:
+    """Where the centre of output o lies between those of the inputs, counted in steps of 1 / (2 times) input."""
+    return min(max(<Py_ssize_t> 0, 2 * o + 1 - times), 2 * times * (size - 1))
+
+
+cdef Py_ssize_t shares(Py_ssize_t i, Py_ssize_t size, Py_ssize_t times, bint linear, real *weights,
+                       Py_ssize_t *first) noexcept nogil:
+    """How many outputs, from `first` on, have a share of input i along an axis, and their weights."""
+    cdef Py_ssize_t o, at, end = (i + 1) * times
+    first[0] = i * times
+    if linear:
+        first[0] = (i - 1) * times + (times - 1) // 2 + 1 if i > 0 else 0
+        end = end + times // 2 if i < size - 1 else size * times
+    for o in range(first[0], end):
+        weights[o - first[0]] = 1
+        if linear:
+            at = place(o, size, times) - 2 * times * i
+            weights[o - first[0]] = <real> ((2 * times - max(at, -at)) / (2.0 * times))
+    return end - first[0]
+
+
+cdef void upsample_rows(const Upsample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    """Rows of x, counted through all images, each with the rows of y that lie from its centre to the next, or are its
+    copies.  Scratch: two rows that are stretched already, and the weights between two pixels of x."""
+    cdef Py_ssize_t i, copy, part, row = g.w * g.sw * g.c
+    cdef const real *x
+    cdef real *y
+    cdef real *weights = scratch + 2 * lines_of(row)
+    if g.linear:
+        weights_between(g.sw, weights)
+    for part in range(first, last):
+        i = part % g.h
+        x = <const real *> item(g.arrays.x, part // g.h) + i * g.w * g.c
+        y = <real *> item(g.arrays.y, part // g.h)
+        if g.linear:
+            if part == first or i == 0:
+                stretch_linearly(g, x, weights, scratch + i % 2 * lines_of(row))
+            linear_rows(g, i, x, weights, scratch, y)
+        else:
+            y += i * g.sh * row
+            stretch(x, <const real *> NULL, g.sw, y, g.w, g.c)
+            for copy in range(1, g.sh):
+                memcpy(y + copy * row, y, row * sizeof(real))
+
+
+cdef void weights_between(Py_ssize_t times, real *weights) noexcept nogil:
+    """Of an input and the next one, for each of the outputs from the one's centre, or behind it, on."""
+    cdef Py_ssize_t b
+    for b in range(times):
+        weights[2 * b + 1] = <real> ((2 * b + 1 - times % 2) / (2.0 * times))
+        weights[2 * b] = <real> ((2 * times - (2 * b + 1 - times % 2)) / (2.0 * times))
+
+
+cdef void stretch_linearly(const Upsample *g, const real *x, const real *weights, real *y) noexcept nogil:
+    """One row of x along its columns: before the first centre and behind the last one there is nothing to mix."""
+    cdef Py_ssize_t before = g.sw // 2 * g.c
+    stretch(x, <const real *> NULL, g.sw // 2, y, 1, g.c)
+    stretch(x, weights, g.sw, y + before, g.w - 1, g.c)
+    stretch(x + (g.w - 1) * g.c, <const real *> NULL, g.sw - g.sw // 2, y + before + (g.w - 1) * g.sw * g.c, 1, g.c)
+
+
+cdef void linear_rows(const Upsample *g, Py_ssize_t i, const real *x, const real *weights, real *stretched,
+                      real *y) noexcept nogil:
+    """The rows of y from the centre of row i of x on (for the first one those before it, too) to that of the next.
+
+    `stretched`: row i in place i % 2; the next one is put into the other.
+    """
+    cdef Py_ssize_t o, at, row = g.w * g.sw * g.c, apart = lines_of(row)
+    cdef Py_ssize_t low = i * g.sh + g.sh // 2 if i > 0 else 0
+    cdef Py_ssize_t high = (i + 1) * g.sh + g.sh // 2 if i < g.h - 1 else g.h * g.sh
+    cdef const real *here = stretched + i % 2 * apart
+    cdef real[2] shares_of_both
+    if i < g.h - 1:
+        stretch_linearly(g, x + g.w * g.c, weights, stretched + (i + 1) % 2 * apart)
+    for o in range(low, high):
+        at = place(o, g.h, g.sh) - 2 * g.sh * i
+        if at == 0:
+            memcpy(y + o * row, here, row * sizeof(real))
+        else:
+            shares_of_both[0] = <real> ((2 * g.sh - at) / (2.0 * g.sh))
+            shares_of_both[1] = <real> (at / (2.0 * g.sh))
+            blend(here, 0, apart if i % 2 == 0 else -apart, <const real *> shares_of_both, 2, y + o * row, 1, row)
+
+
+cdef void upsample_gradient_rows(const Upsample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    """Rows of dx, counted through all images.  Scratch: a row of dy summed up, and the weights of a row, of the columns
+    of the first, of an inner, and of the last pixel."""
+    cdef Py_ssize_t part, start, count, row = g.w * g.sw * g.c, columns = 2 * g.sw + 1
+    cdef Py_ssize_t[3] starts
+    cdef Py_ssize_t[3] counts
+    cdef real *dx
+    cdef real *weights = scratch + lines_of(row)
+    cdef real *at_columns = weights + 2 * g.sh + 1
+    for part in range(3):
+        counts[part] = shares(g.w - 1 if part == 2 else min(part, g.w - 1), g.w, g.sw, g.linear,
+                              at_columns + part * columns, &starts[part])
+    for part in range(first, last):
+        dx = <real *> item(g.arrays.x, part // g.h) + part % g.h * g.w * g.c
+        count = shares(part % g.h, g.h, g.sh, g.linear, weights, &start)
+        blend(<const real *> item(g.arrays.y, part // g.h) + start * row, 0, row, <const real *> weights, count,
+              scratch, 1, row)
+        gather_columns(g, scratch, at_columns, columns, starts, counts, dx)
+
+
+cdef void gather_columns(const Upsample *g, const real *sums, const real *weights, Py_ssize_t apart,
+                         const Py_ssize_t *starts, const Py_ssize_t *counts, real *dx) noexcept nogil:
+    """A row of dx from one of the sums of rows."""
+    cdef Py_ssize_t c = g.c, step = g.sw * g.c
+    if not g.linear:
+        blend(sums, step, c, weights, g.sw, dx, g.w, c)
+        return
+    blend(sums, step, c, weights, counts[0], dx, 1, c)
+    if g.w > 2:
+        blend(sums + starts[1] * c, step, c, weights + apart, counts[1], dx + c, g.w - 2, c)
+    if g.w > 1:
+        blend(sums + starts[2] * c, step, c, weights + 2 * apart, counts[2], dx + (g.w - 1) * c, 1, c)
+
+
+cdef int run_upsample(Kernel kernel, const real *x, const Py_ssize_t *x_shape, const real *y, const Py_ssize_t *y_shape,
+                      size, bint linear, Py_ssize_t scratch) except -1:
+    """`scratch`: elements for each time that a pixel is repeated in both directions, besides two rows."""
+    cdef Upsample g
+    cdef Job job
+    memset(&g, 0, sizeof(g))
+    g.h, g.w, g.c = x_shape[1], x_shape[2], x_shape[3]
+    g.sh, g.sw = size
+    g.linear = linear
+    require(0 < g.h <= LARGEST and 0 < g.w <= LARGEST and 0 < g.c, "images must have 1 to 2^30 rows and columns")
+    require(0 < g.sh <= LARGEST and 0 < g.sw <= LARGEST, "sizes must be 1 to 2^30")
+    require(y_shape[0] == x_shape[0] and y_shape[1] == g.h * g.sh and y_shape[2] == g.w * g.sw and y_shape[3] == g.c,
+            "y must have the images of x, so many times as high and wide")
+    g.arrays.x, g.arrays.y = rows_at(x, g.h * g.w * g.c), rows_at(y, g.h * g.sh * g.w * g.sw * g.c)
+    job = new_job(kernel, IMAGES, sizeof(g.arrays), x_shape[0],
+                  (<double> x_shape[0]) * g.h * g.sh * g.w * g.sw * g.c / (2 if linear else 4))
+    job.parts = g.h
+    job.scratch = (2 * lines_of(g.w * g.sw * g.c) + scratch * (g.sh + g.sw + 1)) * sizeof(real)
+    return submit(&job, &g, sizeof(g))
+
+
+def upsample(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, size, bint linear):
+    """y (N, H SH, W SW, C) = x (N, H, W, C) with every pixel in size = (SH, SW) copies; ``linear``: values between the
+    pixels' centres are interpolated along both axes, those outside of them are those of the nearest."""
+    run_upsample[real](<Kernel> upsample_rows[real], &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, size, linear, 2)
+
+
+def upsample_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, size, bint linear):
+    """dx: of every pixel the sum of dy over its copies, each with its share in them; the rest as in upsample."""
+    run_upsample[real](<Kernel> upsample_gradient_rows[real], &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape,
+                       size, linear, 7)
+
+
+# ---- permutations of the axes ----
+
+cdef enum:
+    MOST_AXES = 64    # as many as NumPy's arrays have
+    BLOCK = 64        # rows and columns of a block of a matrix that stay in the cache
+    FEW = 4           # rows or columns, fewer than which fill no vector
+
+
+cdef struct PermuteArrays:
+    Array x                  # (n, size)
+    Array y                  # (n, size)
+
+
+cdef struct Permute:
+    PermuteArrays arrays
+    Py_ssize_t axes                   # of y that are walked along: all but those of the matrices or runs
+    Py_ssize_t[MOST_AXES] sizes, steps, jumps  # their lengths; from one entry to the next in x and in y
+    Py_ssize_t parts                  # of a sample: entries of these axes, times pieces
+    Py_ssize_t pieces                 # of a matrix
+    Py_ssize_t rows, x_row            # of a matrix of x; a run: rows = 1
+    Py_ssize_t columns, y_row
+
+
+cdef void permute_parts(const Permute *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t part, axis, rest, piece, x_at = 0, y_at = 0
+    cdef Py_ssize_t[MOST_AXES] place
+    cdef const real *x
+    cdef real *y
+    for part in range(first, last):
+        piece = part % g.pieces
+        if part == first or part % g.parts == 0:
+            rest, x_at, y_at = part % g.parts // g.pieces, 0, 0
+            for axis in range(g.axes - 1, -1, -1):
+                place[axis] = rest % g.sizes[axis]
+                rest //= g.sizes[axis]
+                x_at += place[axis] * g.steps[axis]
+                y_at += place[axis] * g.jumps[axis]
+        elif piece == 0:
+            for axis in range(g.axes - 1, -1, -1):  # the next entry
+                place[axis] += 1
+                x_at += g.steps[axis]
+                y_at += g.jumps[axis]
+                if place[axis] < g.sizes[axis]:
+                    break
+                place[axis] = 0
+                x_at -= g.sizes[axis] * g.steps[axis]
+                y_at -= g.sizes[axis] * g.jumps[axis]
+        x = <const real *> item(g.arrays.x, part // g.parts) + x_at
+        y = <real *> item(g.arrays.y, part // g.parts) + y_at
+        if g.rows == 1:
+            copy_run(x, y, g.columns)
+        else:
+            transpose_columns(g, piece * BLOCK, min(g.columns, (piece + 1) * BLOCK), x, y)
+
+
+cdef inline void copy_run(const real *x, real *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if n >= 16:
+        memcpy(y, x, n * sizeof(real))
+    else:
+        for i in range(n):
+            y[i] = x[i]
+
+
+cdef void transpose_columns(const Permute *g, Py_ssize_t low, Py_ssize_t high, const real *x, real *y) noexcept nogil:
+    """Columns low to high - 1 of a matrix of x, which are rows of y."""
+    cdef Py_ssize_t r, c, first = 0, rows
+    while first < g.rows:
+        rows = min(<Py_ssize_t> BLOCK, g.rows - first)
+        if rows < FEW:
+            for r in range(first, first + rows):
+                for c in range(low, high):
+                    y[c * g.y_row + r] = x[r * g.x_row + c]
+        elif high - low < FEW:
+            for c in range(low, high):
+                for r in range(first, first + rows):
+                    y[c * g.y_row + r] = x[r * g.x_row + c]
+        else:
+            transpose(x + first * g.x_row + low, g.x_row, rows, high - low, y + low * g.y_row + first, g.y_row)
+        first += rows
+
+
+cdef int describe_permutation(Permute *g, sizes, order, Py_ssize_t size) except -1:
+    """`sizes` of the axes of a sample of x; axis k of y is axis order[k] of x."""
+    cdef Py_ssize_t k, axis, last = -1, total = 1, count = len(sizes)
+    cdef Py_ssize_t[MOST_AXES] lengths, strides, kept, spans
+    memset(g, 0, sizeof(Permute))
+    require(0 < count <= MOST_AXES and sorted(order) == list(range(count)), "order must name every axis once")
+    for axis in range(count - 1, -1, -1):
+        lengths[axis], strides[axis] = sizes[axis], total
+        require(0 < lengths[axis] <= size, "sizes must be those of x")
+        total *= lengths[axis]
+        require(total <= size, "sizes must be those of x")
+    require(total == size, "sizes must be those of x")
+    count = 0
+    for axis in order:  # axes of y, merged where they follow each other in x as well
+        if lengths[axis] == 1:
+            continue
+        if count > 0 and kept[count - 1] == lengths[axis] * strides[axis]:
+            spans[count - 1] *= lengths[axis]
+            kept[count - 1] = strides[axis]
+        else:
+            spans[count], kept[count] = lengths[axis], strides[axis]
+            count += 1
+    if count == 0:
+        spans[0], kept[0], count = 1, 1, 1
+    g.rows, g.pieces, g.parts = 1, 1, 1
+    g.columns, g.y_row = spans[count - 1], 1
+    if kept[count - 1] != 1:  # the last axis of y is the rows of the matrices in x
+        g.rows, g.x_row = spans[count - 1], kept[count - 1]
+    total = spans[count - 1]
+    for k in range(count - 2, -1, -1):
+        if kept[k] == 1:
+            g.columns, g.y_row = spans[k], total
+            last = k
+        total *= spans[k]
+    if last >= 0:
+        g.pieces = (g.columns + BLOCK - 1) // BLOCK
+    total = size
+    for k in range(count - 1):
+        total //= spans[k]
+        if k != last:
+            g.sizes[g.axes], g.steps[g.axes], g.jumps[g.axes] = spans[k], kept[k], total
+            g.axes += 1
+            g.parts *= spans[k]
+    g.parts *= g.pieces
+    return 0
+
+
+def permute(const real[:, ::1] x not None, real[:, ::1] y not None, sizes, order):
+    """y = the samples of x (n, size), which have axes of these sizes, with the axes in that order: axis k of y is axis
+    order[k] of x, from 0 on."""
+    cdef Permute g
+    cdef Job job
+    describe_permutation(&g, sizes, order, x.shape[1])
+    require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
+    g.arrays.x, g.arrays.y = rows_at(&x[0, 0], x.shape[1]), rows_at(<const real *> &y[0, 0], x.shape[1])
+    job = new_job(<Kernel> permute_parts[real], IMAGES, sizeof(g.arrays), x.shape[0],
+                  (<double> x.shape[0]) * x.shape[1])
+    job.parts = g.parts
     submit(&job, &g, sizeof(g))

@@ -17,7 +17,7 @@ Every output is one chain of sums in an order that does not depend on the blocks
 """
 from libc.string cimport memcmp, memcpy, memset
 
-from minicnn._ext.conv cimport Conv
+from minicnn._ext.conv cimport Conv, biases
 from minicnn._ext.machinery.jobs cimport LINE, chunk_of, chunk_start, item
 from minicnn._ext.machinery.runtime cimport (LINEAR, OF_GRADIENT, OF_IMAGE, OF_KERNEL, RELU, TO_IMAGE, TO_KERNEL, Tile,
                                              activate, chosen_leaves, column_sums, matrix_tile, tiles, use_leaves,
@@ -212,20 +212,22 @@ cdef Py_ssize_t gradient_scratch(const Conv *g) noexcept nogil:
 
 cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil:
     """The scratch memory holds the sum of a chunk and the tiles that do not fill a block yet, from call to call."""
-    cdef Py_ssize_t i, tile, chunk, count = tile_rows(g) * tile_columns(g), size = 9 * g.c * g.f + g.f
+    cdef Py_ssize_t i, tile, chunk, count = tile_rows(g) * tile_columns(g), kernel = 9 * g.c * g.f
     cdef Sum *sum = <Sum *> scratch
     cdef float *partial
     for i in range(first, last):
         chunk = chunk_of(i, g.chunks, g.n)
-        partial = <float *> g.arrays.derived.data + chunk * size
+        partial = <float *> g.arrays.derived.data + chunk * (kernel + biases(g))
         if i == chunk_start(chunk, g.chunks, g.n):
             begin(g, sum)
-            memset(partial, 0, size * sizeof(float))
+            memset(partial, 0, (kernel + biases(g)) * sizeof(float))
+        if g.transposed:
+            column_sums(<const float *> item(g.arrays.x, i), partial + kernel, g.h * g.w, g.c)
         for tile in range(i * count, (i + 1) * count):
-            add_tile(g, tile, sum, partial + size - g.f)
+            add_tile(g, tile, sum, partial + kernel)
         if i + 1 == chunk_start(chunk + 1, g.chunks, g.n):
             if sum.count > 0:
-                add_block(g, sum, partial + size - g.f)
+                add_block(g, sum, partial + kernel)
             finish(g, sum, partial)
 
 
@@ -257,7 +259,8 @@ cdef void add_block(const Conv *g, Sum *sum, float *bias) noexcept nogil:
     for k in range(positions(g)):
         tiles(&t, g.c, g.f, sum.v + k * step_of(g.c), sum.d + k * step_of(g.f), <const float *> NULL,
               sum.s + k * g.c * g.f)
-    column_sums(<const float *> sum.d + (g.m + 3) * step_of(g.f), bias, sum.count, g.f)
+    if not g.transposed:
+        column_sums(<const float *> sum.d + (g.m + 3) * step_of(g.f), bias, sum.count, g.f)
     sum.count, sum.begun = 0, True
 
 

@@ -31,7 +31,8 @@ from minicnn.layers.gaussian import GaussianDropout
 from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
-from minicnn.layers.reshape import Cropping2D, Flatten, Rescaling, Reshape, ZeroPadding2D
+from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
+from minicnn.layers.transpose import Conv2DTranspose
 
 # Keras's short names, and PyTorch's SiLU.  The registry has each class once.
 AvgPool2D = AveragePooling2D
@@ -50,6 +51,7 @@ __all__ = [
     "Chain",
     "Concurrent",
     "Conv2D",
+    "Conv2DTranspose",
     "Cropping2D",
     "Dense",
     "DepthwiseConv2D",
@@ -65,6 +67,7 @@ __all__ = [
     "LogSoftmax",
     "MaxPooling2D",
     "PReLU",
+    "Permute",
     "ReLU",
     "Rescaling",
     "Reshape",
@@ -76,5 +79,6 @@ __all__ = [
     "SpatialDropout2D",
     "Swish",
     "Tanh",
+    "UpSampling2D",
     "ZeroPadding2D",
 ]

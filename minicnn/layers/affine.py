@@ -1,4 +1,4 @@
-"""What Conv2D and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
+"""What convolutions and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
 
 import math
 

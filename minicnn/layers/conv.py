@@ -116,8 +116,8 @@ class Conv2D(Convolution, Layer, compiled=True):
     - ``padding``: "valid" (windows inside the image only: OH = (H - extent) // SH + 1 with extent = (KH - 1) DH + 1);
       "same" (OH = ceil(H / SH); the odd pixel of padding goes to the bottom and the right, as in Keras); or how many
       rows and columns, as for ``ZeroPadding2D``: a whole number >= 0 for all sides (PyTorch's), (height, width), or
-      ((top, bottom), (left, right)), with OH = (top + H + bottom - extent) // SH + 1.  A window that lies in the padding
-      alone gives the bias.
+      ((top, bottom), (left, right)), with OH = (top + H + bottom - extent) // SH + 1.  A window that lies in the
+      padding alone gives the bias.
     - ``groups``: input and output channels are cut into that many groups that do not see each other; both must be
       divisible by it.  groups = C is a depthwise convolution.
     - ``activation``: a name or a layer (``layers/activation.py``), or None.  ``use_bias``: False for no bias.
@@ -190,7 +190,7 @@ class Conv2D(Convolution, Layer, compiled=True):
     @algorithm.setter
     def algorithm(self, algorithm):
         if algorithm is not None or self.input_shape is not None:
-            _check.choice("Conv2D", "algorithm", algorithm, ALGORITHMS)
+            _check.choice(type(self).__name__, "algorithm", algorithm, ALGORITHMS)
         self._algorithm = algorithm
 
     def build(self, input_shape, rng):

@@ -78,6 +78,7 @@ class DepthwiseConv2D(Convolution, Layer, compiled=True):
         activation=None,
         use_bias=True,
         depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
         depthwise_regularizer=None,
         bias_regularizer=None,
         activity_regularizer=None,
@@ -94,6 +95,7 @@ class DepthwiseConv2D(Convolution, Layer, compiled=True):
         self.activation = activation
         self.use_bias = use_bias
         self.depthwise_initializer = depthwise_initializer
+        self.bias_initializer = bias_initializer
         self.depthwise_regularizer = depthwise_regularizer
         self.bias_regularizer = bias_regularizer
         self.activity_regularizer = activity_regularizer
@@ -125,8 +127,8 @@ class SeparableConv2D(Governed, Composite, compiled=True):
 
     ::
 
-        forward:    u = DepthwiseConv2D(kernel_size, ..., use_bias=False) of x,   y = Conv2D(filters, 1, activation) of u
-        backward:   du = dx of the Conv2D for dy,                                dx = dx of the DepthwiseConv2D for du
+        forward:    u = DepthwiseConv2D(kernel_size, ..., use_bias=False) of x,  y = Conv2D(filters, 1, activation) of u
+        backward:   du = dx of the Conv2D for dy,                               dx = dx of the DepthwiseConv2D for du
 
     x: (N, H, W, C), y: (N, OH, OW, F), float32 or float64.  The parts are ``depthwise`` and ``pointwise``, with the
     parameters ``depthwise.kernel`` (KH, KW, C, depth_multiplier), ``pointwise.kernel`` (1, 1, C depth_multiplier, F)
@@ -153,6 +155,7 @@ class SeparableConv2D(Governed, Composite, compiled=True):
     use_bias = Fixed(_check.boolean)
     depthwise_initializer = _Passed(initializers.check, "kernel_initializer", "depthwise")
     pointwise_initializer = _Passed(initializers.check, "kernel_initializer", "pointwise")
+    bias_initializer = _Passed(initializers.check, "bias_initializer", "pointwise")
     depthwise_regularizer = _Passed(regularizers.get, "kernel_regularizer", "depthwise")
     pointwise_regularizer = _Passed(regularizers.get, "kernel_regularizer", "pointwise")
     bias_regularizer = _Passed(regularizers.get, "bias_regularizer", "pointwise")
@@ -173,6 +176,7 @@ class SeparableConv2D(Governed, Composite, compiled=True):
         use_bias=True,
         depthwise_initializer="glorot_uniform",
         pointwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
         depthwise_regularizer=None,
         pointwise_regularizer=None,
         bias_regularizer=None,
@@ -193,11 +197,18 @@ class SeparableConv2D(Governed, Composite, compiled=True):
         window = self.kernel_size, self.strides, self.padding, self.depth_multiplier, self.dilation_rate
         initial = [
             initializers.check("SeparableConv2D", "an initializer", name)
-            for name in (depthwise_initializer, pointwise_initializer)
+            for name in (depthwise_initializer, pointwise_initializer, bias_initializer)
         ]
         self._put(
             depthwise=DepthwiseConv2D(*window, use_bias=False, depthwise_initializer=initial[0], dtype=dtype),
-            pointwise=Conv2D(self.filters, 1, use_bias=self.use_bias, kernel_initializer=initial[1], dtype=dtype),
+            pointwise=Conv2D(
+                self.filters,
+                1,
+                use_bias=self.use_bias,
+                kernel_initializer=initial[1],
+                bias_initializer=initial[2],
+                dtype=dtype,
+            ),
         )
         self.activation = activation
         self.depthwise_regularizer = depthwise_regularizer

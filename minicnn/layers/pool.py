@@ -134,8 +134,8 @@ class MaxPooling2D(_Maximum, _Window, compiled=True):
 
     - ``pool_size``: a whole number >= 1 or (height, width).  ``strides``: the same, None for ``pool_size``.
     - ``padding``: "valid" (OH = (H - PH) // SH + 1); "same" (OH = ceil(H / SH), the odd pixel at bottom and right); or
-      how many rows and columns, as for ``ZeroPadding2D``: a whole number >= 0 for all sides (PyTorch's), (height, width),
-      or ((top, bottom), (left, right)), with OH = (top + H + bottom - PH) // SH + 1.
+      how many rows and columns, as for ``ZeroPadding2D``: a whole number >= 0 for all sides (PyTorch's), (height,
+      width), or ((top, bottom), (left, right)), with OH = (top + H + bottom - PH) // SH + 1.
 
     ValueError for arguments out of range, and at ``build`` if the window is larger than the image with its padding, or
     if a window would see padding alone.

@@ -8,6 +8,8 @@ from minicnn.layer import Layer
 from minicnn.recording import empty
 from minicnn.settings import Fixed, Setting
 
+MOST_ENLARGED = 2**31  # elements of one image
+
 
 def _target_shape(where, name, shape):
     if not isinstance(shape, list | tuple):
@@ -120,9 +122,9 @@ class ZeroPadding2D(_Bordered, compiled=True):
 class Cropping2D(_Bordered, compiled=True):
     """y = the inside of each image;  dx = dy with rows and columns of zeros around it.
 
-    x: (N, H, W, C), y: (N, H - top - bottom, W - left - right, C).  ``cropping``: how many rows and columns are cut off,
-    a whole number >= 0 for all sides, (height, width) for both sides of each axis, or ((top, bottom), (left, right)).
-    ValueError at ``build`` if nothing would be left.
+    x: (N, H, W, C), y: (N, H - top - bottom, W - left - right, C).  ``cropping``: how many rows and columns are cut
+    off, a whole number >= 0 for all sides, (height, width) for both sides of each axis, or ((top, bottom), (left,
+    right)).  ValueError at ``build`` if nothing would be left.
     """
 
     output_function = "same"
@@ -187,4 +189,116 @@ class Rescaling(Layer, compiled=True):
         y = empty(x.shape, x.dtype)
         if x.size:
             kernels.rescale(x.reshape(len(x), -1), self.scale, offset, y.reshape(len(x), -1))
+        return y
+
+
+class UpSampling2D(Layer, compiled=True):
+    """Every image larger by whole factors, its pixels repeated or interpolated between.
+
+    ::
+
+        nearest    y[n, i, j, c] = x[n, i // SH, j // SW, c]
+                   dx[n, i, j, c] = the sum of dy[n, :, :, c] over the SH x SW copies of a pixel
+        bilinear   y[n, i, j, c] = sum_{k, l} a[i, k] b[j, l] x[n, k, l, c]
+                   dx[n, k, l, c] = sum_{i, j} a[i, k] b[j, l] dy[n, i, j, c]
+
+        a[i, k] = max(0, 1 - |s - k|) with s = (i + 1/2) / SH - 1/2, but at least 0 and at most H - 1;   b: of columns
+
+    x: (N, H, W, C), y: (N, H SH, W SW, C).  So pixels lie at the centres of their squares, and beyond the outermost
+    centres the outermost values stay, as in Keras and in PyTorch's ``interpolate(align_corners=False)``.  What has the
+    weight 0 is not looked at.
+
+    - ``size``: a whole number >= 1 for both factors, or (SH, SW).
+    - ``interpolation``: "nearest" or "bilinear".
+
+    Raises ValueError for arguments out of range; TypeError for arguments of the wrong kind.
+    """
+
+    input_ndim = 3
+    output_function = "same"
+
+    size = Fixed(_check.pair)
+    interpolation = Fixed(_check.choice, ("nearest", "bilinear"))
+
+    def __init__(self, size=(2, 2), interpolation="nearest", dtype=None):
+        super().__init__(dtype)
+        self.size = size
+        self.interpolation = interpolation
+
+    def build(self, input_shape, rng):
+        h, w, c = super().build(input_shape, rng)
+        self.output_shape = h * self.size[0], w * self.size[1], c
+        if math.prod(self.output_shape) >= MOST_ENLARGED:
+            required = f"an image of the output must have fewer than {MOST_ENLARGED:,} elements"
+            raise ValueError(_check.message("UpSampling2D", required, self.output_shape))
+        return self.output_shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        y = empty((len(x), *self.output_shape), self.dtype)
+        if len(x):
+            kernels.upsample(x, y, self.size, self.interpolation == "bilinear")
+        if training:
+            self.keep(len(x))
+        return y
+
+    def backward(self, dy):
+        dy, _ = self.check_gradient(dy)
+        dx = empty((len(dy), *self.input_shape), self.dtype)
+        if len(dy):
+            kernels.upsample_backward(dy, dx, self.size, self.interpolation == "bilinear")
+        return dx
+
+
+def _permutation(where, name, dims):
+    """A list or tuple of the numbers 1 to as many as it has, as a tuple."""
+    dims = _check.each(where, name, dims, f"every axis of {name}", _check.integer, 1)
+    if not dims or sorted(dims) != list(range(1, len(dims) + 1)):
+        required = f"{name} must name every axis of a sample once, from 1 on"
+        raise ValueError(_check.message(where, required, dims, "The first axis of a sample is 1, the batch is 0"))
+    return dims
+
+
+class Permute(Layer, compiled=True):
+    """y = x with the axes of each sample in another order;  dx = dy with its axes in the old one.
+
+    Axis k of y, from 1 on, is axis ``dims[k - 1]`` of x; axis 0 is the batch and stays.  x: (N, ...), y: (N, ...).
+    ``Permute((2, 1))`` transposes; ``Permute((3, 1, 2))`` makes (N, C, H, W) of (N, H, W, C).
+
+    ``dims``: a tuple with each of the numbers from 1 to the axes of a sample.  ValueError if it is none, and at
+    ``build`` if a sample has not as many axes; TypeError for what are no whole numbers.
+    """
+
+    output_function = "same"
+
+    dims = Fixed(_permutation)
+
+    def __init__(self, dims, dtype=None):
+        super().__init__(dtype)
+        self.dims = dims
+
+    def build(self, input_shape, rng):
+        input_shape = super().build(input_shape, rng)
+        if len(input_shape) != len(self.dims):
+            required = f"one sample must have {len(self.dims)} axes for dims = {self.dims}"
+            raise ValueError(_check.message("Permute", required, input_shape))
+        self._order = tuple(axis - 1 for axis in self.dims)
+        self._order_back = tuple(sorted(range(len(self.dims)), key=self._order.__getitem__))
+        self.output_shape = tuple(input_shape[axis] for axis in self._order)
+        return self.output_shape
+
+    def forward(self, x, training=False):
+        x = self.check_input(x)
+        if training:
+            self.keep(len(x))
+        return self._permute(x, self.output_shape, self._order)
+
+    def backward(self, dy):
+        dy, _ = self.check_gradient(dy)
+        return self._permute(dy, self.input_shape, self._order_back)
+
+    def _permute(self, x, shape, order):
+        y = empty((len(x), *shape), self.dtype)
+        if len(x):
+            kernels.permute(x.reshape(len(x), -1), y.reshape(len(x), -1), x.shape[1:], order)
         return y

@@ -96,6 +96,7 @@ LEAF NAME(times)(const REAL *RESTRICT x, const float *RESTRICT factor, REAL *RES
 #include "activation.h"
 #include "norm.h"
 #include "pool.h"
+#include "resize.h"
 
 /* ---- numbers of a batch in the working type; 0 if one of them is not finite in it ---- */
 

@@ -110,6 +110,8 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, average_spread, (const Windows *v, REAL share, const REAL *dy, REAL *dx))                                 \
     L(void, max_gather, (const Geometry *g, idx row, int edge, const REAL *dy, const void *winner, REAL *dx))         \
     L(void, average_gather, (const Geometry *g, idx row, int edge, const REAL *dy, REAL *dx))                         \
+    L(void, stretch, (const REAL *x, const REAL *weights, idx times, REAL *y, idx pixels, idx n))                     \
+    L(void, blend, (const REAL *x, idx step, idx tap, const REAL *weights, idx count, REAL *y, idx pixels, idx n))    \
     L(void, column_sums, (const REAL *x, REAL *sums, idx rows, idx n))                                                \
     L(void, column_moments, (const REAL *x, const REAL *shift, REAL *sums, REAL *squares, idx rows, idx n))           \
     L(void, column_products, (const REAL *x, const REAL *dy, const REAL *mean, REAL *sums, REAL *products, idx rows,  \
@@ -207,6 +209,8 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define average_spread(v, share, dy, dx) FOR(dx, average_spread)(v, share, dy, dx)
 #define max_gather(g, row, edge, dy, winner, dx) FOR(dx, max_gather)(g, row, edge, dy, winner, dx)
 #define average_gather(g, row, edge, dy, dx) FOR(dx, average_gather)(g, row, edge, dy, dx)
+#define stretch(x, weights, times, y, pixels, n) FOR(y, stretch)(x, weights, times, y, pixels, n)
+#define blend(x, step, tap, weights, count, y, pixels, n) FOR(y, blend)(x, step, tap, weights, count, y, pixels, n)
 #define column_sums(x, sums, rows, n) FOR(sums, column_sums)(x, sums, rows, n)
 #define column_moments(x, shift, sums, squares, rows, n)                                                              \
     FOR(sums, column_moments)(x, shift, sums, squares, rows, n)

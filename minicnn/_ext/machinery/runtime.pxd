@@ -83,6 +83,9 @@ cdef extern from "leaves.h" nogil:
     void average_spread(const Windows *v, double share, const void *dy, void *dx)
     void max_gather(const Geometry *g, Py_ssize_t row, bint edge, const void *dy, const void *winner, void *dx)
     void average_gather(const Geometry *g, Py_ssize_t row, bint edge, const void *dy, void *dx)
+    void stretch(const void *x, const void *weights, Py_ssize_t times, void *y, Py_ssize_t pixels, Py_ssize_t n)
+    void blend(const void *x, Py_ssize_t step, Py_ssize_t tap, const void *weights, Py_ssize_t count, void *y,
+               Py_ssize_t pixels, Py_ssize_t n)
     void column_sums(const void *x, void *sums, Py_ssize_t rows, Py_ssize_t n)
     void column_moments(const void *x, const void *shift, void *sums, void *squares, Py_ssize_t rows, Py_ssize_t n)
     void column_products(const void *x, const void *dy, const void *mean, void *sums, void *products, Py_ssize_t rows,

@@ -1,0 +1,88 @@
+/* resize.h: rows of pixels, each repeated or mixed with its neighbours: what UpSampling2D is made of.
+ *
+ * From VL channels on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the pixels
+ * that follow: what it writes there is overwritten, since pixels are written in the order of their addresses; the last
+ * pixels of a row are taken one number at a time.  MIX and NV are constants wherever these functions are inlined.
+ */
+
+/* a * l + b * r with l or r alone where the other has no part in it: 0 times an inf is no number */
+TARGET INLINE VEC NAME(mixed)(REAL a, VEC l, REAL b, VEC r)
+{
+    if (a == 0) return r;
+    if (b == 0) return l;
+    return FMA_VEC(SPLAT(b), r, SPLAT(a) * l);
+}
+
+TARGET INLINE void NAME(stretch_row)(const int MIX, const REAL *x, const REAL *weights, idx times, REAL *y, idx pixels,
+                                     idx n)
+{
+    idx p = 0;
+    for (; p < pixels && (pixels - p) * n >= VL; p++) {
+        const REAL *from = x + p * n;
+        REAL *to = y + p * times * n;
+        for (idx j = 0, end = n > VL ? n - VL : 0;; j = j + VL < end ? j + VL : end) {
+            const VEC left = LOAD(from + j);
+            VEC right = left;
+            if (MIX) right = LOAD(from + n + j);
+            for (idx b = 0; b < times; b++) {
+                VEC v = left;
+                if (MIX) v = NAME(mixed)(weights[2 * b], left, weights[2 * b + 1], right);
+                STORE(to + b * n + j, v);
+            }
+            if (j == end) break;
+        }
+    }
+    for (; p < pixels; p++)
+        for (idx b = 0; b < times; b++)
+            for (idx j = 0; j < n; j++) {
+                const REAL left = x[p * n + j];
+                REAL v = left;
+                if (MIX) {
+                    const REAL right = x[(p + 1) * n + j], a = weights[2 * b], c = weights[2 * b + 1];
+                    v = a == 0 ? right : c == 0 ? left : FMA(c, right, a * left);
+                }
+                y[(p * times + b) * n + j] = v;
+            }
+}
+
+/* y[p*times + b] = weights[2b] x[p] + weights[2b + 1] x[p + 1] for p < pixels, b < times, of pixels with n channels;
+ * without weights x[p].  What has the weight 0 is not looked at. */
+LEAF NAME(stretch)(const REAL *x, const REAL *weights, idx times, REAL *y, idx pixels, idx n)
+{
+    if (weights) NAME(stretch_row)(1, x, weights, times, y, pixels, n);
+    else NAME(stretch_row)(0, x, weights, times, y, pixels, n);
+}
+
+TARGET INLINE void NAME(blend_vectors)(const int NV, const REAL *x, idx tap, const REAL *weights, idx count, REAL *y)
+{
+    VEC sum[4];
+    UNROLL(4) for (int i = 0; i < NV; i++) sum[i] = SPLAT(weights[0]) * LOAD(x + i * VL);
+    for (idx k = 1; k < count; k++)
+        UNROLL(4) for (int i = 0; i < NV; i++)
+            sum[i] = FMA_VEC(SPLAT(weights[k]), LOAD(x + k * tap + i * VL), sum[i]);
+    UNROLL(4) for (int i = 0; i < NV; i++) STORE(y + i * VL, sum[i]);
+}
+
+/* y[p*n + j] = sum_{k < count} weights[k] x[p*step + k*tap + j] for p < pixels, j < n, in the order of k.  With less
+ * than VL channels up to VL numbers behind the last of x are read, too. */
+LEAF NAME(blend)(const REAL *x, idx step, idx tap, const REAL *weights, idx count, REAL *y, idx pixels, idx n)
+{
+    idx p = 0;
+    for (; p < pixels && (pixels - p) * n >= VL; p++) {
+        const REAL *from = x + p * step;
+        REAL *to = y + p * n;
+        idx j = 0;
+        for (; j + 4 * VL <= n; j += 4 * VL) NAME(blend_vectors)(4, from + j, tap, weights, count, to + j);
+        for (; j + VL <= n; j += VL) NAME(blend_vectors)(1, from + j, tap, weights, count, to + j);
+        if (j < n) {
+            if (n > VL) j = n - VL;
+            NAME(blend_vectors)(1, from + j, tap, weights, count, to + j);
+        }
+    }
+    for (; p < pixels; p++)
+        for (idx j = 0; j < n; j++) {
+            REAL sum = weights[0] * x[p * step + j];
+            for (idx k = 1; k < count; k++) sum = FMA(weights[k], x[p * step + k * tap + j], sum);
+            y[p * n + j] = sum;
+        }
+}
