@@ -6,7 +6,7 @@ import reference
 from benchmarks import dropout, rivals
 from benchmarks.machine import Case, relative_error
 from minicnn import optimizers
-from minicnn._ext import activation, batch, loss, norm, pool, reshape
+from minicnn._ext import activation, batch, gaussian, loss, norm, pool, reshape
 from minicnn.layers.activation import LEAKY_RELU_SLOPE, Function
 
 SAMPLES = 256  # in which the elements are given
@@ -30,6 +30,12 @@ def groups(quick):
     yield "13x13x64, 2x2", pooling(max(1, n // (13 * 13 * 64)), 13, 64, rng)
     for channels in (32, 48):
         yield f"batch norm, {channels} channels", normalisation(n // channels // 64, channels, rng)
+    for length in (32, 64, 256, 1024):
+        yield f"layer norm, rows of {length}", of_samples(n // length // 256, 256, length, 0, rng)
+    for size, channels, count in ((32, 32, 8), (8, 64, 32)):
+        label = f"group norm, {size}x{size}x{channels}, {count} groups"
+        yield label, of_samples(n // (size * size * channels), size * size, channels, count, rng)
+    yield "normal noise", noise(n, rng)
     yield "8x8x16, a frame of 1", frame(n >> 10, rng)
     yield from updates(n, rng)
     for kind in (np.uint8, np.float32):
@@ -156,6 +162,39 @@ def normalisation(n, c, rng):
         Case("forward in evaluation", 8 * x.size,
              lambda: norm.forward(x, gamma, beta, 1e-3, moving_mean, moving_variance, y),
              lambda: relative_error(y, reference.batch_norm_eval(x, gamma, beta, moving_mean, moving_variance))),
+    ]  # fmt: skip
+
+
+def of_samples(n, rows, c, count, rng):
+    """Layer normalisation for a count of 0, otherwise group normalisation with so many groups."""
+    x, dy, y, dx = normal(rng, n, rows, c), normal(rng, n, rows, c), *np.empty((2, n, rows, c), np.float32)
+    (gamma, beta), (dgamma, dbeta) = normal(rng, 2, c), np.empty((2, c), np.float32)
+    kept, few = np.empty((n, count or rows, 3), np.float32), slice(None, None, max(1, n // 4))
+
+    if count:
+        want = lambda: reference.group_norm(x[few], gamma, beta, count)  # noqa: E731
+        slope = lambda: reference.group_norm_grad(x[few], gamma, dy[few], count)[0]  # noqa: E731
+    else:
+        want = lambda: reference.layer_norm(x[few], gamma, beta)  # noqa: E731
+        slope = lambda: reference.layer_norm_grad(x[few], gamma, dy[few])[0]  # noqa: E731
+    return [
+        Case("forward", 8 * x.size, lambda: norm.normalize_samples(x, count, gamma, beta, 1e-3, kept, y),
+             lambda: relative_error(y[few], want())),
+        Case("backward", 12 * x.size,
+             lambda: norm.normalize_samples_backward(x, dy, count, gamma, kept, dgamma, dbeta, dx),
+             lambda: relative_error(dx[few], slope())),
+    ]  # fmt: skip
+
+
+def noise(n, rng):
+    x, y, sigma = normal(rng, SAMPLES, n // SAMPLES), np.empty((SAMPLES, n // SAMPLES), np.float32), np.array([0.5])
+    draw, few = np.array([1, 5, 0, 48, 0, 1 << 62], np.uint64), (0, slice(None, 1000))  # layer 3 of a model of seed 5
+    factors = reference.gaussian_factors(5, 3, 0, (1000,), 0.5)
+    return [
+        Case("added", 8 * n, lambda: gaussian.add(x, y, draw, sigma),
+             lambda: relative_error(y[few], x[few] + factors - 1)),
+        Case("multiplied", 8 * n, lambda: gaussian.multiply(x, y, draw, sigma),
+             lambda: relative_error(y[few], x[few] * factors)),
     ]  # fmt: skip
 
 

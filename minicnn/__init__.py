@@ -13,15 +13,19 @@ try:
         constraints,
         datasets,
         initializers,
+        keras_words,
         layers,
         losses,
         metrics,
+        models,
         optimizers,
         regularizers,
         schedules,
+        utils,
     )
     from minicnn._ext.machinery.runtime import get_num_threads, set_num_threads
     from minicnn.layer import Layer
+    from minicnn.layers import Input
     from minicnn.model import Sequential
     from minicnn.training import History
 except ImportError as error:
@@ -44,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Ensemble",
     "History",
+    "Input",
     "Layer",
     "ModelFileError",
     "Prediction",
@@ -58,6 +63,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "models",
     "optimizers",
     "plot",
     "regularizers",
@@ -68,6 +74,7 @@ __all__ = [
     "testing",
     "thinning",
     "tune",
+    "utils",
 ]
 
 
@@ -80,7 +87,14 @@ def __getattr__(name):
         return getattr(importlib.import_module(f"minicnn.{LAZY[name]}"), name)
     if name in ("activations", "ensemble", "plot", "saving", "testing", "thinning", "tune"):
         return importlib.import_module(f"minicnn.{name}")
-    raise AttributeError(f"module 'minicnn' has no attribute {name!r}")
+    raise keras_words.missing("", name, "module 'minicnn'", __all__)
+
+
+for _module in (  # what they have not, their users know from Keras
+    *(callbacks, constraints, datasets, initializers, layers, losses, metrics, models, optimizers, regularizers),
+    *(schedules, utils),
+):
+    vars(_module).setdefault("__getattr__", keras_words.attribute_of(_module.__name__))
 
 
 def show_versions():

@@ -42,6 +42,15 @@ def anything(where, name, value):
     return value
 
 
+def label(where, name, value):
+    """A word, for people to read."""
+    if not isinstance(value, str):
+        raise TypeError(message(where, f"{name} must be a string", kind(value)))
+    if not value.isprintable() or not value.strip():
+        raise ValueError(message(where, f"{name} must have letters that can be printed", value))
+    return value
+
+
 def each(where, name, values, called, check, *arguments):
     """A list or tuple as a tuple of what ``check`` makes of every entry; ``called``: "a boundary"."""
     if not isinstance(values, list | tuple):

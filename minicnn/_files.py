@@ -11,6 +11,8 @@ import re
 import stat
 import zlib
 
+from minicnn import _check
+
 
 def open_regular(path, refused):
     """(binary file to be read, its size in bytes) of a regular file; ``refused(what)`` is raised for any other.
@@ -50,6 +52,19 @@ def mode_of(path):
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "Not a regular file", path)
     return stat.S_IMODE(mode)
+
+
+OTHERS = {".keras": "Keras's", ".h5": "HDF5", ".hdf5": "HDF5"}  # endings that other programs go by
+
+
+def require_own_name(where, path):
+    """ValueError for the name of a file that says another format than ours, a .npz: others could not open it."""
+    name = os.fsdecode(path)
+    ending = os.path.splitext(name)[1].lower()
+    if ending in OTHERS:
+        stem = name[: -len(ending)].removesuffix(".weights")
+        required = f"the file is a .npz, and its name must not say that it is {OTHERS[ending]}"
+        raise ValueError(_check.message(where, required, name, f"Call it {stem + '.npz'!r}"))
 
 
 def write_atomically(path, pieces):

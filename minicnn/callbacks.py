@@ -65,6 +65,76 @@ class Callback:
         """Keras's other name for ``on_train_batch_end``."""
 
 
+class History(Callback):
+    """The numbers of a ``fit``, which returns one: ``history``, a dict of lists with a number for each epoch (fewer for
+    what is not computed after each), and ``epoch``, the epochs' numbers, from 0.
+
+    ``params`` and ``model``: as every callback has them; copies and pickles of a History alone have no model.
+    """
+
+    def __init__(self):
+        self.history = {}
+        self.epoch = []
+
+    def on_train_begin(self, logs=None):
+        self.history, self.epoch = {}, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.append(epoch, logs or {})
+
+    def append(self, epoch, logs):
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __getstate__(self):
+        return {key: value for key, value in vars(self).items() if key != "model"}
+
+    def __repr__(self):
+        return f"History({self.history})"
+
+
+class LambdaCallback(Callback):
+    """Calls functions: ``on_epoch_begin(epoch, logs)``, ``on_epoch_end(epoch, logs)``, ``on_train_begin(logs)``,
+    ``on_train_end(logs)``, ``on_train_batch_begin(batch, logs)``, ``on_train_batch_end(batch, logs)``; the last two may
+    also be called ``on_batch_begin`` and ``on_batch_end``, as in the first Keras.  None: nothing is called."""
+
+    def __init__(
+        self,
+        on_epoch_begin=None,
+        on_epoch_end=None,
+        on_train_begin=None,
+        on_train_end=None,
+        on_train_batch_begin=None,
+        on_train_batch_end=None,
+        on_batch_begin=None,
+        on_batch_end=None,
+    ):
+        given = {name: value for name, value in locals().items() if name.startswith("on_") and value is not None}
+        for name, function in given.items():
+            if not callable(function):
+                raise TypeError(_check.message("LambdaCallback", f"{name} must be a function", _check.kind(function)))
+            if name.startswith("on_batch") and f"on_train{name[2:]}" in given:
+                required = f"needs either {name} or on_train{name[2:]}, which are one"
+                raise ValueError(_check.message("LambdaCallback", required, _check.Shown("both")))
+        vars(self).update(given)
+
+
+class TerminateOnNaN(Callback):
+    """Ends training, instead of an exception, at a step whose loss is not finite.
+
+    That step changes nothing, so the model is as the step before has left it.  The epoch is the last one, and counts:
+    its loss is logged as NaN, its other numbers are those of the steps before.  A line on stderr names the step and the
+    layer, as the FloatingPointError would that ``fit`` raises without this callback.
+    """
+
+    def take(self, error):
+        """Ends training because of the exception of a step; True: it need not be raised."""
+        print(f"{error}. Training is ended", file=sys.stderr)
+        self.model.stop_training = True
+        return True
+
+
 class _Monitor(Callback):
     """Knows whether the watched number of this epoch is the best so far.
 
@@ -121,6 +191,10 @@ class _Monitor(Callback):
             fix = f"Did you mean {near!r}?" if near else ""
             raise ValueError(_check.message(type(self).__name__, required, sorted(names), fix))
 
+    def _absent(self, logs):
+        """True in an epoch in which ``fit`` did not compute the watched number (its ``validation_freq``)."""
+        return self.monitor not in (logs or {}) and self.monitor in (self.params or {}).get("metrics", ())
+
     def _improved(self, logs):
         """True if the watched number is the best so far; NaN never is."""
         self._require_monitor(logs or {})
@@ -151,6 +225,8 @@ class EarlyStopping(_Monitor):
     - ``restore_best_weights``: put the weights of the best epoch back when training ends, early or not, also by a loss
       that is not finite, by Ctrl-C or by an exception in another callback.  (The weights and moving statistics alone:
       the optimiser stays where it is.)  Nothing is put back where no epoch had a number that improves on infinity.
+
+    Epochs in which the number is not computed (``fit``'s ``validation_freq``) do not count.  Every ``fit`` counts anew.
 
     ``best``, ``best_epoch`` and ``stopped_epoch`` (0 if training was not ended early) say what happened.
 
@@ -186,7 +262,7 @@ class EarlyStopping(_Monitor):
         self._restart()
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch < self.start_from_epoch:
+        if epoch < self.start_from_epoch or self._absent(logs):
             return
         self._waited += 1
         if self._improved(logs):
@@ -210,6 +286,66 @@ class EarlyStopping(_Monitor):
             raise
 
 
+class ReduceLROnPlateau(_Monitor):
+    """Lowers the learning rate when the watched number has not improved for ``patience`` epochs.
+
+    - ``monitor``, ``mode``, ``min_delta``: as in EarlyStopping; ``min_delta`` > 0 leaves out what is hardly any.
+    - ``factor`` in [0, 1): the new rate is rate * factor, but at least ``min_lr`` >= 0.
+    - ``patience`` >= 1; ``cooldown`` >= 0: for so many epochs after it nothing is counted.
+    - ``verbose``: 1 for a line on stderr when the rate is lowered.
+
+    The rate is added to the logs as ``learning_rate``: that with which the epoch was trained.  Every ``fit`` counts
+    anew; the rate belongs to the optimiser and stays.
+
+    ValueError, before the first step, where the optimiser's rate is a schedule, and for a monitor as in EarlyStopping.
+    """
+
+    def __init__(
+        self,
+        monitor="val_loss",
+        factor=0.1,
+        patience=10,
+        verbose=0,
+        mode="auto",
+        min_delta=1e-4,
+        cooldown=0,
+        min_lr=0.0,
+    ):
+        super().__init__(monitor, mode, min_delta, verbose)
+        self.factor = _check.number("ReduceLROnPlateau", "factor", factor, 0, 1, open_high=True)
+        self.patience = _check.integer("ReduceLROnPlateau", "patience", patience, 1)
+        self.cooldown = _check.integer("ReduceLROnPlateau", "cooldown", cooldown, 0)
+        self.min_lr = _check.number("ReduceLROnPlateau", "min_lr", min_lr, 0)
+        self._waited = self._resting = 0
+
+    def on_train_begin(self, logs=None):
+        if isinstance(self.model.optimizer.get_config()["learning_rate"], schedules.Schedule | dict):
+            required = "the optimiser's learning_rate must be a number, not a schedule, which says its own"
+            raise ValueError(_check.message("ReduceLROnPlateau", required, self.model.optimizer))
+        self._settle()
+        self._forget()
+        self._waited = self._resting = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        rate = optimizer.learning_rate
+        if logs is not None:
+            logs["learning_rate"] = rate
+        if self._absent(logs):
+            return
+        if self._resting:
+            self._resting -= 1
+            self._waited = 0
+        if self._improved(logs):
+            self._waited = 0
+        elif not self._resting:
+            self._waited += 1
+            if self._waited >= self.patience and rate > self.min_lr:
+                optimizer.learning_rate = max(rate * self.factor, self.min_lr)
+                self._say(f"epoch {epoch + 1}: the learning rate is lowered to {optimizer.learning_rate:g}")
+                self._resting, self._waited = self.cooldown, 0
+
+
 class ModelCheckpoint(_Monitor):
     """Saves the model after every epoch, or after those that improve on the best.
 
@@ -224,6 +360,9 @@ class ModelCheckpoint(_Monitor):
           model.fit(x, y, initial_epoch=epoch, ...)
 
       and which ``Sequential.load`` reads too.  The history is that of this ``fit``, as far as it is numbers.
+    - ``save_weights_only``: True writes ``Sequential.save_weights``'s files.
+    - ``save_freq``: "epoch", or a whole number n: after every n-th step, counted over all epochs, with the logs of the
+      epoch so far, which have nothing of the validation; ``filepath`` may then hold ``{batch}`` as well, from 1.
 
     ``verbose``: 1 for a line on stderr for every file.  A folder that is missing is made.  Each file replaces its
     predecessor in one step.
@@ -233,14 +372,32 @@ class ModelCheckpoint(_Monitor):
     """
 
     def __init__(
-        self, filepath, monitor="val_loss", verbose=0, save_best_only=False, mode="auto", save_optimizer=False
+        self,
+        filepath,
+        monitor="val_loss",
+        verbose=0,
+        save_best_only=False,
+        mode="auto",
+        save_optimizer=False,
+        save_weights_only=False,
+        save_freq="epoch",
     ):
         super().__init__(monitor, mode, verbose=verbose)
+        _files.require_own_name("ModelCheckpoint", filepath)
         self.filepath = os.fsdecode(filepath)
         self.save_best_only = _check.boolean("ModelCheckpoint", "save_best_only", save_best_only)
         self.save_optimizer = _check.boolean("ModelCheckpoint", "save_optimizer", save_optimizer)
+        self.save_weights_only = _check.boolean("ModelCheckpoint", "save_weights_only", save_weights_only)
+        self.save_freq = save_freq
+        if not isinstance(save_freq, str) or save_freq != "epoch":
+            self.save_freq = _check.integer("ModelCheckpoint", 'save_freq, if not "epoch",', save_freq, 1)
+        if self.save_optimizer and (self.save_weights_only or self.save_freq != "epoch"):
+            required = "save_optimizer=True needs whole models, at the end of epochs, to go on from"
+            raise ValueError(_check.message("ModelCheckpoint", required, _check.Shown(_shown_choice(self))))
+        self._epoch = self._steps = 0
 
     def on_train_begin(self, logs=None):
+        self._steps = 0
         if self.save_best_only:
             self._settle()
         if self.save_optimizer and self.model.compile_config() is None:
@@ -248,8 +405,21 @@ class ModelCheckpoint(_Monitor):
             got = _check.Shown(f"{self.model.optimizer!r} and {self.model.loss_function!r}")
             raise ValueError(_check.message("ModelCheckpoint", required, got))
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        self._steps += 1
+        if self.save_freq != "epoch" and self._steps % self.save_freq == 0:
+            self._save(self._epoch, {**(logs or {}), "batch": batch + 1})
+
     def on_epoch_end(self, epoch, logs=None):
-        if self.save_best_only and not self._improved(logs):
+        if self.save_freq == "epoch":
+            self._save(epoch, logs)
+
+    def _save(self, epoch, logs):
+        if self.save_best_only and (self._absent(logs) or not self._improved(logs)):
             return
         path = self._path(epoch, logs or {})
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -258,6 +428,8 @@ class ModelCheckpoint(_Monitor):
 
             described = document.describe(self.model, epoch + 1, self._history(logs or {}))
             document.write(path, *described, self.model)
+        elif self.save_weights_only:
+            self.model.save_weights(path)
         else:
             self.model.save(path)
         self._say(f"epoch {epoch + 1}: saved {path}")
@@ -276,14 +448,19 @@ class ModelCheckpoint(_Monitor):
         return {name: values for name, values in (earlier | history).items() if all(map(_is_number, values))}
 
 
+def _shown_choice(checkpoint):
+    return f"save_weights_only={checkpoint.save_weights_only}, save_freq={checkpoint.save_freq!r}"
+
+
 class CSVLogger(Callback):
     """Writes one line an epoch into a CSV file: the epoch's number from 0, then the logs in alphabetical order.
 
     - ``filename``; ``separator``: one character; ``append``: continue an existing file, without a second header.
 
-    The columns are the logs of the first epoch, or those of the file that is continued; a column without a log gets NA.
-    A log without a column in that file is a ValueError, before the first step where it can be known; one that first
-    appears later in training is left out, with a warning.  The file is complete after every epoch.
+    The columns are the logs of the first epoch and what ``fit`` will log later, or those of the file that is continued;
+    a column without a log gets NA.  A log without a column in that file is a ValueError, before the first step where it
+    can be known; one that first appears later in training is left out, with a warning.  The file is complete after
+    every epoch.
     """
 
     def __init__(self, filename, separator=",", append=False):
@@ -329,7 +506,7 @@ class CSVLogger(Callback):
         with open(self.filename, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter=self.separator)
             if self._columns is None:
-                self._columns = sorted(logs)
+                self._columns = sorted({*logs, *(self.params or {}).get("metrics", ())})
                 writer.writerow(["epoch", *self._columns])
             elif not self._checked:
                 self._require_columns(self._columns, logs)
@@ -351,15 +528,19 @@ class LearningRateScheduler(Callback):
     ``lambda epoch, decay=0.5: ...`` gets the epoch alone; so does a function that does not say what it takes, such as
     ``rates.__getitem__``.  A Schedule gets epochs here instead of steps.
 
+    ``verbose``: 1 for a line on stderr before every epoch.
+
     The rate is added to the logs as ``learning_rate``.  ValueError unless the function returns a number >= 0 (also a
     NumPy scalar or an array without axes).
     """
 
-    def __init__(self, schedule):
+    def __init__(self, schedule, verbose=0):
         if not callable(schedule):
             required = "schedule must be a function (epoch, rate) -> rate"
             raise TypeError(_check.message("LearningRateScheduler", required, _check.kind(schedule)))
         self.schedule = schedule
+        verbose = int(verbose) if verbose in (True, False) else verbose
+        self.verbose = _check.integer("LearningRateScheduler", "verbose", verbose, 0, 2)
 
     def on_epoch_begin(self, epoch, logs=None):
         optimizer = self.model.optimizer
@@ -368,6 +549,8 @@ class LearningRateScheduler(Callback):
         if isinstance(self.schedule, schedules.Schedule):
             what = f"the rate that {type(self.schedule).__name__} returns for epoch {epoch}"
         optimizer.learning_rate = schedules.rate_at("LearningRateScheduler", what, self.schedule, arguments)
+        if self.verbose:
+            print(f"epoch {epoch + 1}: the learning rate is {optimizer.learning_rate:g}", file=sys.stderr)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
@@ -415,6 +598,8 @@ def _stopping_needs(callback, names):
 
 
 def _checkpoint_needs(callback, names):
+    if callback.save_freq != "epoch":
+        names = ["batch", *(name for name in names if not name.startswith(("val_", "clean_", "norm/")))]
     if callback.save_best_only:
         callback._require_monitor(names)
     try:
@@ -429,11 +614,13 @@ def _csv_needs(callback, names):
 
 _NEEDS = {
     EarlyStopping.on_epoch_end: _stopping_needs,
+    ReduceLROnPlateau.on_epoch_end: _stopping_needs,
     ModelCheckpoint.on_epoch_end: _checkpoint_needs,
     CSVLogger.on_epoch_end: _csv_needs,
 }
 _ADDS = {
-    **dict.fromkeys([Callback.on_epoch_end, *_NEEDS], lambda callback: []),
+    **dict.fromkeys([Callback.on_epoch_end, History.on_epoch_end, *_NEEDS], lambda callback: []),
+    ReduceLROnPlateau.on_epoch_end: lambda callback: ["learning_rate"],
     LearningRateScheduler.on_epoch_end: lambda callback: ["learning_rate"],
     WeightNorms.on_epoch_end: lambda callback: [f"norm/{name}" for name, *_ in callback.model.segments],
 }

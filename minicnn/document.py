@@ -17,7 +17,7 @@ import re
 import numpy as np
 
 from minicnn import _check, archive, layers, losses, metrics, optimizers
-from minicnn._files import write_atomically
+from minicnn._files import require_own_name, write_atomically
 from minicnn.archive import Refused
 from minicnn.layer import Layer, Source, path_of
 from minicnn.settings import is_ours, replaced, settings_of
@@ -73,7 +73,11 @@ def _integer_states(model):
 
 
 def write(path, document, arrays, model=None):
-    """Writes the file if reading it would give ``model`` again; without a model it writes what it is given (tests)."""
+    """Writes the file if reading it would give ``model`` again; without a model it writes what it is given (tests).
+
+    ValueError for a name that says another format.
+    """
+    require_own_name("Sequential.save", path)
     if model is not None:
         _require_classes(model)
     members = _written(document, arrays)
@@ -88,12 +92,47 @@ def _written(document, arrays):
         members = {"model.json": to_json(document)}
     except (TypeError, ValueError) as error:
         raise TypeError(f"Sequential.save: the arguments of every layer must be ready for JSON; {error}") from error
+    return members | _array_members("Sequential.save", arrays)
+
+
+def _array_members(where, arrays):
+    members = {}
     for name, array in arrays.items():
         if np.isnan(array).any():
-            raise ValueError(f"Sequential.save: every parameter must be a number; got NaN in {name!r}")
+            raise ValueError(f"{where}: every parameter must be a number; got NaN in {name!r}")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         members[f"{name}.npy"] = archive.npy_header(little.dtype, little.shape) + little.tobytes()
     return members
+
+
+def write_weights(path, arrays):
+    """Writes a file of weights alone: ``weights.json``, which says so, and the arrays."""
+    from minicnn import __version__
+
+    require_own_name("Sequential.save_weights", path)
+    about = {"format": FORMAT, "minicnn": __version__, "holds": "weights"}
+    members = {"weights.json": to_json(about)} | _array_members("Sequential.save_weights", arrays)
+    write_atomically(path, archive.sealed(archive.pack(members)))
+
+
+def read_weights(path, wanted):
+    """{name: array} out of a file of ``write_weights`` or ``write``, for {name: array} of a model; ModelFileError."""
+    try:
+        stored = _StoredArrays(archive.unpack(archive.read(path)))
+        text = stored.members.pop("weights.json", None)
+        if text is not None:
+            about = _canonical(text, "weights.json")
+            _require_format(about)
+            _same_names("weights.json", about, ("format", "minicnn", "holds"))
+        elif "model.json" not in stored.members:
+            raise Refused("has neither weights nor a model in it")
+        found = {name: stored.stored_array(name, array.shape, array.dtype) for name, array in wanted.items()}
+        rest = [name for name in stored.members if name != "model.json" and not name.startswith("optimizer/")]
+        if rest:
+            raise Refused(f"has an array that this model has not, {rest[0].removesuffix('.npy')[:80]!r}")
+    except Refused as error:
+        raise _model_file_error(path, error) from error.__cause__
+    return found
 
 
 def _require_classes(model):
@@ -152,14 +191,20 @@ def read(path, kind, custom_layers=None):
         raise TypeError(_check.message("Sequential.load", required, _check.kind(custom_layers)))
     try:
         stored = _StoredArrays(archive.unpack(archive.read(path)))
+        if "weights.json" in stored.members:
+            raise Refused("holds weights alone: make the model, and take them by load_weights")
         document = _document(stored.members.pop("model.json", b""))
         model = _rebuild(kind, document, stored, custom_layers)
         if stored.members:
             raise Refused(f"has a member too many, {next(iter(stored.members))[:80]!r}")
     except Refused as error:
-        said = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(error))  # it may quote names out of the file
-        raise ModelFileError(f"{os.fspath(path)}: {said}") from error.__cause__
+        raise _model_file_error(path, error) from error.__cause__
     return model, document["checkpoint"]
+
+
+def _model_file_error(path, error):
+    said = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(error))  # it may quote names out of the file
+    return ModelFileError(f"{os.fspath(path)}: {said}")
 
 
 def _rebuild(kind, document, stored, custom_layers):
@@ -267,17 +312,26 @@ def to_json(document):
 
 def _document(text):
     """The content of model.json; its keys are known to be there, what their values are is not."""
+    document = _canonical(text, "model.json")
+    _require_format(document)
+    _same_names("model.json", document, ("format", "minicnn", "model", "state", "compile", "checkpoint"))
+    return document
+
+
+def _canonical(text, name):
     try:
         document = json.loads(bytes(text))
         canonical = to_json(document) == text  # no key twice, for one
     except (ValueError, RecursionError) as error:
-        raise Refused(f"has a model.json that is not JSON ({error})") from error
+        raise Refused(f"has a {name} that is not JSON ({error})") from error
     if not canonical or not isinstance(document, dict):
-        raise Refused("has a model.json that minicnn did not write")
+        raise Refused(f"has a {name} that minicnn did not write")
+    return document
+
+
+def _require_format(document):
     version = document.get("format")
     if type(version) is int and version > FORMAT:
         raise Refused(f"has format {version}, and this minicnn reads only {FORMAT}: a newer minicnn is needed")
     if type(version) is not int or version != FORMAT:
         raise Refused(f"has no format that minicnn knows; got {str(version)[:80]}")
-    _same_names("model.json", document, ("format", "minicnn", "model", "state", "compile", "checkpoint"))
-    return document

@@ -24,6 +24,10 @@ from minicnn._ext.machinery import plan
 from minicnn.settings import Closed, Setting, Values, is_ours, owned, refuse
 from minicnn.tree import held_in, holders, named_values, walk
 
+NOT_FUNCTIONAL = (  # what is required, and what to do
+    "layers and models are called with arrays, not with an Input or another layer",
+    "Make a chain of them, Sequential([...]); it branches by layers.Residual and layers.Concurrent",
+)
 MOST_ELEMENTS = 2**59  # of a parameter: its bytes can still be counted
 
 
@@ -379,6 +383,10 @@ class Layer(Closed):
 
     def __call__(self, x, training=False):
         """``forward``."""
+        if isinstance(x, Layer):
+            raise TypeError(_check.message(type(self).__name__, NOT_FUNCTIONAL[0], x, NOT_FUNCTIONAL[1]))
+        if not isinstance(x, np.ndarray) and hasattr(x, "__array__"):
+            np.asarray(x)  # an Input says the same
         return self.forward(x, training=training)
 
     def sample(self, x, lot):

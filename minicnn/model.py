@@ -4,12 +4,14 @@ The loop of ``fit`` is in training.py, files are in document.py; what the layers
 """
 
 import copy
+import inspect
+import json
 import threading
 import warnings
 
 import numpy as np
 
-from minicnn import _check, advice, chain, inputs, layers, losses, optimizers
+from minicnn import _check, advice, chain, inputs, keras_words, layers, losses, optimizers, utils
 from minicnn import training as loop
 from minicnn.engine import Engine
 from minicnn.layer import (
@@ -38,9 +40,11 @@ class Sequential(Closed):
     """A chain: ``forward`` runs the layers first to last, ``backward`` last to first.
 
     - ``layers``: the layers in order, optionally with ``layers.Input(shape)`` first.
-    - ``seed``: 0 <= seed < 2^64; initial values, masks and the order of the samples are functions of it.
+    - ``seed``: 0 <= seed < 2^64; initial values, masks and the order of the samples are functions of it.  None: 0, or
+      what ``utils.set_random_seed`` was given.
     - ``dtype``: "float32" or "float64", of all layers.
     - ``algorithm``: "auto" or "exact", of all convolutions that say nothing themselves (``Conv2D``).
+    - ``name``: a label, kept in files and shown by ``summary``.
 
     Without an Input the model learns its shapes at the first ``build``, ``fit``, ``predict`` or ``forward``.  A new
     model is in eval mode; ``fit`` trains in training mode and puts the mode back as it was.
@@ -66,10 +70,13 @@ class Sequential(Closed):
     metrics = Setting(chosen_metrics)
     history = Given("It is what the latest fit has returned")
     stop_training = Setting(_check.boolean)
+    name = Setting(_check.label, optional=True)
 
-    def __init__(self, layers=(), seed=0, dtype="float32", algorithm="auto"):
+    def __init__(self, layers=(), seed=None, dtype="float32", algorithm="auto", name=None):
         self._put(layers=(), input_shape=None, output_shape=None)
-        self.seed = seed
+        self._has_own_seed = seed is not None
+        self.seed = utils.default_seed() if seed is None else seed
+        self.name = name
         self.dtype = dtype
         self.algorithm = algorithm
         self._put(engine=None)  # what runs the layers, once they are built
@@ -92,6 +99,24 @@ class Sequential(Closed):
         if self.built:
             raise RuntimeError("Sequential.add: layers must be added before the model is built")
         self._append([layer])
+
+    def pop(self):
+        """Takes the last layer out of the model and returns it.
+
+        RuntimeError once the model is built, for its parameters lie in one vector; ValueError if there is no layer.
+        """
+        if self.built:
+            raise RuntimeError(
+                "Sequential.pop: layers must be taken out before the model is built. Make a new model without the last "
+                "one; it takes the weights of the others by new.load_state_dict(old.state_dict(), strict=False)"
+            )
+        if not self.layers:
+            raise ValueError("Sequential.pop: the model must have at least one layer; got none")
+        *rest, last = self.layers
+        if not rest and declared_shape(last) == self._declared_shape:
+            self._declared_shape = None
+        self._put(layers=tuple(rest))
+        return last
 
     def _append(self, entries):
         """Appends all of them, or none."""
@@ -129,11 +154,12 @@ class Sequential(Closed):
             if getattr(type(self), name) is not getattr(Sequential, name) or name in vars(self):
                 what = f"a model with a {name} of its own cannot stand in another one"
                 raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
-        for name, default in (("seed", 0), ("dtype", np.float32), ("algorithm", "auto")):
+        standard = (("seed", 0 if self._has_own_seed else self.seed), ("dtype", np.float32), ("algorithm", "auto"))
+        for name, default in standard:
             if getattr(self, name) != default:
                 what = f"a model that stands in another one takes the other one's {name}"
                 raise RuntimeError(_check.message("Sequential", what, getattr(self, name), f"Leave out its {name}"))
-        chain = layers.Chain(self.layers)
+        chain = layers.Chain(self.layers, name=self.name)
         if not self.trainable:
             chain.trainable = False
         return chain
@@ -320,6 +346,30 @@ class Sequential(Closed):
         self._require_built("set_weights")
         self.engine.parameters.set_weights(weights)
 
+    @property
+    def weights(self):
+        """The arrays themselves whose copies ``state_dict`` gives, in that order: what is written into one counts from
+        the next step on.  So for the following four, of which the names with "variables" are Keras's other ones."""
+        self._require_built("weights")
+        return list(self.engine.parameters.named().values())
+
+    @property
+    def trainable_weights(self):
+        """Those of ``weights`` that training changes."""
+        self._require_built("trainable_weights")
+        table = self.engine.parameters.table
+        return [segment.layer.params[segment.key] for segment in table if segment.trainable]
+
+    @property
+    def non_trainable_weights(self):
+        """The others: parameters of layers that are not trainable, and moving statistics."""
+        trained = {id(array) for array in self.trainable_weights}
+        return [array for array in self.weights if id(array) not in trained]
+
+    variables = property(lambda self: self.weights, doc="``weights``")
+    trainable_variables = property(lambda self: self.trainable_weights, doc="``trainable_weights``")
+    non_trainable_variables = property(lambda self: self.non_trainable_weights, doc="``non_trainable_weights``")
+
     def count_params(self):
         """The number of parameters."""
         self._require_built("count_params")
@@ -436,12 +486,12 @@ class Sequential(Closed):
 
     # ---- training, evaluation, prediction ----
 
-    def compile(self, optimizer="sgd", loss=None, metrics=None):
+    def compile(self, optimizer="sgd", loss=None, metrics=None, **unknown):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
         ``loss``: required; a name, a Loss, or a function ``(y, outputs) -> (value, gradient)``; ``metrics``: one or a
-        list of names, Metrics, Losses, or functions ``(y, outputs) -> number``.  (In functions the names of the parameters may say the other
-        order: losses.py.)
+        list of names, Metrics, Losses, or functions ``(y, outputs) -> number``.  (In functions the names of the
+        parameters may say the other order: losses.py.)
 
         A metric is logged under the name that was given, of equal names the second as ``name_1`` and so on.  With the
         binary cross-entropy and several outputs a sample, "accuracy" is the share of right outputs, as
@@ -451,6 +501,7 @@ class Sequential(Closed):
         ``from_logits=True`` where a built model ends in probabilities (one that is not built yet raises it then);
         TypeError for a loss whose parameters do not say which is which.
         """
+        self._refuse_keywords("compile", unknown)
         if loss is None:
             raise ValueError(
                 "Sequential.compile: loss must be given, such as 'sparse_categorical_crossentropy'; got None"
@@ -465,10 +516,15 @@ class Sequential(Closed):
             self.engine.optimizer = optimizer
             self.engine.bind()
 
+    @property
+    def metrics_names(self):
+        """The names of what ``evaluate`` gives, in its order; empty before ``compile``."""
+        return [] if self.optimizer is None else loop.log_names(self)
+
     def fit(
         self,
         x,
-        y,
+        y=None,
         batch_size=32,
         epochs=1,
         verbose="auto",
@@ -481,6 +537,9 @@ class Sequential(Closed):
         initial_epoch=0,
         clean_train_metrics=False,
         drop_last=None,
+        validation_batch_size=None,
+        validation_freq=1,
+        **unknown,
     ):
         """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
 
@@ -491,10 +550,12 @@ class Sequential(Closed):
         - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that
           training in pieces gives the bits of one ``fit``.
         - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
-        - ``callbacks``: a list of ``callbacks.Callback``.
+        - ``callbacks``: a list of ``callbacks.Callback``, or one.
         - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
           ``validation_data``: (x, y) or (x, y, sample_weight) instead.  Their results are logged as val_loss and so on.
           Warns where the split leaves none of a class to train on, as it does where samples are sorted by class.
+          ``validation_batch_size``: samples at a time, None for ``batch_size``.  ``validation_freq`` n: they are
+          computed after every n-th epoch alone, counted from the first of all; or a list of epochs, from 1.
         - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
         - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i
           the product of both.  Classes without a weight weigh 1.  Class weights are for training alone: neither
@@ -521,6 +582,7 @@ class Sequential(Closed):
         yet: it begins again.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
         ``save_optimizer``.
         """
+        self._refuse_keywords("fit", unknown)
         run = loop.Fit(
             self,
             x,
@@ -537,6 +599,8 @@ class Sequential(Closed):
             initial_epoch=initial_epoch,
             clean_train_metrics=clean_train_metrics,
             drop_last=drop_last,
+            validation_batch_size=validation_batch_size,
+            validation_freq=validation_freq,
         )
         with self.engine.hold("fit"), run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
@@ -552,24 +616,46 @@ class Sequential(Closed):
         """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
         return loop.train_on_batch(self, x, y, sample_weight, class_weight)
 
-    def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None):
-        """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list."""
-        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight)
+    def test_on_batch(self, x, y, sample_weight=None, return_dict=False):
+        """``evaluate`` of all samples at once."""
+        size = max(1, len(x)) if hasattr(x, "__len__") else 1
+        return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
-    def predict(self, x, batch_size=None):
+    def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None, verbose=0, **unknown):
+        """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list in the
+        order of ``metrics_names``.  ``verbose``: as in ``fit``, but of this one pass."""
+        self._refuse_keywords("evaluate", unknown)
+        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose)
+
+    def predict(self, x, batch_size=None, verbose=0, **unknown):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
-        ``batch_size``: samples at a time, None for 256; the result does not depend on it.
+        ``batch_size``: samples at a time, None for 256; the result does not depend on it.  ``verbose``: as in ``fit``,
+        but of this one pass.
         """
+        self._refuse_keywords("predict", unknown)
         x = self.checked_inputs("predict", x)
         step = 256 if batch_size is None else _check.integer("Sequential.predict", "batch_size", batch_size, 1)
-        outputs = np.empty((len(x), *self.output_shape), self.dtype)
-        for start in range(0, len(x), step):
-            part = x[start : start + step]
-            with self.engine.evaluation(len(part)) as plan:
-                plan.take(part)
-                outputs[start : start + step] = plan.forward()
+        outputs, starts = np.empty((len(x), *self.output_shape), self.dtype), range(0, len(x), step)
+        with loop.progress_of_pass("Sequential.predict", verbose, len(starts)) as progress:
+            for start in starts:
+                part = x[start : start + step]
+                with self.engine.evaluation(len(part)) as plan:
+                    plan.take(part)
+                    outputs[start : start + step] = plan.forward()
+                progress.step(0, {})
+            progress.epoch(0, {})
         return outputs
+
+    def predict_on_batch(self, x):
+        """``predict`` of all samples at once."""
+        x = self.checked_inputs("predict_on_batch", x)
+        return self.predict(x, max(1, len(x)))
+
+    def _refuse_keywords(self, method, unknown):
+        if unknown:
+            known = [*inspect.signature(getattr(Sequential, method)).parameters][1:-1]
+            keras_words.refuse_keywords(f"Sequential.{method}", unknown, known)
 
     def predict_proba(self, x, batch_size=None):
         """``as_probabilities`` of ``predict``."""
@@ -671,24 +757,28 @@ class Sequential(Closed):
 
     # ---- description, files, copies ----
 
-    def summary(self):
-        """Prints ``summary_text``."""
-        print(self.summary_text())
+    def summary(self, print_fn=None, **unknown):
+        """Prints ``summary_text``, or calls ``print_fn`` with each line of it."""
+        self._refuse_keywords("summary", unknown)
+        for line in self.summary_text().splitlines():
+            (print if print_fn is None else print_fn)(line)
 
     def summary_text(self):
         """A table: output shape, parameters with each layer's share, multiply-adds of one sample.
 
-        The layers in a layer are indented below it; what is said of it is the sum of theirs.
+        The layers in a layer are indented below it; what is said of it is the sum of theirs.  Of a model that is not
+        built it has the layers alone, and "?" for what follows from the shape of the samples.
         """
         from minicnn import summary  # here: many programs never use it
 
-        self._require_built("summary")
+        if not self.built and self._declared_shape is not None and self.layers:
+            self.build(self._declared_shape)
         return summary.text(self)
 
     def get_config(self):
         """The architecture, ready for JSON: what ``from_config`` takes."""
         shape = self.input_shape or self._declared_shape
-        return {
+        return ({} if self.name is None else {"name": self.name}) | {
             "seed": self.seed,
             "dtype": self.dtype.name,
             "algorithm": self.algorithm,
@@ -708,8 +798,19 @@ class Sequential(Closed):
         model = cls(seed=config["seed"], dtype=config["dtype"], algorithm=config.get("algorithm", "auto"))
         model._append(entries)  # not built, even if its first layer says the shape
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
+        model.name = config.get("name")
         model._seen = seen
         return model
+
+    def to_json(self):
+        """``get_config`` as a text of JSON, for ``models.model_from_json``: the architecture, without weights."""
+        described = {"class_name": "Sequential", "config": self.get_config()}
+        try:
+            return json.dumps(described, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"Sequential.to_json: the arguments of every layer must be ready for JSON; {error}"
+            ) from error
 
     def compile_config(self):
         """Optimiser, loss and metrics for JSON; None before ``compile`` or with a custom optimiser or loss.
@@ -741,6 +842,28 @@ class Sequential(Closed):
 
         return document.read(path, cls, custom_layers)[0]
 
+    def save_weights(self, path):
+        """Writes the arrays of ``state_dict`` into one file, which replaces an old one in one step: no architecture,
+        no counts of steps, no optimiser.  A model that is made by the same code takes them by ``load_weights``.
+
+        ValueError for a name that says another format, such as "x.weights.h5": the file is a .npz.
+        """
+        from minicnn import document
+
+        self._require_built("save_weights")
+        document.write_weights(path, self.state_dict())
+
+    def load_weights(self, path):
+        """Takes the weights in a file of ``save_weights``, ``save`` or ModelCheckpoint; runs no code from it.
+
+        All arrays are checked before the first is written: they must have the names, shapes and dtype of this model's.
+        RuntimeError before ``build``; ``ModelFileError`` for a file that is damaged, foreign, or of another model.
+        """
+        from minicnn import document
+
+        self._require_built("load_weights")
+        self.load_state_dict(document.read_weights(path, self.engine.parameters.named()))
+
     def _require_built(self, method):
         if not self.built and self._declared_shape is not None:
             self.build(self._declared_shape)
@@ -754,6 +877,8 @@ class Sequential(Closed):
         vars(self).update(state)
         self._building = threading.Lock()
         self._put(engine=None)
+        if self.history is not None:
+            self.history.set_model(self)
         if self.built:
             self._take_places(None)
             self._put(engine=Engine(self.layers, self.input_shape, self.output_shape, self.dtype, self.optimizer))
@@ -771,6 +896,8 @@ class Sequential(Closed):
                     vars(mine)[name] = copy.deepcopy(value, same)
         vars(self.optimizer).update(vars(trained.optimizer))
         self._put(history=trained.history, stop_training=trained.stop_training)
+        if self.history is not None:
+            self.history.set_model(self)
         self._seen = trained._seen
         self.engine.forget_plans()  # they point to arrays that the layers had before
         self.engine.bind()
@@ -779,7 +906,15 @@ class Sequential(Closed):
         return copy.deepcopy(self)  # two models cannot share their layers
 
     def __repr__(self):
-        return f"Sequential([{', '.join(map(repr, self.layers))}], seed={self.seed}, dtype={self.dtype.name!r})"
+        label = "" if self.name is None else f", name={self.name!r}"
+        return f"Sequential([{', '.join(map(repr, self.layers))}], seed={self.seed}, dtype={self.dtype.name!r}{label})"
+
+    def __getattr__(self, name):
+        """Asked for what is not there: says what there is instead of Keras's."""
+        if name[0] == "_":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        known = [other for other in dir(type(self)) if other[0] != "_"]
+        raise keras_words.missing("Sequential", name, f"{type(self).__name__!r} object", known)
 
 
 def _require_new(layer):

@@ -126,7 +126,7 @@ class Parameters:
         states = named_values(self.tree.items(), "state")
         return [(name, layer, key) for name, layer, key in states if isinstance(layer.state[key], np.ndarray)]
 
-    def _named(self):
+    def named(self):
         """{name: array} of all parameters and array states, in the order of the walk."""
         found = {path: {} for path in self.tree}
         for segment in self.table:
@@ -136,14 +136,14 @@ class Parameters:
         return {name: array for arrays in found.values() for name, array in arrays.items()}
 
     def state_dict(self):
-        return {name: array.copy() for name, array in self._named().items()}
+        return {name: array.copy() for name, array in self.named().items()}
 
     def load_state_dict(self, d, strict=True):
         where = "Sequential.load_state_dict"
         strict = _check.boolean(where, "strict", strict)
         if not hasattr(d, "keys"):
             raise TypeError(_check.message(where, "d must be a dictionary of arrays", _check.kind(d)))
-        targets = self._named()
+        targets = self.named()
         missing, unknown = [n for n in targets if n not in d], [n for n in d if n not in targets]
         if strict and (missing or unknown):
             raise ValueError(f"{where}: the names must be the model's; missing: {missing}, unknown: {unknown}")
@@ -162,7 +162,7 @@ class Parameters:
         return missing, unknown
 
     def set_weights(self, weights):
-        names = list(self._named())
+        names = list(self.named())
         if not isinstance(weights, list | tuple):
             raise TypeError(_check.message("Sequential.set_weights", "needs a list of arrays", _check.kind(weights)))
         if len(weights) != len(names):
@@ -176,7 +176,7 @@ class Parameters:
         import hashlib  # here: it takes as long to import as all layers
 
         digest = hashlib.sha256()
-        for name, array in self._named().items():
+        for name, array in self.named().items():
             digest.update(f"{name} {array.shape} {array.dtype.name}\n".encode())
             digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()

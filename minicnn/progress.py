@@ -23,6 +23,13 @@ def progress_of(verbose, params):
     return (_Silent, _Bar, _Lines)[verbosity("Sequential.fit", verbose)](params)
 
 
+def of_pass(where, verbose, steps):
+    """The same for one pass over samples, the evaluation or prediction of the method ``where``: call ``step`` and, at
+    the end, ``epoch``, both with 0 and the logs."""
+    title = where.rpartition(".")[2]
+    return (_Silent, _Bar, _Lines)[verbosity(where, verbose)]({"epochs": 1, "steps": steps, "title": title})
+
+
 class _Silent(contextlib.AbstractContextManager):
     shows_steps = False
 
@@ -40,6 +47,8 @@ class _Silent(contextlib.AbstractContextManager):
         pass
 
     def title(self, epoch):
+        if "title" in self.params:
+            return self.params["title"]
         return f"epoch {epoch + 1:{len(str(self.params['epochs']))}}/{self.params['epochs']}"
 
 
@@ -49,7 +58,7 @@ class _Lines(_Silent):
     def epoch(self, epoch, logs):
         seconds = time.perf_counter() - self.started
         self.started = time.perf_counter()
-        print(f"{self.title(epoch)}  {seconds:5.1f} s  {_shown(logs)}", file=sys.stderr, flush=True)
+        print(f"{self.title(epoch)}  {seconds:5.1f} s  {_shown(logs)}".rstrip(), file=sys.stderr, flush=True)
 
 
 class _Bar(_Silent):

@@ -1,30 +1,36 @@
-"""What ``Sequential.summary`` and ``minicnn summary`` say of a built model."""
+"""What ``Sequential.summary`` and ``minicnn summary`` say of a model."""
 
 from minicnn.layer import is_named
 from minicnn.tree import holders, named_values, walk
+
+UNKNOWN = ("?", "?", "", "?")  # as long as the shape of the samples is
 
 
 def text(model):
     """``Sequential.summary_text``."""
     tree = dict(walk(model.layers))
-    total, rows = model.count_params(), [("layer", "output shape", "params", "share", "multiply-adds")]
+    total = model.count_params() if model.built else 0
+    rows = [("layer", "output shape", "params", "share", "multiply-adds")]
     for path, layer in tree.items():
-        size, adds = _parameters(layer), layer.multiply_adds()
+        size, adds = (_parameters(layer), layer.multiply_adds()) if model.built else (0, 0)
         share = f"{100 * size / total:.1f} %" if size else ""
         around = holders(path, tree)
         frozen = size and not all(one.trainable for one in (layer, *around))
         named = f" {layer.name!r}" if is_named(layer) else ""
         title = f"{'  ' * len(around)}{path} {type(layer).__name__}{named}{', not trained' if frozen else ''}"
-        rows.append((title, str(layer.output_shape), f"{size:,}", share, f"{adds:,}"))
-    adds = sum(layer.multiply_adds() for layer in model.layers)
-    rows.append(("total", f"{model.input_shape} ->", f"{total:,}", "", f"{adds:,}"))
+        known = (str(layer.output_shape), f"{size:,}", share, f"{adds:,}")
+        rows.append((title, *(known if model.built else UNKNOWN)))
+    adds = sum(layer.multiply_adds() for layer in model.layers) if model.built else 0
+    known = (f"{model.input_shape} ->", f"{total:,}", "", f"{adds:,}")
+    rows.append(("total", *known) if model.built else ("not built", *UNKNOWN))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     aligned = ["<", "<", ">", ">", ">"]
     lines = [
         "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, aligned, widths, strict=True)).rstrip() for row in rows
     ]
     rule = "-" * max(map(len, lines))
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    label = [] if model.name is None else [f"model {model.name!r}"]
+    return "\n".join([*label, lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
 def described(layer):

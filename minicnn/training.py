@@ -12,26 +12,12 @@ import warnings
 import numpy as np
 
 from minicnn import _check, callbacks, datasets, inputs, metrics
+from minicnn.callbacks import History
 from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import Layer, output_of
 from minicnn.layers import Composite
+from minicnn.progress import of_pass as progress_of_pass
 from minicnn.progress import progress_of
-
-
-class History:
-    """What ``fit`` returns: ``history``, a dict of lists with a number for each epoch, and ``epoch``, from 0."""
-
-    def __init__(self):
-        self.history = {}
-        self.epoch = []
-
-    def append(self, epoch, logs):
-        self.epoch.append(epoch)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
-
-    def __repr__(self):
-        return f"History({self.history})"
 
 
 class Fit:
@@ -55,13 +41,20 @@ class Fit:
         initial_epoch,
         clean_train_metrics,
         drop_last,
+        validation_batch_size,
+        validation_freq,
     ):
         require_compiled(model, "fit")
+        _require_targets(x, y)
         self.model, self.history = model, History()
         self.shuffle = _check.boolean("Sequential.fit", "shuffle", shuffle)
         clean = _check.boolean("Sequential.fit", "clean_train_metrics", clean_train_metrics)
         first = _check.integer("Sequential.fit", "initial_epoch", initial_epoch, 0)
         self.batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
+        size = self.batch_size if validation_batch_size is None else validation_batch_size
+        size = _check.integer("Sequential.fit", "validation_batch_size", size, 1)
+        self.sizes = {"clean_": self.batch_size, "val_": size}
+        self.validates = _validates(validation_freq)
         self.epochs = range(first, _check.integer("Sequential.fit", "epochs", epochs, 0))
         given = sample_weight, class_weight, validation_split, validation_data
         trained_on, of_classes, validation = of_fit(model, x, y, *given)
@@ -71,9 +64,11 @@ class Fit:
             require_weight(model, "fit", f"the {what} samples", *part[2:])
         self.parts = slices(model, len(self.x), self.batch_size, drop_last)
         self.evaluated = {"clean_": trained_on if clean else None, "val_": validation}
-        names = _log_names(model, self.evaluated)
+        names = _all_log_names(model, self.evaluated)
         params = {"epochs": epochs, "batch_size": batch_size, "steps": len(self.parts), "metrics": names}
         self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
+        self.history.set_params(params)
+        self.history.set_model(model)
         self.step = Step(model, self.x, y, weights)
         if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
             warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
@@ -107,16 +102,23 @@ class Fit:
         order = datasets.order(len(self.x), self.model.seed, epoch) if self.shuffle else everything
         for number, part in enumerate(self.parts):
             self.hooks.call("on_train_batch_begin", number)
-            self.step.run(order[part], mean, lambda: f"Sequential.fit: step {number} of epoch {epoch}")  # noqa: B023
+            try:
+                self.step.run(order[part], mean, lambda: f"Sequential.fit: step {number} of epoch {epoch}")  # noqa: B023
+            except FloatingPointError as error:
+                if not self.hooks.take(error):
+                    raise
+                mean.spoil()
             self.model.trained_on(self.seen)
             if self.hooks.all or self.progress.shows_steps:
                 logs = mean.result()
                 self.progress.step(epoch, logs)
                 self.hooks.call("on_train_batch_end", number, logs)
+            if mean.spoilt:
+                break
         logs = mean.result()
         for prefix, part in self.evaluated.items():
-            if part is not None:
-                results = evaluate(self.model, *part[:2], self.batch_size, True, *part[2:])
+            if part is not None and (prefix != "val_" or self.validates(epoch)):
+                results = evaluate(self.model, *part[:2], self.sizes[prefix], True, *part[2:])
                 logs.update({prefix + name: value for name, value in results.items()})
         return logs
 
@@ -132,9 +134,32 @@ def require_compiled(model, method):
         raise RuntimeError(f"Sequential.{method}: needs compile(optimizer, loss) before it")
 
 
-def _log_names(model, evaluated):
+def log_names(model):
+    """The names of the loss and the metrics."""
+    return ["loss", *metrics.log_names(metrics.get_all("Sequential", "metrics", model.metrics))]
+
+
+def _require_targets(x, y):
+    """TypeError for a generator or the like, which Keras takes for x and y."""
+    if y is None:
+        required = "x and y must be arrays"
+        fix = "Join its batches, or call train_on_batch with each" if hasattr(x, "__next__") else "Give y"
+        raise TypeError(_check.message("Sequential.fit", required, _check.Shown(f"{type(x).__name__} and no y"), fix))
+
+
+def _validates(freq):
+    """A function of the epoch's number, from 0: whether the validation data are evaluated after it."""
+    where, name = "Sequential.fit", "validation_freq"
+    if isinstance(freq, list | tuple):
+        chosen = {_check.integer(where, f"every epoch of {name}", epoch, 1) for epoch in freq}
+        return lambda epoch: epoch + 1 in chosen
+    freq = _check.integer(where, name, freq, 1)
+    return lambda epoch: (epoch + 1) % freq == 0
+
+
+def _all_log_names(model, evaluated):
     """What ``fit`` logs at the end of an epoch."""
-    names = ["loss", *metrics.log_names(metrics.get_all("Sequential", "metrics", model.metrics))]
+    names = log_names(model)
     return [prefix + name for prefix in ("", *(key for key, part in evaluated.items() if part)) for name in names]
 
 
@@ -246,23 +271,37 @@ def _culprit(path, layer, x):
     return found[0] if found else (path, layer)
 
 
-def evaluate(model, x, y, batch_size=32, return_dict=False, sample_weight=None):
+def evaluate(
+    model,
+    x,
+    y,
+    batch_size=32,
+    return_dict=False,
+    sample_weight=None,
+    verbose=0,
+    where="Sequential.evaluate",
+):
     """``Sequential.evaluate``."""
-    require_compiled(model, "evaluate")
-    batch_size = _check.integer("Sequential.evaluate", "batch_size", batch_size, 1)
-    return_dict = _check.boolean("Sequential.evaluate", "return_dict", return_dict)
-    x, y, weights, _ = samples(model, "evaluate", x, y, sample_weight)
-    require_weight(model, "evaluate", "the samples", weights)
-    mean = Means(model)
-    for start in range(0, len(x), batch_size):
-        part = slice(start, start + batch_size)
-        w = None if weights is None else weights[part]
-        with model.engine.evaluation(len(y[part])) as plan:
-            plan.take(x[part])
-            outputs = plan.forward().copy()
-            value, _ = loss(model, outputs, y[part], w, plan.activity_penalty())
-            mean.update(value, outputs, y[part], w)
-    logs = mean.result()
+    method = where.rpartition(".")[2]
+    require_compiled(model, method)
+    batch_size = _check.integer(where, "batch_size", batch_size, 1)
+    return_dict = _check.boolean(where, "return_dict", return_dict)
+    x, y, weights, _ = samples(model, method, x, y, sample_weight)
+    require_weight(model, method, "the samples", weights)
+    mean, starts = Means(model), range(0, len(x), batch_size)
+    with progress_of_pass(where, verbose, len(starts)) as progress:
+        for start in starts:
+            part = slice(start, start + batch_size)
+            w = None if weights is None else weights[part]
+            with model.engine.evaluation(len(y[part])) as plan:
+                plan.take(x[part])
+                outputs = plan.forward().copy()
+                value, _ = loss(model, outputs, y[part], w, plan.activity_penalty())
+                mean.update(value, outputs, y[part], w)
+            if progress.shows_steps:
+                progress.step(0, mean.result())
+        logs = mean.result()
+        progress.epoch(0, logs)
     if return_dict:
         return logs
     return [*logs.values()] if model.metrics else logs["loss"]
@@ -276,7 +315,7 @@ class Means:
         self.reading = model.reading if reading is None else reading
         self.metrics = self.reading.metrics(copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics)))
         self.names = metrics.log_names(self.metrics)
-        self.total, self.count = 0.0, 0
+        self.total, self.count, self.spoilt = 0.0, 0, False
         for metric in self.metrics:
             metric.reset()
 
@@ -286,9 +325,14 @@ class Means:
         for metric in self.metrics:
             metric.update(outputs, y, weights, from_logits=self.reading.from_logits)
 
+    def spoil(self):
+        """A step had no finite loss: there is no mean any more."""
+        self.spoilt = True
+
     def result(self):
         found = (metric.result() for metric in self.metrics)
-        return {"loss": self.total / self.count, **dict(zip(self.names, found, strict=True))}
+        mean = math.nan if self.spoilt else self.total / self.count
+        return {"loss": mean, **dict(zip(self.names, found, strict=True))}
 
 
 class _Hooks:
@@ -296,6 +340,7 @@ class _Hooks:
 
     def __init__(self, given, params):
         required = "callbacks must be a list of minicnn.callbacks.Callback objects"
+        given = [given] if isinstance(given, callbacks.Callback) else given
         if given is not None and not isinstance(given, list | tuple):
             raise TypeError(_check.message("Sequential.fit", required, _check.kind(given)))
         self.params, self.all, self.begun = params, list(given or []), []
@@ -334,6 +379,11 @@ class _Hooks:
                     )
         if first is not error:
             raise first
+
+    def take(self, error):
+        """Whether a callback takes the place of the exception that a step has raised (TerminateOnNaN)."""
+        taking = [callback for callback in self.all if isinstance(callback, callbacks.TerminateOnNaN)]
+        return bool(taking) and taking[0].take(error)
 
     def call(self, hook, *arguments):
         for callback in self.all:

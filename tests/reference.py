@@ -114,6 +114,7 @@ def separable_conv2d_grad(x, depthwise, pointwise, dy, strides=(1, 1), padding="
     dx, ddepthwise, _ = depthwise_conv2d_grad(x, depthwise, du, strides, padding, dilation)
     return dx, ddepthwise, dpointwise, dbias
 
+
 def transposed_grid(size, window, stride, padding, extra, dilation=1):
     """(cells cut off before, number of cells) along an axis of the output of a transposed convolution.
 
@@ -391,6 +392,49 @@ def batch_norm_grad(x, gamma, dy, epsilon=1e-3):
     return dx, (dy * z).sum(axes), dy.sum(axes)
 
 
+def _each_sample(x, groups):
+    """x (N, ..., C) as (N, pixels, groups, channels of a group)."""
+    return x.astype(np.float64).reshape(len(x), math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
+
+
+def _standardized(x, axes, epsilon):
+    """(z, s): z = (x - mean) s, s = 1 / sqrt(variance + epsilon), with mean and biased variance over these axes."""
+    s = 1 / np.sqrt(x.var(axes, keepdims=True) + epsilon)
+    return (x - x.mean(axes, keepdims=True)) * s, s
+
+
+def _through_statistics(z, s, g, axes):
+    """dx for g = dL/dz: mean and variance depend on x too."""
+    return s * (g - g.mean(axes, keepdims=True) - z * (g * z).mean(axes, keepdims=True))
+
+
+def layer_norm(x, gamma, beta, epsilon=1e-3):
+    """y = gamma z + beta with statistics of each sample over the last axes, those that gamma has."""
+    axes = tuple(range(x.ndim - gamma.ndim, x.ndim))
+    return gamma * _standardized(x.astype(np.float64), axes, epsilon)[0] + beta
+
+
+def layer_norm_grad(x, gamma, dy, epsilon=1e-3):
+    """(dx, dgamma, dbeta)."""
+    axes, others = tuple(range(x.ndim - gamma.ndim, x.ndim)), tuple(range(x.ndim - gamma.ndim))
+    (z, s), dy = _standardized(x.astype(np.float64), axes, epsilon), dy.astype(np.float64)
+    return _through_statistics(z, s, gamma * dy, axes), (dy * z).sum(others), dy.sum(others)
+
+
+def group_norm(x, gamma, beta, groups, epsilon=1e-3):
+    """y = gamma z + beta with statistics of each sample over all pixels and the channels of a group."""
+    z, _ = _standardized(_each_sample(x, groups), (1, 3), epsilon)
+    return gamma * z.reshape(x.shape) + beta
+
+
+def group_norm_grad(x, gamma, dy, groups, epsilon=1e-3):
+    """(dx, dgamma, dbeta)."""
+    z, s = _standardized(_each_sample(x, groups), (1, 3), epsilon)
+    dx = _through_statistics(z, s, _each_sample(gamma * dy.astype(np.float64), groups), (1, 3)).reshape(x.shape)
+    others, dy = tuple(range(x.ndim - 1)), dy.astype(np.float64)
+    return dx, (dy * z.reshape(x.shape)).sum(others), dy.sum(others)
+
+
 def batch_norm_eval(x, gamma, beta, moving_mean, moving_variance, epsilon=1e-3):
     return gamma * (x.astype(np.float64) - moving_mean) / np.sqrt(moving_variance + epsilon) + beta
 
@@ -426,6 +470,7 @@ def cropping2d(x, cropping):
 
 def cropping2d_grad(x, cropping, dy):
     return np.pad(dy, ((0, 0), *cropping, (0, 0)))
+
 
 def _upsampling_weights(size, times, interpolation):
     """(size * times, size): the share of each pixel in each output along an axis."""
@@ -738,6 +783,7 @@ def behind_softmax(loss, logits, *arguments, **named):
     """(value, gradient at the logits) of a ``loss`` of probabilities."""
     value, gradient = loss(softmax(logits.astype(np.float64)), *arguments, **named)
     return value, softmax_grad(logits.astype(np.float64), gradient)
+
 
 # ---- optimisers: the parameters after all steps; t counts from 1, r is the rate ----
 

@@ -151,7 +151,7 @@ def test_stop_training():
     assert model.history.epoch == [0, 1]  # the next fit starts again
 
 
-@pytest.mark.parametrize("given", [[print], [Callback], ["early"], [None], Callback(), print, "early", {"a": 1}])
+@pytest.mark.parametrize("given", [[print], [Callback], ["early"], [None], Callback, print, "early", {"a": 1}])
 def test_what_is_no_callback_is_refused_before_training(given):
     model, calls = compiled(), []
     before = whole_state(model)

@@ -86,6 +86,7 @@ def right():
         "dropout.backward": (dropout.backward, (x, keep, x.copy(), DRAW, ONE)),
         "dropout.scale": (dropout.scale, (x, ONE, x.copy())),
         "gaussian": (gaussian.multiply, (x, x.copy(), DRAW, ONE)),
+        "gaussian.add": (gaussian.add, (x, x.copy(), DRAW, ONE)),
         "activation.forward": (activation.forward, ((1, 0.0, 0.0, 0.0), x, x.copy())),
         "activation.backward": (activation.backward, ((1, 0.0, 0.0, 0.0), x, x.copy(), x.copy())),
         "softmax": (activation.softmax, (x3, x3.copy())),
@@ -97,6 +98,16 @@ def right():
         "norm.training": (norm.forward_training, (x3, v3[0], v3[1], 1e-3, 0.9, *v3[2:6], x3.copy())),
         "norm.forward": (norm.forward, (x3, v3[0], v3[1], 1e-3, v3[2], v3[3], x3.copy())),
         "norm.backward": (norm.backward, (x3, x3.copy(), *v3[:5], x3.copy())),
+        "norm.rows": (norm.normalize_samples, (x3, 0, v3[0], v3[1], 1e-3, zeros(4, 2, 3), x3.copy())),
+        "norm.groups": (norm.normalize_samples, (x3, 3, v3[0], v3[1], 1e-3, zeros(4, 3, 3), x3.copy())),
+        "norm.rows_backward": (
+            norm.normalize_samples_backward,
+            (x3, x3.copy(), 0, v3[0], zeros(4, 2, 3), v3[1], v3[2], x3.copy()),
+        ),
+        "norm.groups_backward": (
+            norm.normalize_samples_backward,
+            (x3, x3.copy(), 3, v3[0], zeros(4, 3, 3), v3[1], v3[2], x3.copy()),
+        ),
         "labels": (loss.softmax_crossentropy, (y, labels, None, weights, 1.0, 0.0, True, y.copy(), losses)),
         "targets": (loss.softmax_crossentropy, (y, None, y.copy(), weights, 1.0, 0.0, True, y.copy(), losses)),
         "elementwise": (

@@ -205,6 +205,23 @@ def test_batch_norm_gradient(shape):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("shape", "of_gamma"), [((3, 5), (5,)), ((2, 3, 4), (4,)), ((2, 3, 4), (3, 4))])
+def test_layer_norm_gradient(shape, of_gamma):
+    x, gamma, beta = normal(*shape), normal(*of_gamma, seed=1), normal(*of_gamma, seed=2)
+    prove(
+        lambda: reference.layer_norm(x, gamma, beta), lambda dy: reference.layer_norm_grad(x, gamma, dy), x, gamma, beta
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((3, 6), 2), ((2, 2, 2, 6), 3), ((2, 3, 4), 4)])
+def test_group_norm_gradient(shape, groups):
+    x, gamma, beta = normal(*shape), normal(shape[-1], seed=1), normal(shape[-1], seed=2)
+    prove(
+        lambda: reference.group_norm(x, gamma, beta, groups),
+        lambda dy: reference.group_norm_grad(x, gamma, dy, groups), x, gamma, beta,
+    )  # fmt: skip
+
+
 def test_batch_norm_normalises():
     x = 3 + 2 * normal(50, 4)
     y, mean, variance = reference.batch_norm(x, np.ones(4), np.zeros(4), epsilon=0.0)

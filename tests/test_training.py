@@ -574,7 +574,7 @@ def test_weights_that_are_refused(more, error, message):
     ({"epochs": -1}, ValueError), ({"epochs": 1.0}, TypeError), ({"initial_epoch": -1}, ValueError),
     ({"initial_epoch": None}, TypeError), ({"verbose": 3}, ValueError), ({"verbose": "loud"}, ValueError),
     ({"callbacks": [print]}, TypeError), ({"callbacks": [Callback]}, TypeError),
-    ({"callbacks": Callback()}, TypeError), ({"callbacks": ["early"]}, TypeError),
+    ({"callbacks": Callback}, TypeError), ({"callbacks": ["early"]}, TypeError),
     ({"clean_train_metrics": 1}, TypeError), ({"clean_train_metrics": "yes"}, TypeError),
     ({"shuffle": "False"}, TypeError), ({"shuffle": "batch"}, TypeError), ({"shuffle": 1}, TypeError),
     ({"shuffle": None}, TypeError), ({"drop_last": "no"}, TypeError), ({"drop_last": 1}, TypeError),

@@ -603,9 +603,11 @@ cdef void depthwise_input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssiz
         dx[r, q] = sum over the taps (a, b) and the outputs (i, j) with i sh + a dh - top = r, j sw + b dw - left = q
                    of dy[i, j] kernel[a, b]
 
-    Pixels at a distance of sw see the same kernel columns; with stride 1 it is one run through dy with a turned kernel.
+    and the bias, if there is one.  Pixels at a distance of sw see the same kernel columns; with stride 1 it is one run
+    through dy with a turned kernel.
     """
     cdef Py_ssize_t part, place, a, b, k, o, row = g.ow * g.f
+    cdef const real *bias = <const real *> g.arrays.bias.data
     cdef Line rows, columns
     cdef Depthwise t
     cdef real *dx
@@ -621,13 +623,17 @@ cdef void depthwise_input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssiz
             t = taps_of(g, &rows, &columns, row, g.sw * g.f, taps_apart(g.sh, g.dh), taps_apart(g.sw, g.dw))
             t.y_ahead = g.w * g.f
             depthwise_line(&rows, 0, &columns, &t, <const real *> item(g.arrays.y, part // g.h), row,
-                           <real *> g.arrays.kernel.data + (a * g.kw + b) * g.f, <const real *> NULL,
-                           target + place * g.f, False)
+                           <real *> g.arrays.kernel.data + (a * g.kw + b) * g.f,
+                           bias if g.fg == 1 else <const real *> NULL, target + place * g.f, False)
         if g.fg > 1:
             for k in range(g.w * g.c):
                 dx[k] = copy[k * g.fg]
                 for o in range(1, g.fg):
                     dx[k] += copy[k * g.fg + o]
+                if bias is not NULL:
+                    dx[k] += bias[k % g.c]
+        if g.activation != LINEAR:
+            activate(g.activation, <real> g.slope, dx, dx, g.w * g.c)
 
 
 cdef void depthwise_kernel_gradient(const Conv *g, Py_ssize_t i, const real *dy, real *kernel,

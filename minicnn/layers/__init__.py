@@ -27,9 +27,10 @@ from minicnn.layers.dense import Dense
 from minicnn.layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
-from minicnn.layers.gaussian import GaussianDropout
+from minicnn.layers.gaussian import GaussianDropout, GaussianNoise
 from minicnn.layers.input import Input as Input
-from minicnn.layers.norm import BatchNormalization
+from minicnn.layers.input import InputLayer as InputLayer
+from minicnn.layers.norm import BatchNormalization, GroupNormalization, LayerNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
 from minicnn.layers.transpose import Conv2DTranspose
@@ -59,10 +60,13 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GaussianDropout",
+    "GaussianNoise",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling2D",
+    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
+    "LayerNormalization",
     "LeakyReLU",
     "LogSoftmax",
     "MaxPooling2D",

@@ -34,7 +34,8 @@ class Governed:
 
     def get_config(self):
         """The constructor's arguments, ready for JSON unless there is a custom regulariser or initialiser."""
+        config = super().get_config()
         return {
             key: initializers.to_config(regularizers.to_config(constraints.to_config(value)))
-            for key, value in super().get_config().items()
+            for key, value in config.items()
         }

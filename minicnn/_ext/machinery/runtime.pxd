@@ -62,8 +62,9 @@ cdef extern from "leaves.h" nogil:
                    uint32_t step, uint32_t stream)
     void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
     void times(const void *x, const float *factor, void *y, Py_ssize_t n)
-    void gaussian(float *factor, Py_ssize_t first, Py_ssize_t count, float sigma, uint64_t key, uint32_t step,
-                  uint32_t stream)
+    void add_scaled(const void *x, double a, const float *z, void *y, Py_ssize_t n)
+    void gaussian(float *factor, Py_ssize_t first, Py_ssize_t count, float mean, float sigma, uint64_t key,
+                  uint32_t step, uint32_t stream)
     void winograd_in(int kind, int m, float *const *pixels, float *v, Py_ssize_t step, Py_ssize_t channels)
     void winograd_out(int kind, int m, const float *v, Py_ssize_t step, const float *bias, bint relu,
                       float *const *pixels, Py_ssize_t channels)
@@ -95,6 +96,11 @@ cdef extern from "leaves.h" nogil:
                    Py_ssize_t n)
     void normalize_grad(const void *x, const void *dy, const void *mean, const void *a, const void *b,
                         const void *c, void *dx, Py_ssize_t count, Py_ssize_t n)
+    void layer_norm(const void *x, Py_ssize_t x_row, const void *gamma, const void *beta, double epsilon, void *y,
+                    Py_ssize_t y_row, void *kept, Py_ssize_t kept_row, Py_ssize_t rows, Py_ssize_t n)
+    void layer_norm_grad(const void *x, Py_ssize_t x_row, const void *dy, Py_ssize_t dy_row, const void *gamma,
+                         const void *kept, Py_ssize_t kept_row, void *dx, Py_ssize_t dx_row, void *dgamma, void *dbeta,
+                         Py_ssize_t rows, Py_ssize_t n)
     # y[c, r] = x[r, c]: elements from one row to the next, then rows and columns of x
     void transpose(const void *x, Py_ssize_t x_row, Py_ssize_t rows, Py_ssize_t columns, void *y, Py_ssize_t y_row)
     void row_product(const void *x, Py_ssize_t d, const void *w, Py_ssize_t w_row, void *y, Py_ssize_t n)

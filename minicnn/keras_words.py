@@ -1,0 +1,207 @@
+"""Words of Keras that minicnn has not: the sentence that says what to write instead.
+
+One table, ``INSTEAD``: {where: {word: sentence}}.  "layers" and the like are modules, "" is minicnn itself,
+"Sequential" the attributes of a model, "Sequential.fit" keywords of a method.  It is asked only for what is not there,
+so it can never hide a word that comes into being; tests/test_keras_words.py sees that such an entry goes.
+
+docs/keras.md has all that does work.
+"""
+
+import sys
+import types
+
+from minicnn import _check
+
+_FUNCTIONAL = "a chain branches by layers.Residual(body, shortcut) and layers.Concurrent(branches): docs/branches.md"
+_SUM = "a chain branches by layers.Residual(body, shortcut), whose output is the sum: docs/branches.md"
+_CONCATENATION = "a chain branches by layers.Concurrent(branches), which joins the channels: docs/branches.md"
+_CUSTOM = "write a custom layer, a subclass of minicnn.Layer with forward and backward: examples/own_layer.py"
+_PICTURES = "datasets.images.read_image(path, size) reads one picture into an array; fit takes arrays"
+_AUGMENT = "change the arrays before fit, or write a custom layer that does it in training: examples/own_layer.py"
+_ONE_AXIS = "{0}2D works on samples of shape (length, 1, channels), with a window (size, 1)"
+_RECURRENT = "there are no recurrent layers"
+_ATTENTION = "there are no attention layers"
+_EMBEDDING = "there is no embedding; layers.Dense takes the rows of utils.to_categorical"
+_NO_SWITCH = "there is nothing to switch: every step is compiled and recorded, and there is no graph"
+_ONE_OUTPUT = "a model has one output, so its loss has no weights; samples have sample_weight and class_weight in fit"
+_NOT_HERE = "these data are not at hand; datasets.digits comes with the package, and fit takes any arrays"
+_BATCHES = "fit takes arrays and sees all samples in every epoch; for batches of your own call train_on_batch"
+_HISTORY = "CSVLogger writes the numbers of every epoch into a file, and plot.history draws them"
+_COUNTS = "metrics.confusion_matrix(y, model.predict(x)) counts what it is made of"
+_ARRAYS = "arrays are NumPy's: use numpy"
+_LOOP = "write the loop yourself, forward, loss, backward, optimizer.step: examples/training_loop.py"
+_NO_OPTIMISER = "there is no optimiser of that name"
+
+
+def _same(sentence, *words):
+    return dict.fromkeys(words, sentence)
+
+
+INSTEAD = {
+    "": {
+        **_same(f"a model is a Sequential; {_FUNCTIONAL}", "Model", "Functional"),
+        **_same(_ARRAYS, "backend", "ops", "KerasTensor", "Variable"),
+        **_same("activations are strings, activation='relu', or layers, layers.ReLU()", "activations"),
+        **_same(_PICTURES, "preprocessing"),
+        **_same("random numbers are functions of Sequential(seed=), of layers and of steps", "random"),
+        **_same("dtype='float64' of Sequential sets it for one model", "config", "mixed_precision", "dtype_policies"),
+        **_same("there are no networks that are trained already", "applications"),
+        "saving_lib": "saving.save_model and saving.load_model",
+        "wrappers": "there is no interface to scikit-learn",
+        "distribution": "one process trains one model, on all of its CPUs: set_num_threads",
+    },
+    "layers": {
+        **_same(_SUM, "Add", "add", "Subtract", "subtract", "Average", "average"),
+        **_same(_SUM, "Multiply", "multiply", "Maximum", "maximum", "Minimum", "minimum", "Dot", "dot"),
+        **_same(_CONCATENATION, "Concatenate", "concatenate"),
+        **_same(_CUSTOM, "Lambda", "Masking", "RepeatVector", "TimeDistributed", "Wrapper", "TFSMLayer"),
+        **_same(_RECURRENT, "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "LSTMCell", "GRUCell", "ConvLSTM2D"),
+        **_same(_ATTENTION, "Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention"),
+        **_same(_EMBEDDING, "Embedding", "StringLookup", "IntegerLookup", "TextVectorization", "CategoryEncoding"),
+        **{f"{kind}1D": _ONE_AXIS.format(kind) for kind in ("Conv", "MaxPooling", "AveragePooling", "ZeroPadding")},
+        **_same(_ONE_AXIS.format("MaxPooling"), "MaxPool1D"),
+        **_same(_ONE_AXIS.format("AveragePooling"), "AvgPool1D"),
+        **_same(_ONE_AXIS.format("GlobalMaxPooling"), "GlobalMaxPooling1D", "GlobalMaxPool1D"),
+        **_same(_ONE_AXIS.format("GlobalAveragePooling"), "GlobalAveragePooling1D", "GlobalAvgPool1D"),
+        **_same("samples are images of two axes: there is no third one", "Conv3D", "MaxPooling3D", "AveragePooling3D"),
+        **_same(_AUGMENT, "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop"),
+        **_same(_AUGMENT, "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth"),
+        **_same("resize before fit: datasets.images.read_image(path, size)", "Resizing", "CenterCrop"),
+    },
+    "models": {
+        **_same(f"a model is a Sequential; {_FUNCTIONAL}", "Model", "Functional"),
+        "clone_model": "Sequential.from_config(model.get_config()) is the same model, not built",
+        "model_from_config": "Sequential.from_config(model.get_config())",
+        "model_from_yaml": "models.model_from_json(model.to_json())",
+    },
+    "utils": {
+        **_same(_PICTURES, "image_dataset_from_directory", "load_img", "img_to_array", "array_to_img", "save_img"),
+        **_same(_PICTURES, "get_file", "split_dataset", "text_dataset_from_directory"),
+        **_same("model.summary() prints the layers, examples/see_dropout.py draws what they do", "plot_model"),
+        **_same("model.summary() prints the layers", "model_to_dot"),
+        **_same(_BATCHES, "Sequence", "PyDataset", "timeseries_dataset_from_array"),
+        **_same(
+            "load_model(path, custom_layers={'Name': Name})",
+            *("custom_object_scope", "CustomObjectScope", "register_keras_serializable", "get_custom_objects"),
+        ),
+        "Progbar": "fit, evaluate and predict take verbose=1",
+    },
+    "callbacks": {
+        **_same(_HISTORY, "TensorBoard", "RemoteMonitor", "SwanLab"),
+        **_same("fit(verbose=1) draws the bar", "ProgbarLogger", "BaseLogger"),
+        "BackupAndRestore": (
+            "ModelCheckpoint(path, save_optimizer=True) writes files from which saving.load_checkpoint goes on"
+        ),
+        "SwapEMAWeights": "there is no moving average of weights",
+        "CallbackList": "fit takes a list of callbacks",
+    },
+    "datasets": {
+        "fashion_mnist": "its files have the names and the form of MNIST's: datasets.mnist.load_data(folder)",
+        **_same(_NOT_HERE, "cifar100", "imdb", "reuters", "boston_housing", "california_housing"),
+    },
+    "losses": _same(
+        "a loss is a function (y_true, y_pred) -> (value, gradient), or a Loss", "deserialize", "serialize"
+    ),
+    "metrics": {
+        **_same(_COUNTS, "Precision", "Recall", "F1Score", "FBetaScore", "IoU", "MeanIoU", "CohenKappa"),
+        **_same(_COUNTS, "TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives"),
+        **_same("a metric is a function (y_true, y_pred) -> number, called with every batch", "AUC", "Mean", "Sum"),
+    },
+    "Sequential": {
+        "predict_classes": "the classes are model.predict(x).argmax(axis=-1)",
+        "fit_generator": _BATCHES,
+        **_same("evaluate and predict take arrays", "evaluate_generator", "predict_generator"),
+        **_same("a model has one input and one output: input_shape and output_shape", "input", "inputs", "output"),
+        "params": "model.weights are the arrays, model.state_dict() copies of them by name",
+        **_same(_LOOP, "train_step", "test_step", "predict_step", "make_train_function", "compute_loss"),
+        "to_yaml": "model.to_json()",
+        "export": "model.save(path) writes one .npz",
+        "add_loss": "penalties are arguments of layers: kernel_regularizer=, activity_regularizer=",
+        "add_metric": "compile(metrics=[...])",
+        "call": "model(x), model.forward(x)",
+        "reset_states": _RECURRENT,
+        "jit_compile": _NO_SWITCH,
+        "run_eagerly": _NO_SWITCH,
+    },
+    "Sequential.compile": {
+        **_same(_NO_SWITCH, "jit_compile", "run_eagerly", "steps_per_execution", "auto_scale_loss"),
+        "loss_weights": _ONE_OUTPUT,
+        "weighted_metrics": "metrics are weighted by sample_weight always, as val_... and evaluate are",
+        "sample_weight_mode": "fit takes sample_weight of shape (N,)",
+        "lr": "it is the optimiser's: compile(optimizers.Adam(learning_rate))",
+        "learning_rate": "it is the optimiser's: compile(optimizers.Adam(learning_rate))",
+    },
+    "Sequential.fit": {
+        **_same(_BATCHES, "steps_per_epoch", "validation_steps"),
+        "nb_epoch": "epochs",
+        **_same("arrays are read by the thread that trains", "workers", "use_multiprocessing", "max_queue_size"),
+    },
+    "Sequential.evaluate": {
+        **_same("evaluate and predict see all samples that they are given: cut x and y", "steps"),
+        **_same("only fit calls callbacks", "callbacks"),
+        **_same("arrays are read by the thread that computes", "workers", "use_multiprocessing", "max_queue_size"),
+    },
+    "Sequential.summary": {
+        "expand_nested": "the layers in a layer are always shown",
+        "show_trainable": "what is not trained says so always",
+        **_same("the table is as wide as it must be", "line_length", "positions"),
+        "layer_range": "get_layer finds one layer",
+    },
+}
+INSTEAD["Sequential.predict"] = INSTEAD["Sequential.evaluate"]
+INSTEAD["optimizers"] = {
+    **_same("SGD, Adam and their like are used as they are", "deserialize", "serialize", "legacy"),
+    **_same(_NO_OPTIMISER, "Ftrl", "Lion", "Lamb", "Muon", "Adafactor", "LossScaleOptimizer"),
+}
+
+
+# ---- attributes ----
+
+
+def missing(where, name, owner, known):
+    """The AttributeError for a word that ``owner`` ("module 'minicnn.layers'") has not.
+
+    ``where``: its words in ``INSTEAD``; ``known``: the public names that it has, of which the nearest is suggested.
+    """
+    text = f"{owner} has no attribute {name!r}"
+    near = None if name.startswith("_") else _check.nearest(name, known)
+    if name in INSTEAD.get(where, ()):
+        text += f". In minicnn: {INSTEAD[where][name]}"
+    elif near:
+        text += f". Did you mean {near!r}?"
+    return AttributeError(text, name=name, obj=None)  # with the object Python would add a guess of its own
+
+
+def attribute_of(module):
+    """A ``__getattr__`` for a module: what Python calls for a name that the module has not."""
+    where = module.partition(".")[2]
+
+    def __getattr__(name):
+        raise missing(where, name, f"module {module!r}", public_names(sys.modules[module]))
+
+    return __getattr__
+
+
+def public_names(module):
+    """What a module offers: the names in its ``__all__``, or those that are no modules."""
+    of_others = types.ModuleType, types.FunctionType
+    named = vars(module)
+    listed = {
+        name
+        for name, value in named.items()
+        if name[0] != "_" and (not isinstance(value, of_others) or getattr(value, "__module__", "") == module.__name__)
+    }
+    return sorted({*named.get("__all__", ()), *listed})
+
+
+# ---- keywords ----
+
+
+def refuse_keywords(where, given, known):
+    """TypeError for the first of the keywords ``given``, which a function with the keywords ``known`` has not."""
+    word = next(iter(given))
+    sentence = INSTEAD.get(where, {}).get(word)
+    required = "takes no such keyword" if sentence else f"the keywords are {', '.join(known)}"
+    near = _check.nearest(word, known)
+    fix = f"In minicnn: {sentence}" if sentence else f"Did you mean `{near}`?" if near else ""
+    raise TypeError(_check.message(where, required, _check.Shown(f"`{word}`"), fix))
