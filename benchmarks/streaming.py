@@ -7,7 +7,7 @@ from benchmarks import dropout, rivals
 from benchmarks.machine import Case, relative_error
 from minicnn import optimizers
 from minicnn._ext import activation, batch, gaussian, loss, norm, pool, reshape
-from minicnn.layers.activation import LEAKY_RELU_SLOPE
+from minicnn.layers.activation import LEAKY_RELU_SLOPE, Function
 
 SAMPLES = 256  # in which the elements are given
 SOME = slice(None, None, 7)  # of them are compared, where each is computed by itself
@@ -21,6 +21,8 @@ def groups(quick):
     for name in activation.KINDS:
         if name != "linear":
             yield name, elementwise(name, n, rng)
+    yield "PReLU, 16x16 pixels, 64 channels", prelu(n >> 14, 256, 64, True, rng)
+    yield "PReLU, 16,384 elements", prelu(n >> 14, 256, 64, False, rng)
     for classes in (10, 1000):
         yield f"{classes} classes", softmax(classes, n // classes, rng)
     yield "dropout, rate 0.25", drop(n, rng)
@@ -51,20 +53,42 @@ def rescale(n, rng):
 
 
 def elementwise(name, n, rng):
-    shape, kind = (SAMPLES, n // SAMPLES), activation.KINDS[name]
+    shape, function = (SAMPLES, n // SAMPLES), Function(name)
     x, dy, y, dx = normal(rng, *shape), normal(rng, *shape), *np.empty((2, *shape), np.float32)
     few = slice(None, None, 97), slice(None, None, 97)  # the reference is slow
-    saved, slope = x if name == "gelu" else y, LEAKY_RELU_SLOPE
+    curve, saved, slope = function.curve, x if function.needs_input else y, LEAKY_RELU_SLOPE
     return [
-        Case("forward", 8 * n, lambda: activation.forward(kind, slope, x, y),
+        Case("forward", 8 * n, lambda: activation.forward(curve, x, y),
              lambda: relative_error(y[few], reference.activation(name, x[few], slope))),
-        Case("backward", 12 * n, lambda: activation.backward(kind, slope, saved, dy, dx),
+        Case("backward", 12 * n, lambda: activation.backward(curve, saved, dy, dx),
              lambda: relative_error(dx[few], reference.activation_grad(name, x[few], dy[few], slope))),
     ]  # fmt: skip
 
 
+def prelu(n, pixels, c, shared, rng):
+    """One alpha for each channel, or for each element."""
+    x, dy, y, dx = normal(rng, n, pixels * c), normal(rng, n, pixels * c), *np.empty((2, n, pixels * c), np.float32)
+    alpha = normal(rng, c if shared else pixels * c)
+    places, dalpha = np.arange(len(alpha)), np.empty_like(alpha)
+
+    def images(a):
+        return a.reshape(n, pixels, c)
+
+    def backward_error():
+        alphas = alpha.reshape(-1, c)
+        found = reference.prelu_grad(images(x), alphas, images(dy))
+        return max(relative_error(images(dx)[SOME], found[0][SOME]), relative_error(dalpha, found[1].reshape(-1)))
+
+    return [
+        Case("forward", 8 * x.size, lambda: activation.prelu(x, alpha, places, y),
+             lambda: relative_error(images(y)[SOME], reference.prelu(images(x)[SOME], alpha.reshape(-1, c)))),
+        Case("backward", 12 * x.size, lambda: activation.prelu_backward(x, dy, alpha, places, dalpha, dx),
+             backward_error),
+    ]  # fmt: skip
+
+
 def softmax(k, n, rng):
-    x, dy, y, dx = normal(rng, n, 1, k), normal(rng, n, 1, k), *np.empty((2, n, 1, k), np.float32)
+    x, dy, y, logs, dx = normal(rng, n, 1, k), normal(rng, n, 1, k), *np.empty((3, n, 1, k), np.float32)
     labels, losses, gradient = rng.integers(0, k, n), np.empty(n), np.empty((n, k), np.float32)
     target, logits = reference.one_hot(labels[SOME], k), x.reshape(n, k)
 
@@ -86,6 +110,10 @@ def softmax(k, n, rng):
              lambda: relative_error(y[SOME], reference.softmax(x[SOME]))),
         Case("softmax backward", 12 * n * k, lambda: activation.softmax_backward(y, dy, dx),
              lambda: relative_error(dx[SOME], reference.softmax_grad(x[SOME], dy[SOME]))),
+        Case("log-softmax", 8 * n * k, lambda: activation.log_softmax(x, logs),
+             lambda: relative_error(logs[SOME], reference.log_softmax(x[SOME]))),
+        Case("log-softmax backward", 12 * n * k, lambda: activation.log_softmax_backward(logs, dy, dx),
+             lambda: relative_error(dx[SOME], reference.log_softmax_grad(x[SOME], dy[SOME]))),
         Case("softmax and cross-entropy, loss and gradient", 8 * n * k + 16 * n,
              lambda: loss.softmax_crossentropy(logits, labels, None, None, 1.0, 0.0, True, gradient, losses),
              cross_entropy_error),

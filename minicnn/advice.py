@@ -6,8 +6,8 @@ from minicnn import layers
 from minicnn.outputs import from_the_end, narrow_softmax
 
 ACTIVATIONS = (
-    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
-    *(layers.Sigmoid, layers.Softmax, layers.Tanh),
+    layers.PReLU,
+    *(cls for cls in map(vars(layers).get, layers.__all__) if issubclass(cls, layers.Activation)),
 )
 
 

@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "layers": BASE
     | {
         "chain",
+        "configured",
         "constraints",
         "initializers",
         "layer",
@@ -46,6 +47,7 @@ MAY_IMPORT = {
         "settings",
         "tree",
     },
+    "activations": {"_check", "layers"},
     "targets": BASE,
     "losses": BASE | {"configured", "settings", "targets"},
     "metrics": BASE | {"configured", "losses", "settings", "targets"},

@@ -29,8 +29,17 @@ from minicnn.tree import walk
 IMAGE = (6, 7, 4)
 SOME = layers.Conv2D(4, 3, padding="same", activation="tanh"), layers.Dropout(0.3, seed=1)
 TABLE = {  # name: (arguments of the constructor, all other than the default, shape of a sample)
-    "ELU": ({}, (5, 3)),
+    "ELU": ({"alpha": 0.7}, (5, 3)),
     "GELU": ({}, (5, 3)),
+    "HardSigmoid": ({}, (5, 3)),
+    "HardSwish": ({}, (5, 3)),
+    "LogSoftmax": ({}, (5, 3)),
+    "PReLU": ({"alpha_initializer": "ones", "alpha_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+               "alpha_constraint": {"name": "MaxNorm", "config": {"max_value": 0.5, "axis": [0]}},
+               "shared_axes": [2]}, IMAGE),
+    "SELU": ({}, (5, 3)),
+    "Softplus": ({}, (5, 3)),
+    "Swish": ({}, (5, 3)),
     "Activation": ({"activation": "tanh"}, (7,)),
     "AveragePooling2D": (
         {"pool_size": (2, 3), "strides": (1, 2), "padding": ((1, 0), (2, 1)), "count_include_pad": True}, IMAGE,
@@ -105,7 +114,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
     "Permute": ({"dims": (3, 1, 2)}, (4, 3, 5)),
-    "ReLU": ({}, (5, 3)),
+    "ReLU": ({"max_value": 1.5, "negative_slope": 0.25, "threshold": 0.5}, (5, 3)),
     "Rescaling": ({"scale": 0.5, "offset": -1.0}, (5, 3)),
     "Residual": (
         {"body": [to_config(one) for one in SOME], "shortcut": [to_config(layers.Conv2D(4, 1))], "activation": "gelu"},

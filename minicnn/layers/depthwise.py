@@ -5,7 +5,7 @@ Read ``conv.py`` first: the windows, the padding and the kernels are those of ``
 
 from minicnn import _check, chain, constraints, initializers, regularizers
 from minicnn.layer import Layer
-from minicnn.layers.activation import Function
+from minicnn.layers import activation as activations
 from minicnn.layers.compose import Composite
 from minicnn.layers.conv import Conv2D, Convolution
 from minicnn.layers.governed import Governed
@@ -226,14 +226,17 @@ class SeparableConv2D(Governed, Composite, compiled=True):
 
     @activation.setter
     def activation(self, activation):
-        Function("SeparableConv2D", activation)  # raises what is wrong with it
-        self.pointwise.activation = activation
+        self.pointwise.activation = activations.check("SeparableConv2D", "activation", activation)
         self.forget()
 
     @property
     def output_function(self):
         """What the second convolution says."""
         return self.pointwise.output_function
+
+    def get_config(self):
+        config = super().get_config()
+        return config | {"activation": activations.to_config(self.activation)}
 
     def build(self, input_shape, rng):
         self.output_shape = self.build_part(self._both, super().build(input_shape, rng), rng)

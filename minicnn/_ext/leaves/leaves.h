@@ -52,8 +52,15 @@ typedef struct {
     int bytes, edge;
 } Windows;
 
-/* Numbers shared with layers/activation.py through _ext/activation.pyx. */
-enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
+/* An activation: its kind, and the numbers of those kinds that have some (layers/activation.py). */
+enum Activation {
+    LINEAR, RELU, LEAKY_RELU, BOUNDED_RELU, ELU, SELU, GELU, SWISH, HARD_SWISH, SIGMOID, HARD_SIGMOID, TANH, SOFTPLUS,
+    SOFTSIGN, EXPONENTIAL, ACTIVATIONS
+};
+typedef struct {
+    int kind;
+    double slope, threshold, top; /* slope: ELU's alpha, too; top: the largest value, NaN for none */
+} Curve;
 
 /* Optimisers: the methods, and the numbers of one step of one of them (leaf.h says what they do). */
 enum Method { SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA };
@@ -89,11 +96,15 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, mask_scale, (const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n))                \
     L(void, times, (const REAL *x, const float *factor, REAL *y, idx n))                                              \
     L(void, add_scaled, (const REAL *x, REAL a, const float *z, REAL *y, idx n))                                      \
-    L(void, activate, (int kind, REAL slope, const REAL *x, REAL *y, idx n))                                          \
-    L(void, activate_grad, (int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n))                    \
+    L(void, activate, (const Curve *f, const REAL *x, REAL *y, idx n))                                                \
+    L(void, activate_grad, (const Curve *f, const REAL *s, const REAL *dy, REAL *dx, idx n))                          \
+    L(void, prelu, (const REAL *x, const REAL *alpha, REAL *y, idx count, idx n))                                     \
+    L(void, prelu_grad, (const REAL *x, const REAL *dy, const REAL *alpha, REAL *dx, REAL *sums, idx count, idx n))   \
     L(void, softmax_rows, (const REAL *x, REAL *y, idx rows, idx n))                                                  \
     L(REAL, softmax_row, (const REAL *x, REAL *y, idx n, double scale, double *rest))                                 \
     L(void, softmax_rows_grad, (const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n))                            \
+    L(void, log_softmax_rows, (const REAL *x, REAL *y, idx rows, idx n))                                              \
+    L(void, log_softmax_rows_grad, (const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n))                        \
     L(void, max_windows, (const Windows *v, const REAL *x, REAL *y, void *winner))                                    \
     L(void, average_windows, (const Windows *v, REAL share, const REAL *x, REAL *y))                                  \
     L(void, max_spread, (const Windows *v, const REAL *dy, const void *winner, REAL *dx))                             \
@@ -190,11 +201,15 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define winograd_in(kind, m, pixels, v, step, channels) LEAVES->f32->winograd_in(kind, m, pixels, v, step, channels)
 #define winograd_out(kind, m, v, step, bias, relu, pixels, channels)                                                  \
     LEAVES->f32->winograd_out(kind, m, v, step, bias, relu, pixels, channels)
-#define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
-#define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
+#define activate(f, x, y, n) FOR(y, activate)(f, x, y, n)
+#define activate_grad(f, s, dy, dx, n) FOR(dx, activate_grad)(f, s, dy, dx, n)
+#define prelu(x, alpha, y, count, n) FOR(y, prelu)(x, alpha, y, count, n)
+#define prelu_grad(x, dy, alpha, dx, sums, count, n) FOR(sums, prelu_grad)(x, dy, alpha, dx, sums, count, n)
 #define softmax_rows(x, y, rows, n) FOR(y, softmax_rows)(x, y, rows, n)
 #define softmax_row(x, y, n, scale, rest) FOR(y, softmax_row)(x, y, n, scale, rest)
 #define softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, softmax_rows_grad)(y, dy, dx, rows, n)
+#define log_softmax_rows(x, y, rows, n) FOR(y, log_softmax_rows)(x, y, rows, n)
+#define log_softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, log_softmax_rows_grad)(y, dy, dx, rows, n)
 #define max_windows(v, x, y, winner) FOR(y, max_windows)(v, x, y, winner)
 #define average_windows(v, share, x, y) FOR(y, average_windows)(v, share, x, y)
 #define max_spread(v, dy, winner, dx) FOR(dx, max_spread)(v, dy, winner, dx)
