@@ -32,10 +32,9 @@ def run(quick=False, plots=None):
         for name in PASSES:
             mine = times["", name]
             other = min(times[layout, name].median for layout in rivals.LAYOUTS) if torch else None
-            rows.append([
-                f"{size}x{size}, {c} x {multiplier}, stride {stride}", name, f"{mine.median * 1e6:.0f}",
-                percent(mine.spread), f"{other * 1e6:.0f}" if torch else "", f"{other / mine.median:.2f}" if torch else "",
-            ])  # fmt: skip
+            shape = f"{size}x{size}, {c} x {multiplier}, stride {stride}"
+            beside = [f"{other * 1e6:.0f}", f"{other / mine.median:.2f}"] if torch else ["", ""]
+            rows.append([shape, name, f"{mine.median * 1e6:.0f}", percent(mine.spread), *beside])
     return TEXT + "\n" + table(["shape", "pass", "minicnn, us", "spread", "PyTorch, us", "ratio"], rows)
 
 

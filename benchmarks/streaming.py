@@ -6,8 +6,8 @@ import reference
 from benchmarks import dropout, rivals
 from benchmarks.machine import Case, relative_error
 from minicnn import optimizers
-from minicnn._ext import activation, batch, loss, norm, pool, reshape
-from minicnn.layers.activation import LEAKY_RELU_SLOPE
+from minicnn._ext import activation, batch, gaussian, loss, norm, pool, reshape
+from minicnn.layers.activation import LEAKY_RELU_SLOPE, Function
 
 SAMPLES = 256  # in which the elements are given
 SOME = slice(None, None, 7)  # of them are compared, where each is computed by itself
@@ -21,6 +21,8 @@ def groups(quick):
     for name in activation.KINDS:
         if name != "linear":
             yield name, elementwise(name, n, rng)
+    yield "PReLU, 16x16 pixels, 64 channels", prelu(n >> 14, 256, 64, True, rng)
+    yield "PReLU, 16,384 elements", prelu(n >> 14, 256, 64, False, rng)
     for classes in (10, 1000):
         yield f"{classes} classes", softmax(classes, n // classes, rng)
     yield "dropout, rate 0.25", drop(n, rng)
@@ -28,6 +30,12 @@ def groups(quick):
     yield "13x13x64, 2x2", pooling(max(1, n // (13 * 13 * 64)), 13, 64, rng)
     for channels in (32, 48):
         yield f"batch norm, {channels} channels", normalisation(n // channels // 64, channels, rng)
+    for length in (32, 64, 256, 1024):
+        yield f"layer norm, rows of {length}", of_samples(n // length // 256, 256, length, 0, rng)
+    for size, channels, count in ((32, 32, 8), (8, 64, 32)):
+        label = f"group norm, {size}x{size}x{channels}, {count} groups"
+        yield label, of_samples(n // (size * size * channels), size * size, channels, count, rng)
+    yield "normal noise", noise(n, rng)
     yield "8x8x16, a frame of 1", frame(n >> 10, rng)
     yield from updates(n, rng)
     for kind in (np.uint8, np.float32):
@@ -45,20 +53,42 @@ def rescale(n, rng):
 
 
 def elementwise(name, n, rng):
-    shape, kind = (SAMPLES, n // SAMPLES), activation.KINDS[name]
+    shape, function = (SAMPLES, n // SAMPLES), Function(name)
     x, dy, y, dx = normal(rng, *shape), normal(rng, *shape), *np.empty((2, *shape), np.float32)
     few = slice(None, None, 97), slice(None, None, 97)  # the reference is slow
-    saved, slope = x if name == "gelu" else y, LEAKY_RELU_SLOPE
+    curve, saved, slope = function.curve, x if function.needs_input else y, LEAKY_RELU_SLOPE
     return [
-        Case("forward", 8 * n, lambda: activation.forward(kind, slope, x, y),
+        Case("forward", 8 * n, lambda: activation.forward(curve, x, y),
              lambda: relative_error(y[few], reference.activation(name, x[few], slope))),
-        Case("backward", 12 * n, lambda: activation.backward(kind, slope, saved, dy, dx),
+        Case("backward", 12 * n, lambda: activation.backward(curve, saved, dy, dx),
              lambda: relative_error(dx[few], reference.activation_grad(name, x[few], dy[few], slope))),
     ]  # fmt: skip
 
 
+def prelu(n, pixels, c, shared, rng):
+    """One alpha for each channel, or for each element."""
+    x, dy, y, dx = normal(rng, n, pixels * c), normal(rng, n, pixels * c), *np.empty((2, n, pixels * c), np.float32)
+    alpha = normal(rng, c if shared else pixels * c)
+    places, dalpha = np.arange(len(alpha)), np.empty_like(alpha)
+
+    def images(a):
+        return a.reshape(n, pixels, c)
+
+    def backward_error():
+        alphas = alpha.reshape(-1, c)
+        found = reference.prelu_grad(images(x), alphas, images(dy))
+        return max(relative_error(images(dx)[SOME], found[0][SOME]), relative_error(dalpha, found[1].reshape(-1)))
+
+    return [
+        Case("forward", 8 * x.size, lambda: activation.prelu(x, alpha, places, y),
+             lambda: relative_error(images(y)[SOME], reference.prelu(images(x)[SOME], alpha.reshape(-1, c)))),
+        Case("backward", 12 * x.size, lambda: activation.prelu_backward(x, dy, alpha, places, dalpha, dx),
+             backward_error),
+    ]  # fmt: skip
+
+
 def softmax(k, n, rng):
-    x, dy, y, dx = normal(rng, n, 1, k), normal(rng, n, 1, k), *np.empty((2, n, 1, k), np.float32)
+    x, dy, y, logs, dx = normal(rng, n, 1, k), normal(rng, n, 1, k), *np.empty((3, n, 1, k), np.float32)
     labels, losses, gradient = rng.integers(0, k, n), np.empty(n), np.empty((n, k), np.float32)
     target, logits = reference.one_hot(labels[SOME], k), x.reshape(n, k)
 
@@ -80,6 +110,10 @@ def softmax(k, n, rng):
              lambda: relative_error(y[SOME], reference.softmax(x[SOME]))),
         Case("softmax backward", 12 * n * k, lambda: activation.softmax_backward(y, dy, dx),
              lambda: relative_error(dx[SOME], reference.softmax_grad(x[SOME], dy[SOME]))),
+        Case("log-softmax", 8 * n * k, lambda: activation.log_softmax(x, logs),
+             lambda: relative_error(logs[SOME], reference.log_softmax(x[SOME]))),
+        Case("log-softmax backward", 12 * n * k, lambda: activation.log_softmax_backward(logs, dy, dx),
+             lambda: relative_error(dx[SOME], reference.log_softmax_grad(x[SOME], dy[SOME]))),
         Case("softmax and cross-entropy, loss and gradient", 8 * n * k + 16 * n,
              lambda: loss.softmax_crossentropy(logits, labels, None, None, 1.0, 0.0, True, gradient, losses),
              cross_entropy_error),
@@ -128,6 +162,39 @@ def normalisation(n, c, rng):
         Case("forward in evaluation", 8 * x.size,
              lambda: norm.forward(x, gamma, beta, 1e-3, moving_mean, moving_variance, y),
              lambda: relative_error(y, reference.batch_norm_eval(x, gamma, beta, moving_mean, moving_variance))),
+    ]  # fmt: skip
+
+
+def of_samples(n, rows, c, count, rng):
+    """Layer normalisation for a count of 0, otherwise group normalisation with so many groups."""
+    x, dy, y, dx = normal(rng, n, rows, c), normal(rng, n, rows, c), *np.empty((2, n, rows, c), np.float32)
+    (gamma, beta), (dgamma, dbeta) = normal(rng, 2, c), np.empty((2, c), np.float32)
+    kept, few = np.empty((n, count or rows, 3), np.float32), slice(None, None, max(1, n // 4))
+
+    if count:
+        want = lambda: reference.group_norm(x[few], gamma, beta, count)  # noqa: E731
+        slope = lambda: reference.group_norm_grad(x[few], gamma, dy[few], count)[0]  # noqa: E731
+    else:
+        want = lambda: reference.layer_norm(x[few], gamma, beta)  # noqa: E731
+        slope = lambda: reference.layer_norm_grad(x[few], gamma, dy[few])[0]  # noqa: E731
+    return [
+        Case("forward", 8 * x.size, lambda: norm.normalize_samples(x, count, gamma, beta, 1e-3, kept, y),
+             lambda: relative_error(y[few], want())),
+        Case("backward", 12 * x.size,
+             lambda: norm.normalize_samples_backward(x, dy, count, gamma, kept, dgamma, dbeta, dx),
+             lambda: relative_error(dx[few], slope())),
+    ]  # fmt: skip
+
+
+def noise(n, rng):
+    x, y, sigma = normal(rng, SAMPLES, n // SAMPLES), np.empty((SAMPLES, n // SAMPLES), np.float32), np.array([0.5])
+    draw, few = np.array([1, 5, 0, 48, 0, 1 << 62], np.uint64), (0, slice(None, 1000))  # layer 3 of a model of seed 5
+    factors = reference.gaussian_factors(5, 3, 0, (1000,), 0.5)
+    return [
+        Case("added", 8 * n, lambda: gaussian.add(x, y, draw, sigma),
+             lambda: relative_error(y[few], x[few] + factors - 1)),
+        Case("multiplied", 8 * n, lambda: gaussian.multiply(x, y, draw, sigma),
+             lambda: relative_error(y[few], x[few] * factors)),
     ]  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from minicnn import layers
 from minicnn.outputs import from_the_end, narrow_softmax
 
 ACTIVATIONS = (
-    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.GELU),
-    *(layers.Sigmoid, layers.Softmax, layers.Tanh),
+    layers.PReLU,
+    *(cls for cls in map(vars(layers).get, layers.__all__) if issubclass(cls, layers.Activation)),
 )
 
 
@@ -21,10 +21,12 @@ def _warn_of_noise_at_the_end(chain):
     """Dropout on the outputs hides answers instead of units: no later layer can benefit."""
     last = next((found for found in from_the_end(chain) if type(found[1]) not in ACTIVATIONS), ("0", chain[0]))
     path, noise = last
-    if isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0:
+    dropped = isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0
+    if dropped or (isinstance(noise, layers.GaussianNoise) and noise.stddev != 0):
+        kind = "Dropout" if dropped else "Noise"
         warnings.warn(
             f"Sequential: layer {path}, {type(noise).__name__}, is the last one except for activations: in training it "
-            "puts noise on the model's outputs. Dropout belongs before a layer with parameters",
+            f"puts noise on the model's outputs. {kind} belongs before a layer with parameters",
             stacklevel=4,
         )
 

@@ -6,7 +6,8 @@ The chain is read from its last layer back, by what each says in ``output_functi
 hand values on, until one is found that makes them.  A softmax or sigmoid makes probabilities; everything else that says
 what it is makes logits, or numbers for which the question does not arise.  Two things cannot be known: what a custom
 layer makes that does not say it, and what probabilities are after a layer has changed them one by one (a ``Rescaling``
-after a softmax).  There the ``from_logits`` of the loss decides; with "auto", code that needs to know gets a
+after a softmax).  (A log_softmax makes logits: the softmax of logarithms of probabilities is those probabilities.)
+There the ``from_logits`` of the loss decides; with "auto", code that needs to know gets a
 ValueError, and other code does not.
 """
 
@@ -23,7 +24,7 @@ from minicnn.tree import walk
 
 PROBABILITIES = ("sigmoid", "softmax")
 ROUNDING = 1e-3  # a sum of probabilities of a softmax is no further from 1
-SAYINGS = ("same", "changed", *NAMES)
+SAYINGS = ("same", "changed", *(name for name in NAMES if name != "hard_sigmoid"))  # which says "sigmoid"
 WAYS_OUT = (
     'Say output_function = "linear", "softmax" or "sigmoid" in the class of the layer or a subclass, or give the '
     "cross-entropy from_logits=True or from_logits=False"
@@ -31,9 +32,9 @@ WAYS_OUT = (
 
 
 def narrow_softmax(layers):
-    """(path, layer) of the first layer of a built chain whose softmax is over one value, and so always 1; else None."""
+    """(path, layer) of the first layer of a built chain whose softmax is over one value, and so constant; else None."""
     for path, layer in walk(layers):
-        if layer.output_function == "softmax" and layer.output_shape[-1:] == (1,):
+        if layer.output_function in ("softmax", "log_softmax") and layer.output_shape[-1:] == (1,):
             return path, layer
     return None
 
@@ -44,7 +45,8 @@ class Outputs:
     ``function``: "linear" for logits (and for numbers of another kind), "softmax" for probabilities of classes,
     "sigmoid" for probabilities of a yes each, None where it cannot be known.
 
-    ValueError if the loss says ``from_logits=True`` and the chain is known to end in probabilities.
+    ValueError if the loss says ``from_logits=True`` and the chain is known to end in probabilities, or if it ends in
+    their logarithms and the loss takes them for probabilities, or for logits of a yes each.
     """
 
     def __init__(self, layers, shape, loss=None):
@@ -54,6 +56,11 @@ class Outputs:
         self._binary = loss is not None and loss.yes_or_no
         self._whole = self._fused  # whether probabilities of classes are known to sum to 1
         said = getattr(loss, "from_logits", "auto")
+        self._logarithms = self._layer is not None and self._layer.output_function == "log_softmax"
+        if self._logarithms and (self._binary or said is False):
+            required = f"cannot work on logarithms of probabilities of classes, in which layer {self._path} ends"
+            fix = "Leave out from_logits" if not self._binary else "Take a categorical cross-entropy, or a sigmoid"
+            raise ValueError(_check.message(f"Sequential: {type(loss).__name__}", required, self._layer, fix))
         if said is True and self.function in PROBABILITIES:
             required = f"from_logits=True needs outputs that are logits; layer {self._path} ends in {self.function}"
             fix = f"Leave out the {self.function}, or say from_logits=False"
@@ -78,7 +85,8 @@ class Outputs:
         Numbers are "values" unless they are known to be probabilities, or a cross-entropy takes them for logits.
         Raises like ``from_logits`` with a cross-entropy.
         """
-        if self.function not in PROBABILITIES and not (self._binary or getattr(self.loss, "fuses_softmax", False)):
+        known = self.function in PROBABILITIES or self._logarithms
+        if not known and not (self._binary or getattr(self.loss, "fuses_softmax", False)):
             return "values"
         if not self._yes_or_no:
             return "classes"
@@ -89,7 +97,7 @@ class Outputs:
         """True if every output is a yes or no by itself; False if they are classes, of which one is right."""
         if not self.from_logits:
             return self.function == "sigmoid"
-        return self._binary or self.shape in ((), (1,))
+        return not self._logarithms and (self._binary or self.shape in ((), (1,)))
 
     def probabilities(self, outputs):
         """Outputs (..., *shape) as probabilities: new ones where they are logits, otherwise themselves; but those of
@@ -102,13 +110,13 @@ class Outputs:
             return outputs / np.where(needed, total, 1).astype(outputs.dtype) if needed.any() else outputs
         outputs = np.ascontiguousarray(outputs)
         found = np.empty_like(outputs)
-        Function("Outputs", "sigmoid" if self._yes_or_no else "softmax").forward(outputs, found)
+        Function("sigmoid" if self._yes_or_no else "softmax").forward(outputs, found)
         return found
 
     def once_read(self):
         """The Outputs of what ``probabilities`` gave; of "values" the same."""
         read = copy.copy(self)
-        read._fused = False
+        read._fused = read._logarithms = False
         if self.kind != "values":
             read.function = "sigmoid" if self._yes_or_no else "softmax"
             read._whole = read.function == "softmax"

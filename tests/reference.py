@@ -253,7 +253,8 @@ def global_average_pool2d_grad(x, dy):
     return np.broadcast_to(dy[:, None, None].astype(np.float64) / (x.shape[1] * x.shape[2]), x.shape)
 
 
-# ---- activations: f and its derivative, element by element; at the corner of ReLU and LeakyReLU the left one ----
+# ---- activations: f and its derivative, element by element; at the corner of ReLU and LeakyReLU the left one, where a
+# bound is reached 0, and where HardSwish becomes x, 1 ----
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -270,6 +271,36 @@ def _sigmoid(x):
     return np.where(x > 0, 1.0, np.exp(-np.abs(x))) / (1 + np.exp(-np.abs(x)))
 
 
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def _inside(x, low, high, value, otherwise=0.0):
+    return np.where((x > low) & (x < high), value, otherwise)
+
+
+def relu(x, max_value=None, negative_slope=0.0, threshold=0.0):
+    """Keras's formula; see layers.ReLU."""
+    return np.where(x > threshold, np.minimum(x, np.inf if max_value is None else max_value),
+                    negative_slope * (x - threshold))  # fmt: skip
+
+
+def relu_grad(x, dy, max_value=None, negative_slope=0.0, threshold=0.0):
+    return dy * np.where(x > threshold, x < (np.inf if max_value is None else max_value), negative_slope)
+
+
+def prelu(x, alpha):
+    """alpha: the shape of a sample, with 1 along shared axes."""
+    return np.where(x > 0, x, alpha * x)
+
+
+def prelu_grad(x, alpha, dy):
+    """(dx, dalpha)."""
+    x, dy = x.astype(np.float64), dy.astype(np.float64)
+    shared = tuple(axis + 1 for axis, size in enumerate(alpha.shape) if size == 1)
+    dalpha = np.where(x > 0, 0, x * dy).sum((0, *shared), keepdims=True)[0]
+    return np.where(x > 0, dy, alpha * dy), dalpha
+
+
 ACTIVATIONS = {  # name: (f(x, slope), f'(x, slope)); only leaky_relu has a slope
     "linear": (lambda x, slope: x, lambda x, slope: np.ones_like(x)),
     "relu": (lambda x, slope: np.maximum(x, 0), lambda x, slope: _where_positive(x, 1.0, 0.0)),
@@ -284,18 +315,33 @@ ACTIVATIONS = {  # name: (f(x, slope), f'(x, slope)); only leaky_relu has a slop
     ),
     "sigmoid": (lambda x, slope: _sigmoid(x), lambda x, slope: _sigmoid(x) * _sigmoid(-x)),
     "tanh": (lambda x, slope: np.tanh(x), lambda x, slope: 1 - np.tanh(x) ** 2),
+    "relu6": (lambda x, slope: np.clip(x, 0, 6), lambda x, slope: _inside(x, 0, 6, 1.0)),
+    "selu": (
+        lambda x, slope: SELU_SCALE * _where_positive(x, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
+        lambda x, slope: SELU_SCALE * _where_positive(x, 1.0, SELU_ALPHA * np.exp(np.minimum(x, 0))),
+    ),
+    "swish": (lambda x, slope: x * _sigmoid(x), lambda x, slope: _sigmoid(x) * (1 + x * _sigmoid(-x))),
+    "hard_swish": (
+        lambda x, slope: x * np.clip(x + 3, 0, 6) / 6,
+        lambda x, slope: _inside(x, -3, 3, (2 * x + 3) / 6, np.where(x < 0, 0.0, 1.0)),
+    ),
+    "hard_sigmoid": (lambda x, slope: np.clip(x + 3, 0, 6) / 6, lambda x, slope: _inside(x, -3, 3, 1 / 6)),
+    "softplus": (lambda x, slope: np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0), lambda x, slope: _sigmoid(x)),
+    "softsign": (lambda x, slope: x / (1 + np.abs(x)), lambda x, slope: 1 / (1 + np.abs(x)) ** 2),
+    "exponential": (lambda x, slope: np.exp(x), lambda x, slope: np.exp(x)),
 }
+ROWS = ("softmax", "log_softmax")  # along the last axis
 
 
 def activation(name, x, slope=0.0):
-    if name == "softmax":
-        return softmax(x)
+    if name in ROWS:
+        return {"softmax": softmax, "log_softmax": log_softmax}[name](x)
     return ACTIVATIONS[name][0](x.astype(np.float64), slope)
 
 
 def activation_grad(name, x, dy, slope=0.0):
-    if name == "softmax":
-        return softmax_grad(x, dy)
+    if name in ROWS:
+        return {"softmax": softmax_grad, "log_softmax": log_softmax_grad}[name](x, dy)
     return ACTIVATIONS[name][1](x.astype(np.float64), slope) * dy
 
 
@@ -309,6 +355,17 @@ def softmax_grad(x, dy):
     """dx_k = p_k (dy_k - sum_l p_l dy_l)."""
     p = softmax(x)
     return p * (dy - (p * dy).sum(-1, keepdims=True))
+
+
+def log_softmax(x):
+    """log p = x - max - log(1 + r), r = the sum of exp(x - max) but for the largest term."""
+    z = np.sort(x.astype(np.float64) - x.max(-1, keepdims=True), -1)
+    return x.astype(np.float64) - x.max(-1, keepdims=True) - np.log1p(np.exp(z[..., :-1]).sum(-1, keepdims=True))
+
+
+def log_softmax_grad(x, dy):
+    """dx_k = dy_k - p_k sum_l dy_l."""
+    return dy - softmax(x) * dy.astype(np.float64).sum(-1, keepdims=True)
 
 
 # ---- batch normalisation: over all axes but the last ----
@@ -333,6 +390,49 @@ def batch_norm_grad(x, gamma, dy, epsilon=1e-3):
     z = (x - x.mean(axes)) / s
     dx = gamma / s * (dy - dy.mean(axes) - z * (dy * z).mean(axes))
     return dx, (dy * z).sum(axes), dy.sum(axes)
+
+
+def _each_sample(x, groups):
+    """x (N, ..., C) as (N, pixels, groups, channels of a group)."""
+    return x.astype(np.float64).reshape(len(x), math.prod(x.shape[1:-1]), groups, x.shape[-1] // groups)
+
+
+def _standardized(x, axes, epsilon):
+    """(z, s): z = (x - mean) s, s = 1 / sqrt(variance + epsilon), with mean and biased variance over these axes."""
+    s = 1 / np.sqrt(x.var(axes, keepdims=True) + epsilon)
+    return (x - x.mean(axes, keepdims=True)) * s, s
+
+
+def _through_statistics(z, s, g, axes):
+    """dx for g = dL/dz: mean and variance depend on x too."""
+    return s * (g - g.mean(axes, keepdims=True) - z * (g * z).mean(axes, keepdims=True))
+
+
+def layer_norm(x, gamma, beta, epsilon=1e-3):
+    """y = gamma z + beta with statistics of each sample over the last axes, those that gamma has."""
+    axes = tuple(range(x.ndim - gamma.ndim, x.ndim))
+    return gamma * _standardized(x.astype(np.float64), axes, epsilon)[0] + beta
+
+
+def layer_norm_grad(x, gamma, dy, epsilon=1e-3):
+    """(dx, dgamma, dbeta)."""
+    axes, others = tuple(range(x.ndim - gamma.ndim, x.ndim)), tuple(range(x.ndim - gamma.ndim))
+    (z, s), dy = _standardized(x.astype(np.float64), axes, epsilon), dy.astype(np.float64)
+    return _through_statistics(z, s, gamma * dy, axes), (dy * z).sum(others), dy.sum(others)
+
+
+def group_norm(x, gamma, beta, groups, epsilon=1e-3):
+    """y = gamma z + beta with statistics of each sample over all pixels and the channels of a group."""
+    z, _ = _standardized(_each_sample(x, groups), (1, 3), epsilon)
+    return gamma * z.reshape(x.shape) + beta
+
+
+def group_norm_grad(x, gamma, dy, groups, epsilon=1e-3):
+    """(dx, dgamma, dbeta)."""
+    z, s = _standardized(_each_sample(x, groups), (1, 3), epsilon)
+    dx = _through_statistics(z, s, _each_sample(gamma * dy.astype(np.float64), groups), (1, 3)).reshape(x.shape)
+    others, dy = tuple(range(x.ndim - 1)), dy.astype(np.float64)
+    return dx, (dy * z.reshape(x.shape)).sum(others), dy.sum(others)
 
 
 def batch_norm_eval(x, gamma, beta, moving_mean, moving_variance, epsilon=1e-3):

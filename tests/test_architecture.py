@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "layers": BASE
     | {
         "chain",
+        "configured",
         "constraints",
         "initializers",
         "layer",
@@ -46,6 +47,7 @@ MAY_IMPORT = {
         "settings",
         "tree",
     },
+    "activations": {"_check", "layers"},
     "targets": BASE,
     "losses": BASE | {"configured", "settings", "targets"},
     "metrics": BASE | {"configured", "losses", "settings", "targets"},
@@ -373,7 +375,7 @@ COMPUTING = {
 }
 
 
-SHARED = {"depthwise": "conv"}  # layers that run on the kernels of others
+SHARED = {"depthwise": "conv", "transpose": "conv"}  # layers that run on the kernels of others
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)

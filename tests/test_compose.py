@@ -47,7 +47,7 @@ def test_relu_of_a_sum_is_that_of_the_activation(dtype):
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     with np.errstate(invalid="ignore", over="ignore"):
         want = a + b
-    activation.forward(KINDS["relu"], 0.0, want.copy(), want)
+    activation.forward((KINDS["relu"], 0.0, 0.0, 0.0), want.copy(), want)
     assert_same_bits(total(a, b, "relu"), want)
 
 

@@ -28,7 +28,7 @@ import minicnn
 from minicnn import layers, schedules
 from minicnn._ext import gaussian as kernels
 from minicnn._ext.machinery import runtime
-from minicnn.layers import GaussianDropout
+from minicnn.layers import GaussianDropout, GaussianNoise
 from minicnn.layers.random import new_lot
 from minicnn.testing import GradientError, gradcheck
 
@@ -383,3 +383,108 @@ def test_a_schedule_within_a_recorded_plan():
 def test_wrong_rates(rate, error):
     with pytest.raises(error, match=r"^GaussianDropout: rate must be a number in \[0, 1\]; got "):
         GaussianDropout(rate)
+
+
+# ---- noise that is added ----
+
+
+def added(stddev, shape=(200,), **arguments):
+    layer = GaussianNoise(stddev, **arguments)
+    layer.stream = SEED, NUMBER
+    return build(layer, shape)
+
+
+@given(st.lists(st.integers(1, 9), max_size=3), st.integers(0, 5), st.sampled_from([1e-6, 0.3, 20.0]), dtypes, layouts)
+def test_added_noise_against_the_reference(shape, n, stddev, dtype, layout):
+    layer = added(stddev, tuple(shape), dtype=dtype)
+    x, dy = inputs(layer, n, dtype)
+    for step in range(2):
+        noise = stddev * (reference.gaussian_factors(SEED, NUMBER, step, x.shape, 1.0) - 1)
+        got = run(layer, x, dy, layout)
+        scale = np.abs(x).max(initial=0) * np.finfo(dtype).eps + WITHIN * stddev
+        assert_close(got["y"], x + noise, 1, dtype, scale)
+        assert_same_bits(got["dx"], dy)
+        assert_close(layer.last_noise, noise, 1, dtype, WITHIN * stddev)
+        assert layer.state == {"step": step + 1}
+    assert_same_bits(layer.forward(x), x)
+
+
+@pytest.mark.parametrize("stddev", [0.01, 3.0])
+def test_moments_of_added_noise(stddev):
+    layer, n = added(stddev, dtype="float64"), 50 * ONES.size
+    z = (np.array([layer.forward(ONES, training=True) for _ in range(50)]) - 1) / stddev
+    assert abs(z.mean()) < 5 / math.sqrt(n)
+    assert abs((z**2).mean() - 1) < 5 * math.sqrt(2 / n)
+    for axis in range(3):  # steps, samples, units
+        pairs = np.take(z, range(1, z.shape[axis]), axis) * np.take(z, range(z.shape[axis] - 1), axis)
+        assert abs(pairs.mean()) < 5 / math.sqrt(pairs.size)
+
+
+def test_no_noise_passes_all_and_draws_nothing(monkeypatch):
+    layer, x = added(0), normal(ONES.shape, "float32")
+    x[0, :3] = np.nan, np.inf, -np.inf
+    assert_same_bits(layer.forward(x, training=True), x)
+    assert_same_bits(layer.last_noise, np.zeros_like(x))
+    layer = added(0.5)
+    monkeypatch.setattr(kernels, "add", refuse)
+    assert_same_bits(layer.forward(x), x)
+    with pytest.raises(AssertionError, match="a random number was drawn"):
+        layer.forward(x, training=True)
+
+
+def test_frozen_noise_and_another_stddev():
+    layer, free = added(0.5), added(0.5)
+    with pytest.raises(RuntimeError, match=r"GaussianNoise.last_noise: needs forward\(x, training=True\) before it"):
+        _ = layer.last_noise
+    wanted = [free.forward(ONES, training=True) for _ in range(2)]
+    layer.freeze_mask()
+    for _ in range(2):
+        assert_same_bits(layer.forward(ONES, training=True), wanted[0])
+    noise = layer.last_noise
+    layer.stddev = 1.0
+    assert_close(layer.forward(ONES, training=True) - 1, 2 * noise, 1e-6)
+    layer.stddev = 0.5
+    layer.unfreeze_mask()
+    assert_same_bits(layer.forward(ONES, training=True), wanted[1])
+    with pytest.raises(ValueError, match=r"^GaussianNoise: stddev must be a number >= 0; got -1"):
+        layer.stddev = -1
+
+
+def test_added_noise_at_every_thread_count_and_in_monte_carlo():
+    x, dy = normal((37, 5003), "float32"), normal((37, 5003), "float32", 1)
+    first, *others = at_every_thread_count(lambda: added(0.3, (5003,)), x, dy)
+    for other in others:
+        assert_same_bits(first["y"], other["y"])
+    model = minicnn.Sequential([GaussianNoise(0.3), layers.Dense(3)], seed=4)
+    model.build((10,))
+    samples = model.predict_mc(dy[:6, :10], n_samples=4, seed=1, return_samples=True).samples
+    again = model.predict_mc(dy[:6, :10], n_samples=4, seed=1, return_samples=True, batch_size=4).samples
+    assert_same_bits(samples, again)
+    for i in range(4):
+        assert all((samples[i] != samples[k]).all() for k in range(i))
+
+
+def test_a_changed_stddev_is_followed_by_a_plan():
+    def model():
+        made = minicnn.Sequential([layers.Dense(40), GaussianNoise(0.5), layers.Dense(3)], seed=2)
+        made.compile("sgd", "sparse_categorical_crossentropy")
+        made.build((8,))
+        return made
+
+    x, y = normal((20, 8)), np.arange(20) % 3
+    planned, by_hand = model(), model()
+    for stddev in (0.5, 0.0, 2.0):
+        planned.layers[1].stddev = by_hand.layers[1].stddev = stddev
+        planned.fit(x, y, batch_size=10, epochs=1, shuffle=False, verbose=0)
+        for _ in steps_layer_by_layer(by_hand, x, y, batch_size=10):
+            pass
+    assert planned.fingerprint() == by_hand.fingerprint()
+
+
+@pytest.mark.parametrize(("stddev", "error"), [
+    (float("nan"), ValueError), (float("inf"), ValueError), (-0.1, ValueError), (True, TypeError), ("1", TypeError),
+    (None, TypeError),
+])  # fmt: skip
+def test_wrong_stddevs(stddev, error):
+    with pytest.raises(error, match=r"^GaussianNoise: stddev must be a number >= 0; got "):
+        GaussianNoise(stddev)

@@ -86,13 +86,28 @@ def right():
         "dropout.backward": (dropout.backward, (x, keep, x.copy(), DRAW, ONE)),
         "dropout.scale": (dropout.scale, (x, ONE, x.copy())),
         "gaussian": (gaussian.multiply, (x, x.copy(), DRAW, ONE)),
-        "activation.forward": (activation.forward, (1, 0.0, x, x.copy())),
-        "activation.backward": (activation.backward, (1, 0.0, x, x.copy(), x.copy())),
+        "gaussian.add": (gaussian.add, (x, x.copy(), DRAW, ONE)),
+        "activation.forward": (activation.forward, ((1, 0.0, 0.0, 0.0), x, x.copy())),
+        "activation.backward": (activation.backward, ((1, 0.0, 0.0, 0.0), x, x.copy(), x.copy())),
         "softmax": (activation.softmax, (x3, x3.copy())),
         "softmax_backward": (activation.softmax_backward, (x3, x3.copy(), x3.copy())),
+        "log_softmax": (activation.log_softmax, (x3, x3.copy())),
+        "log_softmax_backward": (activation.log_softmax_backward, (x3, x3.copy(), x3.copy())),
+        "prelu": (activation.prelu, (x, v3[0], np.arange(3), x.copy())),
+        "prelu_backward": (activation.prelu_backward, (x, x.copy(), v3[0], np.arange(3), v3[1], x.copy())),
         "norm.training": (norm.forward_training, (x3, v3[0], v3[1], 1e-3, 0.9, *v3[2:6], x3.copy())),
         "norm.forward": (norm.forward, (x3, v3[0], v3[1], 1e-3, v3[2], v3[3], x3.copy())),
         "norm.backward": (norm.backward, (x3, x3.copy(), *v3[:5], x3.copy())),
+        "norm.rows": (norm.normalize_samples, (x3, 0, v3[0], v3[1], 1e-3, zeros(4, 2, 3), x3.copy())),
+        "norm.groups": (norm.normalize_samples, (x3, 3, v3[0], v3[1], 1e-3, zeros(4, 3, 3), x3.copy())),
+        "norm.rows_backward": (
+            norm.normalize_samples_backward,
+            (x3, x3.copy(), 0, v3[0], zeros(4, 2, 3), v3[1], v3[2], x3.copy()),
+        ),
+        "norm.groups_backward": (
+            norm.normalize_samples_backward,
+            (x3, x3.copy(), 3, v3[0], zeros(4, 3, 3), v3[1], v3[2], x3.copy()),
+        ),
         "labels": (loss.softmax_crossentropy, (y, labels, None, weights, 1.0, 0.0, True, y.copy(), losses)),
         "targets": (loss.softmax_crossentropy, (y, None, y.copy(), weights, 1.0, 0.0, True, y.copy(), losses)),
         "elementwise": (
@@ -134,6 +149,7 @@ MEANING = {  # (argument, axis) whose length may be another: fewer pieces, large
     "average_forward": IMAGES,
     "average_backward": IMAGES,
     "in_top": {(0, 1)},
+    "prelu": {(1, 0)},
 }
 
 
@@ -218,6 +234,25 @@ def test_channels_beside_the_pixel(first):
         compose.copy_channels(x, y, first)
     with refused():
         compose.take_channels(y, first, x)
+
+
+@pytest.mark.parametrize("places", [[0, 1], [0, 1, 3], [0, -1, 2], [0, 1, 2**40], [], [0, 1, 2] * 2])
+def test_places_that_are_none_of_alpha(places):
+    x, alpha, places = zeros(4, 3), zeros(3), np.array(places, np.int64)
+    with refused():
+        activation.prelu(x, alpha, places, x.copy())
+    with refused():
+        activation.prelu_backward(x, x, alpha, places, alpha.copy(), x.copy())
+
+
+@pytest.mark.parametrize("kind", [-1, len(activation.KINDS), 2**20])
+def test_kinds_that_are_none(kind):
+    x, w = zeros(4, 3), zeros(3, 3)
+    for function, arguments in ((activation.forward, ()), (activation.backward, (x,))):
+        with refused():
+            function((kind, 0.0, 0.0, 0.0), x, *arguments, x.copy())
+    with refused():
+        dense.forward(x, w, None, x.copy(), (kind, 0.0, 0.0, 0.0))
 
 
 def test_sums_with_other_activations():

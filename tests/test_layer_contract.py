@@ -29,13 +29,27 @@ from minicnn.tree import walk
 IMAGE = (6, 7, 4)
 SOME = layers.Conv2D(4, 3, padding="same", activation="tanh"), layers.Dropout(0.3, seed=1)
 TABLE = {  # name: (arguments of the constructor, all other than the default, shape of a sample)
-    "ELU": ({}, (5, 3)),
+    "ELU": ({"alpha": 0.7}, (5, 3)),
     "GELU": ({}, (5, 3)),
+    "HardSigmoid": ({}, (5, 3)),
+    "HardSwish": ({}, (5, 3)),
+    "LogSoftmax": ({}, (5, 3)),
+    "PReLU": ({"alpha_initializer": "ones", "alpha_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+               "alpha_constraint": {"name": "MaxNorm", "config": {"max_value": 0.5, "axis": [0]}},
+               "shared_axes": [2]}, IMAGE),
+    "SELU": ({}, (5, 3)),
+    "Softplus": ({}, (5, 3)),
+    "Swish": ({}, (5, 3)),
     "Activation": ({"activation": "tanh"}, (7,)),
     "AveragePooling2D": (
         {"pool_size": (2, 3), "strides": (1, 2), "padding": ((1, 0), (2, 1)), "count_include_pad": True}, IMAGE,
     ),
-    "BatchNormalization": ({"momentum": 0.9, "epsilon": 0.01}, IMAGE),
+    "BatchNormalization": (
+        {"momentum": 0.9, "epsilon": 0.01, "center": True, "scale": True, "beta_initializer": "ones",
+         "gamma_initializer": "he_normal", "moving_mean_initializer": "ones", "moving_variance_initializer": "ones",
+         "beta_regularizer": {"name": "L2", "config": {"l2": 0.5}}, "gamma_regularizer": None, "beta_constraint": None,
+         "gamma_constraint": {"name": "NonNeg", "config": {}}, "axis": 3}, IMAGE,
+    ),
     "Chain": ({"layers": [to_config(one) for one in SOME]}, IMAGE),
     "Concurrent": ({"branches": [[], [to_config(one) for one in SOME], [to_config(layers.Conv2D(2, 1))]]}, IMAGE),
     "Conv2D": (
@@ -82,12 +96,25 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Dropout": ({"rate": 0.4, "mode": "classical", "seed": 3, "noise_shape": (None, 1, None)}, (5, 3)),
     "Flatten": ({}, IMAGE),
     "GaussianDropout": ({"rate": 0.4, "seed": 3}, (5, 3)),
+    "GaussianNoise": ({"stddev": 0.4, "seed": 3}, (5, 3)),
     "GlobalAveragePooling2D": ({}, IMAGE),
     "GlobalMaxPooling2D": ({}, IMAGE),
+    "GroupNormalization": (
+        {"groups": 2, "axis": 3, "epsilon": 0.01, "center": False, "scale": True, "beta_initializer": "ones",
+         "gamma_initializer": "lecun_normal", "beta_regularizer": None,
+         "gamma_regularizer": {"name": "L1", "config": {"l1": 0.5}}, "beta_constraint": None,
+         "gamma_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
+    ),
+    "LayerNormalization": (
+        {"axis": [2, 3], "epsilon": 0.01, "center": True, "scale": False, "beta_initializer": "ones",
+         "gamma_initializer": "zeros", "beta_regularizer": {"name": "L2", "config": {"l2": 0.5}},
+         "gamma_regularizer": None, "beta_constraint": {"name": "NonNeg", "config": {}}, "gamma_constraint": None},
+        IMAGE,
+    ),
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
     "Permute": ({"dims": (3, 1, 2)}, (4, 3, 5)),
-    "ReLU": ({}, (5, 3)),
+    "ReLU": ({"max_value": 1.5, "negative_slope": 0.25, "threshold": 0.5}, (5, 3)),
     "Rescaling": ({"scale": 0.5, "offset": -1.0}, (5, 3)),
     "Residual": (
         {"body": [to_config(one) for one in SOME], "shortcut": [to_config(layers.Conv2D(4, 1))], "activation": "gelu"},

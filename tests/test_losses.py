@@ -352,6 +352,9 @@ def test_losses_of_keras_by_hand():
     # The inner maximum of a one-hot row counts the right class as 0: max(0, -2, -3) = 0.
     assert losses.CategoricalHinge()(np.array([[0.5, -2.0, -3.0]]), [[1, 0, 0]])[0] == 0.5
     assert losses.CategoricalHinge()(np.array([[0.5, 0.25, -3.0]]), [[1, 0, 0]])[0] == 0.75
+    value, gradient = losses.CategoricalHinge()(np.array([[0.0, 2.0, 2.0]]), [[1, 0, 0]])
+    assert value == 3
+    assert_close(gradient, [[-1, 1, 0]], 0)  # of equal ones the first
     assert losses.CosineSimilarity()(np.array([[3.0, 4.0]]), [[3, 4]])[0] == pytest.approx(-1, rel=1e-15)
     # Of Lin's paper: p_t = 0.9 with gamma = 2 costs a hundred times less than the cross-entropy.
     value = losses.BinaryFocalCrossentropy()(np.array([[0.9]]), [[1]])[0]
@@ -494,14 +497,14 @@ def test_focal_losses_are_finite_at_the_ends(gamma, dtype):
 
 
 def test_focal_losses_keep_small_numbers():
-    """Of float32 logits: 1 - p is exp(-20), not 0, though p rounds to 1."""
-    small = math.exp(-20)
-    value, gradient = FOCAL(1, 1)(np.array([[20, 0]], np.float32), [[1, 0]], from_logits=True)
-    assert value == pytest.approx(small**2, rel=1e-6)
-    assert gradient[0, 1] == pytest.approx(2 * small**2, rel=1e-6)
-    value, gradient = losses.BinaryFocalCrossentropy(gamma=1)(np.array([[20]], np.float32), [[1]], from_logits=True)
-    assert value == pytest.approx(small**2, rel=1e-6)
-    assert gradient[0, 0] == pytest.approx(-2 * small**2, rel=1e-6)
+    """Of float32 logits: 1 - p is exp(-36), not 0, though p rounds to 1 in float64 as well."""
+    small = math.exp(-36)
+    value, gradient = FOCAL(1, 1)(np.array([[36, 0]], np.float32), [[1, 0]], from_logits=True)
+    assert value == pytest.approx(small**2, rel=1e-6, abs=0)
+    assert gradient[0, 1] == pytest.approx(2 * small**2, rel=1e-6, abs=0)
+    value, gradient = losses.BinaryFocalCrossentropy(gamma=1)(np.array([[36]], np.float32), [[1]], from_logits=True)
+    assert value == pytest.approx(small**2, rel=1e-6, abs=0)
+    assert gradient[0, 0] == pytest.approx(-2 * small**2, rel=1e-6, abs=0)
 
 
 def test_log_cosh_of_small_and_of_large_errors():

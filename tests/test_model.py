@@ -679,10 +679,12 @@ def test_probabilities_of_samples_without_an_axis():
     [layers.Dense(3), layers.Dropout(0.5), layers.Softmax()],
     [layers.Dropout(0.5)],
     [layers.Dense(3), layers.GaussianDropout(0.5), layers.Softmax()],
+    [layers.Dense(3), layers.GaussianNoise(0.5)],
     [layers.Reshape((2, 2, 1)), layers.SpatialDropout2D(0.5)],
 ])  # fmt: skip
 def test_dropout_as_the_last_layer_warns(chain):
-    number, name = next((i, type(layer).__name__) for i, layer in enumerate(chain) if hasattr(layer, "rate"))
+    number, name = next((i, type(layer).__name__) for i, layer in enumerate(chain)
+                        if hasattr(layer, "seed"))  # fmt: skip
     with pytest.warns(UserWarning, match=f"^Sequential: layer {number}, {name}, is the last one except for"):
         mc.Sequential(copy.deepcopy(chain)).build((4,))
 

@@ -1,4 +1,4 @@
-"""BatchNormalization against the reference."""
+"""BatchNormalization, LayerNormalization and GroupNormalization against the reference."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import LAYOUTS, at_every_thread_count, build, channels, dtypes, inputs, layouts, normal, run
 
+import minicnn as mc
 from minicnn import layers
 from minicnn.testing import gradcheck
 
@@ -181,6 +182,7 @@ def test_one_image_is_enough():
     ((0.9, 0), ValueError, r"epsilon must be a number > 0; got 0"),
     ((0.9, float("inf")), ValueError, r"epsilon must be a number > 0; got inf"),
     ((True,), TypeError, r"momentum must be a number in \[0, 1\]; got True \(bool\)"),
+    ((0.9, 0.1, False, 1), TypeError, r"center must be True or False; got 1 \(int\)"),
 ])  # fmt: skip
 def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=f"^BatchNormalization: {message}"):
@@ -197,3 +199,233 @@ def test_statistics_of_values_far_from_zero(mean, std):
     exact = x.astype(np.float64)
     assert abs(layer.state["moving_mean"][0] - exact.mean()) < 2e-3 * std + 1e-7 * abs(mean)
     assert abs(layer.state["moving_variance"][0] / exact.var() - 1) < 1e-3
+
+
+def test_batch_normalization_without_gamma_or_beta():
+    """As with ones or zeros that are not trained; the words after the older ones are Keras's."""
+    x = normal((6, 5, 3), "float64")
+    dy = normal((6, 5, 3), "float64", 1)
+    full = layers.BatchNormalization(dtype="float64")
+    full.build((5, 3), NONE)
+    want = run(full, x, dy)
+    for scale, center in ((False, True), (True, False), (False, False)):
+        layer = layers.BatchNormalization(0.99, 1e-3, False, center, scale, dtype="float64")
+        layer.build((5, 3), NONE)
+        assert list(layer.params) == ["gamma"] * scale + ["beta"] * center
+        for inference in (False, True):
+            layer.inference = full.inference = inference
+            for moved in (layer, full):
+                moved.state.update(moving_mean=np.arange(3.0), moving_variance=np.arange(1.0, 4))
+            got, want = run(layer, x, dy), run(full, x, dy)
+            for name, array in got.items():
+                assert_same_bits(array, want[name])
+
+
+def test_initial_values():
+    words = {"beta_initializer": "ones", "gamma_initializer": lambda shape, rng: np.full(shape, 3.0)}
+    layer = layers.BatchNormalization(moving_mean_initializer="ones", moving_variance_initializer="zeros", **words)
+    others = [layers.LayerNormalization(**words), layers.GroupNormalization(1, **words)]
+    for one in (layer, *others):
+        one.build((2,), NONE)
+        assert one.params["gamma"].tolist() == [3, 3]
+        assert one.params["beta"].tolist() == [1, 1]
+    assert layer.state["moving_mean"].tolist() == [1, 1]
+    assert layer.state["moving_variance"].tolist() == [0, 0]
+    wrong = layers.BatchNormalization(moving_mean_initializer=lambda shape, rng: np.zeros(3))
+    with pytest.raises(ValueError, match=r"moving_mean_initializer must return shape \(2,\); got shape \(3,\)$"):
+        wrong.build((2,), NONE)
+
+
+KINDS = (layers.BatchNormalization, layers.LayerNormalization, lambda **more: layers.GroupNormalization(1, **more))
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_penalties_and_constraints_of_gamma_and_beta(make):
+    model = mc.Sequential([make(gamma_regularizer="l2", beta_constraint="non_neg"), layers.Dense(2)], seed=0)
+    model.compile(mc.optimizers.SGD(1.0), "mse")
+    x, y = normal((8, 3), "float32"), normal((8, 2), "float32", 1)
+    model.build((3,))
+    layer = model.layers[0]
+    layer.params["gamma"][...] = [1, 2, 3]
+    outputs = model.forward(x)
+    loss, _ = model.loss(outputs, y)
+    layer.gamma_regularizer = None
+    assert abs(loss - model.loss(outputs, y)[0] - 0.01 * 14) < 1e-5
+    for _ in range(3):
+        model.train_on_batch(x, y)
+        assert (layer.params["beta"] >= 0).all()
+    layer.beta_constraint = None
+    layer.params["beta"][...] = -1
+    model.train_on_batch(x, y)
+    assert (layer.params["beta"] < 0).any()
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_rules_of_a_parameter_that_is_not_there(make):
+    for word, value, switch in (("beta_regularizer", "l2", "center"), ("gamma_constraint", "non_neg", "scale")):
+        message = rf"{word} must be None without {switch}; got .*Say {switch}=True or leave it out$"
+        with pytest.raises(ValueError, match=message):
+            make(**{word: value, switch: False})
+        layer = make(**{switch: False})
+        with pytest.raises(ValueError, match=message):
+            setattr(layer, word, value)
+
+
+# ---- statistics of one sample ----
+
+AXES = [((5,), -1), ((1,), -1), ((3, 4), 2), ((3, 4), [1, 2]), ((4, 3, 8), [-2, -1]), ((2, 3, 4), [1, 2, 3])]
+LENGTHS = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, 100, 256, 1000, 5000]
+
+
+def compare_sample(layer, x, dy, got, reach=1.0):
+    """``reach``: how many times float32's accuracy an error may be."""
+    gamma = layer.params["gamma"]
+    more = (layer.groups if layer.groups > 0 else x.shape[-1],) if isinstance(layer, layers.GroupNormalization) else ()
+    forward, backward = (reference.group_norm, reference.group_norm_grad) if more else (
+        reference.layer_norm, reference.layer_norm_grad)  # fmt: skip
+    terms = x.size // gamma.size
+    rtol = reach * tolerance(x.dtype)
+    assert_close(got["y"], forward(x, gamma, layer.params["beta"], *more, layer.epsilon), rtol, x.dtype)
+    wants = backward(x, gamma, dy, *more, layer.epsilon)
+    steepest = np.abs(dy).max() * np.abs(gamma).max()
+    assert_close(got["dx"], wants[0], 4 * rtol, x.dtype, max(np.abs(wants[0]).max(), steepest))
+    for name, want in zip(("gamma", "beta"), wants[1:], strict=True):
+        assert_close(got[name], want, rtol * terms**0.5, x.dtype, np.abs(want).max() + np.abs(dy).max() * terms**0.5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("shape", "axis"), AXES)
+def test_axes_of_layer_normalization(shape, axis, dtype):
+    layer = build(layers.LayerNormalization(axis, 0.01, dtype=dtype), shape)
+    for n in (1, 2, 5, 9):
+        x, dy = inputs(layer, n, dtype)
+        compare_sample(layer, 3 * x + 1, dy, run(layer, 3 * x + 1, dy), 4)
+    assert_same_bits(layer.forward(x), layer.forward(x, training=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mean", [0, 1e4])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_rows_of_all_lengths(length, mean, dtype):
+    """A mean of 10,000 standard deviations costs nothing: the numbers are what they are, and x - mean is exact."""
+    for rows in (1, 19):
+        layer = build(layers.LayerNormalization(dtype=dtype), (rows, length))
+        x, dy = inputs(layer, 5, dtype)
+        x = (x + mean).astype(dtype)
+        compare_sample(layer, x, dy, run(layer, x, dy), 4 * (1 + 10 * mean * (dtype == "float64")))
+
+
+GROUPS = [((6,), 3), ((6,), -1), ((64,), 32), ((5, 6), 2), ((3, 4, 8), 1), ((3, 4, 8), -1), ((2, 2, 3, 6), 3),
+          ((40, 50, 12), 4), ((1, 1, 40), 8), ((9, 300), 3)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mean", [0, 1e4])
+@pytest.mark.parametrize(("shape", "groups"), GROUPS)
+def test_groups(shape, groups, mean, dtype):
+    layer = build(layers.GroupNormalization(groups, epsilon=0.01, dtype=dtype), shape)
+    for n in (1, 7):
+        x, dy = inputs(layer, n, dtype)
+        x = (x + mean + np.arange(shape[-1])).astype(dtype)
+        compare_sample(layer, x, dy, run(layer, x, dy), 4 * (1 + 10 * mean * (dtype == "float64")))
+    assert_same_bits(layer.forward(x), layer.forward(x, training=True))
+
+
+def test_a_first_pixel_far_from_the_others():
+    """What sums are made around is no single pixel: here it would cost three digits."""
+    layer = build(layers.GroupNormalization(1), (64, 64, 2))
+    x, dy = inputs(layer, 2, "float32")
+    x[:, 0, 0] = 1e5
+    compare_sample(layer, x, dy, run(layer, x, dy), 40)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: layers.LayerNormalization(), lambda: layers.LayerNormalization([1, 2, 3]),
+    lambda: layers.GroupNormalization(4), lambda: layers.GroupNormalization(-1),
+])  # fmt: skip
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_statistics_of_samples_at_any_thread_count(make, n):
+    shape = (9, 11, 12)
+    first, *others = at_every_thread_count(lambda: build(make(), shape), *inputs(build(make(), shape), n, "float32"))
+    for other in others:
+        for name, array in first.items():
+            assert_same_bits(array, other[name])
+
+
+@pytest.mark.parametrize("make", [lambda: layers.LayerNormalization(), lambda: layers.GroupNormalization(2)])
+def test_constant_rows_and_nan_stay_where_they_are(make):
+    layer = build(make(), (3, 4))
+    x = np.full((5, 3, 4), 7.5, np.float32)
+    got = run(layer, x, normal(x.shape, "float32"))
+    assert_close(got["y"], np.broadcast_to(layer.params["beta"], x.shape), 1e-6)
+    assert np.isfinite(got["dx"]).all()
+    x[2, 1, 0] = np.nan
+    found = np.isnan(layer.forward(x))
+    assert found[2, 1, 0]
+    assert not np.delete(found, 2, axis=0).any()
+
+
+WRONG = [
+    (lambda: layers.LayerNormalization(0), "axis must be -1 or a list of last axes .*; got 0. Axis 0 is the batch"),
+    (lambda: layers.LayerNormalization(1), "axis must be -1 or a list of last axes .*; got 1"),
+    (lambda: layers.LayerNormalization([1, 3]), r"axis must be -1 or a list of last axes .*; got \(1, 3\)"),
+    (lambda: layers.LayerNormalization([2, 1]), "axis must be"),
+    (lambda: layers.LayerNormalization([3, 3]), "axis must"),
+    (lambda: layers.LayerNormalization([0, 1, 2, 3]), "axis must be"),
+    (lambda: layers.LayerNormalization(4), "axis must"),
+    (lambda: layers.LayerNormalization([]), "axis must be a whole number or some of them"),
+    (lambda: layers.GroupNormalization(5), "groups must divide the 8 channels; got 5. Choose a number"),
+    (lambda: layers.GroupNormalization(), "groups must divide the 8 channels; got 32"),
+    (lambda: layers.GroupNormalization(0), "groups must be a whole number >= 1, or -1"),
+    (lambda: layers.GroupNormalization(-2), "groups must be a whole number >= 1, or -1"),
+    (lambda: layers.GroupNormalization(2, 1), "axis must be -1 or 3, the last one: channels come last here; got 1"),
+    (lambda: layers.BatchNormalization(axis=1), "axis must be -1 or 3, the last one: channels come last here; got 1"),
+    (lambda: layers.BatchNormalization(axis=0), "axis must be -1 or 3"),
+]
+
+
+@pytest.mark.parametrize("place", range(len(WRONG)))
+def test_axes_and_groups_that_do_not_fit(place):
+    make, message = WRONG[place]
+    with pytest.raises(ValueError, match=rf"^\w+Normalization: {message}"):
+        make().build((4, 5, 8), NONE)
+
+
+@pytest.mark.parametrize("arguments", [
+    {"axis": "3"}, {"axis": None}, {"axis": True}, {"axis": [1.0]}, {"axis": -1.0}, {"center": None}, {"scale": "yes"},
+    {"epsilon": "1"}, {"epsilon": True}, {"gamma_initializer": 3}, {"beta_regularizer": 0.1}, {"gamma_constraint": 1},
+])  # fmt: skip
+def test_the_wrong_kind_of_argument(arguments):
+    for kind in (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization):
+        with pytest.raises(TypeError, match=rf"^{kind.__name__}: .*; got "):
+            kind(**arguments)
+    for groups in (2.0, True, "2", None):
+        with pytest.raises(TypeError, match=r"^GroupNormalization: groups must be a whole number; got "):
+            layers.GroupNormalization(groups)
+
+
+def test_a_single_number_is_no_sample():
+    for make in KINDS:
+        with pytest.raises(ValueError, match="one sample must have at least one axis"):
+            make().build((), NONE)
+
+
+@pytest.mark.parametrize("groups", [None, 1, 4, 12])
+@pytest.mark.parametrize("shape", [(6, 5, 12), (12,)])
+def test_against_torch(shape, groups):
+    torch = pytest.importorskip("torch")
+    layer = layers.LayerNormalization() if groups is None else layers.GroupNormalization(groups)
+    build(layer, shape)
+    x, dy = inputs(layer, 5, "float32")
+    theirs = torch.nn.LayerNorm(12, 1e-3) if groups is None else torch.nn.GroupNorm(groups, 12, 1e-3)
+    with torch.no_grad():
+        theirs.weight.copy_(torch.from_numpy(layer.params["gamma"]))
+        theirs.bias.copy_(torch.from_numpy(layer.params["beta"]))
+    last = (lambda t: t) if groups is None else (lambda t: t.movedim(1, -1))
+    first = (lambda t: t) if groups is None else (lambda t: t.movedim(-1, 1))
+    given = torch.from_numpy(x).requires_grad_(True)
+    y = last(theirs(first(given)))
+    y.backward(torch.from_numpy(dy))
+    got = run(layer, x, dy)
+    for name, want in (("y", y), ("dx", given.grad), ("gamma", theirs.weight.grad), ("beta", theirs.bias.grad)):
+        assert_close(got[name], want.detach().numpy(), 1e-5)

@@ -83,6 +83,7 @@ SOFTMAX_BEFORE = {  # what makes probabilities of classes, and is not changed be
     "Dropout(0)": lambda: [*dense(3, "softmax"), L.Dropout(0)],
     "Dropout(0, classical)": lambda: [*dense(), L.Softmax(), L.Dropout(0, mode="classical"), L.Flatten()],
     "GaussianDropout(0)": lambda: [*dense(3, "softmax"), L.GaussianDropout(0)],
+    "GaussianNoise(0)": lambda: [*dense(3, "softmax"), L.GaussianNoise(0)],
     "linear": lambda: [*dense(3, "softmax"), L.Activation("linear")],
     "GlobalAveragePooling2D": lambda: [L.Conv2D(3, 3, activation="softmax"), L.GlobalAveragePooling2D()],
     "GlobalMaxPooling2D": lambda: [L.Conv2D(3, 3, activation="softmax"), L.GlobalMaxPooling2D()],
@@ -117,6 +118,7 @@ UNKNOWN = {  # a chain whose end cannot be known: (layers, the number and class 
     "own, changed": (lambda: [*dense(), Twice(), L.ReLU()], "layer 2, Twice"),
     "Rescaling": (lambda: [*dense(3, "softmax"), L.Rescaling(0.5)], "layer 2, Rescaling"),
     "BatchNormalization": (lambda: [*dense(3, "sigmoid"), L.BatchNormalization(), L.Flatten()], "BatchNormalization"),
+    "LayerNormalization": (lambda: [*dense(3, "softmax"), L.LayerNormalization()], "layer 2, LayerNormalization"),
     "ReLU": (lambda: [*dense(3, "softmax"), L.Flatten(), L.ReLU()], "layer 3, ReLU"),
     "ZeroPadding2D": (
         lambda: [L.Conv2D(3, 3, activation="softmax"), L.ZeroPadding2D(), L.GlobalAveragePooling2D()],
@@ -378,7 +380,7 @@ def test_every_layer_says_what_it_makes(name):
 # ---- from_logits ----
 
 
-NO_PROBABILITIES = "BatchNormalization", "ZeroPadding2D", "own, changed"
+NO_PROBABILITIES = "BatchNormalization", "LayerNormalization", "ZeroPadding2D", "own, changed"
 
 
 @pytest.mark.parametrize(

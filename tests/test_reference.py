@@ -165,7 +165,7 @@ def test_global_pool_gradient(kind):
     prove(lambda: forward(x), lambda dy: getattr(reference, f"global_{kind}_pool2d_grad")(x, dy), x)
 
 
-@pytest.mark.parametrize("name", [*reference.ACTIVATIONS, "softmax"])
+@pytest.mark.parametrize("name", [*reference.ACTIVATIONS, *reference.ROWS])
 def test_activation_gradient(name):
     x = spread((4, 9))
     prove(lambda: reference.activation(name, x, 0.3), lambda dy: reference.activation_grad(name, x, dy, slope=0.3), x)
@@ -176,10 +176,24 @@ def test_activation_gradient(name):
     ("gelu", (-0.15865525393145707, 0, 1.9544997361036416)), ("tanh", (math.tanh(-1), 0, math.tanh(2))),
     ("sigmoid", (1 / (1 + math.e), 0.5, 1 / (1 + math.exp(-2)))),
     ("softmax", [math.exp(z) / (math.exp(-1) + 1 + math.exp(2)) for z in (-1, 0, 2)]),
+    ("log_softmax", [z - math.log(math.exp(-1) + 1 + math.exp(2)) for z in (-1, 0, 2)]),
+    ("relu6", (0, 0, 2)), ("selu", (1.7580993408473766 * (math.exp(-1) - 1), 0, 2 * 1.0507009873554805)),
+    ("swish", (-1 / (1 + math.e), 0, 2 / (1 + math.exp(-2)))), ("hard_swish", (-1 / 3, 0, 5 / 3)),
+    ("hard_sigmoid", (1 / 3, 0.5, 5 / 6)), ("softsign", (-0.5, 0, 2 / 3)), ("exponential", (1 / math.e, 1, math.e**2)),
+    ("softplus", (math.log(1 + 1 / math.e), math.log(2), math.log(1 + math.e**2))),
 ])  # fmt: skip
 def test_activations_by_hand(name, want):
     """-1, 0 and 2; for GELU x Phi(x) with Phi(-1) = 0.158655 and Phi(2) = 0.977250 from tables."""
     assert_close(reference.activation(name, np.array([-1.0, 0.0, 2.0]), 0.3), np.array(want, np.float64), 1e-12)
+
+
+def test_relu_and_prelu_gradients():
+    x, keras = spread((4, 9)), (1.5, 0.3, 0.5)
+    prove(lambda: reference.relu(x, *keras), lambda dy: reference.relu_grad(x, dy, *keras), x)
+    assert_close(reference.relu(np.array([-1.0, 0.4, 1, 2]), *keras), np.array([-0.45, -0.03, 1, 1.5]), 1e-12)
+    x, alpha = spread((4, 3, 2)), normal(1, 2, seed=1)
+    prove(lambda: reference.prelu(x, alpha), lambda dy: reference.prelu_grad(x, alpha, dy), x, alpha)
+    assert_close(reference.prelu(np.array([[-2.0, 3]]), np.array([0.25, 9])), np.array([[-0.5, 3]]), 1e-12)
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (3, 2, 3, 4)])
@@ -188,6 +202,23 @@ def test_batch_norm_gradient(shape):
     prove(
         lambda: reference.batch_norm(x, gamma, beta)[0], lambda dy: reference.batch_norm_grad(x, gamma, dy),
         x, gamma, beta,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "of_gamma"), [((3, 5), (5,)), ((2, 3, 4), (4,)), ((2, 3, 4), (3, 4))])
+def test_layer_norm_gradient(shape, of_gamma):
+    x, gamma, beta = normal(*shape), normal(*of_gamma, seed=1), normal(*of_gamma, seed=2)
+    prove(
+        lambda: reference.layer_norm(x, gamma, beta), lambda dy: reference.layer_norm_grad(x, gamma, dy), x, gamma, beta
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((3, 6), 2), ((2, 2, 2, 6), 3), ((2, 3, 4), 4)])
+def test_group_norm_gradient(shape, groups):
+    x, gamma, beta = normal(*shape), normal(shape[-1], seed=1), normal(shape[-1], seed=2)
+    prove(
+        lambda: reference.group_norm(x, gamma, beta, groups),
+        lambda dy: reference.group_norm_grad(x, gamma, dy, groups), x, gamma, beta,
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def arrays(n, h, w, c, f, padding="valid"):
 def run(x, kernel, bias, dy, geometry, algorithm, kind=0):
     """All results of all passes, every array full of NaN beforehand."""
     y, dx, dkernel, dbias = (np.full_like(array, np.nan) for array in (dy, x, kernel, bias))
-    conv.forward(x, kernel, bias, y, geometry, kind, 0.0, algorithm)
+    conv.forward(x, kernel, bias, y, geometry, (kind, 0.0, 0.0, 0.0), algorithm)
     conv.backward_input(dy, kernel, dx, geometry, algorithm)
     conv.backward_params(x, dy, dkernel, dbias, geometry, algorithm)
     return {"y": y, "dx": dx, "kernel": dkernel, "bias": dbias}
@@ -82,7 +82,7 @@ def test_no_bias(algorithm):
     x, kernel, _, dy, geometry = arrays(2, 7, 9, 16, 32, "same")
     both = run(x, kernel, np.zeros(32, "f"), dy, geometry, algorithm)
     y, dkernel = np.empty_like(dy), np.empty_like(kernel)
-    conv.forward(x, kernel, None, y, geometry, 0, 0.0, algorithm)
+    conv.forward(x, kernel, None, y, geometry, None, algorithm)
     conv.backward_params(x, dy, dkernel, None, geometry, algorithm)
     assert_same_bits(y, both["y"])
     assert_same_bits(dkernel, both["kernel"])
@@ -94,11 +94,11 @@ def test_activation(algorithm, kind):
     """The same bits as the activation of the plain result, also where a share of the work ends within an image."""
     case = arrays(3, 9, 6, 16, 16, "same")
     z, y = (np.empty_like(case[3]) for _ in range(2))
-    conv.forward(*case[:3], z, case[4], 0, 0.0, algorithm)
-    activation.forward(activation.KINDS[kind], 0.3, z.reshape(3, -1), z.reshape(3, -1))
+    conv.forward(*case[:3], z, case[4], None, algorithm)
+    activation.forward((activation.KINDS[kind], 0.3, 0.0, 0.0), z.reshape(3, -1), z.reshape(3, -1))
     for threads in THREADS:
         use_threads(threads)
-        conv.forward(*case[:3], y, case[4], activation.KINDS[kind], 0.3, algorithm)
+        conv.forward(*case[:3], y, case[4], (activation.KINDS[kind], 0.3, 0.0, 0.0), algorithm)
         assert_same_bits(y, z)
 
 

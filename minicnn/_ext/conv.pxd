@@ -1,6 +1,7 @@
 # cython: language_level=3
 """What conv.pyx and winograd.pyx share: the arguments of their kernels."""
 from minicnn._ext.machinery.jobs cimport Array
+from minicnn._ext.machinery.runtime cimport Curve
 
 
 cdef struct ConvArrays:
@@ -25,9 +26,8 @@ cdef struct Conv:
     bint depthwise
     int m                            # Winograd's tiles are m x m results; 0: direct convolution
     bint turned                      # derive from the kernel turned by 180 degrees, channels and filters exchanged
+    Curve curve                      # the activation
     bint transposed                  # of a transposed convolution: the gradient of the bias is the sum of x, not of y
-    int activation
-    double slope
 
 
 cdef inline Py_ssize_t biases(const Conv *g) noexcept nogil:

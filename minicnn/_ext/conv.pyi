@@ -14,8 +14,7 @@ def forward(
     bias: NDArray[_Real] | None,
     y: NDArray[_Real],
     geometry: tuple[int, ...],
-    activation: int = ...,
-    slope: float = ...,
+    activation: tuple[int, float, float, float] | None = ...,
     algorithm: int = ...,
 ) -> None: ...
 def backward_input(
@@ -25,8 +24,7 @@ def backward_input(
     geometry: tuple[int, ...],
     algorithm: int = ...,
     bias: NDArray[_Real] | None = ...,
-    activation: int = ...,
-    slope: float = ...,
+    activation: tuple[int, float, float, float] | None = ...,
 ) -> None: ...
 def backward_params(
     x: NDArray[_Real],

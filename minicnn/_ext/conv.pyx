@@ -22,7 +22,7 @@ from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, 
                                           chunk_start, chunks_for, fixed, give_back, item, new_job, rows_at, submit)
 from minicnn._ext.reshape cimport pad_image
 from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, add_to, chosen_leaves, column_sums,
-                                             depthwise, depthwise_gradient, matrix_tile, overlap_add, real, require,
+                                             curve_of, depthwise, depthwise_gradient, matrix_tile, overlap_add, real, require,
                                              tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
@@ -116,8 +116,8 @@ cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *p
         x = image(g, part // g.oh, row * g.sh, (rows - 1) * g.sh + (g.kh - 1) * g.dh + 1, pad)
         y = <real *> item(g.arrays.y, part // g.oh) + row * g.ow * g.f
         forward_tiles(g, rows, x, y)
-        if g.activation != LINEAR:
-            activate(g.activation, <real> g.slope, y, y, rows * g.ow * g.f)
+        if g.curve.kind != LINEAR:
+            activate(&g.curve, y, y, rows * g.ow * g.f)
         part += rows
 
 
@@ -144,11 +144,11 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
 
 
 def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel not None, const real[::1] bias,
-            real[:, :, :, ::1] y not None, geometry, int activation=LINEAR, double slope=0.0, int algorithm=EXACT):
+            real[:, :, :, ::1] y not None, geometry, activation=None, int algorithm=EXACT):
     """y = activation(convolution of x with kernel + bias).
 
     x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or None, y (N, OH, OW, F); geometry is (stride height,
-    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups).
+    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups); ``activation``: ``curve_of``.
 
     algorithm: 0 for direct convolution, 1 for Winograd's where it is faster, 2 and 3 for its tiles of 2 x 2 and 4 x 4
     wherever they can be used: float32, kernels of 3 x 3, stride, dilation and groups 1, channels and filters multiples
@@ -159,7 +159,7 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     require(bias is None or bias.shape[0] == g.f, "bias must have one value for each filter")
     bind(&g, &x[0, 0, 0, 0], &kernel[0, 0, 0, 0], &bias[0] if bias is not None else <const real *> NULL,
          &y[0, 0, 0, 0])
-    g.activation, g.slope = activation, slope
+    g.curve = curve_of(activation)
     if real is float:
         g.m = winograd.tile_size(&g, FORWARD, algorithm)
     if g.m > 0:
@@ -211,8 +211,8 @@ cdef void input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, 
         if g.padded:  # the window may reach less far than the image does
             memcpy(dx, pad + g.left * g.c, width * sizeof(real))
             begin_row(g, dx + width, size - width)
-        if g.activation != LINEAR:
-            activate(g.activation, <real> g.slope, dx, dx, size)
+        if g.curve.kind != LINEAR:
+            activate(&g.curve, dx, dx, size)
 
 
 cdef void begin_row(const Conv *g, real *row, Py_ssize_t size) noexcept nogil:
@@ -305,7 +305,7 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
 
 def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1] kernel not None,
                    real[:, :, :, ::1] dx not None, geometry, int algorithm=EXACT, const real[::1] bias=None,
-                   int activation=LINEAR, double slope=0.0):
+                   activation=None):
     """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; the rest as in forward.
 
     As the forward pass of a transposed convolution: dx = activation(that + bias), with a bias (C,).
@@ -317,7 +317,7 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
     require(bias is None or bias.shape[0] == g.c, "bias must have one value for each channel of dx")
     bind(&g, &dx[0, 0, 0, 0], &kernel[0, 0, 0, 0], &bias[0] if bias is not None else <const real *> NULL,
          &dy[0, 0, 0, 0])
-    g.activation, g.slope = activation, slope
+    g.curve = curve_of(activation)
     if real is float:
         g.m = winograd.tile_size(&g, BACKWARD_INPUT, algorithm)
     if g.m > 0:
@@ -569,8 +569,8 @@ cdef void depthwise_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
         while r < end:
             depthwise_line(&rows, r, &columns, &t, x, row, <real *> g.arrays.kernel.data,
                            <const real *> g.arrays.bias.data, y, False)
-            if g.activation != LINEAR:
-                activate(g.activation, <real> g.slope, y, y, g.ow * g.f)
+            if g.curve.kind != LINEAR:
+                activate(&g.curve, y, y, g.ow * g.f)
             r, y = r + 1, y + g.ow * g.f
 
 
@@ -603,9 +603,11 @@ cdef void depthwise_input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssiz
         dx[r, q] = sum over the taps (a, b) and the outputs (i, j) with i sh + a dh - top = r, j sw + b dw - left = q
                    of dy[i, j] kernel[a, b]
 
-    Pixels at a distance of sw see the same kernel columns; with stride 1 it is one run through dy with a turned kernel.
+    and the bias, if there is one.  Pixels at a distance of sw see the same kernel columns; with stride 1 it is one run
+    through dy with a turned kernel.
     """
     cdef Py_ssize_t part, place, a, b, k, o, row = g.ow * g.f
+    cdef const real *bias = <const real *> g.arrays.bias.data
     cdef Line rows, columns
     cdef Depthwise t
     cdef real *dx
@@ -621,13 +623,17 @@ cdef void depthwise_input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssiz
             t = taps_of(g, &rows, &columns, row, g.sw * g.f, taps_apart(g.sh, g.dh), taps_apart(g.sw, g.dw))
             t.y_ahead = g.w * g.f
             depthwise_line(&rows, 0, &columns, &t, <const real *> item(g.arrays.y, part // g.h), row,
-                           <real *> g.arrays.kernel.data + (a * g.kw + b) * g.f, <const real *> NULL,
-                           target + place * g.f, False)
+                           <real *> g.arrays.kernel.data + (a * g.kw + b) * g.f,
+                           bias if g.fg == 1 else <const real *> NULL, target + place * g.f, False)
         if g.fg > 1:
             for k in range(g.w * g.c):
                 dx[k] = copy[k * g.fg]
                 for o in range(1, g.fg):
                     dx[k] += copy[k * g.fg + o]
+                if bias is not NULL:
+                    dx[k] += bias[k % g.c]
+        if g.activation != LINEAR:
+            activate(g.activation, <real> g.slope, dx, dx, g.w * g.c)
 
 
 cdef void depthwise_kernel_gradient(const Conv *g, Py_ssize_t i, const real *dy, real *kernel,

@@ -10,8 +10,7 @@ def forward(
     w: NDArray[_Real],
     bias: NDArray[_Real] | None,
     y: NDArray[_Real],
-    activation: int = ...,
-    slope: float = ...,
+    activation: tuple[int, float, float, float] | None = ...,
 ) -> None: ...
 def backward(
     x: NDArray[_Real],

@@ -12,8 +12,8 @@ in the order of its index: the bits depend neither on the threads nor on the oth
 from libc.string cimport memcpy, memset
 
 from minicnn._ext.machinery.jobs cimport PAGE, WHOLE, Array, Job, Kernel, fixed, new_job, rows_at, submit
-from minicnn._ext.machinery.runtime cimport (LINEAR, Tile, activate, chosen_leaves, matrix_tile, real, require,
-                                             row_product, tiles, transpose, use_leaves)
+from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, Tile, activate, chosen_leaves, curve_of, matrix_tile,
+                                             real, require, row_product, tiles, transpose, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -37,8 +37,7 @@ cdef struct Forward:
     ForwardArrays arrays
     Py_ssize_t n, d, m         # samples, inputs, outputs
     Py_ssize_t blocks, panels  # of rows, of columns
-    int activation
-    double slope
+    Curve curve
 
 
 cdef struct BackwardArrays:
@@ -71,7 +70,7 @@ cdef void forward_items(const Forward *g, Py_ssize_t first, Py_ssize_t last, rea
         column = max(<Py_ssize_t> 0, first - block * g.panels) * PANEL
         columns = min(g.m, (last - block * g.panels) * PANEL) - column
         forward_area(g, row, rows, column, columns, memory)
-        if g.activation != LINEAR:
+        if g.curve.kind != LINEAR:
             activate_area(g, <real *> g.arrays.y.data + row * g.m + column, rows, columns)
 
 
@@ -109,15 +108,15 @@ cdef void activate_area(const Forward *g, real *y, Py_ssize_t rows, Py_ssize_t c
     """y = activation(y), while it is in the cache."""
     cdef Py_ssize_t r
     if columns == g.m:
-        activate(g.activation, <real> g.slope, y, y, rows * g.m)
+        activate(&g.curve, y, y, rows * g.m)
     else:
         for r in range(rows):
-            activate(g.activation, <real> g.slope, y + r * g.m, y + r * g.m, columns)
+            activate(&g.curve, y + r * g.m, y + r * g.m, columns)
 
 
 def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[::1] bias,
-            real[:, ::1] y not None, int activation=LINEAR, double slope=0.0):
-    """y = activation(x w + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M)."""
+            real[:, ::1] y not None, activation=None):
+    """y = activation(x w + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M); ``activation``: ``curve_of``."""
     cdef Forward g
     cdef Job job
     cdef double work
@@ -126,7 +125,7 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     require(bias is None or bias.shape[0] == g.m, "bias must have one value for each output")
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0], g.d), rows_at(<const real *> &y[0, 0], g.m)
     g.arrays.w, g.arrays.bias = fixed(&w[0, 0]), fixed(<const real *> NULL if bias is None else &bias[0])
-    g.activation, g.slope = activation, slope
+    g.curve = curve_of(activation)
     g.panels = (g.m + PANEL - 1) // PANEL
     g.blocks = (g.n + ROWS - 1) // ROWS if g.panels > 1 else (2 * g.n + ROWS - 1) // ROWS
     work = (g.n + 4.0) * g.d * g.m / 32  # W has to be read, even for one row

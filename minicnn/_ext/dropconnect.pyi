@@ -12,8 +12,7 @@ def forward(
     y: NDArray[_Real],
     draw: NDArray[np.uint64],
     scale: NDArray[np.float64],
-    activation: int = 0,
-    slope: float = 0.0,
+    activation: tuple[int, float, float, float] | None = None,
 ) -> None: ...
 def backward(
     x: NDArray[_Real],

@@ -13,8 +13,8 @@ from libc.string cimport memcpy, memset
 
 from minicnn._ext.machinery.jobs cimport LINE, PAGE, WHOLE, Array, Job, Kernel, fixed, lines, new_job, rows_at, submit
 from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, draw_bits, index_of, is_draw, words_for
-from minicnn._ext.machinery.runtime cimport (LINEAR, activate, affine, chosen_leaves, column_sums, kept_gradients,
-                                             kept_product, real, require, use_leaves)
+from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, activate, affine, chosen_leaves, column_sums, curve_of,
+                                             kept_gradients, kept_product, real, require, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -34,8 +34,7 @@ cdef struct ForwardArrays:
 cdef struct Forward:
     ForwardArrays arrays
     Py_ssize_t n, d, m         # samples, inputs, outputs
-    int activation
-    double slope
+    Curve curve
 
 
 cdef struct BackwardArrays:
@@ -101,13 +100,13 @@ cdef void finish(const Forward *g, real *y) noexcept nogil:
     cdef const real *bias = <const real *> g.arrays.bias.data
     for j in range(g.m):
         y[j] = scale * y[j] + (bias[j] if bias is not NULL else <real> 0)
-    if g.activation != LINEAR:
-        activate(g.activation, <real> g.slope, y, y, g.m)
+    if g.curve.kind != LINEAR:
+        activate(&g.curve, y, y, g.m)
 
 
 def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[::1] bias,
             real[:, ::1] y not None, const uint64_t[::1] draw not None, const double[::1] scale not None,
-            int activation=LINEAR, double slope=0.0):
+            activation=None):
     """y = activation(scale (x (w * keep)) + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M).
 
     ``keep`` is drawn for every sample: decision d * M + m of D * M.  ``draw``: threshold, seed, step, stream, first,
@@ -123,7 +122,7 @@ def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const 
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0], g.d), rows_at(<const real *> &y[0, 0], g.m)
     g.arrays.w, g.arrays.bias = fixed(&w[0, 0]), fixed(<const real *> NULL if bias is None else &bias[0])
     g.arrays.draw, g.arrays.scale = fixed(&draw[0]), fixed(&scale[0])
-    g.activation, g.slope = activation, slope
+    g.curve = curve_of(activation)
     job = new_job(<Kernel> forward_samples[real], WHOLE, sizeof(g.arrays), g.n, <double> g.n * g.d * g.m / 3)
     job.scratch = bits_size(g.d, g.m)
     submit(&job, &g, sizeof(g))

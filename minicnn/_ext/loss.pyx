@@ -354,7 +354,7 @@ cdef inline double element(const Loss *a, double o, double t, double *slope) noe
     if a.kind == BINARY_LOGITS or a.kind == BINARY_FOCAL_LOGITS:
         e = exp(-fabs(o))  # at most 1, so that neither the sigmoid nor the logarithm overflows
         p, q = (1 / (1 + e), e / (1 + e)) if o > 0 else (e / (1 + e), 1 / (1 + e))
-        slope[0] = p - t
+        slope[0] = (1 - t) * p - t * q  # p - t, exact where p is nearly 1
         return focal(a, t, p, q, (o if o > 0 else 0) - t * o + log1p(e), p * q, slope)
     if a.kind == BINARY_PROBABILITIES or a.kind == BINARY_FOCAL_PROBABILITIES:
         p = clipped(o, CLIP, 1 - CLIP)

@@ -36,3 +36,22 @@ def backward(
     dbeta: NDArray[_Real],
     dx: NDArray[_Real],
 ) -> None: ...
+def normalize_samples(
+    x: NDArray[_Real],
+    groups: int,
+    gamma: NDArray[_Real],
+    beta: NDArray[_Real],
+    epsilon: float,
+    kept: NDArray[_Real],
+    y: NDArray[_Real],
+) -> None: ...
+def normalize_samples_backward(
+    x: NDArray[_Real],
+    dy: NDArray[_Real],
+    groups: int,
+    gamma: NDArray[_Real],
+    kept: NDArray[_Real],
+    dgamma: NDArray[_Real] | None,
+    dbeta: NDArray[_Real] | None,
+    dx: NDArray[_Real],
+) -> None: ...

@@ -8,14 +8,21 @@ formulae and a pairwise algorithm for computing sample variances", 1979), so tha
 accuracy.  Then images are normalised, each channel with factors that the merging job has written.
 
 The factors of a channel stand in "lists" of `width` values (`wide` in leaves.h): those of all channels, over and over.
+
+LayerNormalization and GroupNormalization, whose statistics are of one sample: one job each way takes image after
+image, and while it is in the cache sums it up and normalises it.  Backward has the gradients of gamma and beta summed
+chunk by chunk of the batch (jobs.pxd), row after row, and another job adds the chunks.  What is one row is summed in
+vectors along it; the channels of a group in images are summed up like those of a batch, column by column, then merged.
 """
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from minicnn._ext.machinery.jobs cimport (BEFORE, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow, fixed, give_back,
-                                          item, new_job, part_start, rows_at, submit)
-from minicnn._ext.machinery.runtime cimport (chosen_leaves, column_moments, column_products, normalize, normalize_grad,
-                                             real, require, use_leaves, wide)
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow,
+                                          chunk_of, chunk_start, chunks_for, fixed, give_back, item, new_job,
+                                          part_start, parts_for, rows_at, submit)
+from minicnn._ext.machinery.runtime cimport (add_to, chosen_leaves, column_moments, column_products, column_sums,
+                                             layer_norm, layer_norm_grad, normalize, normalize_grad, real, require,
+                                             use_leaves, wide)
 
 use_leaves(chosen_leaves())
 
@@ -23,6 +30,8 @@ cdef enum:
     BLOCK = 16384  # elements of a block of rows, at most but for one row
     LONG = 4096    # elements of an image from which on it has blocks of its own
     DEEP = 32      # and rows: to merge a block takes about as long as to sum up some rows of it
+    KEPT = 3       # numbers that are kept of each mean and variance: m, t, s (`layer_norm` in norm.h)
+    SLICE = 4096   # numbers that are taken together, parameters or those of several samples
 
 
 cdef struct Shape:
@@ -127,12 +136,12 @@ cdef void block_products(const Sums *g, Py_ssize_t first, Py_ssize_t last, real 
             products[i * c + j] = scratch[c + j]
 
 
-cdef void repeat(real *factors, const Shape *s, int lists) noexcept nogil:
+cdef void repeat(real *factors, Py_ssize_t c, Py_ssize_t width, int lists) noexcept nogil:
     """Of each list the first C values are there; now all."""
     cdef Py_ssize_t k, j
     for k in range(lists):
-        for j in range(s.c, s.width):
-            factors[k * s.width + j] = factors[k * s.width + j - s.c]
+        for j in range(c, width):
+            factors[k * width + j] = factors[k * width + j - c]
 
 
 cdef void merge_statistics(const Merge *g, Py_ssize_t first, Py_ssize_t last, double *center) noexcept nogil:
@@ -173,7 +182,7 @@ cdef void forward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, rea
         factors[j] = mean[j]
         factors[width + j] = (<const real *> g.arrays.gamma.data)[j] * inverse_std[j]
         factors[2 * width + j] = (<const real *> g.arrays.beta.data)[j]
-    repeat(factors, &g.shape, 3)
+    repeat(factors, g.shape.c, width, 3)
 
 
 cdef void eval_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -184,7 +193,7 @@ cdef void eval_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *
         factors[width + j] = <real> ((<const real *> g.arrays.gamma.data)[j]
                                      / sqrt((<const real *> g.arrays.second.data)[j] + g.epsilon))
         factors[2 * width + j] = (<const real *> g.arrays.beta.data)[j]
-    repeat(factors, &g.shape, 3)
+    repeat(factors, g.shape.c, width, 3)
 
 
 cdef void backward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -208,7 +217,7 @@ cdef void backward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, re
         factors[width + j] = <real> a
         factors[2 * width + j] = <real> (a * products[j] * s * s / count)
         factors[3 * width + j] = <real> (a * sums[j] / count)
-    repeat(factors, &g.shape, 4)
+    repeat(factors, g.shape.c, width, 4)
 
 
 cdef void normalize_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -353,3 +362,339 @@ def backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None
     finally:
         give_back(partials)
         give_back(factors)
+
+
+# ---- statistics of one sample ----
+
+cdef struct SampleArrays:
+    Array x
+    Array dy         # backward
+    Array gamma      # (size,)
+    Array beta       # (size,), forward
+    Array kept       # (n, means and variances of a sample, KEPT)
+    Array partials   # (chunks, 2, size): sums for dgamma and dbeta, backward
+    Array y          # output, or dx
+
+
+cdef struct Sample:
+    SampleArrays arrays
+    Py_ssize_t n, rows      # samples, rows of one
+    Py_ssize_t length       # of a row that is normalised; groups: channels of a pixel
+    Py_ssize_t period       # rows until gamma begins again: 1, or all rows of a sample
+    Py_ssize_t groups       # of channels
+    Py_ssize_t width        # of a list of factors
+    Py_ssize_t size         # parameters
+    Py_ssize_t parts, chunks
+    double epsilon
+
+
+cdef struct MergedArrays:
+    Array partials
+    Array dgamma     # (size,), or NULL
+    Array dbeta
+
+
+cdef struct Merged:
+    MergedArrays arrays
+    Py_ssize_t n, size, chunks
+
+
+cdef inline Py_ssize_t row_of(Array array, const real *_as) noexcept nogil:
+    """Elements from one image to the next."""
+    return array.step // <Py_ssize_t> sizeof(real)
+
+
+cdef inline real *partial_of(const Sample *g, Py_ssize_t image, const real *_as) noexcept nogil:
+    """The partial sums that an image's are added to, zero at first."""
+    cdef Py_ssize_t chunk = chunk_of(image, g.chunks, g.n)
+    cdef real *partial = <real *> g.arrays.partials.data + chunk * 2 * g.size
+    if image == chunk_start(chunk, g.chunks, g.n):
+        memset(partial, 0, 2 * g.size * sizeof(real))
+    return partial
+
+
+# Rows: where gamma is another for each row of a sample, or samples are one row, the same rows of some samples are taken
+# together.
+
+cdef inline Py_ssize_t images_together(const Sample *g) noexcept nogil:
+    """So many that they stay in the cache from row to row."""
+    return max(<Py_ssize_t> 16, SLICE // g.size)
+
+
+cdef void forward_rows(const Sample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, k, image, start, end, n = g.length
+    cdef const real *gamma = <const real *> g.arrays.gamma.data
+    cdef const real *beta = <const real *> g.arrays.beta.data
+    while g.period == g.rows and first < last:
+        end = min(last, first + images_together(g))
+        for k in range(g.rows):
+            layer_norm(<const real *> item(g.arrays.x, first) + k * n, row_of(g.arrays.x, scratch), gamma + k * n,
+                       beta + k * n, <real> g.epsilon, <real *> item(g.arrays.y, first) + k * n,
+                       row_of(g.arrays.y, scratch), <real *> item(g.arrays.kept, first) + k * KEPT,
+                       row_of(g.arrays.kept, scratch), end - first, n)
+        first = end
+    for i in range(first, last):
+        image, start = i // g.parts, part_start(i % g.parts, g.parts, g.rows)
+        end = part_start(i % g.parts + 1, g.parts, g.rows)
+        layer_norm(<const real *> item(g.arrays.x, image) + start * n, n, gamma, beta, <real> g.epsilon,
+                   <real *> item(g.arrays.y, image) + start * n, n,
+                   <real *> item(g.arrays.kept, image) + start * KEPT, KEPT, end - start, n)
+
+
+cdef void backward_rows(const Sample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i = first, k, end, n = g.length
+    cdef const real *gamma = <const real *> g.arrays.gamma.data
+    cdef real *sums
+    while i < last:
+        sums, end = partial_of(g, i, scratch), i + 1
+        if g.period != g.rows:
+            layer_norm_grad(<const real *> item(g.arrays.x, i), n, <const real *> item(g.arrays.dy, i), n, gamma,
+                            <const real *> item(g.arrays.kept, i), KEPT, <real *> item(g.arrays.y, i), n, sums,
+                            sums + g.size, g.rows, n)
+        else:
+            end = min(last, i + images_together(g), chunk_start(chunk_of(i, g.chunks, g.n) + 1, g.chunks, g.n))
+            for k in range(g.rows):
+                layer_norm_grad(<const real *> item(g.arrays.x, i) + k * n, row_of(g.arrays.x, scratch),
+                                <const real *> item(g.arrays.dy, i) + k * n, row_of(g.arrays.dy, scratch),
+                                gamma + k * n, <const real *> item(g.arrays.kept, i) + k * KEPT,
+                                row_of(g.arrays.kept, scratch), <real *> item(g.arrays.y, i) + k * n,
+                                row_of(g.arrays.y, scratch), sums + k * n, sums + g.size + k * n, end - i, n)
+        i = end
+
+
+# Groups of channels in images.  Scratch memory: two sums of each channel in double, then the lists of factors, then
+# three numbers of each channel.
+
+cdef inline Py_ssize_t group_scratch(const Sample *g, Py_ssize_t size) noexcept nogil:
+    return 2 * g.length * sizeof(double) + (4 * g.width + 3 * g.length) * size
+
+
+cdef inline Py_ssize_t blocks_of(const Sample *g) noexcept nogil:
+    """Into which the rows are cut for sums over them."""
+    return (g.rows * g.length + BLOCK - 1) // BLOCK
+
+
+cdef inline void scale(real *x, real factor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        x[i] *= factor
+
+
+cdef void channel_moments(const Sample *g, const real *x, double *sums, double *squares,
+                          real *shift) noexcept nogil:
+    """Of each channel the sums of d and d^2 with d = x - shift.
+
+    The shift is the mean of the first eighth of the rows: (shift - mean)^2 is then at most 8 times the variance, by
+    Cauchy and Schwarz, whatever the values are, and the sums are small enough.
+    """
+    cdef Py_ssize_t j, c = g.length, block, row, rows = (g.rows + 7) // 8
+    memset(shift, 0, c * sizeof(real))
+    memset(sums, 0, 2 * c * sizeof(double))
+    column_sums(x, shift, rows, c)
+    scale(shift, <real> (1.0 / rows), c)
+    for block in range(blocks_of(g)):
+        row = part_start(block, blocks_of(g), g.rows)
+        column_moments(x + row * c, shift, shift + c, shift + 2 * c,
+                       part_start(block + 1, blocks_of(g), g.rows) - row, c)
+        for j in range(c):
+            sums[j] += shift[c + j]
+            squares[j] += shift[2 * c + j]
+
+
+cdef void keep_statistics(const Sample *g, const double *sums, const double *squares, const real *shift,
+                          real *kept) noexcept nogil:
+    """Merges the channels of each group: their means around that of the first, and the squares around them."""
+    cdef Py_ssize_t _, j, d = g.length // g.groups
+    cdef double mean, off, square, inverse_std, rows = g.rows, share = 1 / rows, of_group = 1.0 / d
+    for _ in range(g.groups):
+        mean = square = 0
+        for j in range(d):
+            mean += shift[j] - <double> shift[0] + sums[j] * share
+        mean *= of_group
+        for j in range(d):
+            off = sums[j] * share
+            square += squares[j] - sums[j] * off
+            off += shift[j] - <double> shift[0] - mean
+            square += off * off * rows
+        mean += shift[0]
+        inverse_std = 1 / sqrt(max(<double> 0, square * share * of_group) + g.epsilon)
+        kept[0] = <real> mean
+        kept[1] = <real> (-(mean - kept[0]) * inverse_std)
+        kept[2] = <real> inverse_std
+        kept, shift, sums, squares = kept + KEPT, shift + d, sums + d, squares + d
+
+
+cdef void forward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, j, k, c = g.length, d = c // g.groups, width = g.width
+    cdef double *sums = <double *> scratch
+    cdef real *factors = <real *> (sums + 2 * c)
+    cdef real m, t, s
+    cdef const real *x
+    cdef const real *gamma = <const real *> g.arrays.gamma.data
+    cdef const real *beta = <const real *> g.arrays.beta.data
+    cdef real *kept
+    for i in range(first, last):
+        x = <const real *> item(g.arrays.x, i)
+        channel_moments(g, x, sums, sums + c, factors + 4 * width)
+        kept = <real *> item(g.arrays.kept, i)
+        keep_statistics(g, sums, sums + c, factors + 4 * width, kept)
+        for k in range(g.groups):
+            m, t, s = kept[KEPT * k], kept[KEPT * k + 1], kept[KEPT * k + 2]
+            for j in range(k * d, (k + 1) * d):
+                factors[j], factors[width + j], factors[2 * width + j] = m, gamma[j] * s, beta[j] + gamma[j] * t
+        repeat(factors, c, width, 3)
+        normalize(x, factors, factors + width, factors + 2 * width, <real *> item(g.arrays.y, i), g.rows * c, width)
+
+
+cdef void backward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
+    cdef Py_ssize_t i, j, k, block, row, c = g.length, d = c // g.groups, width = g.width
+    cdef double *sums = <double *> scratch
+    cdef double *products = sums + c
+    cdef double sum, product, s, t, share = 1.0 / (d * g.rows)
+    cdef real *factors = <real *> (sums + 2 * c)
+    cdef real *mean = factors + 4 * width
+    cdef real *partial
+    cdef const real *x
+    cdef const real *dy
+    cdef const real *kept
+    cdef const real *gamma = <const real *> g.arrays.gamma.data
+    for i in range(first, last):
+        partial = partial_of(g, i, scratch)
+        x, dy = <const real *> item(g.arrays.x, i), <const real *> item(g.arrays.dy, i)
+        kept = <const real *> item(g.arrays.kept, i)
+        for k in range(g.groups):
+            for j in range(k * d, (k + 1) * d):
+                mean[j] = kept[KEPT * k]
+        memset(sums, 0, 2 * c * sizeof(double))
+        for block in range(blocks_of(g)):
+            row = part_start(block, blocks_of(g), g.rows)
+            column_products(x + row * c, dy + row * c, mean, mean + c, mean + 2 * c,
+                            part_start(block + 1, blocks_of(g), g.rows) - row, c)
+            for j in range(c):
+                sums[j] += mean[c + j]
+                products[j] += mean[2 * c + j]
+        for k in range(g.groups):
+            t, s, sum, product = kept[KEPT * k + 1], kept[KEPT * k + 2], 0, 0
+            for j in range(k * d, (k + 1) * d):
+                products[j] = s * products[j] + t * sums[j]  # of dy and (x - mean) s
+                sum += gamma[j] * sums[j]
+                product += gamma[j] * products[j]
+                partial[j] += <real> products[j]
+                partial[g.size + j] += <real> sums[j]
+            sum, product = sum * share, s * product * share
+            for j in range(k * d, (k + 1) * d):
+                factors[j] = mean[j]
+                factors[width + j] = <real> (gamma[j] * s)
+                factors[2 * width + j] = <real> (s * product)
+                factors[3 * width + j] = <real> (s * sum + t * product)
+        repeat(factors, c, width, 4)
+        normalize_grad(x, dy, factors, factors + width, factors + 2 * width, factors + 3 * width,
+                       <real *> item(g.arrays.y, i), g.rows * c, width)
+
+
+cdef void add_chunks(const Merged *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+    """Items are slices of dgamma and dbeta."""
+    cdef Py_ssize_t low = first * SLICE, count = min(g.size, last * SLICE) - low, chunk, k
+    cdef real *results[2]
+    results[0], results[1] = <real *> g.arrays.dgamma.data, <real *> g.arrays.dbeta.data
+    for k in range(2):
+        if results[k] is NULL:
+            continue
+        memset(results[k] + low, 0, count * sizeof(real))
+        for chunk in range(g.chunks):
+            if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
+                add_to(<const real *> g.arrays.partials.data + (2 * chunk + k) * g.size + low, results[k] + low, count)
+
+
+cdef int describe(Sample *g, const Py_ssize_t *x_shape, Py_ssize_t size, Py_ssize_t groups) except -1:
+    """`groups` 0: whole rows are normalised; otherwise the channels of a sample, whose rows are its pixels."""
+    require(x_shape[1] > 0 and x_shape[2] > 0, "a sample must not be empty")
+    require(groups == 0 or (groups > 0 and x_shape[2] % groups == 0), "groups must divide the channels")
+    require(size == x_shape[2], "gamma must have one value for each number of a row")
+    g.n, g.rows, g.length, g.groups, g.period = x_shape[0], x_shape[1], x_shape[2], groups, 1
+    g.size, g.width, g.epsilon, g.parts, g.chunks = size, wide(size), 0, 1, 1
+    if groups > 0 and g.rows == 1:  # one pixel: a group is a row
+        g.rows, g.length, g.period, g.groups = groups, size // groups, groups, 0
+    return 0
+
+
+cdef inline Py_ssize_t statistics_of(const Sample *g) noexcept nogil:
+    """Means and variances of a sample."""
+    return g.groups if g.groups > 0 else g.rows
+
+
+def normalize_samples(const real[:, :, ::1] x not None, Py_ssize_t groups, const real[::1] gamma not None,
+                      const real[::1] beta not None, double epsilon, real[:, :, ::1] kept not None,
+                      real[:, :, ::1] y not None):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with statistics of one sample (biased variance).
+
+    x, y: (N, rows of a sample, C); gamma, beta: (C,).  ``groups`` 0: of each row by itself, ``kept`` (N, rows, 3).
+    Otherwise of each of so many groups of channels in all rows together, ``kept`` (N, groups, 3).  What is kept is for
+    ``normalize_samples_backward``.
+    """
+    cdef Sample g
+    cdef Job job
+    cdef Kernel kernel
+    describe(&g, x.shape, gamma.shape[0], groups)
+    require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1] and y.shape[2] == x.shape[2],
+            "y must have the shape of x")
+    require(beta.shape[0] == g.size, "beta must have the shape of gamma")
+    require(kept.shape[0] == g.n and kept.shape[1] == statistics_of(&g) and kept.shape[2] == KEPT,
+            "kept must have three numbers for each mean and variance")
+    g.epsilon = epsilon
+    g.arrays.x, g.arrays.y = rows_at(&x[0, 0, 0], g.rows * g.length), rows_at(<const real *> &y[0, 0, 0],
+                                                                              g.rows * g.length)
+    g.arrays.kept = rows_at(<const real *> &kept[0, 0, 0], kept.shape[1] * KEPT)
+    g.arrays.gamma, g.arrays.beta, g.arrays.dy = fixed(&gamma[0]), fixed(&beta[0]), fixed(NULL)
+    g.arrays.partials = fixed(NULL)
+    if g.groups == 0 and g.period != g.rows:
+        g.parts = min(g.rows, parts_for(g.rows * g.length))
+    kernel = <Kernel> forward_rows[real] if g.groups == 0 else <Kernel> forward_groups[real]
+    job = new_job(kernel, IMAGES, sizeof(g.arrays), g.n, g.n * g.rows * g.length / 2.5)
+    job.parts, job.scratch = g.parts, group_scratch(&g, sizeof(real)) if g.groups else 0
+    submit(&job, &g, sizeof(g))
+
+
+def normalize_samples_backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None,
+                               Py_ssize_t groups, const real[::1] gamma not None, const real[:, :, ::1] kept not None,
+                               real[::1] dgamma, real[::1] dbeta, real[:, :, ::1] dx not None):
+    """Gradients through the statistics of each sample, with z = (x - mean) s, s = 1 / sqrt(variance + epsilon), and M
+    the mean over all that has one mean:
+
+    dbeta = sum dy;  dgamma = sum dy z;  dx = s (gamma dy - M(gamma dy) - z M(gamma dy z)).
+
+    ``kept``: of ``normalize_samples``.  dgamma, dbeta: overwritten, or None where they are not wanted.
+    """
+    cdef Sample g
+    cdef Merged merged
+    cdef Job job
+    cdef Kernel kernel
+    cdef char *partials
+    describe(&g, x.shape, gamma.shape[0], groups)
+    require(dy.shape[0] == g.n and dy.shape[1] == x.shape[1] and dy.shape[2] == x.shape[2] and dx.shape[0] == g.n
+            and dx.shape[1] == x.shape[1] and dx.shape[2] == x.shape[2], "dy and dx must have the shape of x")
+    require(kept.shape[0] == g.n and kept.shape[1] == statistics_of(&g) and kept.shape[2] == KEPT,
+            "kept must have three numbers for each mean and variance")
+    require((dgamma is None or dgamma.shape[0] == g.size) and (dbeta is None or dbeta.shape[0] == g.size),
+            "dgamma and dbeta must have the shape of gamma")
+    g.chunks = chunks_for(2 * g.size * sizeof(real))
+    partials = borrow(g.chunks * 2 * g.size * sizeof(real), False)
+    try:
+        g.arrays.x, g.arrays.dy = rows_at(&x[0, 0, 0], g.rows * g.length), rows_at(&dy[0, 0, 0], g.rows * g.length)
+        g.arrays.y = rows_at(<const real *> &dx[0, 0, 0], g.rows * g.length)
+        g.arrays.kept = rows_at(&kept[0, 0, 0], kept.shape[1] * KEPT)
+        g.arrays.gamma, g.arrays.beta, g.arrays.partials = fixed(&gamma[0]), fixed(NULL), fixed(partials)
+        kernel = <Kernel> backward_rows[real] if g.groups == 0 else <Kernel> backward_groups[real]
+        job = new_job(kernel, CHUNKS, sizeof(g.arrays), g.n, g.n * g.rows * g.length / 1.5)
+        job.chunks, job.scratch = g.chunks, group_scratch(&g, sizeof(real)) if g.groups else 0
+        submit(&job, &g, sizeof(g))
+        if dgamma is not None or dbeta is not None:
+            merged.arrays.partials = fixed(partials)
+            merged.arrays.dgamma = fixed(NULL if dgamma is None else &dgamma[0])
+            merged.arrays.dbeta = fixed(NULL if dbeta is None else &dbeta[0])
+            merged.n, merged.size, merged.chunks = g.n, g.size, g.chunks
+            job = new_job(<Kernel> add_chunks[real], AFTER, sizeof(merged.arrays), (g.size + SLICE - 1) // SLICE,
+                          g.chunks * g.size / 2.0)
+            submit(&job, &merged, sizeof(merged))
+    finally:
+        give_back(partials)

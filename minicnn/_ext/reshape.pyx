@@ -15,8 +15,8 @@ from libc.string cimport memcpy, memset
 
 from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, item, new_job, part_start, parts_for, rows_at,
                                           submit)
-from minicnn._ext.machinery.runtime cimport (MOST_LANES, affine, blend, chosen_leaves, real, require, stretch,
-                                             transpose, use_leaves)
+from minicnn._ext.machinery.runtime cimport (MOST_LANES, Windows, affine, average_windows, blend, chosen_leaves, real,
+                                             require, stretch, transpose, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -111,6 +111,7 @@ def rescale(const real[:, ::1] x not None, double scale, double offset, real[:, 
 
 cdef enum:
     LARGEST = 1 << 30  # of any length: no product of two overflows
+    WINDOWS = 16       # channels from which on the leaf of the average pooling sums up copies in fewer passes
 
 
 cdef struct UpsampleArrays:
@@ -215,18 +216,23 @@ cdef void linear_rows(const Upsample *g, Py_ssize_t i, const real *x, const real
 
 cdef void upsample_gradient_rows(const Upsample *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     """Rows of dx, counted through all images.  Scratch: a row of dy summed up, and the weights of a row, of the columns
-    of the first, of an inner, and of the last pixel."""
+    of the first, of an inner, and of the last pixel.  Copies of many channels are windows of a pool."""
     cdef Py_ssize_t part, start, count, row = g.w * g.sw * g.c, columns = 2 * g.sw + 1
     cdef Py_ssize_t[3] starts
     cdef Py_ssize_t[3] counts
     cdef real *dx
     cdef real *weights = scratch + lines_of(row)
     cdef real *at_columns = weights + 2 * g.sh + 1
+    cdef Windows windows = Windows(count=g.w, kh=g.sh, kw=g.sw, c=g.c, row=row, step=g.sw * g.c, ahead=g.sh * row, tap=0,
+                                   tap_row=g.sw, bytes=True, edge=True)
     for part in range(3):
         counts[part] = shares(g.w - 1 if part == 2 else min(part, g.w - 1), g.w, g.sw, g.linear,
                               at_columns + part * columns, &starts[part])
     for part in range(first, last):
         dx = <real *> item(g.arrays.x, part // g.h) + part % g.h * g.w * g.c
+        if g.c >= WINDOWS and not g.linear:
+            average_windows(&windows, 1.0, <const real *> item(g.arrays.y, part // g.h) + part % g.h * g.sh * row, dx)
+            continue
         count = shares(part % g.h, g.h, g.sh, g.linear, weights, &start)
         blend(<const real *> item(g.arrays.y, part // g.h) + start * row, 0, row, <const real *> weights, count,
               scratch, 1, row)

@@ -99,11 +99,11 @@ cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, ch
     cdef float *y
     for b in range(blocks):
         forward_block(g, low + count * b // blocks, low + count * (b + 1) // blocks, <float *> scratch)
-    while part < last and g.activation != LINEAR and g.activation != RELU:
+    while part < last and g.curve.kind != LINEAR and g.curve.kind != RELU:
         row = part % tile_rows(g)
         rows = min(tile_rows(g) - row, last - part)
         y = <float *> item(g.arrays.y, part // tile_rows(g)) + row * g.m * g.ow * g.f
-        activate(g.activation, g.slope, y, y, min(rows * g.m, g.oh - row * g.m) * g.ow * g.f)
+        activate(&g.curve, y, y, min(rows * g.m, g.oh - row * g.m) * g.ow * g.f)
         part += rows
 
 
@@ -121,7 +121,7 @@ cdef void forward_block(const Conv *g, Py_ssize_t low, Py_ssize_t high, float *s
     multiply(g, high - low, v, m)
     for t in range(high - low):
         result_tile(g, low + t, pixels, outside)
-        winograd_out(TO_IMAGE, g.m, m + t * g.f, m_step, <const float *> g.arrays.bias.data, g.activation == RELU,
+        winograd_out(TO_IMAGE, g.m, m + t * g.f, m_step, <const float *> g.arrays.bias.data, g.curve.kind == RELU,
                      pixels, g.f)
 
 

@@ -3,7 +3,23 @@
 Read ``dropout.py`` first.  The contract that all of them keep is in ``minicnn/layer.py``.
 """
 
-from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Activation,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    LogSoftmax,
+    PReLU,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Swish,
+    Tanh,
+)
 from minicnn.layers.compose import Chain, Concurrent, Residual
 from minicnn.layers.compose import Composite as Composite  # a base class: not in the registry
 from minicnn.layers.conv import Conv2D
@@ -11,23 +27,25 @@ from minicnn.layers.dense import Dense
 from minicnn.layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
-from minicnn.layers.gaussian import GaussianDropout
+from minicnn.layers.gaussian import GaussianDropout, GaussianNoise
 from minicnn.layers.input import Input as Input
 from minicnn.layers.input import InputLayer as InputLayer
-from minicnn.layers.norm import BatchNormalization
+from minicnn.layers.norm import BatchNormalization, GroupNormalization, LayerNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
 from minicnn.layers.transpose import Conv2DTranspose
 
-# Keras's short names.  The registry has each class once.
+# Keras's short names, and PyTorch's SiLU.  The registry has each class once.
 AvgPool2D = AveragePooling2D
 GlobalAvgPool2D = GlobalAveragePooling2D
 GlobalMaxPool2D = GlobalMaxPooling2D
 MaxPool2D = MaxPooling2D
+SiLU = Swish
 
 __all__ = [
     "ELU",
     "GELU",
+    "SELU",
     "Activation",
     "AveragePooling2D",
     "BatchNormalization",
@@ -42,10 +60,17 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GaussianDropout",
+    "GaussianNoise",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling2D",
+    "GroupNormalization",
+    "HardSigmoid",
+    "HardSwish",
+    "LayerNormalization",
     "LeakyReLU",
+    "LogSoftmax",
     "MaxPooling2D",
+    "PReLU",
     "Permute",
     "ReLU",
     "Rescaling",
@@ -54,7 +79,9 @@ __all__ = [
     "SeparableConv2D",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "SpatialDropout2D",
+    "Swish",
     "Tanh",
     "UpSampling2D",
     "ZeroPadding2D",

@@ -7,25 +7,12 @@ import numpy as np
 from minicnn import _check, constraints, initializers, regularizers
 from minicnn._ext import penalty as penalty_kernel
 from minicnn.layers.activation import Activated
+from minicnn.layers.governed import Governed, Rule
 from minicnn.recording import empty, penalize
 from minicnn.settings import Fixed, Setting
 
 
-class _Constraint(Setting):
-    """A constraint that, once there is a parameter, must be possible for its shape."""
-
-    def __init__(self):
-        super().__init__(constraints.get)
-
-    def __set__(self, layer, value):
-        where, parameter = type(layer).__name__, layer.params.get(self.name.removesuffix("_constraint"))
-        found = constraints.get(where, self.name, value)
-        if parameter is not None:
-            constraints.check(where, found, parameter.shape)
-        super().__set__(layer, found)
-
-
-class Affine(Activated):
+class Affine(Governed, Activated):
     """A second base, next to ``Layer``, for layers that are affine except for their activation.
 
     ``__init__`` hands the arguments that all of them have to ``_set_up``, in their order; ``build`` calls
@@ -36,11 +23,11 @@ class Affine(Activated):
     use_bias = Fixed(_check.boolean)
     kernel_initializer = Fixed(initializers.check)
     bias_initializer = Fixed(initializers.check)
-    kernel_regularizer = Setting(regularizers.get)
-    kernel_constraint = _Constraint()
-    bias_regularizer = Setting(regularizers.get)
+    kernel_regularizer = Rule(regularizers.get)
+    kernel_constraint = Rule(constraints.get)
+    bias_regularizer = Rule(regularizers.get)
     activity_regularizer = Setting(regularizers.get_native, forgets=True)
-    bias_constraint = _Constraint()
+    bias_constraint = Rule(constraints.get)
 
     def _set_up(
         self,
@@ -74,13 +61,6 @@ class Affine(Activated):
         self.add_param("kernel", shape, initializers.get(name, self.kernel_initializer), rng)
         if self.use_bias:
             self.add_param("bias", units, initializers.get(name, self.bias_initializer), rng)
-
-    def get_config(self):
-        """The constructor's arguments, ready for JSON unless there is a custom regulariser or initialiser."""
-        return {
-            key: initializers.to_config(regularizers.to_config(constraints.to_config(value)))
-            for key, value in super().get_config().items()
-        }
 
     def backward(self, dy):
         return self._backward(dy, input_gradient=True)

@@ -214,7 +214,7 @@ class Residual(Activated, _Compiled, compiled=True):
 
     - ``body``: a layer, or a list of layers one after the other.
     - ``shortcut``: the same, or None for the identity; the body must then keep the shape.
-    - ``activation``: f, a name (``activation.py``); None for the identity.
+    - ``activation``: f, a name or an activation layer (``activation.py``); None for the identity.
 
     The layers are named "<residual>.body.0", "<residual>.shortcut.0" and so on.  Raises TypeError for what is no layer;
     ValueError for a layer that stands in two places and, at ``build``, for shapes that do not fit.
@@ -247,7 +247,7 @@ class Residual(Activated, _Compiled, compiled=True):
 
     def flow(self, x, call):
         a, b = call(self.body, x), call(self.shortcut, x)
-        y = s = _sum(a, b, self._function.kind if self._function.name == "relu" else 0)
+        y = s = _sum(a, b, self._function.curve[0] if self._function.name == "relu" else 0)
         if self._function.name not in ("linear", "relu"):
             y = empty(s.shape, s.dtype) if self._function.needs_input else s
             self._function.forward(s, y)

@@ -76,7 +76,6 @@ class Convolution(Affine):
             z,
             self._geometry,
             function.fused(training),
-            function.slope,
             kernels.ALGORITHMS[algorithm],
         )
         y, saved = self._activate(z, training)
@@ -121,7 +120,7 @@ class Conv2D(Convolution, Layer, compiled=True):
       padding alone gives the bias.
     - ``groups``: input and output channels are cut into that many groups that do not see each other; both must be
       divisible by it.  groups = C is a depthwise convolution.
-    - ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
+    - ``activation``: a name or a layer (``layers/activation.py``), or None.  ``use_bias``: False for no bias.
     - ``kernel_initializer``, ``bias_initializer``: a name or an object of ``initializers.py``, or a function.
     - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
       ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.

@@ -21,7 +21,8 @@ class Dense(Affine, Layer, compiled=True):
     x: (N, D), y: (N, M), float32 or float64; with more axes, (N, ..., D), the layer works along the last one.
     Parameters ``kernel`` (D, M) and ``bias`` (M,).
 
-    - ``units``: M >= 1.  ``activation``: a name (``layers/activation.py``) or None.  ``use_bias``: False for no bias.
+    - ``units``: M >= 1.  ``use_bias``: False for no bias.
+    - ``activation``: a name or a layer (``layers/activation.py``), or None.
     - ``kernel_initializer``, ``bias_initializer``: a name or an object of ``initializers.py``, or a function.
     - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
       ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
@@ -79,7 +80,7 @@ class Dense(Affine, Layer, compiled=True):
         z = empty((len(x), *self.output_shape), self.dtype)
         w, bias, function = self.params["kernel"], self.params.get("bias"), self._function
         rows = _rows(x, w.shape[0]), _rows(z, w.shape[1])
-        kernels.forward(rows[0], w, bias, rows[1], function.fused(training), function.slope)
+        kernels.forward(rows[0], w, bias, rows[1], function.fused(training))
         return z
 
     def _linear_gradient(self, x, dz, input_gradient):

@@ -5,9 +5,10 @@ Read ``conv.py`` first: the windows, the padding and the kernels are those of ``
 
 from minicnn import _check, chain, constraints, initializers, regularizers
 from minicnn.layer import Layer
-from minicnn.layers.activation import Function
+from minicnn.layers import activation as activations
 from minicnn.layers.compose import Composite
 from minicnn.layers.conv import Conv2D, Convolution
+from minicnn.layers.governed import Governed
 from minicnn.settings import Fixed, Given, Setting, refuse
 
 
@@ -121,7 +122,7 @@ class DepthwiseConv2D(Convolution, Layer, compiled=True):
         return self._gradients(x, dz, kernel, dkernel, input_gradient)
 
 
-class SeparableConv2D(Composite, compiled=True):
+class SeparableConv2D(Governed, Composite, compiled=True):
     """Two convolutions for one: of every channel by itself, then of the channels, pixel by pixel.
 
     ::
@@ -225,8 +226,7 @@ class SeparableConv2D(Composite, compiled=True):
 
     @activation.setter
     def activation(self, activation):
-        Function("SeparableConv2D", activation)  # raises what is wrong with it
-        self.pointwise.activation = activation
+        self.pointwise.activation = activations.check("SeparableConv2D", "activation", activation)
         self.forget()
 
     @property
@@ -235,11 +235,8 @@ class SeparableConv2D(Composite, compiled=True):
         return self.pointwise.output_function
 
     def get_config(self):
-        """The constructor's arguments, ready for JSON unless there is a custom regulariser or initialiser."""
-        return {
-            key: initializers.to_config(regularizers.to_config(constraints.to_config(value)))
-            for key, value in super().get_config().items()
-        }
+        config = super().get_config()
+        return config | {"activation": activations.to_config(self.activation)}
 
     def build(self, input_shape, rng):
         self.output_shape = self.build_part(self._both, super().build(input_shape, rng), rng)

@@ -95,7 +95,7 @@ class DropConnect(Mask, Dense, compiled=True):
             return super()._linear(x, training)
         z, function = empty((len(x), self.units), self.dtype), self._function
         w, bias = self.params["kernel"], self.params.get("bias")
-        kernels.forward(x, w, bias, z, *lot, function.fused(training), function.slope)
+        kernels.forward(x, w, bias, z, *lot, function.fused(training))
         return z
 
     def sample(self, x, lot):

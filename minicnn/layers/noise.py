@@ -9,7 +9,6 @@ import numpy as np
 
 from minicnn import _check, schedules
 from minicnn._ext import dropout
-from minicnn._ext.machinery.random import MC_MASK
 from minicnn.layers.random import Random
 from minicnn.recording import each_time, empty
 
@@ -75,16 +74,6 @@ class Noise(Random):
         if 0 < rate < 1:
             threshold = min(max(threshold, 1), DECISIONS - 1)
         return threshold, self._factor(rate)
-
-    def settle_sample(self, lot, seed, number, first, period):
-        """Sets ``lot`` for Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
-
-        ``seed`` None takes the seed of training; the numbers differ all the same, since they have another purpose.
-        """
-        if seed is None:
-            seed = self.stream[0] if self.seed is None else self.seed
-        strength = self._strength_at(max(self.state["step"] - 1, 0))
-        self._settle(lot, strength, seed, number, MC_MASK, first, period)
 
     def _factor(self, rate):
         raise NotImplementedError(f"{type(self).__name__} has no _factor(rate)")

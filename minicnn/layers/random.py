@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn import _check
-from minicnn._ext.machinery.random import TRAINING_MASK
+from minicnn._ext.machinery.random import MC_MASK, TRAINING_MASK
 
 ALL = 1 << 62  # the period of a batch in which no sample comes twice
 
@@ -31,7 +31,7 @@ class Random:
 
     The layer calls ``_set_up_random`` in its constructor, and in a training forward ``each_time(self._begin_step,
     x.shape)`` before the kernel that reads ``self._lot``.  One whose numbers have a strength (``noise.py``: a rate)
-    says it in ``_strength_at``.
+    says it in ``_strength_at``; ``sample(x, lot)`` draws for ``predict_mc``.
 
     A number drawn is a function of (seed, number of the layer in the model, step, index in the batch) and of nothing
     else.  ``state["step"]`` counts the training forwards, but not repetitions of a frozen one.
@@ -83,10 +83,20 @@ class Random:
         lot.draw[:] = threshold, seed, step & 0xFFFFFFFF, self.stream[1] * 16 + purpose, first, period
         lot.scale[0] = scale
 
-    def _require_latest(self):
+    def settle_sample(self, lot, seed, number, first, period):
+        """Sets ``lot`` for Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
+
+        ``seed`` None takes the seed of training; the numbers differ all the same, since they have another purpose.
+        """
+        if seed is None:
+            seed = self.stream[0] if self.seed is None else self.seed
+        strength = self._strength_at(max(self.state["step"] - 1, 0))
+        self._settle(lot, strength, seed, number, MC_MASK, first, period)
+
+    def _require_latest(self, what="last_mask"):
         """The shape of x in the latest training forward."""
         if self._latest is None:
-            raise RuntimeError(f"{type(self).__name__}.last_mask: needs forward(x, training=True) before it")
+            raise RuntimeError(f"{type(self).__name__}.{what}: needs forward(x, training=True) before it")
         return self._latest[1]
 
     def freeze_mask(self):

@@ -152,7 +152,6 @@ class Conv2DTranspose(Affine, Layer, compiled=True):
             kernels.ALGORITHMS[self.algorithm],
             self.params.get("bias"),
             function.fused(training),
-            function.slope,
         )
         y, saved = self._activate(z, training)
         if training:

@@ -35,6 +35,14 @@ TARGET INLINE float ISA(exp_)(float x)
     const float p = ISA(split_)(x < -104.0f ? -104.0f : x, 24, &power);
     return (1.0f + p) * power * 5.9604644775390625e-8f; /* 2^-24 */
 }
+/* exp(x) for any x: infinite from 88.73 on */
+TARGET INLINE float ISA(exp_any_)(float x)
+{
+    const float inside = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
+    float power;
+    const float p = ISA(split_)(inside, inside < 0 ? 24u : -24u, &power);
+    return (1.0f + p) * power * (inside < 0 ? 5.9604644775390625e-8f : 16777216.0f); /* 2^-24, 2^24 */
+}
 /* exp(x) - 1 for x <= 0 */
 TARGET INLINE float ISA(expm1_)(float x)
 {
@@ -47,6 +55,25 @@ TARGET INLINE float ISA(tanh_)(float x)
 {
     const float m = ISA(expm1_)(-2.0f * fabsf(x));
     return copysignf(m / (m + 2.0f), x);
+}
+/* log(1 + u) for 0 <= u <= 1 is 2 atanh(t / 2) with t = u / (1 + u / 2): t + t^3 Q(t^2) with a polynomial Q of our own,
+ * fitted for the smallest relative error, 5e-9; with rounding 2e-7 relative, of subnormal u too. */
+TARGET INLINE float ISA(log1p_)(float u)
+{
+    const float t = u / FMA(0.5f, u, 1.0f), square = t * t;
+    float p = 5.47109114e-4f;
+    p = FMA(p, square, 2.1876411e-3f);
+    p = FMA(p, square, 1.25067271e-2f);
+    p = FMA(p, square, 8.33330229e-2f);
+    return FMA(p * square, t, t);
+}
+/* The same for any u >= 0: 1 + u = 2^k (1 + f) with 0 <= f <= 1, but for rounding. */
+TARGET INLINE float ISA(log1p_any_)(float u)
+{
+    union { float f; uint32_t i; } sum = {1.0f + u}, power;
+    const int32_t k = (int32_t)(sum.i >> 23) - 127;
+    power.i = (uint32_t)(127 - k) << 23;
+    return FMA((float)k, 0.693147180559945309f, ISA(log1p_)(FMA(u, power.f, power.f - 1.0f)));
 }
 /* Phi(x), the normal distribution, and exp(-x^2 / 2).  Below 0 it is exp(-t^2 / 2) R(t) with t = -x; R is a polynomial
  * of our own in w = 1 / (1 + 0.3 t), fitted for the smallest relative error on [0, 14.5]; there Phi ends in single
@@ -68,7 +95,10 @@ TARGET INLINE float ISA(normal_)(float x, float *power)
     return x < 0 ? p * *power : 1.0f - p * *power;
 }
 #define EXP ISA(exp_)
+#define EXP_ANY ISA(exp_any_)
 #define EXPM1 ISA(expm1_)
+#define LOG1P ISA(log1p_)
+#define LOG1P_ANY ISA(log1p_any_)
 #define TANH_ ISA(tanh_)
 #define NORMAL ISA(normal_)
 #define FABS fabsf
@@ -79,7 +109,10 @@ TARGET INLINE double ISA(normal_f64_)(double x, double *power)
     return 0.5 * erfc(-x * 0.70710678118654752440);
 }
 #define EXP exp
+#define EXP_ANY exp
 #define EXPM1 expm1
+#define LOG1P log1p
+#define LOG1P_ANY log1p
 #define TANH_ tanh
 #define NORMAL ISA(normal_f64_)
 #define FABS fabs
@@ -88,13 +121,24 @@ TARGET INLINE double ISA(normal_f64_)(double x, double *power)
 #define INV_SQRT_2PI ((REAL)0.39894228040143267794)
 #define GELU_END ((REAL)40) /* below -40 x Phi(x) is 0 in double too, and -inf * 0 is no limit */
 
+#define SELU_SCALE ((REAL)1.0507009873554804934193349852946)
+#define SELU_END ((REAL)1.7580993408473768599402175208123) /* scale alpha: the limit far below 0 is its negative */
+#define SWISH_END ((REAL)1500) /* beyond it x exp(-|x|) is 0 in double too, and -inf * 0 is no limit */
+#define SOFTSIGN_END ((REAL)1e30) /* and inf / inf is none */
+
 /* y = f(x), in place too.  A NaN stays a NaN. */
-LEAF NAME(activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n)
+LEAF NAME(activate)(const Curve *f, const REAL *x, REAL *y, idx n)
 {
-    switch (kind) {
+    const REAL slope = (REAL)f->slope, threshold = (REAL)f->threshold, top = (REAL)f->top;
+    switch (f->kind) {
     case RELU: LOOP y[i] = x[i] < 0 ? 0 : x[i]; break;
     case LEAKY_RELU: LOOP y[i] = x[i] < 0 ? slope * x[i] : x[i]; break;
-    case ELU: LOOP y[i] = x[i] < 0 ? EXPM1(x[i]) : x[i]; break;
+    case BOUNDED_RELU:
+        if (slope == 0) LOOP y[i] = x[i] <= threshold ? 0 : x[i] > top ? top : x[i]; /* not slope * -inf */
+        else LOOP y[i] = x[i] <= threshold ? slope * (x[i] - threshold) : x[i] > top ? top : x[i];
+        break;
+    case ELU: LOOP y[i] = x[i] < 0 ? slope * EXPM1(x[i]) : x[i]; break;
+    case SELU: LOOP y[i] = x[i] < 0 ? SELU_END * EXPM1(x[i]) : SELU_SCALE * x[i]; break;
     case GELU:
         LOOP {
             REAL power;
@@ -102,24 +146,46 @@ LEAF NAME(activate)(int kind, REAL slope, const REAL *x, REAL *y, idx n)
             y[i] = x[i] < -GELU_END ? 0 : x[i] * share;
         }
         break;
+    case SWISH: /* by exp(-|x| / 2), twice: exp(-|x|) may be subnormal where x exp(-|x|) is not */
+        LOOP {
+            const REAL inside = x[i] < -SWISH_END ? -SWISH_END : x[i], e = EXP((REAL)-0.5 * FABS(inside));
+            const REAL half = inside < 0 ? e : 1;
+            y[i] = inside * half / FMA(e, e, 1) * half;
+        }
+        break;
+    case HARD_SWISH:
+        LOOP y[i] = x[i] <= -3 ? 0 : x[i] >= 3 ? x[i] : x[i] * ((x[i] + 3) * (REAL)(1.0 / 6));
+        break;
     case SIGMOID:
         LOOP {
             const REAL e = EXP(-FABS(x[i]));
             y[i] = (x[i] < 0 ? e : 1) / (1 + e);
         }
         break;
+    case HARD_SIGMOID: LOOP y[i] = x[i] <= -3 ? 0 : x[i] >= 3 ? 1 : (x[i] + 3) * (REAL)(1.0 / 6); break;
     case TANH: LOOP y[i] = TANH_(x[i]); break;
+    case SOFTPLUS: LOOP y[i] = LOG1P(EXP(-FABS(x[i]))) + (x[i] > 0 ? x[i] : 0); break;
+    case SOFTSIGN:
+        LOOP {
+            const REAL inside = x[i] > SOFTSIGN_END ? SOFTSIGN_END : x[i] < -SOFTSIGN_END ? -SOFTSIGN_END : x[i];
+            y[i] = inside / (1 + FABS(inside));
+        }
+        break;
+    case EXPONENTIAL: LOOP y[i] = EXP_ANY(x[i]); break;
     default: if (y != x) LOOP y[i] = x[i];
     }
 }
 
-/* dx = dy f'(x), from s: the output y = f(x), or for GELU the input x; dx may be dy. */
-LEAF NAME(activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n)
+/* dx = dy f'(x), from s: the output y = f(x), or for GELU, SWISH and HARD_SWISH the input x; dx may be dy. */
+LEAF NAME(activate_grad)(const Curve *f, const REAL *s, const REAL *dy, REAL *dx, idx n)
 {
-    switch (kind) {
+    const REAL slope = (REAL)f->slope, top = (REAL)f->top;
+    switch (f->kind) {
     case RELU: LOOP dx[i] = s[i] > 0 ? dy[i] : 0; break;
     case LEAKY_RELU: LOOP dx[i] = s[i] > 0 ? dy[i] : slope * dy[i]; break;
-    case ELU: LOOP dx[i] = s[i] > 0 ? dy[i] : dy[i] * (s[i] + 1); break;
+    case BOUNDED_RELU: LOOP dx[i] = s[i] >= top ? 0 : s[i] > 0 ? dy[i] : slope * dy[i]; break;
+    case ELU: LOOP dx[i] = s[i] > 0 ? dy[i] : dy[i] * (s[i] + slope); break;
+    case SELU: LOOP dx[i] = dy[i] * (s[i] > 0 ? SELU_SCALE : s[i] + SELU_END); break;
     case GELU:
         LOOP {
             const REAL inside = s[i] < -GELU_END ? -GELU_END : s[i] > GELU_END ? GELU_END : s[i];
@@ -128,9 +194,50 @@ LEAF NAME(activate_grad)(int kind, REAL slope, const REAL *s, const REAL *dy, RE
             dx[i] = dy[i] * FMA(inside, power * INV_SQRT_2PI, share);
         }
         break;
+    case SWISH: /* sigmoid(x) (1 + x sigmoid(-x)), by the same exp(-|x| / 2) */
+        LOOP {
+            const REAL inside = s[i] < -SWISH_END ? -SWISH_END : s[i] > SWISH_END ? SWISH_END : s[i];
+            const REAL e = EXP((REAL)-0.5 * FABS(inside)), half = inside < 0 ? e : 1, high = 1 / FMA(e, e, 1);
+            dx[i] = dy[i] * (half * high * FMA(inside, inside < 0 ? high : e * e * high, 1) * half);
+        }
+        break;
+    case HARD_SWISH:
+        LOOP dx[i] = s[i] <= -3 ? 0 : s[i] >= 3 ? dy[i] : dy[i] * FMA(s[i], (REAL)(1.0 / 3), (REAL)0.5);
+        break;
     case SIGMOID: LOOP dx[i] = dy[i] * (s[i] * (1 - s[i])); break;
+    case HARD_SIGMOID: LOOP dx[i] = s[i] <= 0 || s[i] >= 1 ? 0 : dy[i] * (REAL)(1.0 / 6); break;
     case TANH: LOOP dx[i] = dy[i] * (1 - s[i] * s[i]); break;
+    case SOFTPLUS: LOOP dx[i] = -dy[i] * EXPM1(-s[i]); break; /* sigmoid(x) = 1 - exp(-y) */
+    case SOFTSIGN:
+        LOOP {
+            const REAL rest = 1 - FABS(s[i]);
+            dx[i] = dy[i] * (rest * rest);
+        }
+        break;
+    case EXPONENTIAL: LOOP dx[i] = dy[i] * s[i]; break;
     default: if (dx != dy) LOOP dx[i] = dy[i];
+    }
+}
+
+/* ---- PReLU: `alpha` has n values, which repeat along the `count` elements ---- */
+
+/* y = x for x > 0, else alpha x */
+LEAF NAME(prelu)(const REAL *RESTRICT x, const REAL *RESTRICT alpha, REAL *RESTRICT y, idx count, idx n)
+{
+    for (; count > 0; count -= n, x += n, y += n)
+        for (idx i = 0; i < (n < count ? n : count); i++) y[i] = x[i] < 0 ? alpha[i] * x[i] : x[i];
+}
+
+/* dx = dy for x > 0, else alpha dy; sums += x dy where not x > 0.  dx may be NULL. */
+LEAF NAME(prelu_grad)(const REAL *RESTRICT x, const REAL *RESTRICT dy, const REAL *RESTRICT alpha, REAL *RESTRICT dx,
+                      REAL *RESTRICT sums, idx count, idx n)
+{
+    for (; count > 0; count -= n, x += n, dy += n) {
+        const idx some = n < count ? n : count;
+        for (idx i = 0; i < some; i++) sums[i] += x[i] > 0 ? 0 : x[i] * dy[i];
+        if (!dx) continue;
+        for (idx i = 0; i < some; i++) dx[i] = (x[i] > 0 ? 1 : alpha[i]) * dy[i];
+        dx += n;
     }
 }
 
@@ -234,12 +341,81 @@ LEAF NAME(softmax_rows_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, 
     }
 }
 
+/* y = x - log sum exp(x), row by row of n: x - max - log1p(r), where r is the sum of exp(x - max) without one term that
+ * is 1, so that the largest y is exact where the others' shares are tiny */
+LEAF NAME(log_softmax_rows)(const REAL *x, REAL *y, idx rows, idx n)
+{
+    REAL powers[1024], rest[1024];
+    const idx most = n < 512 ? 1024 / n : 1;
+    idx ones;
+    while (rows > 0) {
+        const idx some = rows < most ? rows : most;
+        for (idx r = 0; r < some; r++) {
+            const REAL highest = NAME(highest)(x + r * n, n);
+            for (idx i = r * n; i < (r + 1) * n; i++) y[i] = x[i] - highest;
+        }
+        if (n < 512) {
+            for (idx i = 0; i < some * n; i++) powers[i] = EXP(y[i]);
+            for (idx r = 0; r < some; r++) {
+                const double sum = NAME(sum_below_1)(powers + r * n, n, &ones);
+                rest[r] = (REAL)(sum + (double)(ones - 1));
+            }
+        } else {
+            double sum = 0;
+            idx all = 0;
+            for (idx from = 0; from < n; from += 1024) {
+                const idx part = n - from < 1024 ? n - from : 1024;
+                for (idx i = 0; i < part; i++) powers[i] = EXP(y[from + i]);
+                sum += NAME(sum_below_1)(powers, part, &ones);
+                all += ones;
+            }
+            rest[0] = (REAL)(sum + (double)(all - 1));
+        }
+        for (idx r = 0; r < some; r++) rest[r] = LOG1P_ANY(rest[r]);
+        for (idx r = 0; r < some; r++)
+            for (idx i = r * n; i < (r + 1) * n; i++) y[i] -= rest[r];
+        x += some * n;
+        y += some * n;
+        rows -= some;
+    }
+}
+
+/* dx = dy - exp(y) sum dy, row by row */
+LEAF NAME(log_softmax_rows_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n)
+{
+    REAL powers[1024];
+    const idx most = n < 512 ? 1024 / n : 1;
+    while (rows > 0) {
+        const idx some = rows < most ? rows : most;
+        if (n < 512)
+            for (idx i = 0; i < some * n; i++) powers[i] = EXP(y[i]);
+        for (idx r = 0; r < some; r++) {
+            const REAL sum = (REAL)NAME(sum)(dy + r * n, n);
+            if (n < 512)
+                for (idx i = r * n; i < (r + 1) * n; i++) dx[i] = FMA(-sum, powers[i], dy[i]);
+            else
+                for (idx i = 0; i < n; i++) dx[i] = FMA(-sum, EXP(y[i]), dy[i]);
+        }
+        y += some * n;
+        dy += some * n;
+        dx += some * n;
+        rows -= some;
+    }
+}
+
 #undef EXP
+#undef EXP_ANY
 #undef EXPM1
+#undef LOG1P
+#undef LOG1P_ANY
 #undef TANH_
 #undef NORMAL
 #undef FABS
 #undef GELU_END
+#undef SELU_SCALE
+#undef SELU_END
+#undef SWISH_END
+#undef SOFTSIGN_END
 #undef INV_SQRT_2PI
 
 #undef EACH_LANE

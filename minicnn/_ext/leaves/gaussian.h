@@ -1,4 +1,4 @@
-/* gaussian.h: normal random numbers from the words of philox.h, for multiplicative noise.
+/* gaussian.h: normal random numbers from the words of philox.h, for noise.
  *
  * G. E. P. Box, M. E. Muller, "A note on the generation of random normal deviates", Ann. Math. Statist. 29(2), 1958:
  * of two uniform numbers u and v, sqrt(-2 ln u) cos(2 pi v) and sqrt(-2 ln u) sin(2 pi v) are normal and independent.
@@ -40,12 +40,12 @@ TARGET INLINE void ISA(normal_pair_)(uint32_t word, float *first, float *second)
     *second = other.f;
 }
 
-/* factor = 1 + sigma z for `count` groups of 128 elements, from group `first` on.
+/* factor = mean + sigma z for `count` groups of 128 elements, from group `first` on.
  *
  * Element e of group s, e = 32 w + l (+ 16), gets the cosine (the sine) of word w of the block with the counter
  * (16 s + l, step, stream), l < 16: pairs are 16 elements apart, as suits vectors of any width. */
-LEAF NAME(gaussian)(float *RESTRICT factor, idx first, idx count, float sigma, uint64_t key, uint32_t step,
-                    uint32_t stream)
+LEAF NAME(gaussian)(float *RESTRICT factor, idx first, idx count, float mean, float sigma, uint64_t key,
+                    uint32_t step, uint32_t stream)
 {
     uint32_t words[4][16];
     for (idx s = first; s < first + count; s++) {
@@ -54,8 +54,8 @@ LEAF NAME(gaussian)(float *RESTRICT factor, idx first, idx count, float sigma, u
             for (int l = 0; l < 16; l++) {
                 float cosine, sine;
                 ISA(normal_pair_)(words[w][l], &cosine, &sine);
-                factor[l] = FMA(sigma, cosine, 1.0f);
-                factor[l + 16] = FMA(sigma, sine, 1.0f);
+                factor[l] = FMA(sigma, cosine, mean);
+                factor[l + 16] = FMA(sigma, sine, mean);
             }
     }
 }

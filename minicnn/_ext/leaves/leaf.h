@@ -93,6 +93,18 @@ LEAF NAME(times)(const REAL *RESTRICT x, const float *RESTRICT factor, REAL *RES
     LOOP y[i] = x[i] * (REAL)factor[i];
 }
 
+/* y = x + a z; z is float for either type */
+LEAF NAME(add_scaled)(const REAL *RESTRICT x, REAL a, const float *RESTRICT z, REAL *RESTRICT y, idx n)
+{
+    LOOP y[i] = FMA(a, (REAL)z[i], x[i]);
+}
+
+#ifdef SINGLE
+#define SQRT sqrtf
+#else
+#define SQRT sqrt
+#endif
+
 #include "activation.h"
 #include "norm.h"
 #include "pool.h"
@@ -150,12 +162,6 @@ LEAF NAME(scale_each)(REAL *RESTRICT x, const double *RESTRICT factors, idx n)
 }
 
 /* ---- optimisers ---- */
-
-#ifdef SINGLE
-#define SQRT sqrtf
-#else
-#define SQRT sqrt
-#endif
 
 /* sum x^2 in double, in 16 lanes that are added in order */
 TARGET NOINLINE static double NAME(sum_squares)(const REAL *x, idx n)

@@ -52,8 +52,15 @@ typedef struct {
     int bytes, edge;
 } Windows;
 
-/* Numbers shared with layers/activation.py through _ext/activation.pyx. */
-enum Activation { LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH };
+/* An activation: its kind, and the numbers of those kinds that have some (layers/activation.py). */
+enum Activation {
+    LINEAR, RELU, LEAKY_RELU, BOUNDED_RELU, ELU, SELU, GELU, SWISH, HARD_SWISH, SIGMOID, HARD_SIGMOID, TANH, SOFTPLUS,
+    SOFTSIGN, EXPONENTIAL, ACTIVATIONS
+};
+typedef struct {
+    int kind;
+    double slope, threshold, top; /* slope: ELU's alpha, too; top: the largest value, NaN for none */
+} Curve;
 
 /* Optimisers: the methods, and the numbers of one step of one of them (leaf.h says what they do). */
 enum Method { SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA };
@@ -88,11 +95,16 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, affine, (const REAL *x, REAL a, REAL b, REAL *y, idx n))                                                  \
     L(void, mask_scale, (const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n))                \
     L(void, times, (const REAL *x, const float *factor, REAL *y, idx n))                                              \
-    L(void, activate, (int kind, REAL slope, const REAL *x, REAL *y, idx n))                                          \
-    L(void, activate_grad, (int kind, REAL slope, const REAL *s, const REAL *dy, REAL *dx, idx n))                    \
+    L(void, add_scaled, (const REAL *x, REAL a, const float *z, REAL *y, idx n))                                      \
+    L(void, activate, (const Curve *f, const REAL *x, REAL *y, idx n))                                                \
+    L(void, activate_grad, (const Curve *f, const REAL *s, const REAL *dy, REAL *dx, idx n))                          \
+    L(void, prelu, (const REAL *x, const REAL *alpha, REAL *y, idx count, idx n))                                     \
+    L(void, prelu_grad, (const REAL *x, const REAL *dy, const REAL *alpha, REAL *dx, REAL *sums, idx count, idx n))   \
     L(void, softmax_rows, (const REAL *x, REAL *y, idx rows, idx n))                                                  \
     L(REAL, softmax_row, (const REAL *x, REAL *y, idx n, double scale, double *rest))                                 \
     L(void, softmax_rows_grad, (const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n))                            \
+    L(void, log_softmax_rows, (const REAL *x, REAL *y, idx rows, idx n))                                              \
+    L(void, log_softmax_rows_grad, (const REAL *y, const REAL *dy, REAL *dx, idx rows, idx n))                        \
     L(void, max_windows, (const Windows *v, const REAL *x, REAL *y, void *winner))                                    \
     L(void, average_windows, (const Windows *v, REAL share, const REAL *x, REAL *y))                                  \
     L(void, max_spread, (const Windows *v, const REAL *dy, const void *winner, REAL *dx))                             \
@@ -108,6 +120,11 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, normalize, (const REAL *x, const REAL *mean, const REAL *a, const REAL *b, REAL *y, idx count, idx n))    \
     L(void, normalize_grad, (const REAL *x, const REAL *dy, const REAL *mean, const REAL *a, const REAL *b,           \
                              const REAL *c, REAL *dx, idx count, idx n))                                              \
+    L(void, layer_norm, (const REAL *x, idx x_row, const REAL *gamma, const REAL *beta, REAL epsilon, REAL *y,        \
+                         idx y_row, REAL *kept, idx kept_row, idx rows, idx n))                                       \
+    L(void, layer_norm_grad, (const REAL *x, idx x_row, const REAL *dy, idx dy_row, const REAL *gamma,                \
+                              const REAL *kept, idx kept_row, REAL *dx, idx dx_row, REAL *dgamma, REAL *dbeta,        \
+                              idx rows, idx n))                                                                       \
     L(void, transpose, (const REAL *x, idx x_row, idx rows, idx columns, REAL *y, idx y_row))                         \
     L(void, row_product, (const REAL *x, idx d, const REAL *w, idx w_row, REAL *y, idx n))                            \
     L(void, kept_product, (const REAL *x, idx rows, const REAL *w, const uint32_t *keep, idx offset, REAL *y, idx n)) \
@@ -130,7 +147,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
 #define EACH_SINGLE_LEAF(L)                                                                                           \
     L(void, keep_bits, (uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,        \
                         uint32_t stream))                                                                             \
-    L(void, gaussian, (float *factor, idx first, idx count, float sigma, uint64_t key, uint32_t step,                 \
+    L(void, gaussian, (float *factor, idx first, idx count, float mean, float sigma, uint64_t key, uint32_t step,     \
                        uint32_t stream))                                                                              \
     L(int, multiply_adds, (idx n, float x, float y, float *lanes))                                                    \
     L(void, winograd_in, (int kind, int m, float *const *pixels, float *v, idx step, idx channels))                   \
@@ -178,16 +195,21 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
     LEAVES->f32->keep_bits(keep, first, count, threshold, key, step, stream)
 #define times(x, factor, y, n) FOR(y, times)(x, factor, y, n)
-#define gaussian(factor, first, count, sigma, key, step, stream)                                                      \
-    LEAVES->f32->gaussian(factor, first, count, sigma, key, step, stream)
+#define add_scaled(x, a, z, y, n) FOR(y, add_scaled)(x, a, z, y, n)
+#define gaussian(factor, first, count, mean, sigma, key, step, stream)                                                \
+    LEAVES->f32->gaussian(factor, first, count, mean, sigma, key, step, stream)
 #define winograd_in(kind, m, pixels, v, step, channels) LEAVES->f32->winograd_in(kind, m, pixels, v, step, channels)
 #define winograd_out(kind, m, v, step, bias, relu, pixels, channels)                                                  \
     LEAVES->f32->winograd_out(kind, m, v, step, bias, relu, pixels, channels)
-#define activate(kind, slope, x, y, n) FOR(y, activate)(kind, slope, x, y, n)
-#define activate_grad(kind, slope, s, dy, dx, n) FOR(dx, activate_grad)(kind, slope, s, dy, dx, n)
+#define activate(f, x, y, n) FOR(y, activate)(f, x, y, n)
+#define activate_grad(f, s, dy, dx, n) FOR(dx, activate_grad)(f, s, dy, dx, n)
+#define prelu(x, alpha, y, count, n) FOR(y, prelu)(x, alpha, y, count, n)
+#define prelu_grad(x, dy, alpha, dx, sums, count, n) FOR(sums, prelu_grad)(x, dy, alpha, dx, sums, count, n)
 #define softmax_rows(x, y, rows, n) FOR(y, softmax_rows)(x, y, rows, n)
 #define softmax_row(x, y, n, scale, rest) FOR(y, softmax_row)(x, y, n, scale, rest)
 #define softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, softmax_rows_grad)(y, dy, dx, rows, n)
+#define log_softmax_rows(x, y, rows, n) FOR(y, log_softmax_rows)(x, y, rows, n)
+#define log_softmax_rows_grad(y, dy, dx, rows, n) FOR(dx, log_softmax_rows_grad)(y, dy, dx, rows, n)
 #define max_windows(v, x, y, winner) FOR(y, max_windows)(v, x, y, winner)
 #define average_windows(v, share, x, y) FOR(y, average_windows)(v, share, x, y)
 #define max_spread(v, dy, winner, dx) FOR(dx, max_spread)(v, dy, winner, dx)
@@ -203,6 +225,10 @@ static inline void fetch_ahead(const void *p, idx bytes)
     FOR(sums, column_products)(x, dy, mean, sums, products, rows, n)
 #define normalize(x, mean, a, b, y, count, n) FOR(y, normalize)(x, mean, a, b, y, count, n)
 #define normalize_grad(x, dy, mean, a, b, c, dx, count, n) FOR(dx, normalize_grad)(x, dy, mean, a, b, c, dx, count, n)
+#define layer_norm(x, x_row, gamma, beta, epsilon, y, y_row, kept, kept_row, rows, n)                                 \
+    FOR(y, layer_norm)(x, x_row, gamma, beta, epsilon, y, y_row, kept, kept_row, rows, n)
+#define layer_norm_grad(x, x_row, dy, dy_row, gamma, kept, kept_row, dx, dx_row, dgamma, dbeta, rows, n)              \
+    FOR(dx, layer_norm_grad)(x, x_row, dy, dy_row, gamma, kept, kept_row, dx, dx_row, dgamma, dbeta, rows, n)
 #define transpose(x, x_row, rows, columns, y, y_row) FOR(y, transpose)(x, x_row, rows, columns, y, y_row)
 #define row_product(x, d, w, w_row, y, n) FOR(y, row_product)(x, d, w, w_row, y, n)
 #define kept_product(x, rows, w, keep, offset, y, n) FOR(y, kept_product)(x, rows, w, keep, offset, y, n)

@@ -49,6 +49,17 @@ TARGET NOINLINE static void NAME(transpose)(const REAL *RESTRICT x, idx x_row, i
 #endif
 }
 
+#ifdef LOW
+/* The sums of VL vectors: interleaving two of them pairs the lanes of each, as in the transposed block above. */
+TARGET INLINE VEC NAME(sums_of)(VEC *a)
+{
+    UNROLL(4) for (int half = VL / 2; half; half /= 2)
+        UNROLL(8) for (int i = 0; i < half; i++)
+            a[i] = (VEC)LOW(a[i], a[i + half]) + (VEC)HIGH(a[i], a[i + half]);
+    return a[0];
+}
+#endif
+
 /* ---- one row times a matrix ----
  *
  * The tile would have one or two chains of multiply-adds, each waiting for itself; here eight vectors are under way.
@@ -154,14 +165,6 @@ TARGET INLINE VEC NAME(kept_row)(VEC x, const REAL *w, const REAL *dy, const uin
     return sums[0];
 }
 
-/* The sums of VL vectors: interleaving two of them pairs the lanes of each, as in the transposed block above. */
-TARGET INLINE VEC NAME(sums_of)(VEC *a)
-{
-    UNROLL(4) for (int half = VL / 2; half; half /= 2)
-        UNROLL(8) for (int i = 0; i < half; i++)
-            a[i] = (VEC)LOW(a[i], a[i + half]) + (VEC)HIGH(a[i], a[i + half]);
-    return a[0];
-}
 #endif
 
 /* Both gradients of kept_product for one sample, of the terms that are kept: dw[r*wide + j] += x[r] dy[j] and

@@ -34,7 +34,11 @@ cdef extern from "leaves.h" nogil:
     cdef enum:
         MOST_LANES
     cdef enum Activation:
-        LINEAR, RELU, LEAKY_RELU, ELU, GELU, SIGMOID, TANH
+        LINEAR, RELU, LEAKY_RELU, BOUNDED_RELU, ELU, SELU, GELU, SWISH, HARD_SWISH, SIGMOID, HARD_SIGMOID, TANH, SOFTPLUS
+        SOFTSIGN, EXPONENTIAL, ACTIVATIONS
+    ctypedef struct Curve:
+        int kind
+        double slope, threshold, top
     cdef enum Method:
         SGD, MOMENTUM, NESTEROV, ADAM, AMSGRAD, NADAM, ADAMAX, RMSPROP, ADAGRAD, ADADELTA
     ctypedef struct Update:
@@ -58,16 +62,22 @@ cdef extern from "leaves.h" nogil:
                    uint32_t step, uint32_t stream)
     void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
     void times(const void *x, const float *factor, void *y, Py_ssize_t n)
-    void gaussian(float *factor, Py_ssize_t first, Py_ssize_t count, float sigma, uint64_t key, uint32_t step,
-                  uint32_t stream)
+    void add_scaled(const void *x, double a, const float *z, void *y, Py_ssize_t n)
+    void gaussian(float *factor, Py_ssize_t first, Py_ssize_t count, float mean, float sigma, uint64_t key,
+                  uint32_t step, uint32_t stream)
     void winograd_in(int kind, int m, float *const *pixels, float *v, Py_ssize_t step, Py_ssize_t channels)
     void winograd_out(int kind, int m, const float *v, Py_ssize_t step, const float *bias, bint relu,
                       float *const *pixels, Py_ssize_t channels)
-    void activate(int kind, double slope, const void *x, void *y, Py_ssize_t n)
-    void activate_grad(int kind, double slope, const void *s, const void *dy, void *dx, Py_ssize_t n)
+    void activate(const Curve *f, const void *x, void *y, Py_ssize_t n)
+    void activate_grad(const Curve *f, const void *s, const void *dy, void *dx, Py_ssize_t n)
+    void prelu(const void *x, const void *alpha, void *y, Py_ssize_t count, Py_ssize_t n)
+    void prelu_grad(const void *x, const void *dy, const void *alpha, void *dx, void *sums, Py_ssize_t count,
+                    Py_ssize_t n)
     void softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
     double softmax_row(const void *x, void *y, Py_ssize_t n, double scale, double *rest)
     void softmax_rows_grad(const void *y, const void *dy, void *dx, Py_ssize_t rows, Py_ssize_t n)
+    void log_softmax_rows(const void *x, void *y, Py_ssize_t rows, Py_ssize_t n)
+    void log_softmax_rows_grad(const void *y, const void *dy, void *dx, Py_ssize_t rows, Py_ssize_t n)
     void max_windows(const Windows *v, const void *x, void *y, void *winner)
     void average_windows(const Windows *v, double share, const void *x, void *y)
     void max_spread(const Windows *v, const void *dy, const void *winner, void *dx)
@@ -86,6 +96,11 @@ cdef extern from "leaves.h" nogil:
                    Py_ssize_t n)
     void normalize_grad(const void *x, const void *dy, const void *mean, const void *a, const void *b,
                         const void *c, void *dx, Py_ssize_t count, Py_ssize_t n)
+    void layer_norm(const void *x, Py_ssize_t x_row, const void *gamma, const void *beta, double epsilon, void *y,
+                    Py_ssize_t y_row, void *kept, Py_ssize_t kept_row, Py_ssize_t rows, Py_ssize_t n)
+    void layer_norm_grad(const void *x, Py_ssize_t x_row, const void *dy, Py_ssize_t dy_row, const void *gamma,
+                         const void *kept, Py_ssize_t kept_row, void *dx, Py_ssize_t dx_row, void *dgamma, void *dbeta,
+                         Py_ssize_t rows, Py_ssize_t n)
     # y[c, r] = x[r, c]: elements from one row to the next, then rows and columns of x
     void transpose(const void *x, Py_ssize_t x_row, Py_ssize_t rows, Py_ssize_t columns, void *y, Py_ssize_t y_row)
     void row_product(const void *x, Py_ssize_t d, const void *w, Py_ssize_t w_row, void *y, Py_ssize_t n)
@@ -121,6 +136,14 @@ cdef inline int require(bint ok, str required) except -1:
     if not ok:
         raise ValueError(f"kernel: {required}")
     return 0
+
+# What a kernel's entry is given as an activation: (kind, slope, threshold, top), or None for none.
+cdef inline Curve curve_of(activation) except *:
+    cdef Curve curve = Curve(LINEAR, 0, 0, 0)
+    if activation is not None:
+        curve.kind, curve.slope, curve.threshold, curve.top = activation
+        require(0 <= curve.kind < ACTIVATIONS, "the kind of an activation must be one of KINDS")
+    return curve
 
 # How many threads a job of `items` independent parts is worth that takes one thread about `work` nanoseconds: a guess
 # from the shapes, for a machine with AVX2 (32 multiply-adds or 4 elements of a plain loop in a nanosecond).
