@@ -199,7 +199,7 @@ def test_a_long_sample_is_cut_into_parts(name):
 
 
 @pytest.mark.parametrize(("make", "error", "message"), [
-    (lambda: layers.Activation("rleu"), ValueError, r"Activation: activation must .*; got 'rleu'. Did you mean 'relu'\?"),
+    (lambda: layers.Activation("rleu"), ValueError, r"Activation: activation .*; got 'rleu'. Did you mean 'relu'\?"),
     (lambda: layers.Activation(None), TypeError, "Activation: activation must be one of"),
     (lambda: layers.LeakyReLU(-0.1), ValueError, "LeakyReLU: slope must be a number >= 0; got -0.1"),
     (lambda: layers.LeakyReLU(float("nan")), ValueError, "LeakyReLU: slope must be a number >= 0; got nan"),
