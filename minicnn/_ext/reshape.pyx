@@ -224,8 +224,7 @@ cdef void upsample_gradient_rows(const Upsample *g, Py_ssize_t first, Py_ssize_t
     cdef real *weights = scratch + lines_of(row)
     cdef real *at_columns = weights + 2 * g.sh + 1
     cdef Windows windows = Windows(count=g.w, kh=g.sh, kw=g.sw, c=g.c, row=row, step=g.sw * g.c, ahead=g.sh * row,
-                                   tap=0,
-                                   tap_row=g.sw, bytes=True, edge=True)
+                                   tap=0, tap_row=g.sw, bytes=True, edge=True)
     for part in range(3):
         counts[part] = shares(g.w - 1 if part == 2 else min(part, g.w - 1), g.w, g.sw, g.linear,
                               at_columns + part * columns, &starts[part])
