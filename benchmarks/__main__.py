@@ -10,7 +10,18 @@ from pathlib import Path
 
 from benchmarks import machine, results
 
-NAMES = ("kernels", "steps", "residual", "dropout", "montecarlo", "scaling", "contention", "memory", "imports")
+NAMES = (
+    "kernels",
+    "steps",
+    "enlarging",
+    "residual",
+    "dropout",
+    "montecarlo",
+    "scaling",
+    "contention",
+    "memory",
+    "imports",
+)
 
 
 def main():

@@ -134,15 +134,16 @@ def frame(n, rng):
 def upsampling(n, size, c, rng):
     x, dx = normal(rng, n, size, size, c), np.empty((n, size, size, c), np.float32)
     dy, y = normal(rng, n, 2 * size, 2 * size, c), np.empty((n, 2 * size, 2 * size, c), np.float32)
-    few, amount, cases = slice(None, None, max(1, n // 4)), x.nbytes + y.nbytes, []
+    few, amount, cases, factors = slice(None, None, max(1, n // 4)), x.nbytes + y.nbytes, [], (2, 2)
     for name in ("nearest", "bilinear"):
         linear = name == "bilinear"
         cases += [
-            Case(f"upsampling forward, {name}", amount, lambda linear=linear: reshape.upsample(x, y, (2, 2), linear),
-                 lambda name=name: relative_error(y[few], reference.up_sampling2d(x[few], (2, 2), name))),
+            Case(f"upsampling forward, {name}", amount, lambda linear=linear: reshape.upsample(x, y, factors, linear),
+                 lambda name=name: relative_error(y[few], reference.up_sampling2d(x[few], factors, name))),
             Case(f"upsampling backward, {name}", amount,
-                 lambda linear=linear: reshape.upsample_backward(dy, dx, (2, 2), linear),
-                 lambda name=name: relative_error(dx[few], reference.up_sampling2d_grad(x[few], dy[few], (2, 2), name))),
+                 lambda linear=linear: reshape.upsample_backward(dy, dx, factors, linear),
+                 lambda name=name: relative_error(
+                     dx[few], reference.up_sampling2d_grad(x[few], dy[few], factors, name))),
         ]  # fmt: skip
     return cases
 

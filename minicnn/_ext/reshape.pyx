@@ -291,7 +291,6 @@ def upsample_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] d
 cdef enum:
     MOST_AXES = 64    # as many as NumPy's arrays have
     BLOCK = 64        # rows and columns of a block of a matrix that stay in the cache
-    STRIP = 16        # columns that are transposed at a time: their rows in y may lie on the same lines of the cache
     FEW = 4           # rows or columns, fewer than which fill no vector
 
 
@@ -355,7 +354,7 @@ cdef void copy_runs(const Permute *g, Py_ssize_t low, Py_ssize_t high, const rea
 
 cdef void transpose_columns(const Permute *g, Py_ssize_t low, Py_ssize_t high, const real *x, real *y) noexcept nogil:
     """Columns low to high - 1 of a matrix of x, which are rows of y."""
-    cdef Py_ssize_t r, c, strip, first = 0, rows
+    cdef Py_ssize_t r, c, first = 0, rows
     while first < g.rows:
         rows = min(<Py_ssize_t> BLOCK, g.rows - first)
         if rows < FEW:
@@ -367,11 +366,7 @@ cdef void transpose_columns(const Permute *g, Py_ssize_t low, Py_ssize_t high, c
                 for r in range(first, first + rows):
                     y[c * g.y_row + r] = x[r * g.x_row + c]
         else:
-            strip = low
-            while strip < high:
-                transpose(x + first * g.x_row + strip, g.x_row, rows, min(high - strip, <Py_ssize_t> STRIP),
-                          y + strip * g.y_row + first, g.y_row)
-                strip += STRIP
+            transpose(x + first * g.x_row + low, g.x_row, rows, high - low, y + low * g.y_row + first, g.y_row)
         first += rows
 
 
