@@ -29,10 +29,10 @@ def groups(quick):
     for channels in (32, 48):
         yield f"batch norm, {channels} channels", normalisation(n // channels // 64, channels, rng)
     for length in (32, 64, 256, 1024):
-        yield f"layer norm, rows of {length}", of_samples(n // length // 256, 256, length, 0, rng)
+        yield f"layer norm, rows of {length}", of_samples(max(1, n // length // 256), 256, length, 0, rng)
     for size, channels, count in ((32, 32, 8), (8, 64, 32)):
         label = f"group norm, {size}x{size}x{channels}, {count} groups"
-        yield label, of_samples(n // (size * size * channels), size * size, channels, count, rng)
+        yield label, of_samples(max(1, n // (size * size * channels)), size * size, channels, count, rng)
     yield "normal noise", noise(n, rng)
     yield "8x8x16, a frame of 1", frame(n >> 10, rng)
     yield "optimiser", updates(n, rng)
