@@ -632,8 +632,8 @@ cdef void depthwise_input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssiz
                     dx[k] += copy[k * g.fg + o]
                 if bias is not NULL:
                     dx[k] += bias[k % g.c]
-        if g.activation != LINEAR:
-            activate(g.activation, <real> g.slope, dx, dx, g.w * g.c)
+        if g.curve.kind != LINEAR:
+            activate(&g.curve, dx, dx, g.w * g.c)
 
 
 cdef void depthwise_kernel_gradient(const Conv *g, Py_ssize_t i, const real *dy, real *kernel,
