@@ -14,6 +14,7 @@ NAMES = (
     "kernels",
     "depthwise",
     "steps",
+    "enlarging",
     "residual",
     "dropout",
     "montecarlo",

@@ -73,11 +73,10 @@ class History(Callback):
     """
 
     def __init__(self):
-        self.history = {}
-        self.epoch = []
+        self.on_train_begin()
 
     def on_train_begin(self, logs=None):
-        self.history, self.epoch = {}, []
+        self.history, self.epoch, self._epochs = {}, [], {}
 
     def on_epoch_end(self, epoch, logs=None):
         self.append(epoch, logs or {})
@@ -86,6 +85,11 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
+            self._epochs.setdefault(name, []).append(epoch)
+
+    def epochs_of(self, name):
+        """The epochs, from 0, to which the numbers ``history[name]`` belong."""
+        return list(self._epochs.get(name, []))
 
     def __getstate__(self):
         return {key: value for key, value in vars(self).items() if key != "model"}
@@ -117,7 +121,17 @@ class LambdaCallback(Callback):
             if name.startswith("on_batch") and f"on_train{name[2:]}" in given:
                 required = f"needs either {name} or on_train{name[2:]}, which are one"
                 raise ValueError(_check.message("LambdaCallback", required, _check.Shown("both")))
-        vars(self).update(given)
+        for name, function in given.items():
+            vars(self)[name] = _with_logs(function, 1 if name in ("on_train_begin", "on_train_end") else 2)
+
+
+def _with_logs(function, count):
+    """``function`` called with ``count`` arguments, of which ``fit`` leaves out the last, the logs, where it has none."""
+
+    def call(*given):
+        function(*given, *[{}] * (count - len(given)))
+
+    return call
 
 
 class TerminateOnNaN(Callback):

@@ -114,7 +114,8 @@ def _cut_off(panel, rows):
 def history(history, ax=None):
     """Loss and metrics over the epochs: in training, with nothing dropped (clean_...), and in validation (val_...).
 
-    ``history``: what ``fit`` returns, or its dict of lists, such as a history.json holds.  ``ax``: one Axes for the
+    ``history``: what ``fit`` returns, or its dict of lists, such as a history.json holds, which are drawn from epoch 1
+    on.  ``ax``: one Axes for the
     loss, or several, for the loss and the metrics in the order of the history; None makes a figure with one panel for
     each of them.
     """
@@ -135,7 +136,9 @@ def history(history, ax=None):
             values = [plot_axes.percent(name) * value for value in numbers.get(key, [])]
             if values:
                 marker = "." if len(values) < 40 else ""
-                panel.plot(range(1, len(values) + 1), values, style, label=label, color=colour, marker=marker)
+                epochs = history.epochs_of(key) if hasattr(history, "epochs_of") else []
+                epochs = epochs if len(epochs) == len(values) else range(len(values))
+                panel.plot([epoch + 1 for epoch in epochs], values, style, label=label, color=colour, marker=marker)
             shown += values
         plot_axes.label(panel, name, "epoch")
         panel.locator_params("x", integer=True)

@@ -19,10 +19,12 @@ def to_categorical(x, num_classes=None):
     """
     where = "utils.to_categorical"
     x = _check.numeric_array(where, "x", x)
-    numbers = x.astype(np.int64) if np.isfinite(x).all() else None
-    if numbers is None or (numbers != x).any() or (numbers < 0).any():
-        wrong = x[~(np.isfinite(x) & (x == np.floor(x)) & (x >= 0))].flat[0]
-        raise ValueError(_check.message(where, "x must be class numbers, whole and >= 0", wrong.item()))
+    right = (x >= 0) & (x < 2**53)
+    if x.dtype.kind == "f":
+        right &= x == np.floor(x)
+    if not right.all():
+        raise ValueError(_check.message(where, "x must be class numbers, whole and >= 0", x[~right].flat[0].item()))
+    numbers = x.astype(np.int64)
     if num_classes is None:
         if not x.size:
             raise ValueError(_check.message(where, "needs num_classes where x is empty", _check.shape_of(x)))

@@ -375,7 +375,7 @@ COMPUTING = {
 }
 
 
-SHARED = {"depthwise": "conv"}  # layers that run on the kernels of others
+SHARED = {"depthwise": "conv", "transpose": "conv"}  # layers that run on the kernels of others
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)

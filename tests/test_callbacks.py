@@ -1,8 +1,11 @@
-"""Callbacks: when they are called, what they are given, and the six that come with minicnn."""
+"""Callbacks: when they are called, what they are given, and those that come with minicnn."""
 
+import copy
 import functools
 import math
 import os
+import pickle
+import re
 
 import numpy as np
 import pytest
@@ -14,8 +17,12 @@ from minicnn.callbacks import (
     Callback,
     CSVLogger,
     EarlyStopping,
+    History,
+    LambdaCallback,
     LearningRateScheduler,
     ModelCheckpoint,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
     WeightNorms,
 )
 
@@ -824,3 +831,204 @@ def test_a_logger_does_not_wait_for_the_reader_of_a_pipe(tmp_path, append):
     os.rename(tmp_path / "pipe", tmp_path / "log")
     with pytest.raises(OSError, match="Not a regular file"):
         logger.on_epoch_end(0, {"loss": 1.0})
+
+
+# ---- those that Keras has as well ----
+
+
+def test_lambda_callback_calls_functions():
+    calls = []
+    names = [f"on_{what}_{when}" for what in ("epoch", "train", "train_batch") for when in ("begin", "end")]
+    callback = LambdaCallback(**{name: lambda *given, name=name: calls.append((name, *given)) for name in names})
+    run(callback, epochs=1)
+    assert all(isinstance(given[-1], dict) for given in calls)
+    calls = [given[:-1] for given in calls]
+    steps = [("on_train_batch_" + when, step) for step in range(3) for when in ("begin", "end")]
+    assert calls == [("on_train_begin",), ("on_epoch_begin", 0), *steps, ("on_epoch_end", 0), ("on_train_end",)]
+    logs = []
+    run(LambdaCallback(on_batch_end=lambda batch, logs_: logs.append(sorted(logs_))), epochs=1)
+    assert logs == [["accuracy", "loss"]] * 3
+    run(LambdaCallback(), EarlyStopping("loss"), epochs=1)
+    with pytest.raises(ValueError, match=r"^EarlyStopping: the logs must have 'val_loss'"):
+        run(LambdaCallback(), EarlyStopping())  # without a function for the end of an epoch all logs are known
+
+
+@pytest.mark.parametrize(("given", "error", "message"), [
+    ({"on_epoch_end": 1}, TypeError, r"LambdaCallback: on_epoch_end must be a function; got 1 \(int\)"),
+    ({"on_batch_end": print, "on_train_batch_end": print}, ValueError, "LambdaCallback: needs either on_batch_end or"),
+])  # fmt: skip
+def test_lambda_callback_refuses(given, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        LambdaCallback(**given)
+
+
+def test_history_is_a_callback():
+    given = History()
+    model, history = run(given, LearningRateScheduler(lambda epoch: 0.01), epochs=2, validation_split=0.5)
+    assert isinstance(history, History)
+    assert history.history["loss"] == given.history["loss"]
+    assert "learning_rate" not in given.history  # it comes after it in the list
+    assert history.epoch == given.epoch == [0, 1]
+    assert history.model is given.model is model
+    names = ["loss", "accuracy", "val_loss", "val_accuracy"]
+    assert history.params == {"epochs": 2, "batch_size": 5, "steps": 1, "metrics": names}
+    model.fit(X, LABELS, **FIT, callbacks=given)  # one, without a list
+    assert given.epoch == [0]
+    alone = pickle.loads(pickle.dumps(history))
+    assert alone.model is None
+    assert alone.history == history.history
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.history.model is other
+        assert other.history.history == model.history.history
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_terminate_on_nan_ends_training_and_keeps_what_there_is(batch, capsys):
+    steps, before = [], []
+
+    def loss(y, outputs):
+        steps.append(len(y))
+        return np.inf if len(steps) == 4 + batch else float((outputs**2).mean()), outputs / outputs.size
+
+    model = compiled(loss=loss)
+    ends = []
+    hooks = [
+        TerminateOnNaN(),
+        LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(epoch)),
+        LambdaCallback(on_batch_begin=lambda batch, logs: before.append(whole_state(model))),
+    ]
+    history = model.fit(X, LABELS, **FIT, epochs=5, callbacks=hooks)
+    assert len(steps) == 4 + batch
+    assert history.epoch == ends == [0, 1]
+    assert math.isnan(history.history["loss"][1])
+    assert math.isnan(history.history["accuracy"][1]) == (batch == 0)
+    assert whole_state(model) == before[-1]
+    assert model.stop_training
+    assert re.match(
+        rf"Sequential.fit: step {batch} of epoch 1: the loss must stay finite.*\n$", capsys.readouterr().err
+    )
+    steps.clear()
+    with pytest.raises(FloatingPointError):
+        model.fit(X, LABELS, **FIT, epochs=5, callbacks=[Callback()])
+
+
+def rates_of(numbers, rate=1.0, monitor="number", **options):
+    model = compiled(optimizer=mc.optimizers.SGD(rate))
+    callback = ReduceLROnPlateau(monitor, **{"mode": "min", **options})
+    model.fit(X, LABELS, **FIT, epochs=len(numbers), callbacks=[Logs("number", numbers), callback])
+    assert model.history.history["learning_rate"][0] == rate
+    return [*model.history.history["learning_rate"][1:], model.optimizer.learning_rate]
+
+
+@pytest.mark.parametrize(("options", "numbers", "rates"), [
+    ({"patience": 1}, [3, 2, 1], [1, 1, 1]), ({"patience": 1}, [3, 3, 3], [1, 0.1, 0.01]),
+    ({"patience": 2, "factor": 0.5}, [3, 3, 3, 3, 3], [1, 1, 0.5, 0.5, 0.25]),
+    ({"patience": 1, "factor": 0.5, "min_delta": 0.5}, [3, 2.6, 2.4], [1, 0.5, 0.5]),
+    ({"patience": 1, "factor": 0.5, "min_delta": 0}, [3, 2.99], [1, 1]),
+    ({"patience": 1, "factor": 0.5, "cooldown": 2}, [3, 3, 3, 3, 3], [1, 0.5, 0.5, 0.25, 0.25]),
+    ({"patience": 1, "factor": 0.5, "min_lr": 0.3}, [3, 3, 3, 3], [1, 0.5, 0.3, 0.3]),
+    ({"patience": 1, "factor": 0.5, "mode": "max"}, [1, 2, 2], [1, 1, 0.5]),
+    ({"patience": 1, "factor": 0.5}, [3, math.nan, 2], [1, 0.5, 0.5]), ({"patience": 1, "factor": 0}, [3, 3], [1, 0]),
+])  # fmt: skip
+def test_the_rate_falls_where_nothing_improves(options, numbers, rates):
+    assert rates_of(numbers, **options) == pytest.approx(rates, rel=1e-12, abs=0)
+
+
+def test_reduce_lr_says_so_and_counts_anew_with_every_fit(capsys):
+    model = compiled(optimizer=mc.optimizers.SGD(1e-9))
+    callback = ReduceLROnPlateau("loss", patience=1, verbose=1)
+    for _ in range(2):
+        model.fit(X, LABELS, **FIT, epochs=1, callbacks=[callback])
+    assert capsys.readouterr().err == ""
+    model.fit(X, LABELS, **FIT, epochs=2, callbacks=[callback])
+    assert capsys.readouterr().err == "epoch 2: the learning rate is lowered to 1e-10\n"
+
+
+@pytest.mark.parametrize(("make", "error", "message"), [
+    (lambda: ReduceLROnPlateau(factor=1), ValueError, r"factor must be a number in \[0, 1\); got 1"),
+    (lambda: ReduceLROnPlateau(factor="a"), TypeError, "factor must be"),
+    (lambda: ReduceLROnPlateau(patience=0), ValueError, "patience must be a whole number >= 1; got 0"),
+    (lambda: ReduceLROnPlateau(cooldown=-1), ValueError, "cooldown must be a whole number >= 0; got -1"),
+    (lambda: ReduceLROnPlateau(min_lr=math.nan), ValueError, "min_lr must be a number >= 0; got nan"),
+    (lambda: ReduceLROnPlateau(mode="least"), ValueError, "mode must be one of"),
+    (lambda: run(ReduceLROnPlateau()), ValueError, "the logs must have 'val_loss'"),
+])  # fmt: skip
+def test_reduce_lr_refuses(make, error, message):
+    with pytest.raises(error, match=f"^ReduceLROnPlateau: {message}"):
+        make()
+
+
+def test_reduce_lr_and_a_schedule_exclude_one_another():
+    model = compiled(optimizer=mc.optimizers.SGD(mc.schedules.CosineDecay(0.1, 10)))
+    before = whole_state(model)
+    with pytest.raises(
+        ValueError, match=r"^ReduceLROnPlateau: the optimiser's learning_rate must be a number, not a s"
+    ):
+        model.fit(X, LABELS, **FIT, callbacks=ReduceLROnPlateau("loss"))
+    assert whole_state(model) == before
+
+
+def test_checkpoints_of_weights_alone(tmp_path):
+    path = tmp_path / "w{epoch}.npz"
+    model, _ = run(ModelCheckpoint(path, save_weights_only=True), epochs=2)
+    again = compiled()
+    again.load_weights(tmp_path / "w2.npz")
+    assert again.fingerprint() == model.fingerprint()
+    with pytest.raises(mc.ModelFileError, match="holds weights alone"):
+        mc.Sequential.load(tmp_path / "w1.npz")
+
+
+def test_checkpoints_of_steps(tmp_path):
+    model = compiled()
+    seen = []
+    hooks = [ModelCheckpoint(tmp_path / "{epoch}-{batch}-{loss:.1f}.npz", save_freq=2),
+             LambdaCallback(on_batch_end=lambda batch, logs: seen.append(model.fingerprint()))]  # fmt: skip
+    model.fit(X, LABELS, **FIT, epochs=2, callbacks=hooks)  # three steps an epoch
+    files = sorted(tmp_path.iterdir())
+    assert [file.name[:4] for file in files] == ["1-2-", "2-1-", "2-3-"]
+    assert [mc.Sequential.load(file).fingerprint() for file in files] == seen[1::2]
+    for monitor, saved in (("loss", True), ("val_loss", False)):
+        one = ModelCheckpoint(tmp_path / "best.npz", monitor, save_freq=1, save_best_only=True)
+        if saved:
+            model.fit(X, LABELS, **FIT, callbacks=one)
+            assert (tmp_path / "best.npz").exists()
+        else:
+            with pytest.raises(ValueError, match=r"^ModelCheckpoint: the logs must have 'val_loss'"):
+                model.fit(X, LABELS, **FIT, validation_split=0.5, callbacks=one)
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    (("c.keras",), ValueError, r"the file is a .npz, and its name must not say that it is Keras's; .* 'c.npz'$"),
+    (("c.H5",), ValueError, "the file is a .npz"), (("c.npz", "loss", 0, False, "auto", False, 1), TypeError, "save_we"),
+    (("c.npz", "loss", 0, False, "auto", False, False, "batch"), TypeError, "save_freq, if not \"epoch\", must be"),
+    (("c.npz", "loss", 0, False, "auto", False, False, 0), ValueError, "save_freq, if not \"epoch\", must be"),
+    (("c.npz", "loss", 0, False, "auto", True, True), ValueError, "save_optimizer=True needs whole models"),
+    (("c.npz", "loss", 0, False, "auto", True, False, 3), ValueError, "save_optimizer=True needs whole models"),
+])  # fmt: skip
+def test_checkpoints_that_are_refused(arguments, error, message):
+    with pytest.raises(error, match=f"^ModelCheckpoint: {message}"):
+        ModelCheckpoint(*arguments)
+
+
+def test_learning_rate_scheduler_says_so(capsys):
+    run(LearningRateScheduler(lambda epoch: 0.1 / (epoch + 1), verbose=1), epochs=2)
+    assert capsys.readouterr().err == "epoch 1: the learning rate is 0.1\nepoch 2: the learning rate is 0.05\n"
+    with pytest.raises(ValueError, match=r"^LearningRateScheduler: verbose must be a whole number in \[0, 2\]"):
+        LearningRateScheduler(lambda epoch: 0.1, 3)
+
+
+def test_epochs_without_validation_do_not_count(tmp_path):
+    """validation_freq=2: nothing waits, nothing is saved and nothing falls in the others."""
+    stop, fall = EarlyStopping(patience=2, min_delta=100), ReduceLROnPlateau(patience=1, factor=0.5, min_delta=100)
+    hooks = [stop, fall, ModelCheckpoint(tmp_path / "{epoch}-{val_loss:.1f}.npz", save_best_only=True),
+             CSVLogger(tmp_path / "log.csv")]  # fmt: skip
+    model, history = run(*hooks, epochs=9, validation_split=0.5, validation_freq=2)
+    assert history.epoch == list(range(6))  # the first number is an improvement, those of epochs 4 and 6 are none
+    assert stop.stopped_epoch == 5
+    assert len(history.history["val_loss"]) == 3
+    assert history.history["learning_rate"] == [0.01] * 4 + [0.005] * 2
+    assert model.optimizer.learning_rate == 0.0025
+    assert {file.name[:2] for file in tmp_path.glob("*.npz")} <= {"2-", "4-", "6-"}
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert lines[0] == "epoch,accuracy,learning_rate,loss,val_accuracy,val_loss"
+    assert [line.endswith("NA,NA") for line in lines[1:]] == [True, False] * 3

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from compare import assert_close, assert_same_bits
-from models import IMAGE, LABELS, ONE_HOT, Halve, X, chain, small, trained
+from models import IMAGE, LABELS, ONE_HOT, Halve, X, chain, compiled, small, trained
 from running import normal
 
 import minicnn as mc
@@ -780,3 +780,107 @@ def test_switches_are_true_or_false(value):
         mc.metrics.Accuracy().update(outputs, y, from_logits=value)
     with pytest.raises(TypeError, match="rescaled must be True or False"):
         mc.plot.ablation({}, rescaled=value)
+
+
+# ---- Keras's words ----
+
+
+def test_the_name_of_a_model_goes_everywhere(tmp_path):
+    model = small(name="digits")
+    model.save(tmp_path / "m.npz")
+    others = [mc.Sequential.load(tmp_path / "m.npz"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    assert [other.name for other in others] == ["digits"] * 3
+    assert model.summary_text().splitlines()[0] == "model 'digits'"
+    assert "name='digits'" in repr(model)
+    model.name = "other"
+    assert "model 'other'" in model.summary_text()
+    model.name = None
+    assert model.summary_text().startswith("layer ")
+    assert "name" not in model.get_config()
+    assert mc.Sequential([mc.Sequential([layers.Dense(1)], name="part")]).get_layer("part") is not None
+
+
+@pytest.mark.parametrize(("name", "error"), [(1, TypeError), ("", ValueError), (" ", ValueError), ("a\nb", ValueError)])
+def test_names_that_are_refused(name, error):
+    with pytest.raises(error, match=r"^Sequential: name must "):
+        mc.Sequential(name=name)
+
+
+def test_the_summary_of_what_is_not_built():
+    lines = []
+    mc.Sequential([layers.Residual([layers.Dense(3)]), layers.Dense(2, name="last")], name="m").summary(lines.append)
+    assert lines[0] == "model 'm'"
+    assert [line.split() for line in lines[3:6]] == [
+        ["0", "Residual", "?", "?", "?"], ["0.body.0", "Dense", "?", "?", "?"], ["1", "Dense", "'last'", "?", "?", "?"],
+    ]  # fmt: skip
+    assert lines[-1].split() == ["not", "built", "?", "?", "?"]
+    declared = mc.Sequential([layers.Dense(3, input_shape=(4,))])
+    assert "(4,) ->" in declared.summary_text()  # it is built for that
+
+
+def test_weights_are_the_arrays_themselves():
+    model = small()
+    names = list(model.state_dict())
+    assert len(model.weights) == len(names)
+    assert all(np.array_equal(a, b) for a, b in zip(model.weights, model.get_weights(), strict=True))
+    trained_ones = [names[i] for i, a in enumerate(model.weights) if any(a is b for b in model.trainable_weights)]
+    assert trained_ones == [name for name in names if "moving" not in name]
+    assert len(model.non_trainable_weights) == 2
+    model.layers[0].trainable = False
+    assert len(model.trainable_variables) + 2 == len(trained_ones)
+    assert len(model.non_trainable_variables) == 4
+    assert len(model.variables) == len(names)
+    before = model.predict(X)
+    model.variables[0][...] = 0
+    assert not np.array_equal(model.predict(X), before)
+    assert not model.state_dict()["0.kernel"].any()
+    for name in ("weights", "trainable_weights", "non_trainable_weights", "variables"):
+        with pytest.raises(RuntimeError, match=r"needs build"):
+            getattr(mc.Sequential([layers.Dense(1)]), name)
+        with pytest.raises(AttributeError, match=r"cannot be assigned"):
+            setattr(model, name, [])
+
+
+def test_pop():
+    model = mc.Sequential([layers.Dense(3, input_shape=(4,)), layers.Dense(2)])
+    assert not model.built or model.output_shape == (2,)
+    model = mc.Sequential()
+    first, last = layers.Dense(3, input_shape=(4,)), layers.Dense(2)
+    for layer in (first, last):
+        model.add(layer)
+    assert model.pop() is last
+    assert model.layers == (first,)
+    assert model.pop() is first
+    model.add(layers.Dense(5))
+    model.build((7,))  # the shape went with the layer that had said it
+    with pytest.raises(RuntimeError, match=r"^Sequential.pop: layers must be taken out before the model is built"):
+        model.pop()
+    assert len(model.layers) == 1
+    with pytest.raises(ValueError, match=r"^Sequential.pop: the model must have at least one layer; got none"):
+        mc.Sequential().pop()
+
+
+def test_one_batch():
+    model = compiled()
+    assert np.array_equal(model.predict_on_batch(X), model.predict(X))
+    assert model.predict_on_batch(X[:0]).shape == (0, 4)
+    assert model.test_on_batch(X, LABELS) == model.evaluate(X, LABELS, batch_size=len(X))
+    weights = np.arange(12.0)
+    found = model.test_on_batch(X, LABELS, weights, return_dict=True)
+    assert found == model.evaluate(X, LABELS, len(X), True, weights)
+    assert list(found) == model.metrics_names == ["loss", "accuracy"]
+    assert small().metrics_names == []
+    with pytest.raises(RuntimeError, match=r"^Sequential.test_on_batch: needs compile"):
+        small().test_on_batch(X, LABELS)
+    with pytest.raises(ValueError, match=r"^Sequential.test_on_batch: "):
+        model.test_on_batch(X, LABELS[:3])
+
+
+def test_a_text_of_json_needs_arguments_for_json():
+    class Odd(Halve):
+        def __init__(self, what):
+            super().__init__()
+            self.what = what
+
+    with pytest.raises(TypeError, match=r"^Sequential.to_json: the arguments of every layer must be ready for JSON"):
+        mc.Sequential([Odd({1, 2})]).to_json()

@@ -135,6 +135,16 @@ def test_the_history_shows_metrics_by_the_names_that_were_given():
     assert titles == ["Loss: lower is better", "Acc: higher is better", "Inaccuracy"]
 
 
+def test_numbers_of_every_second_epoch_stand_where_they_belong():
+    history = mc.callbacks.History()
+    for epoch in range(2, 6):
+        history.append(epoch, {"loss": 2.0} | ({"val_loss": 3.0} if epoch % 2 else {}))
+    lines = [list(line.get_xdata()) for line in plot.history(history).axes[0].get_lines()]
+    assert lines == [[3, 4, 5, 6], [4, 6]]
+    lines = [list(line.get_xdata()) for line in plot.history(history.history).axes[0].get_lines()]
+    assert lines == [[1, 2, 3, 4], [1, 2]]
+
+
 def test_history():
     found = History()
     for epoch in range(2):

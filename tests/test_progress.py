@@ -3,6 +3,7 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 import tqdm
 from models import LABELS, Hook, X, compiled
@@ -59,3 +60,23 @@ def test_a_bar_that_is_interrupted_is_closed(monkeypatch):
     with pytest.raises(ValueError, match="stop"):
         compiled().fit(X, LABELS, batch_size=5, verbose=1, callbacks=[Hook(fail)])
     assert [bar.disable for bar in bars] == [True]
+
+
+@pytest.mark.parametrize("method", ["evaluate", "predict"])
+def test_one_pass_shows_itself(method, capsys, monkeypatch):
+    model = compiled()
+    given = (X, LABELS, 5) if method == "evaluate" else (X, 5)
+    quiet = getattr(model, method)(*given)
+    assert capsys.readouterr() == ("", "")
+    numbers = r"  loss \d\.\d{4}  accuracy \d\.\d{4}" if method == "evaluate" else ""
+    for verbose in (2, "auto"):
+        assert np.array_equal(getattr(model, method)(*given, verbose=verbose), quiet)
+        assert re.fullmatch(rf"{method} +\d+\.\d s{numbers}\n", capsys.readouterr().err)
+    assert np.array_equal(getattr(model, method)(*given, verbose=1), quiet)
+    err = capsys.readouterr().err
+    assert f"{method}: 100%" in err
+    assert "3/3" in err
+    assert ("accuracy" in err) == (method == "evaluate")
+    for verbose in (3, None, "loud"):
+        with pytest.raises(ValueError, match=rf"^Sequential.{method}: verbose must be 'auto', 0, 1 or 2"):
+            getattr(model, method)(*given, verbose=verbose)

@@ -640,3 +640,51 @@ def trained_with(optimizer):
     model = compiled()
     model.compile(optimizer, "sparse_categorical_crossentropy")
     return model
+
+
+# ---- Keras's words of fit ----
+
+
+def test_validation_data_in_batches_of_their_own(monkeypatch):
+    sizes, evaluate = [], mc.training.evaluate
+    monkeypatch.setattr(mc.training, "evaluate", lambda *given: sizes.append(given[3]) or evaluate(*given))
+    model = compiled()
+    more = {"validation_data": (X, LABELS), "clean_train_metrics": True}
+    history = model.fit(X, LABELS, **FIT, **more, validation_batch_size=7).history
+    assert sizes == [FIT["batch_size"], 7] * FIT["epochs"]
+    assert history["val_loss"] == pytest.approx(history["clean_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("freq", "epochs"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3]), (9, []), ([1, 4], [0, 3]), ((), [])])
+def test_how_often_is_validated(freq, epochs):
+    model = compiled()
+    more = FIT | {"epochs": 5, "validation_split": 0.5}
+    history = model.fit(X, LABELS, **more, validation_freq=freq)
+    assert history.epochs_of("val_loss") == epochs
+    assert len(history.history.get("val_loss", [])) == len(epochs)
+    assert history.epochs_of("loss") == history.epoch == [0, 1, 2, 3, 4]
+    plain = compiled()
+    plain.fit(X, LABELS, **more)
+    assert model.fingerprint() == plain.fingerprint()
+
+
+@pytest.mark.parametrize(("more", "error"), [
+    ({"validation_freq": 0}, ValueError), ({"validation_freq": 1.5}, TypeError), ({"validation_freq": [0]}, ValueError),
+    ({"validation_freq": ["a"]}, TypeError), ({"validation_batch_size": 0}, ValueError),
+    ({"validation_batch_size": "7"}, TypeError),
+])  # fmt: skip
+def test_words_of_validation_that_are_refused(more, error):
+    model = compiled()
+    before = whole_state(model)
+    with pytest.raises(error, match=rf"^Sequential.fit: .*{next(iter(more))} must be a whole number"):
+        model.fit(X, LABELS, **FIT, validation_split=0.5, **more)
+    assert whole_state(model) == before
+
+
+@pytest.mark.parametrize(("x", "words"), [
+    (((X, LABELS) for _ in range(2)), "generator and no y. Join its batches, or call train_on_batch"),
+    (X, "ndarray and no y. Give y"), ([X, LABELS], "list and no y"),
+])  # fmt: skip
+def test_x_alone_is_refused(x, words):
+    with pytest.raises(TypeError, match=rf"^Sequential.fit: x and y must be arrays; got {words}"):
+        compiled().fit(x, verbose=0)

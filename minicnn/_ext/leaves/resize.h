@@ -2,7 +2,8 @@
  *
  * From VL channels on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the pixels
  * that follow: what it writes there is overwritten, since pixels are written in the order of their addresses; the last
- * pixels of a row are taken one number at a time.  MIX and NV are constants wherever these functions are inlined.
+ * pixels of a row are taken one number at a time.  Twice one channel is left to the compiler, which puts vectors together
+ * and takes them apart.  MIX and NV are constants wherever these functions are inlined.
  */
 
 /* a * l + b * r with l or r alone where the other has no part in it: 0 times an inf is no number */
@@ -13,10 +14,39 @@ TARGET INLINE VEC NAME(mixed)(REAL a, VEC l, REAL b, VEC r)
     return FMA_VEC(SPLAT(b), r, SPLAT(a) * l);
 }
 
+LEAF NAME(repeat_twice)(const REAL *RESTRICT x, REAL *RESTRICT y, idx n)
+{
+    LOOP y[2 * i] = y[2 * i + 1] = x[i];
+}
+
+LEAF NAME(mix_twice)(const REAL *RESTRICT x, const REAL *RESTRICT weights, REAL *RESTRICT y, idx n)
+{
+    const REAL a = weights[0], b = weights[1], c = weights[2], d = weights[3];
+    LOOP {
+        y[2 * i] = FMA(b, x[i + 1], a * x[i]);
+        y[2 * i + 1] = FMA(d, x[i + 1], c * x[i]);
+    }
+}
+
+LEAF NAME(blend_pairs)(const REAL *RESTRICT x, const REAL *RESTRICT weights, REAL *RESTRICT y, idx n)
+{
+    const REAL a = weights[0], b = weights[1];
+    LOOP y[i] = FMA(b, x[2 * i + 1], a * x[2 * i]);
+}
+
+LEAF NAME(blend_two_pairs)(const REAL *RESTRICT x, const REAL *RESTRICT weights, REAL *RESTRICT y, idx n)
+{
+    const REAL a = weights[0], b = weights[1], c = weights[2], d = weights[3];
+    LOOP y[i] = FMA(d, x[2 * i + 3], FMA(c, x[2 * i + 2], FMA(b, x[2 * i + 1], a * x[2 * i])));
+}
+
 TARGET INLINE void NAME(stretch_row)(const int MIX, const REAL *x, const REAL *weights, idx times, REAL *y, idx pixels,
                                      idx n)
 {
     idx p = 0;
+    if (!MIX && n == 1 && times > 2)
+        for (; p < pixels && (pixels - p - 1) * times >= VL; p++)
+            for (idx b = 0; b < times; b += VL) STORE(y + p * times + b, SPLAT(x[p]));
     for (; p < pixels && (pixels - p) * n >= VL; p++) {
         const REAL *from = x + p * n;
         REAL *to = y + p * times * n;
@@ -49,7 +79,9 @@ TARGET INLINE void NAME(stretch_row)(const int MIX, const REAL *x, const REAL *w
  * without weights x[p].  What has the weight 0 is not looked at. */
 LEAF NAME(stretch)(const REAL *x, const REAL *weights, idx times, REAL *y, idx pixels, idx n)
 {
-    if (weights) NAME(stretch_row)(1, x, weights, times, y, pixels, n);
+    if (n == 1 && times == 2 && weights) NAME(mix_twice)(x, weights, y, pixels);
+    else if (n == 1 && times == 2) NAME(repeat_twice)(x, y, pixels);
+    else if (weights) NAME(stretch_row)(1, x, weights, times, y, pixels, n);
     else NAME(stretch_row)(0, x, weights, times, y, pixels, n);
 }
 
@@ -68,6 +100,11 @@ TARGET INLINE void NAME(blend_vectors)(const int NV, const REAL *x, idx tap, con
 LEAF NAME(blend)(const REAL *x, idx step, idx tap, const REAL *weights, idx count, REAL *y, idx pixels, idx n)
 {
     idx p = 0;
+    if (n == 1 && step == 2 && tap == 1 && (count == 2 || count == 4)) {
+        if (count == 2) NAME(blend_pairs)(x, weights, y, pixels);
+        else NAME(blend_two_pairs)(x, weights, y, pixels);
+        return;
+    }
     for (; p < pixels && (pixels - p) * n >= VL; p++) {
         const REAL *from = x + p * step;
         REAL *to = y + p * n;

@@ -1,0 +1,105 @@
+"""Sentences for words of Keras: where they stand, that they are not out of date, and that no name is hidden by them."""
+
+import importlib
+import inspect
+import re
+
+import pytest
+
+import minicnn as mc
+from minicnn import keras_words, layers
+from minicnn.keras_words import INSTEAD
+
+MODULES = [where for where in INSTEAD if where and not where.startswith("Sequential")]
+METHODS = [where for where in INSTEAD if where.startswith("Sequential.")]
+
+
+def test_no_word_of_the_table_exists():
+    """One that has come into being must leave the table."""
+    for where in MODULES:
+        module = importlib.import_module(f"minicnn.{where}")
+        assert [word for word in INSTEAD[where] if word in vars(module)] == [], where
+    assert [word for word in INSTEAD[""] if word in vars(mc) or word in mc.__all__] == []
+    assert [word for word in INSTEAD["Sequential"] if hasattr(mc.Sequential, word)] == []
+    for where in METHODS:
+        known = inspect.signature(getattr(mc.Sequential, where.partition(".")[2])).parameters
+        assert [word for word in INSTEAD[where] if word in known] == [], where
+
+
+def test_what_the_sentences_name_exists():
+    text = " ".join(sentence for words in INSTEAD.values() for sentence in words.values())
+    for module, name in set(
+        re.findall(r"\b(layers|models|utils|datasets|optimizers|metrics|saving|plot)\.(\w+)", text)
+    ):
+        assert hasattr(importlib.import_module(f"minicnn.{module}"), name), (module, name)
+
+
+@pytest.mark.parametrize("where", MODULES)
+def test_a_module_answers_for_its_words(where):
+    module = importlib.import_module(f"minicnn.{where}")
+    for word, sentence in INSTEAD[where].items():
+        with pytest.raises(AttributeError) as caught:
+            getattr(module, word)
+        assert str(caught.value) == f"module 'minicnn.{where}' has no attribute '{word}'. In minicnn: {sentence}"
+    assert not hasattr(module, "no_such_thing")
+
+
+def test_the_package_and_its_models_answer_too():
+    with pytest.raises(
+        AttributeError, match=r"^module 'minicnn' has no attribute 'Model'. In minicnn: a model is a Se"
+    ):
+        _ = mc.Model
+    with pytest.raises(AttributeError, match=r"^'Sequential' object has no attribute 'predict_classes'. In minicnn: "):
+        _ = mc.Sequential().predict_classes
+
+
+@pytest.mark.parametrize(("get", "message"), [
+    (lambda: layers.Conv2d, r"module 'minicnn.layers' has no attribute 'Conv2d'. Did you mean 'Conv2D'\?"),
+    (lambda: mc.Sequental, r"module 'minicnn' has no attribute 'Sequental'. Did you mean 'Sequential'\?"),
+    (lambda: mc.Sequential().sumary, r"'Sequential' object has no attribute 'sumary'. Did you mean 'summary'\?"),
+    (lambda: mc.qqqqq, "module 'minicnn' has no attribute 'qqqqq'"),
+    (lambda: layers._Conv2D, "module 'minicnn.layers' has no attribute '_Conv2D'"),
+    (lambda: mc.Sequential()._layer, "'Sequential' object has no attribute '_layer'"),
+])  # fmt: skip
+def test_other_names_get_the_nearest(get, message):
+    with pytest.raises(AttributeError, match=f"^{message}$"):
+        get()
+
+
+def test_a_name_that_comes_into_being_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(layers, "Lambda", 1, raising=False)
+    assert layers.Lambda == 1
+
+
+def test_modules_and_functions_of_others_are_not_suggested():
+    names = keras_words.public_names(mc.callbacks)
+    assert "EarlyStopping" in names
+    assert "check_logs" in names
+    assert not {"np", "os", "warnings", "_Monitor"} & set(names)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda m: m.compile("sgd", "mse", jit_compile=True), r"compile: takes no such keyword; got `jit_compile`. In mini"),
+    (lambda m: m.fit([1], [1], steps_per_epoch=2), r"fit: takes no such keyword; got `steps_per_epoch`. In minicnn: f"),
+    (lambda m: m.fit([1], [1], epoch=2), r"fit: the keywords are x, y, batch_size, .*; got `epoch`. Did you mean `epochs"),
+    (lambda m: m.predict([1], steps=2), r"predict: takes no such keyword; got `steps`. In minicnn: .* cut x and y$"),
+    (lambda m: m.evaluate([1], [1], callbacks=[]), r"evaluate: takes no such keyword; got `callbacks`. In minicnn: only"),
+    (lambda m: m.summary(line_length=80), r"summary: takes no such keyword; got `line_length`. In minicnn: the table"),
+    (lambda m: m.summary(qqqqq=80), r"summary: the keywords are print_fn; got `qqqqq`$"),
+])  # fmt: skip
+def test_keywords_that_a_method_has_not(call, message):
+    with pytest.raises(TypeError, match=f"^Sequential.{message}"):
+        call(mc.Sequential([layers.Dense(1)]))
+
+
+@pytest.mark.parametrize("x", [mc.Input((3,)), layers.Dense(2)])
+@pytest.mark.parametrize("built", [False, True])
+def test_layers_are_not_called_on_one_another(x, built):
+    layer = layers.Dense(4)
+    if built:
+        mc.Sequential([mc.Input((3,)), layer])
+    with pytest.raises(TypeError, match=r"layers and models are called with arrays.*; got .*Make a chain of them, Seq"):
+        layer(x)
+    if isinstance(x, mc.layers.Input):
+        with pytest.raises(TypeError, match="layers and models are called with arrays"):
+            mc.Sequential([layers.Dense(4)])(x)
