@@ -6,7 +6,7 @@ Read ``dropout.py`` first.  The contract that all of them keep is in ``minicnn/l
 from minicnn.layers.activation import ELU, GELU, Activation, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.layers.compose import Chain, Concurrent, Residual
 from minicnn.layers.compose import Composite as Composite  # a base class: not in the registry
-from minicnn.layers.conv import Conv2D
+from minicnn.layers.conv import Conv2D, Conv2DTranspose
 from minicnn.layers.dense import Dense
 from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
@@ -15,7 +15,6 @@ from minicnn.layers.input import Input as Input
 from minicnn.layers.norm import BatchNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
-from minicnn.layers.transpose import Conv2DTranspose
 
 __all__ = [
     "ELU",
