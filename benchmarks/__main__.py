@@ -12,9 +12,9 @@ from benchmarks import machine, results
 
 NAMES = (
     "kernels",
+    "layers",
     "depthwise",
     "steps",
-    "enlarging",
     "residual",
     "dropout",
     "montecarlo",
