@@ -12,6 +12,7 @@ from benchmarks import machine, results
 
 NAMES = (
     "kernels",
+    "layers",
     "depthwise",
     "steps",
     "residual",

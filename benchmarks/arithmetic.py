@@ -4,7 +4,7 @@ import numpy as np
 import reference
 
 from benchmarks.machine import Case, relative_error
-from minicnn._ext import conv, dense
+from minicnn._ext import activation, conv, dense
 
 # (size of the image, channels, filters, size of the kernel, padding): those of the networks in models.py, and larger.
 CONVOLUTIONS = (
@@ -12,6 +12,8 @@ CONVOLUTIONS = (
     (32, 32, 32, 3, "valid"), (26, 32, 64, 3, "valid"), (13, 32, 64, 3, "valid"), (15, 32, 64, 3, "same"),
     (15, 64, 64, 3, "valid"), (28, 64, 64, 3, "same"), (16, 48, 96, 3, "same"),
 )  # fmt: skip
+# (size of the image, channels, filters, size of the kernel, stride), padding "same": of decoders and generators.
+TRANSPOSED = ((7, 64, 64, 3, 2), (14, 64, 32, 3, 2), (8, 128, 64, 4, 2), (28, 32, 1, 3, 1), (28, 64, 64, 3, 1))
 DENSE = ((400, 120), (1600, 10), (1600, 512), (9216, 128))  # (inputs, outputs), for a batch of 128
 ALGORITHMS = {"direct": "exact", "F(2x2, 3x3)": "F2", "F(4x4, 3x3)": "F4"}
 
@@ -20,6 +22,9 @@ def groups(quick):
     """(shape, its kernels) one after the other, so that the arrays of one group at a time are in memory."""
     for size, c, f, k, padding in CONVOLUTIONS[1::4] if quick else CONVOLUTIONS:
         yield f"{size}x{size}, {c} -> {f}, {k}x{k} {padding}", convolution(2 if quick else 64, size, c, f, k, padding)
+    for size, c, f, k, stride in TRANSPOSED[1:2] if quick else TRANSPOSED:
+        label = f"{size}x{size}, {c} -> {f}, {k}x{k}, stride {stride}, transposed"
+        yield label, transposed(2 if quick else 64, size, c, f, k, stride)
     for d, m in DENSE[:1] if quick else DENSE:
         yield f"dense, 128 x {d} -> {m}", fully_connected(8 if quick else 128, d, m)
 
@@ -47,6 +52,24 @@ def convolution(n, size, c, f, k, padding):
                    lambda: relative_error(dkernel, want_dkernel))  # fmt: skip
 
     return [case for name, number in algorithms(k, c, f) for case in passes(name, number)]
+
+
+def transposed(n, size, c, f, k, stride):
+    """The input's gradient of a convolution, alone and with the bias and the ReLU of a transposed convolution's forward
+    pass; its other two passes are those of a convolution."""
+    rng = np.random.default_rng(0)
+    cut, out = reference.transposed_grid(size, k, stride, "same", None)
+    x, y = rng.standard_normal((n, size, size, c), np.float32), np.empty((n, out, out, f), np.float32)
+    kernel, bias = rng.standard_normal((k, k, f, c), np.float32), rng.standard_normal(f, np.float32)
+    geometry, flops = (stride, stride, cut, cut, 1, 1, 1), 2 * x.size * f * k * k
+    want, auto = reference.conv2d_transpose(x, kernel, None, (out, out), (cut, cut), (stride, stride)), 1
+    relu = activation.KINDS["relu"]
+    return [
+        Case("input gradient", flops, lambda: conv.backward_input(x, kernel, y, geometry, auto),
+             lambda: relative_error(y, want)),
+        Case("with bias and ReLU", flops, lambda: conv.backward_input(x, kernel, y, geometry, auto, bias, relu),
+             lambda: relative_error(y, np.maximum(want + bias, 0))),
+    ]  # fmt: skip
 
 
 def algorithms(k, c, f):

@@ -31,12 +31,16 @@ def groups(quick):
     for channels in (32, 48):
         yield f"batch norm, {channels} channels", normalisation(n // channels // 64, channels, rng)
     for length in (32, 64, 256, 1024):
-        yield f"layer norm, rows of {length}", of_samples(n // length // 256, 256, length, 0, rng)
+        yield f"layer norm, rows of {length}", of_samples(max(1, n // length // 256), 256, length, 0, rng)
     for size, channels, count in ((32, 32, 8), (8, 64, 32)):
         label = f"group norm, {size}x{size}x{channels}, {count} groups"
-        yield label, of_samples(n // (size * size * channels), size * size, channels, count, rng)
+        yield label, of_samples(max(1, n // (size * size * channels)), size * size, channels, count, rng)
     yield "normal noise", noise(n, rng)
     yield "8x8x16, a frame of 1", frame(n >> 10, rng)
+    for size, c in ((32, 32), (64, 3)):
+        yield f"{size}x{size}x{c}, twice", upsampling(max(1, n // (4 * size * size * c)), size, c, rng)
+    for shape, dims in (((32, 32, 64), (3, 1, 2)), ((64, 32, 32), (2, 3, 1)), ((64, 64, 16), (2, 1, 3))):
+        yield f"{shape}, axes {dims}", permutation(max(1, n // (shape[0] * shape[1] * shape[2])), shape, dims, rng)
     yield from updates(n, rng)
     for kind in (np.uint8, np.float32):
         yield f"28x28x1 {kind.__name__}", gather(n // 784, kind, rng)
@@ -188,8 +192,8 @@ def of_samples(n, rows, c, count, rng):
 
 def noise(n, rng):
     x, y, sigma = normal(rng, SAMPLES, n // SAMPLES), np.empty((SAMPLES, n // SAMPLES), np.float32), np.array([0.5])
-    draw, few = np.array([1, 5, 0, 48, 0, 1 << 62], np.uint64), (0, slice(None, 1000))  # layer 3 of a model of seed 5
-    factors = reference.gaussian_factors(5, 3, 0, (1000,), 0.5)
+    draw, few = np.array([1, 5, 0, 48, 0, 1 << 62], np.uint64), (0, slice(None, 200))  # layer 3 of a model of seed 5
+    factors = reference.gaussian_factors(5, 3, 0, (200,), 0.5)
     return [
         Case("added", 8 * n, lambda: gaussian.add(x, y, draw, sigma),
              lambda: relative_error(y[few], x[few] + factors - 1)),
@@ -206,6 +210,31 @@ def frame(n, rng):
              lambda: relative_error(large, reference.zero_padding2d(small, ((1, 1), (1, 1))))),
         Case("crop", size, lambda: reshape.crop(large, again, 1, 1), lambda: relative_error(again, small)),
     ]  # fmt: skip
+
+
+def upsampling(n, size, c, rng):
+    x, dx = normal(rng, n, size, size, c), np.empty((n, size, size, c), np.float32)
+    dy, y = normal(rng, n, 2 * size, 2 * size, c), np.empty((n, 2 * size, 2 * size, c), np.float32)
+    few, amount, cases, factors = slice(None, None, max(1, n // 4)), x.nbytes + y.nbytes, [], (2, 2)
+    for name in ("nearest", "bilinear"):
+        linear = name == "bilinear"
+        cases += [
+            Case(f"upsampling forward, {name}", amount, lambda linear=linear: reshape.upsample(x, y, factors, linear),
+                 lambda name=name: relative_error(y[few], reference.up_sampling2d(x[few], factors, name))),
+            Case(f"upsampling backward, {name}", amount,
+                 lambda linear=linear: reshape.upsample_backward(dy, dx, factors, linear),
+                 lambda name=name: relative_error(
+                     dx[few], reference.up_sampling2d_grad(x[few], dy[few], factors, name))),
+        ]  # fmt: skip
+    return cases
+
+
+def permutation(n, shape, dims, rng):
+    x, order = normal(rng, n, *shape), tuple(axis - 1 for axis in dims)
+    y = np.empty_like(np.ascontiguousarray(reference.permute(x, dims)))
+    flat, out = x.reshape(n, -1), y.reshape(n, -1)
+    return [Case("permute", 2 * x.nbytes, lambda: reshape.permute(flat, out, shape, order),
+                 lambda: relative_error(y[SOME], reference.permute(x[SOME], dims)))]  # fmt: skip
 
 
 OPTIMISERS = [  # name, class and arguments of ours and of torch's, arrays that are remembered

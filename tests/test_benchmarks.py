@@ -59,7 +59,8 @@ def test_an_unknown_name_on_the_command_line():
 @pytest.mark.parametrize(("part", "networks"), [("steps", ["lenet5", "digits"]), ("scaling", ["keras_mnist, 8", "8x8"]),
                                                 ("dropout", ["64 Ki"]), ("contention", ["digits"]),
                                                 ("imports", ["minicnn"]),
-                                                ("residual", ["training step", "forward, backward"])])  # fmt: skip
+                                                ("residual", ["training step", "forward, backward"]),
+                                                ("layers", ["SELU", "LayerNormalization", "UpSampling2D(2, bilinear)"])])  # fmt: skip
 def test_parts_run_without_the_packages_that_are_compared(benchmarks, part, networks):
     from benchmarks.__main__ import section
 

@@ -93,7 +93,7 @@ SECOND = [
     lambda: mc.layers.Dropout(0.5, mode="classical"),
     lambda: mc.layers.SpatialDropout2D(0.2),
     lambda: mc.layers.GaussianDropout(0.3, seed=4),
-    lambda: mc.layers.GroupNormalization(2, gamma_regularizer="l2"),
+    lambda: mc.layers.GroupNormalization(3, gamma_regularizer="l2"),
     lambda: mc.layers.LayerNormalization([2, 3], scale=False),
     lambda: mc.layers.GaussianNoise(0.1),
     lambda: mc.layers.Flatten(),

@@ -428,4 +428,5 @@ def test_against_torch(shape, groups):
     y.backward(torch.from_numpy(dy))
     got = run(layer, x, dy)
     for name, want in (("y", y), ("dx", given.grad), ("gamma", theirs.weight.grad), ("beta", theirs.bias.grad)):
-        assert_close(got[name], want.detach().numpy(), 1e-5)
+        want = want.detach().numpy()
+        assert_close(got[name], want, 1e-5, scale=max(1, np.abs(want).max()))  # a group of one number has dx = 0

@@ -22,8 +22,8 @@ from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, 
                                           chunk_start, chunks_for, fixed, give_back, item, new_job, rows_at, submit)
 from minicnn._ext.reshape cimport pad_image
 from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, add_to, chosen_leaves, column_sums,
-                                             curve_of, depthwise, depthwise_gradient, matrix_tile, overlap_add, real, require,
-                                             tiles, use_leaves)
+                                             curve_of, depthwise, depthwise_gradient, matrix_tile, overlap_add, real,
+                                             require, tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())
@@ -148,7 +148,8 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     """y = activation(convolution of x with kernel + bias).
 
     x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or None, y (N, OH, OW, F); geometry is (stride height,
-    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups); ``activation``: ``curve_of``.
+    width, rows of zeros above, columns of zeros to the left, dilation height, width, groups); ``activation``:
+    ``curve_of``.
 
     algorithm: 0 for direct convolution, 1 for Winograd's where it is faster, 2 and 3 for its tiles of 2 x 2 and 4 x 4
     wherever they can be used: float32, kernels of 3 x 3, stride, dilation and groups 1, channels and filters multiples
@@ -632,8 +633,8 @@ cdef void depthwise_input_gradient_rows(const Conv *g, Py_ssize_t first, Py_ssiz
                     dx[k] += copy[k * g.fg + o]
                 if bias is not NULL:
                     dx[k] += bias[k % g.c]
-        if g.activation != LINEAR:
-            activate(g.activation, <real> g.slope, dx, dx, g.w * g.c)
+        if g.curve.kind != LINEAR:
+            activate(&g.curve, dx, dx, g.w * g.c)
 
 
 cdef void depthwise_kernel_gradient(const Conv *g, Py_ssize_t i, const real *dy, real *kernel,

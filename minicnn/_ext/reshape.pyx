@@ -223,8 +223,8 @@ cdef void upsample_gradient_rows(const Upsample *g, Py_ssize_t first, Py_ssize_t
     cdef real *dx
     cdef real *weights = scratch + lines_of(row)
     cdef real *at_columns = weights + 2 * g.sh + 1
-    cdef Windows windows = Windows(count=g.w, kh=g.sh, kw=g.sw, c=g.c, row=row, step=g.sw * g.c, ahead=g.sh * row, tap=0,
-                                   tap_row=g.sw, bytes=True, edge=True)
+    cdef Windows windows = Windows(count=g.w, kh=g.sh, kw=g.sw, c=g.c, row=row, step=g.sw * g.c, ahead=g.sh * row,
+                                   tap=0, tap_row=g.sw, bytes=True, edge=True)
     for part in range(3):
         counts[part] = shares(g.w - 1 if part == 2 else min(part, g.w - 1), g.w, g.sw, g.linear,
                               at_columns + part * columns, &starts[part])
@@ -290,6 +290,7 @@ def upsample_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] d
 
 cdef enum:
     MOST_AXES = 64    # as many as NumPy's arrays have
+    MOST_LONG = 32    # of more than one entry: more of them are 2^33 elements or more
     BLOCK = 64        # rows and columns of a block of a matrix that stay in the cache
     FEW = 4           # rows or columns, fewer than which fill no vector
 
@@ -302,16 +303,17 @@ cdef struct PermuteArrays:
 cdef struct Permute:
     PermuteArrays arrays
     Py_ssize_t axes                   # of y that are walked along: all but those of the matrices or runs
-    Py_ssize_t[MOST_AXES] sizes, steps, jumps  # their lengths; from one entry to the next in x and in y
+    Py_ssize_t[MOST_LONG] sizes, steps, jumps  # their lengths; from one entry to the next in x and in y
     Py_ssize_t parts                  # of a sample: entries of these axes, times pieces
-    Py_ssize_t pieces                 # of a matrix
-    Py_ssize_t rows, x_row            # of a matrix of x; a run: rows = 1
-    Py_ssize_t columns, y_row
+    Py_ssize_t pieces                 # of a matrix: blocks of columns, or of rows where runs are copied
+    Py_ssize_t run                    # elements that lie side by side in x and y; 1: a matrix is transposed
+    Py_ssize_t rows, x_row            # of a matrix of x, or runs
+    Py_ssize_t columns, y_row         # its columns are rows of y; or from one run to the next in y
 
 
 cdef void permute_parts(const Permute *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t part, axis, rest, piece, x_at = 0, y_at = 0
-    cdef Py_ssize_t[MOST_AXES] place
+    cdef Py_ssize_t[MOST_LONG] place
     cdef const real *x
     cdef real *y
     for part in range(first, last):
@@ -335,19 +337,20 @@ cdef void permute_parts(const Permute *g, Py_ssize_t first, Py_ssize_t last, rea
                 y_at -= g.sizes[axis] * g.jumps[axis]
         x = <const real *> item(g.arrays.x, part // g.parts) + x_at
         y = <real *> item(g.arrays.y, part // g.parts) + y_at
-        if g.rows == 1:
-            copy_run(x, y, g.columns)
+        if g.run > 1:
+            copy_runs(g, piece * BLOCK, min(g.rows, (piece + 1) * BLOCK), x, y)
         else:
             transpose_columns(g, piece * BLOCK, min(g.columns, (piece + 1) * BLOCK), x, y)
 
 
-cdef inline void copy_run(const real *x, real *y, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    if n >= 16:
-        memcpy(y, x, n * sizeof(real))
-    else:
-        for i in range(n):
-            y[i] = x[i]
+cdef void copy_runs(const Permute *g, Py_ssize_t low, Py_ssize_t high, const real *x, real *y) noexcept nogil:
+    cdef Py_ssize_t r, i
+    for r in range(low, high):
+        if g.run >= 16:
+            memcpy(y + r * g.y_row, x + r * g.x_row, g.run * sizeof(real))
+        else:
+            for i in range(g.run):
+                y[r * g.y_row + i] = x[r * g.x_row + i]
 
 
 cdef void transpose_columns(const Permute *g, Py_ssize_t low, Py_ssize_t high, const real *x, real *y) noexcept nogil:
@@ -376,9 +379,8 @@ cdef int describe_permutation(Permute *g, sizes, order, Py_ssize_t size) except 
     require(0 < count <= MOST_AXES and sorted(order) == list(range(count)), "order must name every axis once")
     for axis in range(count - 1, -1, -1):
         lengths[axis], strides[axis] = sizes[axis], total
-        require(0 < lengths[axis] <= size, "sizes must be those of x")
+        require(0 < lengths[axis] <= size // total, "sizes must be those of x")
         total *= lengths[axis]
-        require(total <= size, "sizes must be those of x")
     require(total == size, "sizes must be those of x")
     count = 0
     for axis in order:  # axes of y, merged where they follow each other in x as well
@@ -390,28 +392,29 @@ cdef int describe_permutation(Permute *g, sizes, order, Py_ssize_t size) except 
         else:
             spans[count], kept[count] = lengths[axis], strides[axis]
             count += 1
+    require(count <= MOST_LONG, "at most 32 axes may have more than one entry")
     if count == 0:
         spans[0], kept[0], count = 1, 1, 1
-    g.rows, g.pieces, g.parts = 1, 1, 1
-    g.columns, g.y_row = spans[count - 1], 1
-    if kept[count - 1] != 1:  # the last axis of y is the rows of the matrices in x
-        g.rows, g.x_row = spans[count - 1], kept[count - 1]
-    total = spans[count - 1]
-    for k in range(count - 2, -1, -1):
-        if kept[k] == 1:
-            g.columns, g.y_row = spans[k], total
-            last = k
-        total *= spans[k]
-    if last >= 0:
+    if kept[count - 1] == 1:
+        g.run, g.rows, g.columns, last = spans[count - 1], 1, 1, count - 2
+        if last >= 0:
+            g.rows, g.x_row, g.y_row = spans[last], kept[last], g.run
+        g.pieces = (g.rows + BLOCK - 1) // BLOCK
+    else:  # the last axis of y is the rows of matrices in x, the last axis of x is their columns
+        total = g.rows = spans[count - 1]
+        g.run, g.x_row = 1, kept[count - 1]
+        for k in range(count - 2, -1, -1):
+            if kept[k] == 1:
+                last, g.columns, g.y_row = k, spans[k], total
+            total *= spans[k]
         g.pieces = (g.columns + BLOCK - 1) // BLOCK
-    total = size
+    total, g.parts = size, g.pieces
     for k in range(count - 1):
         total //= spans[k]
         if k != last:
             g.sizes[g.axes], g.steps[g.axes], g.jumps[g.axes] = spans[k], kept[k], total
             g.axes += 1
             g.parts *= spans[k]
-    g.parts *= g.pieces
     return 0
 
 

@@ -546,6 +546,8 @@ class PReLU(Governed, Layer, compiled=True):
 
     def build(self, input_shape, rng):
         shape = super().build(input_shape, rng)
+        if not shape:
+            raise ValueError(_check.message("PReLU", "one sample must have at least one axis", shape))
         shared = self.shared_axes or ()
         if max(shared, default=0) > len(shape):
             required = f"shared_axes must be axes of a sample, at most {len(shape)}"

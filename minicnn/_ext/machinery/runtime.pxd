@@ -34,8 +34,8 @@ cdef extern from "leaves.h" nogil:
     cdef enum:
         MOST_LANES
     cdef enum Activation:
-        LINEAR, RELU, LEAKY_RELU, BOUNDED_RELU, ELU, SELU, GELU, SWISH, HARD_SWISH, SIGMOID, HARD_SIGMOID, TANH, SOFTPLUS
-        SOFTSIGN, EXPONENTIAL, ACTIVATIONS
+        LINEAR, RELU, LEAKY_RELU, BOUNDED_RELU, ELU, SELU, GELU, SWISH, HARD_SWISH, SIGMOID, HARD_SIGMOID, TANH
+        SOFTPLUS, SOFTSIGN, EXPONENTIAL, ACTIVATIONS
     ctypedef struct Curve:
         int kind
         double slope, threshold, top
