@@ -155,6 +155,7 @@ def test_infinities(dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_far_from_zero(dtype):
     """What overflows, cancels or vanishes in a plain formula does not here."""
+
     def values_of(name, *x):
         return build(layers.Activation(name, dtype=dtype), (len(x),)).forward([x])[0].tolist()
 
@@ -387,7 +388,9 @@ def test_prelu(shape, shared, dtype):
 def test_prelu_has_the_same_bits_at_any_thread_count():
     for shared in ([1, 2], None):
         x, dy = normal((50, 13, 11, 24), "float32"), normal((50, 13, 11, 24), "float32", 1)
-        results = at_every_thread_count(lambda s=shared: build(layers.PReLU("ones", shared_axes=s), (13, 11, 24)), x, dy)
+        results = at_every_thread_count(
+            lambda s=shared: build(layers.PReLU("ones", shared_axes=s), (13, 11, 24)), x, dy
+        )
         for other in results[1:]:
             for key, array in results[0].items():
                 assert_same_bits(array, other[key])

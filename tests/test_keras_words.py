@@ -103,3 +103,9 @@ def test_layers_are_not_called_on_one_another(x, built):
     if isinstance(x, mc.layers.Input):
         with pytest.raises(TypeError, match="layers and models are called with arrays"):
             mc.Sequential([layers.Dense(4)])(x)
+
+
+def test_signatures_are_without_what_is_only_answered_for():
+    for where in METHODS:
+        signature = inspect.signature(getattr(mc.Sequential, where.partition(".")[2]))
+        assert all(one.kind is not one.VAR_KEYWORD for one in signature.parameters.values()), where
