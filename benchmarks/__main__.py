@@ -12,8 +12,8 @@ from benchmarks import machine, results
 
 NAMES = (
     "kernels",
-    "depthwise",
     "steps",
+    "depthwise",
     "enlarging",
     "residual",
     "dropout",
