@@ -12,9 +12,9 @@ from benchmarks import machine, results
 
 NAMES = (
     "kernels",
-    "steps",
+    "layers",
     "depthwise",
-    "enlarging",
+    "steps",
     "residual",
     "dropout",
     "montecarlo",

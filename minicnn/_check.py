@@ -189,7 +189,13 @@ ABSENT = {  # words of Keras's for what is not there
     "loss_scale_factor": "Losses are not scaled: there is no float16",
     "gradient_accumulation_steps": "Gradients are not accumulated: take larger batches",
 }
-OTHER_NAMES = {"p": ("rate",), "lr": ("learning_rate",), "out_channels": ("filters",), "out_features": ("units",)}
+OTHER_NAMES = {
+    "p": ("rate",),
+    "lr": ("learning_rate",),
+    "out_channels": ("filters",),
+    "out_features": ("units",),
+    "alpha": ("slope",),
+}
 INSTEAD = {  # of a keyword that there is not: (the one that does its work, how)
     "ceil_mode": ("padding", "`padding` does it: ((0, rows), (0, columns)) makes room for the last windows"),
 }

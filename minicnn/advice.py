@@ -7,7 +7,7 @@ from minicnn.outputs import from_the_end, narrow_softmax
 
 ACTIVATIONS = (
     layers.PReLU,
-    *(cls for cls in map(vars(layers).get, layers.__all__) if issubclass(cls, layers.Activation)),
+    *(cls for cls in (getattr(layers, name) for name in layers.__all__) if issubclass(cls, layers.Activation)),
 )
 
 

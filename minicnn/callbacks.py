@@ -126,7 +126,7 @@ class LambdaCallback(Callback):
 
 
 def _with_logs(function, count):
-    """``function`` called with ``count`` arguments, of which ``fit`` leaves out the last, the logs, where it has none."""
+    """``function``, called with ``count`` arguments; the last, the logs, ``fit`` leaves out where it has none."""
 
     def call(*given):
         function(*given, *[{}] * (count - len(given)))

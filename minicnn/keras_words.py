@@ -41,7 +41,6 @@ INSTEAD = {
     "": {
         **_same(f"a model is a Sequential; {_FUNCTIONAL}", "Model", "Functional"),
         **_same(_ARRAYS, "backend", "ops", "KerasTensor", "Variable"),
-        **_same("activations are strings, activation='relu', or layers, layers.ReLU()", "activations"),
         **_same(_PICTURES, "preprocessing"),
         **_same("random numbers are functions of Sequential(seed=), of layers and of steps", "random"),
         **_same("dtype='float64' of Sequential sets it for one model", "config", "mixed_precision", "dtype_policies"),

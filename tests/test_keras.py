@@ -85,3 +85,41 @@ def test_a_row_that_is_wrong_is_seen(code, words, error):
         run(code, words)
     with pytest.raises(AssertionError):
         rows_of("|---|---|---|\n| keras.Model | maybe | |\n")
+
+
+# ---- what is accepted does what it says ----
+
+
+def test_words_have_their_effect(capsys):
+    given = names()
+    x, y, model = given["x"], given["y"], given["model"]
+    assert "'digits'" in keras.Sequential([layers.Dense(1)], name="digits").summary_text()
+    for method, arguments in ((model.predict, (x,)), (model.evaluate, (x, y))):
+        method(*arguments, verbose=0)
+        assert capsys.readouterr().err == ""
+        method(*arguments, verbose=1)
+        assert "100%" in capsys.readouterr().err
+    history = model.fit(x, y, epochs=4, validation_split=0.5, validation_freq=2, verbose=0).history
+    assert len(history["val_loss"]) == 2
+    before = model.get_weights()
+    model.save_weights("w.npz")
+    model.fit(x, y, verbose=0)
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+    model.load_weights("w.npz")
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    model.trainable = False
+    model.fit(x, y, verbose=0)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    assert model.trainable_weights == []
+
+
+def test_what_differs_in_silence_differs_as_the_page_says():
+    given = names()
+    assert net().fingerprint() == net().fingerprint()
+    assert given["model"].input_shape == (8, 8, 1)
+    leaky = keras.Sequential([keras.Input((1,)), layers.LeakyReLU()])
+    assert leaky.predict(np.array([[-1.0]])).item() == pytest.approx(-0.01)
+    with_norm = net(layers.BatchNormalization())
+    assert with_norm.count_params() == sum(a.size for a in with_norm.trainable_weights)
+    assert len(with_norm.get_weights()) == len(with_norm.trainable_weights) + 2
+    assert isinstance(given["model"].train_on_batch(given["x"], given["y"]), dict)

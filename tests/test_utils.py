@@ -23,7 +23,7 @@ def test_rows_are_those_of_keras():
 
 @pytest.mark.parametrize(("x", "classes", "error", "message"), [
     ([0, 3], 3, ValueError, r"x must be below num_classes=3; got 3"), ([-1], 3, ValueError, ".* >= 0; got -1"),
-    ([0.5], None, ValueError, "x must be class numbers, whole and >= 0; got 0.5"), ([], None, ValueError, "needs num_c"),
+    ([0.5], None, ValueError, "x must be class numbers, whole and >= 0; got 0.5"), ([], None, ValueError, "needs num_"),
     ([float("nan")], None, ValueError, ".*; got nan"), ([1e300], None, ValueError, "x must be class numbers"),
     (["a"], None, TypeError, "x must be an array of numbers"), ([0], 0, ValueError, "num_classes must be"),
     ([0], 2.0, TypeError, "num_classes must be"), ([0], True, TypeError, "num_classes must be"),

@@ -84,7 +84,7 @@ GOOD = {"format": 1, "minicnn": "0.1.0", "holds": "weights"}
     (lambda m: m | {"weights.json": to_json(GOOD | {"more": 1})}, "must hold format, minicnn, holds as weights.json"),
     (lambda m: m | {"9.kernel.npy": m["0.kernel.npy"]}, "has an array that this model has not, '9.kernel'"),
     (lambda m: m | {"0.bias.npy": m["0.bias.npy"][:-1]}, "must hold '0.bias'"),
-    (lambda m: m | {"0.bias.npy": m["0.bias.npy"][:-12] + np.full(3, np.nan, "<f4").tobytes()}, "holds NaN in '0.bias'"),
+    (lambda m: m | {"0.bias.npy": m["0.bias.npy"][:-12] + np.full(3, np.nan, "<f4").tobytes()}, "holds NaN in '0.b"),
 ])  # fmt: skip
 def test_damaged_files_change_nothing(change, message, tmp_path):
     model = trained()

@@ -290,6 +290,7 @@ def upsample_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] d
 
 cdef enum:
     MOST_AXES = 64    # as many as NumPy's arrays have
+    MOST_LONG = 32    # of more than one entry: more of them are 2^33 elements or more
     BLOCK = 64        # rows and columns of a block of a matrix that stay in the cache
     FEW = 4           # rows or columns, fewer than which fill no vector
 
@@ -302,7 +303,7 @@ cdef struct PermuteArrays:
 cdef struct Permute:
     PermuteArrays arrays
     Py_ssize_t axes                   # of y that are walked along: all but those of the matrices or runs
-    Py_ssize_t[MOST_AXES] sizes, steps, jumps  # their lengths; from one entry to the next in x and in y
+    Py_ssize_t[MOST_LONG] sizes, steps, jumps  # their lengths; from one entry to the next in x and in y
     Py_ssize_t parts                  # of a sample: entries of these axes, times pieces
     Py_ssize_t pieces                 # of a matrix: blocks of columns, or of rows where runs are copied
     Py_ssize_t run                    # elements that lie side by side in x and y; 1: a matrix is transposed
@@ -312,7 +313,7 @@ cdef struct Permute:
 
 cdef void permute_parts(const Permute *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t part, axis, rest, piece, x_at = 0, y_at = 0
-    cdef Py_ssize_t[MOST_AXES] place
+    cdef Py_ssize_t[MOST_LONG] place
     cdef const real *x
     cdef real *y
     for part in range(first, last):
@@ -391,6 +392,7 @@ cdef int describe_permutation(Permute *g, sizes, order, Py_ssize_t size) except 
         else:
             spans[count], kept[count] = lengths[axis], strides[axis]
             count += 1
+    require(count <= MOST_LONG, "at most 32 axes may have more than one entry")
     if count == 0:
         spans[0], kept[0], count = 1, 1, 1
     if kept[count - 1] == 1:

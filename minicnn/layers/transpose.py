@@ -47,7 +47,7 @@ class Conv2DTranspose(Affine, Layer, compiled=True):
     - ``filters``: F >= 1.  ``kernel_size``, ``strides``, ``dilation_rate``: whole numbers >= 1, or (height, width).
     - ``padding``, with extent = (KH - 1) DH + 1, and for columns the same: "valid" for the whole of all windows, OH =
       (H - 1) SH + max(extent, SH); "same" for OH = H SH, with the first max(0, extent - SH) // 2 rows cut off; or
-      ((top, bottom), (left, right)), so many rows and columns cut off.
+      a whole number, a pair or ((top, bottom), (left, right)): so many rows and columns cut off.
     - ``output_padding``: None, or a whole number in [0, strides), or (height, width).  It then says the size: OH = (H -
       1) SH + extent + output_padding for "valid", less top and bottom where they are given, and (H - 1) SH + extent % 2
       + output_padding for "same", with max(0, extent - extent % 2 - output_padding) // 2 rows cut off.
