@@ -53,7 +53,7 @@ def test_kernels_on_the_command_line():
 def test_an_unknown_name_on_the_command_line():
     result = command("kernel")
     assert result.returncode == 2
-    assert "there is no part 'kernel'; the parts are kernels, steps, " in result.stderr
+    assert "there is no part 'kernel'; the parts are kernels, layers, " in result.stderr
 
 
 @pytest.mark.parametrize(("part", "networks"), [("steps", ["lenet5", "digits"]), ("scaling", ["keras_mnist, 8", "8x8"]),
