@@ -35,13 +35,17 @@ TARGET INLINE float ISA(exp_)(float x)
     const float p = ISA(split_)(x < -104.0f ? -104.0f : x, 24, &power);
     return (1.0f + p) * power * 5.9604644775390625e-8f; /* 2^-24 */
 }
-/* exp(x) for any x: infinite from 88.73 on */
+/* exp(x) for any x: infinite from 88.73 on.  2^k is multiplied in two halves, for it may be neither a number nor 0. */
 TARGET INLINE float ISA(exp_any_)(float x)
 {
-    const float inside = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
-    float power;
-    const float p = ISA(split_)(inside, inside < 0 ? 24u : -24u, &power);
-    return (1.0f + p) * power * (inside < 0 ? 5.9604644775390625e-8f : 16777216.0f); /* 2^-24, 2^24 */
+    const float inside = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x, rounder = 12582912.0f; /* as in split */
+    union { float f; int32_t i; } shifted = {FMA(inside, 1.44269504088896341f, rounder)}, low, high;
+    const float k = shifted.f - rounder;
+    const float p = ISA(expm1_near_0_)(FMA(k, 2.12194440e-4f, FMA(k, -0.693359375f, inside)));
+    const int32_t whole = shifted.i - 0x4b400000, half = whole >> 1; /* k as an integer */
+    low.i = (int32_t)((uint32_t)(half + 127) << 23);
+    high.i = (int32_t)((uint32_t)(whole - half + 127) << 23);
+    return (1.0f + p) * low.f * high.f;
 }
 /* exp(x) - 1 for x <= 0 */
 TARGET INLINE float ISA(expm1_)(float x)
@@ -234,9 +238,14 @@ LEAF NAME(prelu_grad)(const REAL *RESTRICT x, const REAL *RESTRICT dy, const REA
 {
     for (; count > 0; count -= n, x += n, dy += n) {
         const idx some = n < count ? n : count;
-        for (idx i = 0; i < some; i++) sums[i] += x[i] > 0 ? 0 : x[i] * dy[i];
-        if (!dx) continue;
-        for (idx i = 0; i < some; i++) dx[i] = (x[i] > 0 ? 1 : alpha[i]) * dy[i];
+        if (!dx) {
+            for (idx i = 0; i < some; i++) sums[i] += x[i] > 0 ? 0 : x[i] * dy[i];
+            continue;
+        }
+        for (idx i = 0; i < some; i++) {
+            sums[i] += x[i] > 0 ? 0 : x[i] * dy[i];
+            dx[i] = (x[i] > 0 ? 1 : alpha[i]) * dy[i];
+        }
         dx += n;
     }
 }
