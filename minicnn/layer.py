@@ -480,20 +480,16 @@ class Layer(Closed):
     def set_weights(self, weights):
         """Takes the list of ``get_weights``: all arrays are checked before the first is written.
 
-        RuntimeError before ``build``; ValueError for another number of arrays or another shape, TypeError for what is
-        no array of numbers.
+        RuntimeError before ``build``; ValueError for another number of arrays, another shape, NaN and what is too large
+        for the dtype, TypeError for what is no array of numbers.
         """
         own, where = self._arrays("set_weights"), f"{type(self).__name__}.set_weights"
         if not isinstance(weights, list | tuple) or len(weights) != len(own):
             got = _check.Shown(str(len(weights))) if isinstance(weights, list | tuple) else _check.kind(weights)
             raise ValueError(_check.message(where, f"weights must be a list of {len(own)} arrays", got))
-        taken = [_check.numeric_array(where, name, value) for (name, _), value in zip(own, weights, strict=True)]
-        for (name, array), value in zip(own, taken, strict=True):
-            if value.shape != array.shape:
-                required = f"{name} must have shape {array.shape}"
-                raise ValueError(_check.message(where, required, _check.shape_of(value)))
-        for (_, array), value in zip(own, taken, strict=True):
-            array[...] = value
+        targets = dict(own)
+        for name, value in _check.values_for(where, targets, dict(zip(targets, weights, strict=True))).items():
+            targets[name][...] = value
 
     def _arrays(self, method):
         """[(name, array)] of what ``get_weights`` gives."""
