@@ -351,41 +351,56 @@ LEAF NAME(softmax_rows_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, 
 }
 
 /* y = x - log sum exp(x), row by row of n: x - max - log1p(r), where r is the sum of exp(x - max) without one term that
- * is 1, so that the largest y is exact where the others' shares are tiny */
+ * is 1, so that the largest y is exact where the others' shares are tiny.  Rows of up to 64 elements are done side by
+ * side, one in each lane of the vectors. */
+TARGET INLINE void NAME(log_softmax_short)(const REAL *x, REAL *y, idx rows, idx n)
+{
+    enum { LANES = 16 };
+    REAL turned[64 * LANES], highest[LANES], rest[LANES];
+    double sums[LANES];
+    for (idx l = 0; l < n * LANES; l++) turned[l] = 0;
+    for (; rows > 0; rows -= LANES, x += LANES * n, y += LANES * n) {
+        const idx some = rows < LANES ? rows : LANES;
+        NAME(transpose)(x, n, some, n, turned, LANES);
+        EACH_LANE highest[l] = turned[l], sums[l] = -1;
+        for (const REAL *t = turned; t < turned + n * LANES; t += LANES)
+            EACH_LANE highest[l] = t[l] > highest[l] ? t[l] : highest[l];
+        EACH_LANE rest[l] = 0;
+        for (REAL *t = turned; t < turned + n * LANES; t += LANES)
+            EACH_LANE {
+                t[l] -= highest[l];
+                const REAL power = EXP(t[l]);
+                rest[l] += power >= 1 ? 0 : power;
+                sums[l] += power >= 1 ? 1 : 0;
+            }
+        EACH_LANE rest[l] = LOG1P_ANY((REAL)(sums[l] + (double)rest[l]));
+        for (REAL *t = turned; t < turned + n * LANES; t += LANES) EACH_LANE t[l] -= rest[l];
+        NAME(transpose)(turned, LANES, n, some, y, n);
+    }
+}
+
 LEAF NAME(log_softmax_rows)(const REAL *x, REAL *y, idx rows, idx n)
 {
-    REAL powers[1024], rest[1024];
-    const idx most = n < 512 ? 1024 / n : 1;
-    idx ones;
-    while (rows > 0) {
-        const idx some = rows < most ? rows : most;
-        for (idx r = 0; r < some; r++) {
-            const REAL highest = NAME(highest)(x + r * n, n);
-            for (idx i = r * n; i < (r + 1) * n; i++) y[i] = x[i] - highest;
+    REAL powers[1024];
+    if (n <= 64) {
+        NAME(log_softmax_short)(x, y, rows, n);
+        return;
+    }
+    ROWS {
+        const REAL highest = NAME(highest)(x, n);
+        double sum = 0;
+        idx all = 0, ones;
+        for (idx from = 0; from < n; from += 1024) {
+            const idx part = n - from < 1024 ? n - from : 1024;
+            for (idx i = 0; i < part; i++) powers[i] = EXP(x[from + i] - highest);
+            sum += NAME(sum_below_1)(powers, part, &ones);
+            all += ones;
         }
-        if (n < 512) {
-            for (idx i = 0; i < some * n; i++) powers[i] = EXP(y[i]);
-            for (idx r = 0; r < some; r++) {
-                const double sum = NAME(sum_below_1)(powers + r * n, n, &ones);
-                rest[r] = (REAL)(sum + (double)(ones - 1));
-            }
-        } else {
-            double sum = 0;
-            idx all = 0;
-            for (idx from = 0; from < n; from += 1024) {
-                const idx part = n - from < 1024 ? n - from : 1024;
-                for (idx i = 0; i < part; i++) powers[i] = EXP(y[from + i]);
-                sum += NAME(sum_below_1)(powers, part, &ones);
-                all += ones;
-            }
-            rest[0] = (REAL)(sum + (double)(all - 1));
-        }
-        for (idx r = 0; r < some; r++) rest[r] = LOG1P_ANY(rest[r]);
-        for (idx r = 0; r < some; r++)
-            for (idx i = r * n; i < (r + 1) * n; i++) y[i] -= rest[r];
-        x += some * n;
-        y += some * n;
-        rows -= some;
+        REAL rest = (REAL)(sum + (double)(all - 1));
+        rest = LOG1P_ANY(rest);
+        LOOP y[i] = x[i] - highest - rest;
+        x += n;
+        y += n;
     }
 }
 
