@@ -63,7 +63,7 @@ def transposed(n, size, c, f, k, stride):
     kernel, bias = rng.standard_normal((k, k, f, c), np.float32), rng.standard_normal(f, np.float32)
     geometry, flops = (stride, stride, cut, cut, 1, 1, 1), 2 * x.size * f * k * k
     want, auto = reference.conv2d_transpose(x, kernel, None, (out, out), (cut, cut), (stride, stride)), 1
-    relu = activation.KINDS["relu"]
+    relu = activation.KINDS["relu"], 0.0, 0.0, 0.0
     return [
         Case("input gradient", flops, lambda: conv.backward_input(x, kernel, y, geometry, auto),
              lambda: relative_error(y, want)),

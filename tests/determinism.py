@@ -26,7 +26,7 @@ CHAINS = (
         lambda: layers.GaussianNoise(0.1),
         lambda: layers.Dropout(0.2),
         lambda: layers.AveragePooling2D(2, strides=1, padding="same"),
-        lambda: layers.SeparableConv2D(19, 3, padding=1, activation="tanh"),
+        lambda: layers.SeparableConv2D(20, 3, padding=1, activation="tanh"),
         lambda: layers.SpatialDropout2D(0.3),
         lambda: layers.ELU(0.7),
         lambda: layers.PReLU("he_normal", shared_axes=[1, 2]),

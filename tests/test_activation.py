@@ -1,6 +1,7 @@
 """The activations against the reference."""
 
 import copy
+import functools
 import json
 import math
 import pickle
@@ -388,9 +389,8 @@ def test_prelu(shape, shared, dtype):
 def test_prelu_has_the_same_bits_at_any_thread_count():
     for shared in ([1, 2], None):
         x, dy = normal((50, 13, 11, 24), "float32"), normal((50, 13, 11, 24), "float32", 1)
-        results = at_every_thread_count(
-            lambda s=shared: build(layers.PReLU("ones", shared_axes=s), (13, 11, 24)), x, dy
-        )
+        new = functools.partial(layers.PReLU, "ones", shared_axes=shared)
+        results = at_every_thread_count(lambda new=new: build(new(), (13, 11, 24)), x, dy)
         for other in results[1:]:
             for key, array in results[0].items():
                 assert_same_bits(array, other[key])
@@ -469,13 +469,13 @@ def test_a_layer_as_the_activation_in_files_and_copies(holder, tmp_path):
 
 
 def test_activations_that_are_their_names():
-    for given, name in (
+    for activation, name in (
         (layers.Tanh(), "tanh"), (layers.Softmax(), "softmax"), (layers.ReLU(), "relu"), (layers.ELU(), "elu"),
         (layers.Activation("silu"), "silu"), (activations.relu, "relu"), (activations.silu, "silu"), (None, None),
         (layers.LogSoftmax(-1), "log_softmax"), (mc.activations.get("gelu"), "gelu"),
         (layers.LeakyReLU(0.01), "leaky_relu"),
     ):  # fmt: skip
-        layer = layers.Dense(3, activation=given)
+        layer = layers.Dense(3, activation=activation)
         assert layer.activation == layer.get_config()["activation"] == name
     again = layers.Dense(3, activation=layers.Dense(3, activation=layers.ELU(2)).activation)
     assert repr(again) == "Dense(3, activation=ELU(alpha=2.0))"

@@ -106,7 +106,7 @@ FIT_ARGUMENTS = [
     ("validation_data of another shape", {"validation_data": (X[:, 1:], LABELS)}, ValueError, r"got shape \(12, 5, 5"),
     ("no validation samples", {"validation_data": (X[:0], LABELS[:0])}, ValueError, "at least one sample"),
     ("a callback that is a function", {"callbacks": [print]}, TypeError, "callbacks must be a list of .*; got .*print"),
-    ("a class of callbacks", {"callbacks": Callback}, TypeError, "callbacks must be a list"),
+    ("a callback's class", {"callbacks": Callback}, TypeError, "callbacks must be .*"),
     ("verbose 7", {"verbose": 7}, ValueError, "verbose must be .*; got 7"),
     ("sample weights of text", {"sample_weight": ["1"] * 12}, TypeError, "sample weights must be an array of numbers"),
     (

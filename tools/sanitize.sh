@@ -56,8 +56,8 @@ run() { # SET FILE...
     printf 'tests/test_%s.py\n' "${@:2}" | grep -vxF "$left_out" | xargs -P "$(nproc)" -I{} \
         "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler $(printf -- '--deselect=%s ' $left_out) {} || failed=yes
 }
-kernels="activation batch compose constraints conv dense dropconnect dropout gaussian losses montecarlo noise norm optimizers
-    plan pool random regularizers reshape winograd"
+kernels="activation batch compose constraints conv dense depthwise dropconnect dropout gaussian losses montecarlo noise norm
+    optimizers plan pool random regularizers reshape transpose winograd"
 failed=
 if [ "${2:-}" = quick ]; then
     run avx2 $kernels bad_input hostile_files runtime

@@ -213,9 +213,20 @@ cdef void prelu_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t last, real 
                    <real *> item(g.arrays.y, i), g.size, g.width)
 
 
+cdef void add_sums(const Prelu *g, real *sums, double *partial) noexcept nogil:
+    """And begins them anew."""
+    cdef Py_ssize_t j, k
+    for k in range(g.width // g.period):
+        for j in range(g.period):
+            partial[j] += sums[k * g.period + j]
+    memset(sums, 0, g.width * sizeof(real))
+
+
 cdef void prelu_gradient_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t last, real *sums) noexcept nogil:
-    """Sums in the working type over a piece of a sample, at most PART elements or one list; those in double."""
-    cdef Py_ssize_t i, j, k, chunk, start, piece = max(<Py_ssize_t> 1, PART // g.width) * g.width
+    """Sums in the working type, of about 64 numbers each or of a piece of a sample, about PART elements; those in
+    double.  They stay in scratch memory from call to call in a chunk."""
+    cdef Py_ssize_t i, chunk, start, done, piece = max(<Py_ssize_t> 1, PART // g.width) * g.width
+    cdef Py_ssize_t together = max(<Py_ssize_t> 1, 64 * g.width // g.size)  # samples
     cdef double *partial
     cdef real *dx
     for i in range(first, last):
@@ -223,16 +234,18 @@ cdef void prelu_gradient_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t la
         partial = <double *> g.arrays.partials.data + chunk * g.period
         if i == chunk_start(chunk, g.chunks, g.n):
             memset(partial, 0, g.period * sizeof(double))
+            memset(sums, 0, g.width * sizeof(real))
         start = 0
         while start < g.size:
-            memset(sums, 0, g.width * sizeof(real))
             dx = NULL if g.arrays.y.data is NULL else <real *> item(g.arrays.y, i) + start
             prelu_grad(<const real *> item(g.arrays.x, i) + start, <const real *> item(g.arrays.dy, i) + start,
                        <const real *> g.arrays.list.data, dx, sums, min(piece, g.size - start), g.width)
             start += piece
-            for k in range(g.width // g.period):
-                for j in range(g.period):
-                    partial[j] += sums[k * g.period + j]
+            if start < g.size:
+                add_sums(g, sums, partial)
+        done = i + 1 - chunk_start(chunk, g.chunks, g.n)
+        if g.size > piece or done % together == 0 or i + 1 == chunk_start(chunk + 1, g.chunks, g.n):
+            add_sums(g, sums, partial)
 
 
 cdef void add_partials(const Prelu *g, Py_ssize_t first, Py_ssize_t last, double *totals) noexcept nogil:

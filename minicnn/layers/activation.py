@@ -190,7 +190,7 @@ class Activated:
     )
 
     def get_config(self):
-        config = super().get_config()  # type: ignore[misc]
+        config = super().get_config()
         return config | {"activation": to_config(self._activation)}
 
 
@@ -198,6 +198,16 @@ def _check_name(where, name, value):
     if value is None:
         raise TypeError(_check.message(where, f"{name} must be a name, or an activation layer", value))
     return check(where, name, value)
+
+
+# What a layer of its own says of its outputs; the others change each number by itself.
+_OUTPUTS = {
+    "linear": "same",
+    "softmax": "softmax",
+    "log_softmax": "log_softmax",
+    "sigmoid": "sigmoid",
+    "hard_sigmoid": "sigmoid",
+}
 
 
 class Activation(Layer, compiled=True):
@@ -252,16 +262,6 @@ class Activation(Layer, compiled=True):
     def get_config(self):
         config = super().get_config()
         return config | {"activation": to_config(self.activation)} if "activation" in config else config
-
-
-# What a layer of its own says of its outputs; the others change each number by itself.
-_OUTPUTS = {
-    "linear": "same",
-    "softmax": "softmax",
-    "log_softmax": "log_softmax",
-    "sigmoid": "sigmoid",
-    "hard_sigmoid": "sigmoid",
-}
 
 
 class _Named(Activation):

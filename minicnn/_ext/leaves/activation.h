@@ -35,13 +35,17 @@ TARGET INLINE float ISA(exp_)(float x)
     const float p = ISA(split_)(x < -104.0f ? -104.0f : x, 24, &power);
     return (1.0f + p) * power * 5.9604644775390625e-8f; /* 2^-24 */
 }
-/* exp(x) for any x: infinite from 88.73 on */
+/* exp(x) for any x: infinite from 88.73 on.  2^k is multiplied in two halves, for it may be neither a number nor 0. */
 TARGET INLINE float ISA(exp_any_)(float x)
 {
-    const float inside = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
-    float power;
-    const float p = ISA(split_)(inside, inside < 0 ? 24u : -24u, &power);
-    return (1.0f + p) * power * (inside < 0 ? 5.9604644775390625e-8f : 16777216.0f); /* 2^-24, 2^24 */
+    const float inside = x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x, rounder = 12582912.0f; /* as in split */
+    union { float f; int32_t i; } shifted = {FMA(inside, 1.44269504088896341f, rounder)}, low, high;
+    const float k = shifted.f - rounder;
+    const float p = ISA(expm1_near_0_)(FMA(k, 2.12194440e-4f, FMA(k, -0.693359375f, inside)));
+    const int32_t whole = shifted.i - 0x4b400000, half = whole >> 1; /* k as an integer */
+    low.i = (int32_t)((uint32_t)(half + 127) << 23);
+    high.i = (int32_t)((uint32_t)(whole - half + 127) << 23);
+    return (1.0f + p) * low.f * high.f;
 }
 /* exp(x) - 1 for x <= 0 */
 TARGET INLINE float ISA(expm1_)(float x)
@@ -234,9 +238,14 @@ LEAF NAME(prelu_grad)(const REAL *RESTRICT x, const REAL *RESTRICT dy, const REA
 {
     for (; count > 0; count -= n, x += n, dy += n) {
         const idx some = n < count ? n : count;
-        for (idx i = 0; i < some; i++) sums[i] += x[i] > 0 ? 0 : x[i] * dy[i];
-        if (!dx) continue;
-        for (idx i = 0; i < some; i++) dx[i] = (x[i] > 0 ? 1 : alpha[i]) * dy[i];
+        if (!dx) {
+            for (idx i = 0; i < some; i++) sums[i] += x[i] > 0 ? 0 : x[i] * dy[i];
+            continue;
+        }
+        for (idx i = 0; i < some; i++) {
+            sums[i] += x[i] > 0 ? 0 : x[i] * dy[i];
+            dx[i] = (x[i] > 0 ? 1 : alpha[i]) * dy[i];
+        }
         dx += n;
     }
 }
@@ -342,41 +351,56 @@ LEAF NAME(softmax_rows_grad)(const REAL *y, const REAL *dy, REAL *dx, idx rows, 
 }
 
 /* y = x - log sum exp(x), row by row of n: x - max - log1p(r), where r is the sum of exp(x - max) without one term that
- * is 1, so that the largest y is exact where the others' shares are tiny */
+ * is 1, so that the largest y is exact where the others' shares are tiny.  Rows of up to 64 elements are done side by
+ * side, one in each lane of the vectors. */
+TARGET INLINE void NAME(log_softmax_short)(const REAL *x, REAL *y, idx rows, idx n)
+{
+    enum { LANES = 16 };
+    REAL turned[64 * LANES], highest[LANES], rest[LANES];
+    double sums[LANES];
+    for (idx l = 0; l < n * LANES; l++) turned[l] = 0;
+    for (; rows > 0; rows -= LANES, x += LANES * n, y += LANES * n) {
+        const idx some = rows < LANES ? rows : LANES;
+        NAME(transpose)(x, n, some, n, turned, LANES);
+        EACH_LANE highest[l] = turned[l], sums[l] = -1;
+        for (const REAL *t = turned; t < turned + n * LANES; t += LANES)
+            EACH_LANE highest[l] = t[l] > highest[l] ? t[l] : highest[l];
+        EACH_LANE rest[l] = 0;
+        for (REAL *t = turned; t < turned + n * LANES; t += LANES)
+            EACH_LANE {
+                t[l] -= highest[l];
+                const REAL power = EXP(t[l]);
+                rest[l] += power >= 1 ? 0 : power;
+                sums[l] += power >= 1 ? 1 : 0;
+            }
+        EACH_LANE rest[l] = LOG1P_ANY((REAL)(sums[l] + (double)rest[l]));
+        for (REAL *t = turned; t < turned + n * LANES; t += LANES) EACH_LANE t[l] -= rest[l];
+        NAME(transpose)(turned, LANES, n, some, y, n);
+    }
+}
+
 LEAF NAME(log_softmax_rows)(const REAL *x, REAL *y, idx rows, idx n)
 {
-    REAL powers[1024], rest[1024];
-    const idx most = n < 512 ? 1024 / n : 1;
-    idx ones;
-    while (rows > 0) {
-        const idx some = rows < most ? rows : most;
-        for (idx r = 0; r < some; r++) {
-            const REAL highest = NAME(highest)(x + r * n, n);
-            for (idx i = r * n; i < (r + 1) * n; i++) y[i] = x[i] - highest;
+    REAL powers[1024];
+    if (n <= 64) {
+        NAME(log_softmax_short)(x, y, rows, n);
+        return;
+    }
+    ROWS {
+        const REAL highest = NAME(highest)(x, n);
+        double sum = 0;
+        idx all = 0, ones;
+        for (idx from = 0; from < n; from += 1024) {
+            const idx part = n - from < 1024 ? n - from : 1024;
+            for (idx i = 0; i < part; i++) powers[i] = EXP(x[from + i] - highest);
+            sum += NAME(sum_below_1)(powers, part, &ones);
+            all += ones;
         }
-        if (n < 512) {
-            for (idx i = 0; i < some * n; i++) powers[i] = EXP(y[i]);
-            for (idx r = 0; r < some; r++) {
-                const double sum = NAME(sum_below_1)(powers + r * n, n, &ones);
-                rest[r] = (REAL)(sum + (double)(ones - 1));
-            }
-        } else {
-            double sum = 0;
-            idx all = 0;
-            for (idx from = 0; from < n; from += 1024) {
-                const idx part = n - from < 1024 ? n - from : 1024;
-                for (idx i = 0; i < part; i++) powers[i] = EXP(y[from + i]);
-                sum += NAME(sum_below_1)(powers, part, &ones);
-                all += ones;
-            }
-            rest[0] = (REAL)(sum + (double)(all - 1));
-        }
-        for (idx r = 0; r < some; r++) rest[r] = LOG1P_ANY(rest[r]);
-        for (idx r = 0; r < some; r++)
-            for (idx i = r * n; i < (r + 1) * n; i++) y[i] -= rest[r];
-        x += some * n;
-        y += some * n;
-        rows -= some;
+        REAL rest = (REAL)(sum + (double)(all - 1));
+        rest = LOG1P_ANY(rest);
+        LOOP y[i] = x[i] - highest - rest;
+        x += n;
+        y += n;
     }
 }
 
