@@ -101,6 +101,8 @@ SIGMOID_BEFORE = {
     "Reshape": lambda units: [*dense(units), L.Sigmoid(), L.Reshape((units,))],
     "Dropout(0)": lambda units: [*dense(units), L.Sigmoid(), L.Dropout(0)],
     "pooled": lambda units: [L.Conv2D(units, 3, activation="sigmoid"), L.GlobalAveragePooling2D()],
+    "hard sigmoid": lambda units: dense(units, "hard_sigmoid"),
+    "HardSigmoid": lambda units: [*dense(units), L.HardSigmoid(), L.Flatten()],
 }
 LOGITS = {
     "alone": lambda: dense(),
@@ -567,6 +569,7 @@ def test_averaging_of_a_model_that_was_not_compiled():
         (lambda: [*dense(1), L.Softmax()], "layer 2, Softmax"),
         (lambda: [L.Conv2D(1, 3, activation="softmax"), L.Flatten()], "layer 0, Conv2D"),
         (lambda: [*dense(1), L.Activation("softmax"), L.Flatten()], "layer 2, Activation"),
+        (lambda: [*dense(1), L.LogSoftmax()], "layer 2, LogSoftmax"),
     ],
 )
 def test_a_softmax_over_one_value_is_warned_of(chain, named):
@@ -662,3 +665,48 @@ def test_weights_of_which_no_metric_can_be_computed():
     assert compiled(dense(), SPARSE(), []).evaluate(X, LABELS, sample_weight=zeros) == 0
     model.fit(X, LABELS, verbose=0, batch_size=6, shuffle=False, sample_weight=half)  # a batch may weigh nothing
     assert np.isfinite(model.history.history["accuracy"]).all()
+
+
+# ---- logarithms of probabilities ----
+
+
+LOGARITHMS = {
+    "name": lambda: dense(3, "log_softmax"),
+    "class": lambda: [*dense(), L.LogSoftmax(), L.Flatten()],
+    "Activation": lambda: [*dense(), L.Activation("log_softmax")],
+}
+
+
+@pytest.mark.parametrize("name", LOGARITHMS)
+def test_logarithms_of_probabilities_are_logits(name):
+    """Their softmax is the probabilities: loss, gradients, metrics and probabilities are those of the softmax."""
+    one, other = compiled(LOGARITHMS[name](), SPARSE()), compiled(dense(3, "softmax"), SPARSE())
+    for _ in range(2):
+        assert np.allclose(one.evaluate(X, LABELS), other.evaluate(X, LABELS), rtol=1e-9)
+        assert np.allclose(one.predict_proba(X), other.predict(X), rtol=1e-9)
+        assert np.allclose(np.exp(one.predict(X)), other.predict(X), rtol=1e-9)
+        one.train_on_batch(X, LABELS)
+        other.train_on_batch(X, LABELS)
+    assert np.allclose(one.parameters, other.parameters, rtol=1e-9)
+
+
+def test_a_loss_of_ones_own_of_logarithms():
+    """What PyTorch calls NLLLoss: the outputs are known to be classes nevertheless."""
+
+    def nll(y, outputs):
+        gradient = -np.eye(3)[y] / len(y)
+        return float((outputs * gradient).sum()), gradient
+
+    one, other = compiled(LOGARITHMS["name"](), nll), compiled(dense(3, "softmax"), SPARSE())
+    one.train_on_batch(X, LABELS)
+    other.train_on_batch(X, LABELS)
+    assert np.allclose(one.parameters, other.parameters, rtol=1e-9)
+    assert np.allclose(one.predict_proba(X), other.predict(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [BINARY(), SPARSE(from_logits=False)])
+def test_logarithms_of_probabilities_are_no_probabilities(loss):
+    for make in LOGARITHMS.values():
+        with pytest.raises(ValueError, match=r"^Sequential: \w+: cannot work on logarithms of probabilities of classes"):
+            compiled(make(), loss)
+    assert compiled(LOGARITHMS["name"](), SPARSE(from_logits=True)).outputs
