@@ -159,7 +159,7 @@ def float_dtype(where, dtype):
     """float32 or float64 as a NumPy dtype."""
     try:
         found = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):  # the latter for an object with a ``dtype`` that is none
         found = None
     if found is None or dtype is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(message(where, "dtype must be 'float32' or 'float64'", dtype))
@@ -241,6 +241,29 @@ def numeric_array(where, name, value):
     if found.dtype.kind not in "biuf":
         required = f"{name} must be an array of numbers (bool, integer or float)"
         raise TypeError(message(where, required, Shown(f"{type(value).__name__} with dtype {found.dtype}")))
+    return found
+
+
+def values_for(where, targets, values):
+    """{name: array} of what is to be written into the arrays ``targets``, {name: array}, from ``values``: copies, of
+    the same shapes and dtypes.  So all are checked before the first is written, and none may be a view of a target.
+
+    TypeError for what is no array of numbers; ValueError for another shape, for NaN, and for a number that is too large
+    for the dtype.
+    """
+    found = {}
+    for name, target in targets.items():
+        array = numeric_array(where, name, values[name])
+        if array.shape != target.shape:
+            raise ValueError(message(where, f"{name} must have shape {target.shape}", shape_of(array)))
+        if np.isnan(array).any():
+            raise ValueError(message(where, f"{name} must hold numbers", Shown("nan")))
+        with np.errstate(over="ignore"):
+            found[name] = np.array(array, target.dtype)
+        lost = np.isinf(found[name]) & np.isfinite(array)
+        if lost.any():
+            required = f"{name} must hold numbers that {target.dtype} has"
+            raise ValueError(message(where, required, array[lost].flat[0].item()))
     return found
 
 

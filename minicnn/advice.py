@@ -35,8 +35,11 @@ def _warn_of_narrow_softmax(chain):
     found = narrow_softmax(chain)
     if found is not None:
         path, layer = found
+        always = "log softmax over one value is always 0" if layer.output_function[:3] == "log" else (
+            "softmax over one value is always 1"
+        )  # fmt: skip
         warnings.warn(
-            f"Sequential: layer {path}, {type(layer).__name__}: a softmax over one value is always 1 and passes no "
-            'gradient. A single output needs "sigmoid"',
+            f"Sequential: layer {path}, {type(layer).__name__}: a {always} and passes no gradient. A single output "
+            'needs "sigmoid"',
             stacklevel=4,
         )

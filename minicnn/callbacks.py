@@ -34,6 +34,17 @@ class Callback:
     model = None
     params = None
 
+    def __init_subclass__(cls, **kwargs):
+        """TypeError for a hook that ``fit`` would never call: a misspelt one, or one of evaluation or prediction."""
+        super().__init_subclass__(**kwargs)
+        hooks = [name for name in vars(Callback) if name.startswith("on_")]
+        for name in vars(cls):
+            if name.startswith("on_") and not hasattr(Callback, name):
+                near = _check.nearest(name, hooks)
+                fix = f"Did you mean `{near}`?" if near else ""
+                required = f"a callback's hooks are {', '.join(hooks)}"
+                raise TypeError(_check.message(cls.__name__, required, _check.Shown(f"`{name}`"), fix))
+
     def set_model(self, model):
         self.model = model
 

@@ -14,6 +14,7 @@ from minicnn import _check
 
 _FUNCTIONAL = "a chain branches by layers.Residual(body, shortcut) and layers.Concurrent(branches): docs/branches.md"
 _SUM = "a chain branches by layers.Residual(body, shortcut), whose output is the sum: docs/branches.md"
+_GATE = "branches that meet in another way than a sum are a layers.Composite: docs/branches.md has a product"
 _CONCATENATION = "a chain branches by layers.Concurrent(branches), which joins the channels: docs/branches.md"
 _CUSTOM = "write a custom layer, a subclass of minicnn.Layer with forward and backward: examples/own_layer.py"
 _PICTURES = "datasets.images.read_image(path, size) reads one picture into an array; fit takes arrays"
@@ -33,13 +34,22 @@ _LOOP = "write the loop yourself, forward, loss, backward, optimizer.step: examp
 _NO_OPTIMISER = "there is no optimiser of that name"
 
 
+_PARAMS = "params are the arrays by name; get_weights() gives copies of them"
+_METRIC = "a metric is a function (y_true, y_pred) -> number, called with every batch"
+_UP_TO = "a part of a model is run by hand, for layer in model.layers[:3]: x = layer(x); see docs/keras.md, Recipes"
+
+# Methods that Keras calls in a subclass of Sequential, and minicnn does not.
+HOOKS = ("call", "train_step", "test_step", "predict_step", "make_train_function", "compute_loss")
+
+
 def _same(sentence, *words):
     return dict.fromkeys(words, sentence)
 
 
 INSTEAD = {
     "": {
-        **_same(f"a model is a Sequential; {_FUNCTIONAL}", "Model", "Functional"),
+        **_same(f"a model is a Sequential; {_FUNCTIONAL}; {_UP_TO}", "Model", "Functional"),
+        **_same(_LOOP, "GradientTape"),
         **_same(_ARRAYS, "backend", "ops", "KerasTensor", "Variable"),
         **_same(_PICTURES, "preprocessing"),
         **_same("random numbers are functions of Sequential(seed=), of layers and of steps", "random"),
@@ -50,8 +60,11 @@ INSTEAD = {
         "distribution": "one process trains one model, on all of its CPUs: set_num_threads",
     },
     "layers": {
-        **_same(_SUM, "Add", "add", "Subtract", "subtract", "Average", "average"),
-        **_same(_SUM, "Multiply", "multiply", "Maximum", "maximum", "Minimum", "minimum", "Dot", "dot"),
+        "Layer": "the base of custom layers is minicnn.Layer, with forward and backward: examples/own_layer.py",
+        **_same(_SUM, "Add", "add"),
+        **_same(_GATE, "Multiply", "multiply", "Average", "average", "Subtract", "subtract", "Dot", "dot"),
+        **_same(_GATE, "Maximum", "maximum", "Minimum", "minimum"),
+        **_same(_CUSTOM, "UnitNormalization", "RMSNormalization"),
         **_same(_CONCATENATION, "Concatenate", "concatenate"),
         **_same(_CUSTOM, "Lambda", "Masking", "RepeatVector", "TimeDistributed", "Wrapper", "TFSMLayer"),
         **_same(_RECURRENT, "LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "LSTMCell", "GRUCell", "ConvLSTM2D"),
@@ -71,8 +84,19 @@ INSTEAD = {
         "SpatialDropout3D": "samples are images of two axes: there is no third one",
         **_same("resize before fit: datasets.images.read_image(path, size)", "Resizing", "CenterCrop"),
     },
+    "Layer": {
+        **_same(_UP_TO, "input", "output"),
+        **_same('params["kernel"] and its like, by name, or get_weights()', "kernel", "bias", "gamma", "beta"),
+        **_same(_PARAMS, "weights", "variables", "trainable_weights", "trainable_variables"),
+        "non_trainable_weights": "state holds what is not trained, by name",
+        "count_params": "sum(a.size for a in layer.params.values()), or Sequential.summary",
+        "from_config": "type(layer)(**layer.get_config())",
+        "add_weight": "add_param(name, shape, initializer, rng), in build: examples/own_layer.py",
+        "add_loss": "penalties are arguments of layers: kernel_regularizer=, activity_regularizer=",
+        "call": "layer(x), layer.forward(x)",
+    },
     "models": {
-        **_same(f"a model is a Sequential; {_FUNCTIONAL}", "Model", "Functional"),
+        **_same(f"a model is a Sequential; {_FUNCTIONAL}; {_UP_TO}", "Model", "Functional"),
         "clone_model": "Sequential.from_config(model.get_config()) is the same model, not built",
         "model_from_config": "Sequential.from_config(model.get_config())",
         "model_from_yaml": "models.model_from_json(model.to_json())",
@@ -108,13 +132,13 @@ INSTEAD = {
     "metrics": {
         **_same(_COUNTS, "Precision", "Recall", "F1Score", "FBetaScore", "IoU", "MeanIoU", "CohenKappa"),
         **_same(_COUNTS, "TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives"),
-        **_same("a metric is a function (y_true, y_pred) -> number, called with every batch", "AUC", "Mean", "Sum"),
+        **_same(_METRIC, "AUC", "Mean", "Sum"),
     },
     "Sequential": {
         "predict_classes": "the classes are model.predict(x).argmax(axis=-1)",
         "fit_generator": _BATCHES,
         **_same("evaluate and predict take arrays", "evaluate_generator", "predict_generator"),
-        **_same("a model has one input and one output: input_shape and output_shape", "input", "inputs", "output"),
+        **_same(_UP_TO, "input", "inputs", "output"),
         "params": "model.weights are the arrays, model.state_dict() copies of them by name",
         **_same(_LOOP, "train_step", "test_step", "predict_step", "make_train_function", "compute_loss"),
         "to_yaml": "model.to_json()",

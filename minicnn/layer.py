@@ -15,11 +15,11 @@ import math
 import re
 import threading
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, keras_words
 from minicnn._ext.machinery import plan
 from minicnn.settings import Closed, Setting, Values, is_ours, owned, refuse
 from minicnn.tree import held_in, holders, named_values, walk
@@ -276,9 +276,13 @@ class Layer(Closed):
 
     def __init_subclass__(cls, compiled=False, **kwargs):
         """``compiled`` is not inherited; a subclass's own ``backward`` is not bypassed by inherited short cuts; every
-        constructor takes ``WORDS``; what a ``build`` returns is kept."""
+        constructor takes ``WORDS``; what a ``build`` returns is kept.  TypeError for a ``call`` without ``forward``."""
         super().__init_subclass__(**kwargs)
         cls.compiled = compiled
+        if "call" in vars(cls) and "forward" not in vars(cls):  # Keras's word: nobody would call it
+            required = "a layer computes in forward(x, training=False), and its gradients in backward(dy)"
+            fix = "See examples/own_layer.py; for the noise of training in predictions: predict_mc, or model(x, True)"
+            raise TypeError(_check.message(cls.__name__, required, _check.Shown("a method `call`"), fix))
         if "__init__" in vars(cls):
             cls.__init__ = _taking_words(cls.__init__)
         if "build" in vars(cls):
@@ -297,6 +301,14 @@ class Layer(Closed):
         )
         vars(layer).update(stream=(0, 0), trainable=True, in_chain=False, name=None)
         return layer
+
+    if not TYPE_CHECKING:  # or every misspelt name would have a type
+
+        def __getattr__(self, name):
+            """Asked for what is not there: says what there is instead of Keras's."""
+            if name in keras_words.INSTEAD["Layer"]:
+                raise keras_words.missing("Layer", name, f"{type(self).__name__!r} object", ())
+            return super().__getattr__(name)
 
     def __setattr__(self, name, value):
         """Counts what is set from outside, so that a model knows when a plan that it recorded is out of date."""
@@ -468,20 +480,16 @@ class Layer(Closed):
     def set_weights(self, weights):
         """Takes the list of ``get_weights``: all arrays are checked before the first is written.
 
-        RuntimeError before ``build``; ValueError for another number of arrays or another shape, TypeError for what is
-        no array of numbers.
+        RuntimeError before ``build``; ValueError for another number of arrays, another shape, NaN and what is too large
+        for the dtype, TypeError for what is no array of numbers.
         """
         own, where = self._arrays("set_weights"), f"{type(self).__name__}.set_weights"
         if not isinstance(weights, list | tuple) or len(weights) != len(own):
             got = _check.Shown(str(len(weights))) if isinstance(weights, list | tuple) else _check.kind(weights)
             raise ValueError(_check.message(where, f"weights must be a list of {len(own)} arrays", got))
-        taken = [_check.numeric_array(where, name, value) for (name, _), value in zip(own, weights, strict=True)]
-        for (name, array), value in zip(own, taken, strict=True):
-            if value.shape != array.shape:
-                required = f"{name} must have shape {array.shape}"
-                raise ValueError(_check.message(where, required, _check.shape_of(value)))
-        for (_, array), value in zip(own, taken, strict=True):
-            array[...] = value
+        targets = dict(own)
+        for name, value in _check.values_for(where, targets, dict(zip(targets, weights, strict=True))).items():
+            targets[name][...] = value
 
     def _arrays(self, method):
         """[(name, array)] of what ``get_weights`` gives."""

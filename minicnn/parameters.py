@@ -147,17 +147,8 @@ class Parameters:
         missing, unknown = [n for n in targets if n not in d], [n for n in d if n not in targets]
         if strict and (missing or unknown):
             raise ValueError(f"{where}: the names must be the model's; missing: {missing}, unknown: {unknown}")
-        found = {}
-        for name in targets.keys() & d.keys():
-            array = _check.numeric_array(where, name, d[name])
-            if array.shape != targets[name].shape:
-                raise ValueError(
-                    _check.message(where, f"{name} must have shape {targets[name].shape}", _check.shape_of(array))
-                )
-            if np.isnan(array).any():
-                raise ValueError(_check.message(where, f"{name} must hold numbers", _check.Shown("nan")))
-            found[name] = array
-        for name, array in found.items():
+        given = {name: target for name, target in targets.items() if name in d}
+        for name, array in _check.values_for(where, given, d).items():
             targets[name][...] = array
         return missing, unknown
 

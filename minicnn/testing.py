@@ -295,7 +295,8 @@ class _Subject:
 def _compare(subject, values, label, gradient, places, step, tolerance):
     """(largest error, places compared, places skipped) for one array; raises if an error exceeds ``tolerance``."""
     # Below a thousandth of the output's size a gradient drowns in the rounding of the differences.
-    floor = 1e-3 * float(np.linalg.norm(subject.y * subject.r))
+    norm = float(np.linalg.norm(subject.r))  # outputs that are exactly 0 still have gradients of rounding errors
+    floor = max(1e-3 * float(np.linalg.norm(subject.y * subject.r)), 1e-8 * norm)
     analytic = gradient.flat[places]
     scale = max(floor, np.abs(analytic).max(initial=0))
     numeric = [subject.measure(values, p, step, gradient.flat[p], tolerance * scale) for p in places]

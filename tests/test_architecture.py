@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "schedules": {"_check", "configured", "settings"},
     "tree": {"_check", "settings"},
     "recording": {"_ext"},
-    "layer": BASE | {"settings", "tree"},
+    "layer": BASE | {"keras_words", "settings", "tree"},
     "chain": {"layer", "tree"},
     "plan": BASE | {"chain", "layer", "recording", "tree"},
     "montecarlo": {"_check", "layer", "layers", "plan", "tree"},

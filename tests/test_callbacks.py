@@ -1032,3 +1032,11 @@ def test_epochs_without_validation_do_not_count(tmp_path):
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert lines[0] == "epoch,accuracy,learning_rate,loss,val_accuracy,val_loss"
     assert [line.endswith("NA,NA") for line in lines[1:]] == [True, False] * 3
+
+
+@pytest.mark.parametrize(("hook", "near"), [
+    ("on_epoch_ends", r" Did you mean `on_epoch_end`\?"), ("on_test_begin", ".*"), ("on_predict_batch_end", ".*"),
+])  # fmt: skip
+def test_a_hook_that_nobody_calls_is_told_so(hook, near):
+    with pytest.raises(TypeError, match=f"^Mine: a callback's hooks are on_train_begin, .*; got `{hook}`.{near}"):
+        type("Mine", (Callback,), {hook: lambda self, *arguments: None})

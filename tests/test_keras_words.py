@@ -10,7 +10,7 @@ import minicnn as mc
 from minicnn import keras_words, layers
 from minicnn.keras_words import INSTEAD
 
-MODULES = [where for where in INSTEAD if where and not where.startswith("Sequential")]
+MODULES = [where for where in INSTEAD if where and not where.startswith(("Sequential", "Layer"))]
 METHODS = [where for where in INSTEAD if where.startswith("Sequential.")]
 
 
@@ -21,6 +21,7 @@ def test_no_word_of_the_table_exists():
         assert [word for word in INSTEAD[where] if word in vars(module)] == [], where
     assert [word for word in INSTEAD[""] if word in vars(mc) or word in mc.__all__] == []
     assert [word for word in INSTEAD["Sequential"] if hasattr(mc.Sequential, word)] == []
+    assert [word for word in INSTEAD["Layer"] if hasattr(mc.Layer, word)] == []
     for where in METHODS:
         known = inspect.signature(getattr(mc.Sequential, where.partition(".")[2])).parameters
         assert [word for word in INSTEAD[where] if word in known] == [], where
@@ -103,3 +104,39 @@ def test_layers_are_not_called_on_one_another(x, built):
     if isinstance(x, mc.layers.Input):
         with pytest.raises(TypeError, match="layers and models are called with arrays"):
             mc.Sequential([layers.Dense(4)])(x)
+
+
+# ---- what Keras would call, and minicnn would not ----
+
+
+def test_a_layer_without_forward_is_told_so():
+    with pytest.raises(TypeError, match=r"^MCDropout: a layer computes in forward.*; got a method `call`.*predict_mc"):
+
+        class MCDropout(layers.Dropout):
+            def call(self, inputs, training=None):
+                return super().call(inputs, training=True)
+
+    class Both(mc.Layer):
+        def forward(self, x, training=False):
+            return self.call(x)
+
+        def call(self, x):
+            return x
+
+    assert Both().forward(3) == 3
+
+
+@pytest.mark.parametrize("hook", keras_words.HOOKS)
+def test_a_model_with_a_hook_of_keras_is_told_so(hook):
+    with pytest.raises(TypeError, match=f"^Mine: a model calls no method `{hook}`; got one. In minicnn: "):
+        type("Mine", (mc.Sequential,), {hook: lambda self, *data: None})
+
+
+def test_layers_answer_for_their_words():
+    layer = layers.Dense(3)
+    for word, sentence in INSTEAD["Layer"].items():
+        with pytest.raises(AttributeError) as caught:
+            getattr(layer, word)
+        assert str(caught.value) == f"'Dense' object has no attribute '{word}'. In minicnn: {sentence}"
+    with pytest.raises(AttributeError, match="'Dense' object has no attribute 'nothing'"):
+        _ = layer.nothing

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from compare import assert_same_bits
+from running import build
 from test_layer_contract import TABLE, every_layer, new
 
 import minicnn as mc
@@ -219,6 +220,36 @@ def test_weights_that_do_not_fit_change_nothing():
     for weights in ([kernel], [kernel, bias, bias], [kernel, kernel], [kernel + 1, "a"], kernel, None):
         with pytest.raises((TypeError, ValueError), match=r"Conv2D\.set_weights: "):
             model.layers[0].set_weights(weights)
+    assert model.fingerprint() == before
+
+
+def test_weights_may_be_views_of_the_weights():
+    """What is written is what was given, whatever is overwritten on the way."""
+    model = mc.Sequential([layers.Dense(4, input_dim=4), layers.Dense(4)], seed=1)
+    model.set_weights([k + np.ones(a.shape) for k, a in enumerate(model.get_weights())])
+    before, live = model.get_weights(), model.weights
+    model.set_weights([live[2], live[3], live[0], live[1]])
+    assert_same_bits(np.array([w[0] for w in model.get_weights()[1::2]]), np.array([before[3][0], before[1][0]]))
+    assert_same_bits(model.get_weights()[2], before[0])
+    layer = build(layers.LayerNormalization(), (3,))
+    layer.set_weights([[1.0, 2, 3], [4.0, 5, 6]])
+    layer.set_weights(layer.get_weights()[::-1])
+    gamma, beta = layer.params.values()
+    layer.set_weights([beta, gamma])
+    assert [gamma.tolist(), beta.tolist()] == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(("value", "message"), [
+    (np.nan, "must hold numbers; got nan"), (1e300, r"must hold numbers that float32 has; got 1e\+300"),
+])  # fmt: skip
+def test_weights_that_are_no_numbers_of_the_dtype_change_nothing(value, message):
+    model = mc.Sequential([layers.Dense(2, input_dim=2)])
+    before, bad = model.fingerprint(), [np.zeros((2, 2)), np.array([0, value])]
+    for thing in (model, model.layers[0]):
+        with pytest.raises(ValueError, match=message):
+            thing.set_weights(bad)
+    with pytest.raises(ValueError, match=message):
+        model.load_state_dict({"0.kernel": bad[0], "0.bias": bad[1]})
     assert model.fingerprint() == before
 
 

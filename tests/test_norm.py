@@ -179,8 +179,8 @@ def test_one_image_is_enough():
     ((2,), ValueError, r"momentum must be a number in \[0, 1\]; got 2"),
     ((-0.1,), ValueError, r"momentum must be a number in \[0, 1\]; got -0.1"),
     ((None,), TypeError, r"momentum must be a number in \[0, 1\]; got None"),
-    ((0.9, 0), ValueError, r"epsilon must be a number > 0; got 0"),
-    ((0.9, float("inf")), ValueError, r"epsilon must be a number > 0; got inf"),
+    ((0.9, 0), ValueError, r"epsilon must be a number >= 1e-30; got 0"),
+    ((0.9, float("inf")), ValueError, r"epsilon must be a number >= 1e-30; got inf"),
     ((True,), TypeError, r"momentum must be a number in \[0, 1\]; got True \(bool\)"),
     ((0.9, 0.1, False, 1), TypeError, r"center must be True or False; got 1 \(int\)"),
 ])  # fmt: skip
@@ -430,3 +430,14 @@ def test_against_torch(shape, groups):
     for name, want in (("y", y), ("dx", given.grad), ("gamma", theirs.weight.grad), ("beta", theirs.bias.grad)):
         want = want.detach().numpy()
         assert_close(got[name], want, 1e-5, scale=max(1, np.abs(want).max()))  # a group of one number has dx = 0
+
+
+def test_no_variance_is_negative_and_no_epsilon_vanishes():
+    with pytest.raises(ValueError, match="moving_variance_initializer must give numbers >= 0; got 'random_normal'"):
+        build(layers.BatchNormalization(moving_variance_initializer="random_normal"), (4, 4, 6))
+    for cls in (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization):
+        with pytest.raises(ValueError, match=f"{cls.__name__}: epsilon must be a number >= 1e-30; got 1e-46"):
+            cls(epsilon=1e-46)
+    for cls in (layers.LayerNormalization, lambda **more: layers.GroupNormalization(1, **more)):
+        layer = build(cls(epsilon=1e-30), (4,))
+        assert np.isfinite(layer.forward(np.ones((2, 4), np.float32))).all()

@@ -101,8 +101,9 @@ SIGMOID_BEFORE = {
     "Reshape": lambda units: [*dense(units), L.Sigmoid(), L.Reshape((units,))],
     "Dropout(0)": lambda units: [*dense(units), L.Sigmoid(), L.Dropout(0)],
     "pooled": lambda units: [L.Conv2D(units, 3, activation="sigmoid"), L.GlobalAveragePooling2D()],
-    "hard sigmoid": lambda units: dense(units, "hard_sigmoid"),
-    "HardSigmoid": lambda units: [*dense(units), L.HardSigmoid(), L.Flatten()],
+    # Where it reaches 0 or 1, the loss is infinite but for its clipping.
+    "hard sigmoid": lambda units: [L.Rescaling(0.1), *dense(units, "hard_sigmoid")],
+    "HardSigmoid": lambda units: [L.Rescaling(0.1), *dense(units), L.HardSigmoid(), L.Flatten()],
 }
 LOGITS = {
     "alone": lambda: dense(),
@@ -569,7 +570,6 @@ def test_averaging_of_a_model_that_was_not_compiled():
         (lambda: [*dense(1), L.Softmax()], "layer 2, Softmax"),
         (lambda: [L.Conv2D(1, 3, activation="softmax"), L.Flatten()], "layer 0, Conv2D"),
         (lambda: [*dense(1), L.Activation("softmax"), L.Flatten()], "layer 2, Activation"),
-        (lambda: [*dense(1), L.LogSoftmax()], "layer 2, LogSoftmax"),
     ],
 )
 def test_a_softmax_over_one_value_is_warned_of(chain, named):
@@ -580,6 +580,11 @@ def test_a_softmax_over_one_value_is_warned_of(chain, named):
     with contextlib.suppress(ValueError):
         model.compile("sgd", "binary_crossentropy")  # no second time: warnings are errors
         model.predict(X)
+
+
+def test_a_log_softmax_over_one_value_is_warned_of():
+    with pytest.warns(UserWarning, match="layer 2, LogSoftmax: a log softmax over one value is always 0"):
+        mc.Sequential([*dense(1), L.LogSoftmax()]).build(X.shape[1:])
 
 
 def test_a_softmax_over_two_values_is_not():

@@ -153,6 +153,16 @@ def test_permute(case, n, dtype, layout):
     assert_same_bits(got["dx"], np.ascontiguousarray(reference.permute_grad(dy, dims)))
 
 
+@pytest.mark.parametrize(("shape", "dims"), [
+    ((65, 5), (2, 1)), ((5, 65), (2, 1)), ((2, 65), (2, 1)), ((129, 65, 4), (3, 2, 1)), ((65, 3, 20), (2, 1, 3)),
+    ((3, 65, 5), (2, 1, 3)), ((3, 4, 5, 65), (2, 4, 1, 3)), ((4, 3, 5, 2), (3, 1, 4, 2)), ((65, 20), (1, 2)),
+])  # fmt: skip
+def test_permute_a_little_more_than_a_block(shape, dims):
+    layer = build(layers.Permute(dims), shape)
+    x = normal((3, *shape), "float32")
+    assert_same_bits(layer.forward(x), np.ascontiguousarray(reference.permute(x, dims)))
+
+
 def test_permute_as_many_axes_as_there_may_be():
     shape = (*[1] * 28, 2, 3)
     dims = tuple(range(30, 0, -1))

@@ -25,7 +25,7 @@ class Normalization(Governed):
 
     output_function = "changed"
 
-    epsilon = Setting(_check.number, 0, open_low=True)
+    epsilon = Setting(_check.number, 1e-30)  # below it float32 would make it 0
     center = Fixed(_check.boolean)
     scale = Fixed(_check.boolean)
     beta_initializer = Fixed(initializers.check)
@@ -107,7 +107,7 @@ class BatchNormalization(Normalization, Layer, compiled=True):
 
     - ``momentum``: a number in [0, 1], the part of the old moving statistics that stays.  It is the first argument, and
       ``epsilon`` the second: Keras has ``axis`` before them, so say ``momentum=`` where code is to run with both.
-    - ``epsilon``: a number > 0, added to the variance.
+    - ``epsilon``: a number >= 1e-30, added to the variance.
     - ``inference``: True for a layer that normalises with its moving statistics in training, too, and does not move
       them: then dx = gamma s dy, with s of the moving variance.  It may be assigned at any time.
     - ``center``, ``scale``: False for a layer without beta (as if it were 0), without gamma (1).
@@ -180,6 +180,9 @@ class BatchNormalization(Normalization, Layer, compiled=True):
                 required, got = f"{name}_initializer must return shape {channels}", f"shape {np.shape(values)}"
                 raise ValueError(_check.message(type(self).__name__, required, _check.Shown(got)))
             self.state[name] = np.array(values, self.dtype)
+        if (self.state["moving_variance"] < 0).any():
+            required = "moving_variance_initializer must give numbers >= 0"
+            raise ValueError(_check.message(type(self).__name__, required, self.moving_variance_initializer))
         return input_shape
 
     def smallest_batch(self):
@@ -285,7 +288,7 @@ class LayerNormalization(OfSamples, Layer, compiled=True):
 
     - ``axis``: -1, the last one, or a list of last axes in order.  They are counted with the batch's as 0, as in Keras:
       [1, 2, 3] is all of an image, [2, 3] each of its rows by itself.
-    - ``epsilon``: a number > 0, added to the variance.
+    - ``epsilon``: a number >= 1e-30, added to the variance.
     - ``center``, ``scale``: False for a layer without beta (as if it were 0), without gamma (1).
     - ``beta_initializer``, ``gamma_initializer``: names (``initializers.py``).
     - ``beta_regularizer``, ``gamma_regularizer``: a name or an object of ``regularizers.py``, or None.
@@ -372,7 +375,7 @@ class GroupNormalization(OfSamples, Layer, compiled=True):
     - ``groups``: a whole number that divides C; 1 normalises each sample as a whole, -1 each channel by itself, which
       is instance normalisation.  Group k has the channels k C / groups and those that follow.
     - ``axis``: -1, or the number of the last axis with the batch's as 0 (3 for images): channels come last here.
-    - ``epsilon``: a number > 0, added to the variance.
+    - ``epsilon``: a number >= 1e-30, added to the variance.
     - ``center``, ``scale``: False for a layer without beta (as if it were 0), without gamma (1).
     - ``beta_initializer``, ``gamma_initializer``: names (``initializers.py``).
     - ``beta_regularizer``, ``gamma_regularizer``: a name or an object of ``regularizers.py``, or None.
