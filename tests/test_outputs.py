@@ -101,6 +101,9 @@ SIGMOID_BEFORE = {
     "Reshape": lambda units: [*dense(units), L.Sigmoid(), L.Reshape((units,))],
     "Dropout(0)": lambda units: [*dense(units), L.Sigmoid(), L.Dropout(0)],
     "pooled": lambda units: [L.Conv2D(units, 3, activation="sigmoid"), L.GlobalAveragePooling2D()],
+    # Where it reaches 0 or 1, the loss is infinite but for its clipping.
+    "hard sigmoid": lambda units: [L.Rescaling(0.1), *dense(units, "hard_sigmoid")],
+    "HardSigmoid": lambda units: [L.Rescaling(0.1), *dense(units), L.HardSigmoid(), L.Flatten()],
 }
 LOGITS = {
     "alone": lambda: dense(),
@@ -579,6 +582,11 @@ def test_a_softmax_over_one_value_is_warned_of(chain, named):
         model.predict(X)
 
 
+def test_a_log_softmax_over_one_value_is_warned_of():
+    with pytest.warns(UserWarning, match="layer 2, LogSoftmax: a log softmax over one value is always 0"):
+        mc.Sequential([*dense(1), L.LogSoftmax()]).build(X.shape[1:])
+
+
 def test_a_softmax_over_two_values_is_not():
     mc.Sequential(dense(2, "softmax")).build(X.shape[1:])
     mc.Sequential([L.Flatten(), L.Dense(1, "sigmoid")]).build(X.shape[1:])
@@ -662,3 +670,48 @@ def test_weights_of_which_no_metric_can_be_computed():
     assert compiled(dense(), SPARSE(), []).evaluate(X, LABELS, sample_weight=zeros) == 0
     model.fit(X, LABELS, verbose=0, batch_size=6, shuffle=False, sample_weight=half)  # a batch may weigh nothing
     assert np.isfinite(model.history.history["accuracy"]).all()
+
+
+# ---- logarithms of probabilities ----
+
+
+LOGARITHMS = {
+    "name": lambda: dense(3, "log_softmax"),
+    "class": lambda: [*dense(), L.LogSoftmax(), L.Flatten()],
+    "Activation": lambda: [*dense(), L.Activation("log_softmax")],
+}
+
+
+@pytest.mark.parametrize("name", LOGARITHMS)
+def test_logarithms_of_probabilities_are_logits(name):
+    """Their softmax is the probabilities: loss, gradients, metrics and probabilities are those of the softmax."""
+    one, other = compiled(LOGARITHMS[name](), SPARSE()), compiled(dense(3, "softmax"), SPARSE())
+    for _ in range(2):
+        assert np.allclose(one.evaluate(X, LABELS), other.evaluate(X, LABELS), rtol=1e-9)
+        assert np.allclose(one.predict_proba(X), other.predict(X), rtol=1e-9)
+        assert np.allclose(np.exp(one.predict(X)), other.predict(X), rtol=1e-9)
+        one.train_on_batch(X, LABELS)
+        other.train_on_batch(X, LABELS)
+    assert np.allclose(one.parameters, other.parameters, rtol=1e-9)
+
+
+def test_a_loss_of_ones_own_of_logarithms():
+    """What PyTorch calls NLLLoss: the outputs are known to be classes nevertheless."""
+
+    def nll(y, outputs):
+        gradient = -np.eye(3)[y] / len(y)
+        return float((outputs * gradient).sum()), gradient
+
+    one, other = compiled(LOGARITHMS["name"](), nll), compiled(dense(3, "softmax"), SPARSE())
+    one.train_on_batch(X, LABELS)
+    other.train_on_batch(X, LABELS)
+    assert np.allclose(one.parameters, other.parameters, rtol=1e-9)
+    assert np.allclose(one.predict_proba(X), other.predict(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [BINARY(), SPARSE(from_logits=False)])
+def test_logarithms_of_probabilities_are_no_probabilities(loss):
+    for make in LOGARITHMS.values():
+        with pytest.raises(ValueError, match=r"^Sequential: \w+: cannot work on logarithms of probabilities of classes"):
+            compiled(make(), loss)
+    assert compiled(LOGARITHMS["name"](), SPARSE(from_logits=True)).outputs
