@@ -7,6 +7,7 @@ so it can never hide a word that comes into being; tests/test_keras_words.py see
 docs/keras.md has all that does work.
 """
 
+import inspect
 import sys
 import types
 
@@ -222,6 +223,15 @@ def public_names(module):
 
 
 # ---- keywords ----
+
+
+def answering(method):
+    """A method that takes ``**unknown`` only in order to answer for it (``refuse_keywords``): its signature, for help
+    and for whoever asks what it takes, is without."""
+    signature = inspect.signature(method)
+    named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    method.__signature__ = signature.replace(parameters=named)
+    return method
 
 
 def refuse_keywords(where, given, known):

@@ -5,7 +5,6 @@ The loop of ``fit`` is in training.py, files are in document.py; what the layers
 
 import copy
 import inspect
-import json
 import threading
 import warnings
 
@@ -495,6 +494,7 @@ class Sequential(Closed):
 
     # ---- training, evaluation, prediction ----
 
+    @keras_words.answering
     def compile(self, optimizer="sgd", loss=None, metrics=None, **unknown):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
 
@@ -530,6 +530,7 @@ class Sequential(Closed):
         """The names of what ``evaluate`` gives, in its order; empty before ``compile``."""
         return [] if self.optimizer is None else loop.log_names(self)
 
+    @keras_words.answering
     def fit(
         self,
         x,
@@ -630,12 +631,14 @@ class Sequential(Closed):
         size = max(1, len(x)) if hasattr(x, "__len__") else 1
         return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
+    @keras_words.answering
     def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None, verbose=0, **unknown):
         """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list in the
         order of ``metrics_names``.  ``verbose``: as in ``fit``, but of this one pass."""
         self._refuse_keywords("evaluate", unknown)
         return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose)
 
+    @keras_words.answering
     def predict(self, x, batch_size=None, verbose=0, **unknown):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
@@ -663,7 +666,7 @@ class Sequential(Closed):
 
     def _refuse_keywords(self, method, unknown):
         if unknown:
-            known = [*inspect.signature(getattr(Sequential, method)).parameters][1:-1]
+            known = [*inspect.signature(getattr(Sequential, method)).parameters][1:]
             keras_words.refuse_keywords(f"Sequential.{method}", unknown, known)
 
     def predict_proba(self, x, batch_size=None):
@@ -766,6 +769,7 @@ class Sequential(Closed):
 
     # ---- description, files, copies ----
 
+    @keras_words.answering
     def summary(self, print_fn=None, **unknown):
         """Prints ``summary_text``, or calls ``print_fn`` with each line of it."""
         self._refuse_keywords("summary", unknown)
@@ -813,6 +817,8 @@ class Sequential(Closed):
 
     def to_json(self):
         """``get_config`` as a text of JSON, for ``models.model_from_json``: the architecture, without weights."""
+        import json  # here: many programs never use it
+
         described = {"class_name": "Sequential", "config": self.get_config()}
         try:
             return json.dumps(described, allow_nan=False)

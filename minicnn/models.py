@@ -1,7 +1,5 @@
 """Keras's door to models: ``from minicnn.models import Sequential, load_model``."""
 
-import json
-
 from minicnn import _check
 from minicnn.model import Sequential
 
@@ -26,6 +24,8 @@ def model_from_json(text, custom_layers=None):
     ``custom_layers``: {"ClassName": class} for layers that are not minicnn's.  No code from the text is run.
     ValueError for a text that describes no model, TypeError for what is no text.
     """
+    import json  # here: many programs never use it
+
     where = "models.model_from_json"
     if not isinstance(text, str):
         raise TypeError(_check.message(where, "text must be what to_json gave", _check.kind(text)))

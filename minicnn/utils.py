@@ -1,7 +1,5 @@
 """Keras's utilities: rows for class numbers, rows of length 1, one seed for all."""
 
-import random
-
 import numpy as np
 
 from minicnn import _check
@@ -62,6 +60,8 @@ def set_random_seed(seed):
     Models do not draw from a common sequence: those with the same seed begin with the same weights.  For networks that
     differ give each its own, ``Sequential(..., seed=1)``.
     """
+    import random  # here: many programs never use it
+
     global _seed
     seed = _check.integer("utils.set_random_seed", "seed", seed, 0, 2**32 - 1)
     random.seed(seed)

@@ -106,6 +106,12 @@ def test_layers_are_not_called_on_one_another(x, built):
             mc.Sequential([layers.Dense(4)])(x)
 
 
+def test_signatures_are_without_what_is_only_answered_for():
+    for where in METHODS:
+        signature = inspect.signature(getattr(mc.Sequential, where.partition(".")[2]))
+        assert all(one.kind is not one.VAR_KEYWORD for one in signature.parameters.values()), where
+
+
 # ---- what Keras would call, and minicnn would not ----
 
 
