@@ -190,8 +190,8 @@ class Activated:
     )
 
     def get_config(self):
-        config = super().get_config()
-        return config | {"activation": to_config(self._activation)}
+        config = super().get_config()  # of the constructor's arguments: that of a subclass need not have this one
+        return config | {"activation": to_config(self._activation)} if "activation" in config else config
 
 
 def _check_name(where, name, value):
