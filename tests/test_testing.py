@@ -355,3 +355,11 @@ def test_wrong_options(keyword, value, error):
 
 def test_gradient_error_is_an_assertion():
     assert issubclass(testing.GradientError, AssertionError)
+
+
+@pytest.mark.parametrize("make", [layers.LayerNormalization, lambda: layers.GroupNormalization(1)])
+def test_outputs_that_are_all_zero_have_gradients_of_rounding_errors(make):
+    """A normalisation over a single value: its gradient is 0, but for the last bits."""
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal((1, 1, 1, 1))
+        assert gradcheck(make(), x)
