@@ -4,7 +4,8 @@ import numpy as np
 import reference
 
 from benchmarks.machine import Case, relative_error
-from minicnn._ext import activation, conv, dense
+from minicnn._ext import conv, dense
+from minicnn.layers.activation import Function
 
 # (size of the image, channels, filters, size of the kernel, padding): those of the networks in models.py, and larger.
 CONVOLUTIONS = (
@@ -63,7 +64,7 @@ def transposed(n, size, c, f, k, stride):
     kernel, bias = rng.standard_normal((k, k, f, c), np.float32), rng.standard_normal(f, np.float32)
     geometry, flops = (stride, stride, cut, cut, 1, 1, 1), 2 * x.size * f * k * k
     want, auto = reference.conv2d_transpose(x, kernel, None, (out, out), (cut, cut), (stride, stride)), 1
-    relu = activation.KINDS["relu"], 0.0, 0.0, 0.0
+    relu = Function("relu").curve
     return [
         Case("input gradient", flops, lambda: conv.backward_input(x, kernel, y, geometry, auto),
              lambda: relative_error(y, want)),

@@ -30,6 +30,7 @@ class Pair(NamedTuple):
     theirs: Callable  # (torch, torch.nn) -> a module, or a function of x
     weights: tuple = ()  # (our parameter, theirs, axes of ours in their order), for every parameter
     random: bool = False
+    images: bool = True  # whether its outputs are (N, H, W, C), which PyTorch takes as (N, C, H, W)
 
 
 def pairs(quick):
@@ -65,7 +66,7 @@ def pairs(quick):
         yield Pair(f"UpSampling2D(2, {way})", small, lambda way=way: layers.UpSampling2D(2, way),
                    lambda torch, nn, way=way: nn.Upsample(scale_factor=2, mode=way))  # fmt: skip
     yield Pair("Permute((3, 1, 2))", (n, h, w, c), lambda: layers.Permute((3, 1, 2)),
-               lambda torch, nn: lambda x: x.permute(0, 3, 1, 2).contiguous())  # fmt: skip
+               lambda torch, nn: lambda x: x.permute(0, 3, 1, 2).contiguous(), images=False)  # fmt: skip
     for channels, side in ((32, 32), (128, 14)):
         shape = (n // 4 or 1, side, side, channels)
         yield Pair("DepthwiseConv2D(3)", shape, lambda: layers.DepthwiseConv2D(3, padding="same"),
@@ -170,7 +171,7 @@ class Theirs:
 
     def images(self, array):
         tensor = self.torch.from_numpy(array)
-        return tensor.permute(0, 3, 1, 2) if array.ndim == 4 and "Permute" not in self.pair.name else tensor
+        return tensor.permute(0, 3, 1, 2) if self.pair.images else tensor
 
     def mode(self, training):
         if isinstance(self.module, self.torch.nn.Module):
@@ -194,8 +195,7 @@ class Theirs:
         """The largest relative difference of outputs and gradients, which must be small."""
         y, dx = ours.training()
         mine, its = [y, dx], [*self.training()]
-        layout = (lambda a: a.permute(0, 2, 3, 1)) if its[1].ndim == 4 and "Permute" not in self.pair.name else None
-        its = [(layout(a) if layout else a).detach().numpy() for a in its]
+        its = [(a.permute(0, 2, 3, 1) if self.pair.images else a).detach().numpy() for a in its]
         for name, theirs, axes in self.pair.weights:
             grad = getattr(self.module, theirs).grad.numpy()
             mine.append(in_their_order(ours.layer.grads[name], axes, grad.shape))

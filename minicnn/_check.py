@@ -196,7 +196,7 @@ OTHER_NAMES = {
     "out_features": ("units",),
     "alpha": ("slope",),
 }
-INSTEAD = {  # of a keyword that there is not: (the one that does its work, how)
+DONE_BY = {  # of a keyword that there is not: (the one that does its work, how)
     "ceil_mode": ("padding", "`padding` does it: ((0, rows), (0, columns)) makes room for the last windows"),
 }
 
@@ -219,8 +219,8 @@ def keywords(owner, function, given, more=()):
         if word not in names:
             near = meant(word, names)
             fix = ABSENT.get(word) or (f"Did you mean `{near}`?" if near else "")
-            if INSTEAD.get(word, ("",))[0] in names:
-                fix = INSTEAD[word][1]
+            if DONE_BY.get(word, ("",))[0] in names:
+                fix = DONE_BY[word][1]
             raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))
 
 

@@ -2,7 +2,8 @@
 
 A file is a zip archive (archive.py): ``model.json`` (architecture, integers of the layers' state, how the model was
 compiled), then one ``NAME.npy`` for every array, under its name in ``state_dict``; a checkpoint has the optimiser's
-arrays as well, under ``optimizer/``.  The same model gives the same bytes.
+arrays as well, under ``optimizer/``; one of weights alone has ``weights.json`` in the place of ``model.json``.  The
+same model gives the same bytes.
 
 Design: reading trusts nothing.  Like the archive, the JSON must be what our own writer would have written, character
 for character; and an array is accepted under the name, dtype and shape that the architecture asks for while it is built

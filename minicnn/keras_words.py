@@ -4,7 +4,8 @@ One table, ``INSTEAD``: {where: {word: sentence}}.  "layers" and the like are mo
 "Sequential" the attributes of a model, "Sequential.fit" keywords of a method.  It is asked only for what is not there,
 so it can never hide a word that comes into being; tests/test_keras_words.py sees that such an entry goes.
 
-docs/keras.md has all that does work.
+Keywords of constructors are answered where they are checked: ``_check.keywords``, and ``losses.py`` for those of
+losses.  docs/keras.md has all that does work.
 """
 
 import inspect
@@ -211,7 +212,7 @@ def attribute_of(module):
 
 
 def public_names(module):
-    """What a module offers: the names in its ``__all__``, or those that are no modules."""
+    """What a module offers: the names in its ``__all__``, and all that is its own and no module."""
     of_others = types.ModuleType, types.FunctionType
     named = vars(module)
     listed = {

@@ -160,19 +160,20 @@ def _finished(build):
 
 
 def _run_build(build, layer, *arguments, **named):
-    _require_no_model(layer)
+    _require_free(layer)
     around = getattr(_builds, "around", None)
     if layer.dtype is None and around is not None:
         layer.dtype = around.dtype
     _builds.around = layer
-    _require_declared_shape(layer, arguments[0] if arguments else named.get("input_shape"))
+    given = arguments[0] if arguments else next((value for word, value in named.items() if word != "rng"), None)
+    _require_declared_shape(layer, given)
     try:
         shape = build(layer, *arguments, **named)
     finally:
         _builds.around = around
     if isinstance(shape, tuple | list):
         if layer.input_shape is None:
-            layer.input_shape = tuple(arguments[0] if arguments else next(iter(named.values())))
+            layer.input_shape = tuple(given)
         layer.output_shape = tuple(shape)
     if layer._path is None:  # alone, or made while another layer is built: who holds it says it again
         _take_places_alone(layer)
@@ -581,7 +582,7 @@ def _as_lists(value):
     return [_as_lists(one) for one in value] if held else value
 
 
-def _require_no_model(layer):
+def _require_free(layer):
     if layer._in_model:
         required = "a layer can stand in one model only"
         raise ValueError(_check.message(type(layer).__name__, required, layer, "Make a new one"))
@@ -601,7 +602,7 @@ def take_places(walked, seed, dtype, algorithm=None, first=0, source=None, aroun
     """
     by_path = dict(walked)
     for layer in by_path.values():
-        _require_no_model(layer)
+        _require_free(layer)
     for number, (path, layer) in enumerate(walked, first):
         holder = [around, *holders(path, by_path)][-1]
         in_chain = holder is None or (holder.composite and holder.compiled)

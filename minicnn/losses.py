@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 _CLIP = 1e-7  # the kernels' CLIP
-_ROUNDING = 1e-3  # a sum of probabilities of a softmax is no further from 1
+ROUNDING = 1e-3  # a sum of probabilities of a softmax is no further from 1
 _MEAN = "sum_over_batch_size"
 _NO_WORDS = {
     "name": 'a loss has no name: logs call it "loss"',
@@ -239,7 +239,7 @@ class _Fused(_OfRows):
         if said or not self._divides:
             return losses
         with np.errstate(all="ignore"):
-            whole = np.abs(outputs.sum(1, dtype=np.float64) - 1) <= _ROUNDING
+            whole = np.abs(outputs.sum(1, dtype=np.float64) - 1) <= ROUNDING
             return losses if whole.all() else np.where(whole, losses, self._of_probabilities(outputs, y)[0])
 
     def _of_probabilities(self, outputs, y):

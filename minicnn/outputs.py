@@ -20,10 +20,10 @@ from minicnn import _check, chain, metrics
 from minicnn._ext import activation as kernels
 from minicnn.layers import Chain
 from minicnn.layers.activation import NAMES, Function
+from minicnn.losses import ROUNDING
 from minicnn.tree import walk
 
 PROBABILITIES = ("sigmoid", "softmax")
-ROUNDING = 1e-3  # a sum of probabilities of a softmax is no further from 1
 SAYINGS = ("same", "changed", *(name for name in NAMES if name != "hard_sigmoid"))  # which says "sigmoid"
 WAYS_OUT = (
     'Say output_function = "linear", "softmax" or "sigmoid" in the class of the layer or a subclass, or give the '

@@ -73,7 +73,7 @@ MAY_IMPORT = {
         "tree",
     },
     "saving": {"document", "model"},
-    "outputs": BASE | {"chain", "layers", "metrics", "tree"},
+    "outputs": BASE | {"chain", "layers", "losses", "metrics", "tree"},
     "intake": {"_check", "datasets", "metrics", "targets"},
     "progress": {"_check"},
     "training": BASE | {"callbacks", "datasets", "inputs", "intake", "layer", "layers", "metrics", "progress"},

@@ -610,6 +610,34 @@ def test_settings_that_are_no_arguments_of_a_subclass_are_refused_by_save(tmp_pa
         model.save(tmp_path / "m.npz")
 
 
+@pytest.mark.parametrize(("base", "arguments"), [
+    (layers.Conv2D, (4, 3)), (layers.SeparableConv2D, (4, 3)), (layers.Conv2DTranspose, (4, 3)),
+    (layers.Activation, (layers.LeakyReLU(0.3),)),
+])  # fmt: skip
+def test_a_subclass_without_the_argument_activation_is_saved(base, arguments, tmp_path):
+    class Mine(base):
+        def __init__(self, dtype=None):
+            super().__init__(*arguments, dtype=dtype)
+
+    model = mc.Sequential([Mine(), layers.Flatten(), layers.Dense(2)])
+    model.build((6, 6, 2))
+    assert "activation" not in model.layers[0].get_config()
+    model.save(tmp_path / "m.npz")
+    assert mc.Sequential.load(tmp_path / "m.npz", {"Mine": Mine}).fingerprint() == model.fingerprint()
+
+
+def test_build_may_be_called_by_keywords():
+    class Mine(mc.Layer):
+        def build(self, shape, rng):
+            return shape
+
+    for named in ({"shape": (4,), "rng": None}, {"rng": None, "shape": (4,)}):
+        layer = Mine(input_shape=(4,))
+        assert layer.build(**named) == layer.input_shape == (4,)
+        with pytest.raises(ValueError, match=r"input_shape is said to be \(5,\)"):
+            Mine(input_shape=(5,)).build(**named)
+
+
 def test_layers_without_a_build_of_their_own_are_found_or_refused(tmp_path):
     def put(self):
         self.found = {layers.GaussianDropout(0.5)}

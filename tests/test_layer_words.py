@@ -155,9 +155,8 @@ def test_a_first_layer_says_the_shape_of_the_samples(words, tmp_path):
     assert model.built
     assert model.fingerprint() == twin.fingerprint()
     for other in copies(model, tmp_path):
-        assert other.input_shape in ((6,), None)
         assert other.get_config() == model.get_config()
-        assert_same_bits(other.predict(np.ones((2, 6))), model.predict(np.ones((2, 6)))) if other.built else None
+        assert_same_bits(other.predict(np.ones((2, 6))), model.predict(np.ones((2, 6))))
 
 
 def test_a_model_that_grows_is_built_when_it_is_needed():

@@ -70,6 +70,11 @@ class Function:
         self.can_wait = not (self._rows or self.needs_input or name == "linear")  # Layer.activation_gradient
 
     @property
+    def kind(self):
+        """The number by which kernels know it; 0 where they do nothing."""
+        return self.curve[0]
+
+    @property
     def mixes_rows(self):
         """True where an output depends on all inputs along the last axis."""
         return self._rows is not None
@@ -165,9 +170,12 @@ def function_of(kept):
     return kept._function if isinstance(kept, Form) else Function(kept or "linear")
 
 
-def to_config(kept):
-    """What ``check`` kept, ready for JSON."""
-    return {"name": kept.layer, "config": kept.config} if isinstance(kept, Form) else kept
+def with_forms(config):
+    """A configuration with every Form in it ready for JSON.  (A subclass need not have the argument ``activation``.)"""
+    return {
+        name: {"name": value.layer, "config": value.config} if isinstance(value, Form) else value
+        for name, value in config.items()
+    }
 
 
 class Activated:
@@ -190,8 +198,7 @@ class Activated:
     )
 
     def get_config(self):
-        config = super().get_config()  # of the constructor's arguments: that of a subclass need not have this one
-        return config | {"activation": to_config(self._activation)} if "activation" in config else config
+        return with_forms(super().get_config())
 
 
 def _check_name(where, name, value):
@@ -260,8 +267,7 @@ class Activation(Layer, compiled=True):
         return self.own(dz)
 
     def get_config(self):
-        config = super().get_config()
-        return config | {"activation": to_config(self.activation)} if "activation" in config else config
+        return with_forms(super().get_config())
 
 
 class _Named(Activation):
@@ -564,7 +570,7 @@ class PReLU(Governed, Layer, compiled=True):
     def forward(self, x, training=False):
         x = self.check_input(x)
         y = empty(x.shape, x.dtype)
-        kernels.prelu(_flat(x), self.params["alpha"].reshape(-1), self._places, _flat(y))
+        kernels.prelu(flat(x), self.params["alpha"].reshape(-1), self._places, flat(y))
         if training:
             self.keep(len(x), self.own(x))
         return y
@@ -579,10 +585,10 @@ class PReLU(Governed, Layer, compiled=True):
         dy, (x,) = self.check_gradient(dy)
         dx = empty(x.shape, x.dtype) if wanted else None
         alpha, dalpha = self.params["alpha"].reshape(-1), self.grads["alpha"].reshape(-1)
-        kernels.prelu_backward(_flat(x), _flat(dy), alpha, self._places, dalpha, None if dx is None else _flat(dx))
+        kernels.prelu_backward(flat(x), flat(dy), alpha, self._places, dalpha, None if dx is None else flat(dx))
         return dx
 
 
-def _flat(x):
+def flat(x):
     """(N, ...) as (N, D)."""
     return x.reshape(len(x), math.prod(x.shape[1:]))

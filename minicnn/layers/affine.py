@@ -1,12 +1,10 @@
 """What convolutions and Dense have in common: a kernel, a bias and an activation, z = linear(x) + bias, y = f(z)."""
 
-import math
-
 import numpy as np
 
 from minicnn import _check, constraints, initializers, regularizers
 from minicnn._ext import penalty as penalty_kernel
-from minicnn.layers.activation import Activated
+from minicnn.layers.activation import Activated, flat
 from minicnn.layers.governed import Governed, Rule
 from minicnn.recording import empty, penalize
 from minicnn.settings import Fixed, Setting
@@ -109,7 +107,7 @@ class Affine(Governed, Activated):
 
     def _penalize_activity(self, y):
         samples = empty((len(y),), np.float64)
-        penalty_kernel.of_samples(_flat(y), self.activity_regularizer.l1, self.activity_regularizer.l2, samples)
+        penalty_kernel.of_samples(flat(y), self.activity_regularizer.l1, self.activity_regularizer.l2, samples)
         penalize(samples)
 
     def _activity_slope(self, y, dy):
@@ -121,10 +119,5 @@ class Affine(Governed, Activated):
 def _slope(y, dy, a, b):
     """dy + a sign(y) + b y."""
     out = empty(y.shape, y.dtype)
-    penalty_kernel.slope(_flat(y), None if dy is None else _flat(dy), a, b, _flat(out))
+    penalty_kernel.slope(flat(y), None if dy is None else flat(dy), a, b, flat(out))
     return out
-
-
-def _flat(array):
-    """(N, ...) as (N, D)."""
-    return array.reshape(len(array), math.prod(array.shape[1:]))

@@ -247,7 +247,7 @@ class Residual(Activated, _Compiled, compiled=True):
 
     def flow(self, x, call):
         a, b = call(self.body, x), call(self.shortcut, x)
-        y = s = _sum(a, b, self._function.curve[0] if self._function.name == "relu" else 0)
+        y = s = _sum(a, b, self._function.kind if self._function.name == "relu" else 0)
         if self._function.name not in ("linear", "relu"):
             y = empty(s.shape, s.dtype) if self._function.needs_input else s
             self._function.forward(s, y)

@@ -235,8 +235,7 @@ class SeparableConv2D(Governed, Composite, compiled=True):
         return self.pointwise.output_function
 
     def get_config(self):
-        config = super().get_config()
-        return config | {"activation": activations.to_config(self.activation)}
+        return activations.with_forms(super().get_config())
 
     def build(self, input_shape, rng):
         self.output_shape = self.build_part(self._both, super().build(input_shape, rng), rng)

@@ -1,7 +1,5 @@
 """Transposed convolution: every input pixel adds its weighted window to the output, as in a convolution's gradient."""
 
-import math
-
 from minicnn import _check
 from minicnn._ext import conv as kernels
 from minicnn.layer import Layer
@@ -12,7 +10,7 @@ from minicnn.settings import Fixed
 
 
 def output_size(size, window, stride, dilation, padding, extra):
-    """(output size, pixels cut off before) of one axis, by the arithmetic of Keras 3.
+    """(output size, pixels cut off before, pixels with those cut off) of one axis, by the arithmetic of Keras 3.
 
     All windows together reach over (size - 1) stride + extent pixels.  ``padding``: "valid", "same", or what is cut off
     (before, after); ``extra``: output_padding, or None.
@@ -20,12 +18,14 @@ def output_size(size, window, stride, dilation, padding, extra):
     extent = (window - 1) * dilation + 1
     reach = (size - 1) * stride + extent
     if padding == "valid":
-        return reach + (max(stride - extent, 0) if extra is None else extra), 0
-    if padding != "same":
-        return reach - sum(padding) + (extra or 0), padding[0]
-    if extra is None:
-        return size * stride, max(0, extent - stride) // 2
-    return (size - 1) * stride + extent % 2 + extra, max(0, extent - extent % 2 - extra) // 2
+        out, cut = reach + (max(stride - extent, 0) if extra is None else extra), 0
+    elif padding != "same":
+        out, cut = reach - sum(padding) + (extra or 0), padding[0]
+    elif extra is None:
+        out, cut = size * stride, max(0, extent - stride) // 2
+    else:
+        out, cut = (size - 1) * stride + extent % 2 + extra, max(0, extent - extent % 2 - extra) // 2
+    return out, cut, max(out, reach)
 
 
 class Conv2DTranspose(Affine, Layer, compiled=True):
@@ -120,19 +120,13 @@ class Conv2DTranspose(Affine, Layer, compiled=True):
         paddings = self.padding if isinstance(self.padding, tuple) else (self.padding,) * 2
         extras = self.output_padding or (None, None)
         axes = zip((h, w), self.kernel_size, self.strides, self.dilation_rate, paddings, extras, strict=True)
-        (oh, top), (ow, left) = (output_size(*axis) for axis in axes)
+        (oh, top, whole_h), (ow, left, whole_w) = (output_size(*axis) for axis in axes)
         if oh < 1 or ow < 1:
             required = "padding and output_padding must leave something of the output"
             raise ValueError(_check.message("Conv2DTranspose", required, _check.Shown(f"{(oh, ow)} of {input_shape}")))
-        reach = [
-            max(out, (size - 1) * stride + (window - 1) * dilation + 1)
-            for out, size, window, stride, dilation in zip(
-                (oh, ow), (h, w), self.kernel_size, self.strides, self.dilation_rate, strict=True
-            )
-        ]
-        if math.prod(reach) * self.filters >= MOST_PADDED:
+        if whole_h * whole_w * self.filters >= MOST_PADDED:
             required = f"an image of the output must have fewer than {MOST_PADDED:,} elements, with what is cut off"
-            raise ValueError(_check.message("Conv2DTranspose", required, (*reach, self.filters)))
+            raise ValueError(_check.message("Conv2DTranspose", required, (whole_h, whole_w, self.filters)))
         if self.algorithm is None:
             self.algorithm = "auto"
         self._geometry = (*self.strides, top, left, *self.dilation_rate, 1)
