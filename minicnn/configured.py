@@ -6,12 +6,17 @@ In a file such an object is {"name": its class, "config": the arguments}.  Files
 
 import inspect
 
-from minicnn import _check
+from minicnn import _check, keras_words
 from minicnn.settings import Closed
 
 
 class Configured(Closed):
     """An object that its constructor's arguments describe; each is an attribute of the same name, a ``Setting``."""
+
+    def __init_subclass__(cls, **kwargs):
+        """TypeError for a method of Keras's that nobody would call here."""
+        super().__init_subclass__(**kwargs)
+        keras_words.refuse_hooks(cls)
 
     def __new__(cls, *args, **kwargs):
         _check.keywords(cls.__name__, cls.__init__, kwargs)
@@ -21,9 +26,12 @@ class Configured(Closed):
         pass
 
     def get_config(self):
-        """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is an equal object."""
+        """The constructor's arguments, ready for JSON: ``type(x)(**x.get_config())`` is an equal object.
+
+        An argument that a custom class does not keep is not in it.
+        """
         names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name != "self"}
+        return {name: getattr(self, name) for name in names if name != "self" and hasattr(self, name)}
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.get_config().items())})"

@@ -40,9 +40,6 @@ _PARAMS = "params are the arrays by name; get_weights() gives copies of them"
 _METRIC = "a metric is a function (y_true, y_pred) -> number, called with every batch"
 _UP_TO = "a part of a model is run by hand, for layer in model.layers[:3]: x = layer(x); see docs/keras.md, Recipes"
 
-# Methods that Keras calls in a subclass of Sequential, and minicnn does not.
-HOOKS = ("call", "train_step", "test_step", "predict_step", "make_train_function", "compute_loss")
-
 
 def _same(sentence, *words):
     return dict.fromkeys(words, sentence)
@@ -177,6 +174,17 @@ INSTEAD = {
         "layer_range": "get_layer finds one layer",
     },
 }
+# Methods that Keras calls in a subclass of a class, and minicnn does not.  (``call`` of a layer: layer.py.)
+HOOKS = {
+    "Sequential": {
+        word: INSTEAD["Sequential"][word]
+        for word in ("call", "train_step", "test_step", "predict_step", "make_train_function", "compute_loss")
+    },
+    "Loss": {"call": "a custom loss is a function (y_true, y_pred) -> (value, gradient), given to compile"},
+    "Metric": _same(_METRIC, "update_state", "reset_state", "reset_states", "merge_state"),
+    "Optimizer": _same(f"to step in another way {_LOOP}", "update_step", "apply_gradients", "apply", "get_updates"),
+    **{kind: {"call": "it is called: __call__"} for kind in ("Regularizer", "Constraint", "Initializer", "Schedule")},
+}
 INSTEAD["Sequential.predict"] = INSTEAD["Sequential.evaluate"]
 INSTEAD["optimizers"] = {
     **_same("SGD, Adam and their like are used as they are", "deserialize", "serialize", "legacy"),
@@ -221,6 +229,18 @@ def public_names(module):
         if name[0] != "_" and (not isinstance(value, of_others) or getattr(value, "__module__", "") == module.__name__)
     }
     return sorted({*named.get("__all__", ()), *listed})
+
+
+# ---- methods ----
+
+
+def refuse_hooks(cls):
+    """TypeError for a class with a method that Keras would call, and nobody calls here: see ``HOOKS``."""
+    for base in cls.__mro__[1:]:
+        for name, sentence in HOOKS.get(base.__name__, {}).items():
+            if name in vars(cls):
+                required = f"a {base.__name__} has no method `{name}` that anybody calls"
+                raise TypeError(_check.message(cls.__name__, required, _check.Shown("one"), f"In minicnn: {sentence}"))
 
 
 # ---- keywords ----

@@ -276,7 +276,8 @@ class Layer(Closed):
     former_arguments: dict[str, str] = {}  # {word in older files: the argument's name of today}
 
     def __init_subclass__(cls, compiled=False, **kwargs):
-        """``compiled`` is not inherited; a subclass's own ``backward`` is not bypassed by inherited short cuts; every
+        """``compiled`` is not inherited; a subclass's own ``backward`` is not bypassed by inherited short cuts, nor its
+        ``forward`` by an inherited ``sample``; every
         constructor takes ``WORDS``; what a ``build`` returns is kept.  TypeError for a ``call`` without ``forward``."""
         super().__init_subclass__(**kwargs)
         cls.compiled = compiled
@@ -288,6 +289,8 @@ class Layer(Closed):
             cls.__init__ = _taking_words(cls.__init__)
         if "build" in vars(cls):
             cls.build = _finished(cls.build)
+        if "forward" in vars(cls) and "sample" not in vars(cls) and not is_ours(cls):
+            cls.sample = Layer.sample  # which calls it; predict_mc refuses it where there is noise (montecarlo.py)
         if "backward" in vars(cls):
             for shortcut in ("backward_params", "backward_logits", "backward_behind"):
                 if shortcut not in vars(cls):
@@ -513,8 +516,8 @@ class Layer(Closed):
         if np.shape(values) != tuple(shape):
             where, got = type(self).__name__, _check.Shown(f"shape {np.shape(values)}")
             raise ValueError(_check.message(where, f"the initializer of {name} must return shape {tuple(shape)}", got))
-        self.params[name] = _check.contiguous(values, self.dtype)
         self.grads[name] = np.zeros(shape, self.dtype)
+        self.params |= _check.values_for(type(self).__name__, {name: self.grads[name]}, {name: values})
 
     def check_input(self, x):
         """x as a C-contiguous array (N, *input_shape) of the layer's dtype; RuntimeError before ``build``."""
@@ -697,7 +700,8 @@ def _arguments(layer):
     """{name: value} of the constructor's arguments that the layer keeps."""
     names = inspect.signature(type(layer).__init__).parameters
     given = {name: getattr(layer, name) for name in names if name != "self" and hasattr(layer, name)}
-    return given if "name" not in given else given | {"name": vars(layer)["name"]}  # not the one that a model made up
+    said = {"name": vars(layer)["name"], "input_shape": layer._declared_shape}  # not what a model has made up or found
+    return given | {name: value for name, value in said.items() if name in given}
 
 
 def _with_entries(value):

@@ -74,11 +74,7 @@ class Sequential(Closed):
     def __init_subclass__(cls, **kwargs):
         """TypeError for a method of Keras's that nobody would call here."""
         super().__init_subclass__(**kwargs)
-        for name in vars(cls):
-            if name in keras_words.HOOKS:
-                sentence = keras_words.INSTEAD["Sequential"][name]
-                required = f"a model calls no method `{name}`"
-                raise TypeError(_check.message(cls.__name__, required, _check.Shown("one"), f"In minicnn: {sentence}"))
+        keras_words.refuse_hooks(cls)
 
     def __init__(self, layers=(), seed=None, dtype="float32", algorithm="auto", name=None):
         self._put(layers=(), input_shape=None, output_shape=None)

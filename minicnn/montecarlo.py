@@ -64,6 +64,9 @@ def _is_noisy(layer):
     be dropped.
     """
     sample = type(layer).sample
+    if sample is Layer.sample and hasattr(layer, "settle_sample"):
+        required = f"layer {path_of(layer)} draws noise in a forward of its own, and must have sample(x, lot) as well"
+        raise TypeError(_check.message("Sequential.predict_mc", required, _check.kind(layer)))
     if sample not in (Layer.sample, Composite.sample):  # it draws by itself
         return True
     noisy = [name for name, part in layer.parts.items() if _is_noisy(part)]

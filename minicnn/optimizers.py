@@ -317,13 +317,15 @@ class Optimizer(Configured):
         if set(state) != wanted:
             raise ValueError(_check.message(where, f"the state must have the entries {sorted(wanted)}", sorted(state)))
         iterations = _check.integer(where, "iterations", state["iterations"], 0, _check.MOST_STEPS)
+        found = {}
         for name, slot in self.slots.items():
             new = _check.numeric_array(where, name, state[name])
             if new.shape != slot.shape or new.dtype != slot.dtype:
                 required = f"{name} must be a {slot.dtype} array of shape {slot.shape}"
                 raise ValueError(_check.message(where, required, _check.Shown(f"{new.dtype} of shape {new.shape}")))
+            found[name] = new.copy()  # it may be a view of another slot
         for name, slot in self.slots.items():
-            slot[...] = state[name]
+            slot[...] = found[name]
         self._iterations[0] = iterations
 
     def get_config(self):

@@ -73,8 +73,23 @@ class Given(Setting):
         refuse(thing, self.name, "cannot be assigned", value, self.how)
 
 
+class _Signature:
+    """What ``help`` and ``inspect`` show of a class: its constructor's arguments.
+
+    Without it some versions of Python show those of ``__new__``, which takes anything.
+    """
+
+    def __get__(self, thing, cls):
+        if thing is not None:  # of an object it is that of ``__call__``
+            raise AttributeError("__signature__")
+        found = inspect.signature(cls.__init__)
+        return found.replace(parameters=[*found.parameters.values()][1:])
+
+
 class Closed:
     """A base for classes with settings: they have no other public attributes."""
+
+    __signature__ = _Signature()
 
     def __setattr__(self, name, value):
         if name[0] != "_":
@@ -210,7 +225,10 @@ class Values(dict):
         raise ValueError(_check.message(self.where, f"{required} {names}", got))
 
     def update(self, *entries, **named):
-        for name, value in dict(*entries, **named).items():
+        given = dict(*entries, **named)
+        for name, value in given.items():  # it may be a view of an entry that is written before it
+            given[name] = value.copy() if isinstance(value, np.ndarray) and self.get(name) is not value else value
+        for name, value in given.items():
             self[name] = value
 
     def __ior__(self, entries):  # type: ignore[misc]

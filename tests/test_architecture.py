@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "keras_words": {"_check"},
     "utils": {"_check"},
     "settings": {"_check"},
-    "configured": {"_check", "settings"},
+    "configured": {"_check", "keras_words", "settings"},
     "inputs": {"_check"},
     "schedules": {"_check", "configured", "settings"},
     "tree": {"_check", "settings"},

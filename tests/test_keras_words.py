@@ -7,7 +7,17 @@ import re
 import pytest
 
 import minicnn as mc
-from minicnn import keras_words, layers
+from minicnn import (
+    constraints,
+    initializers,
+    keras_words,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    schedules,
+)
 from minicnn.keras_words import INSTEAD
 
 MODULES = [where for where in INSTEAD if where and not where.startswith(("Sequential", "Layer"))]
@@ -132,10 +142,25 @@ def test_a_layer_without_forward_is_told_so():
     assert Both().forward(3) == 3
 
 
-@pytest.mark.parametrize("hook", keras_words.HOOKS)
-def test_a_model_with_a_hook_of_keras_is_told_so(hook):
-    with pytest.raises(TypeError, match=f"^Mine: a model calls no method `{hook}`; got one. In minicnn: "):
-        type("Mine", (mc.Sequential,), {hook: lambda self, *data: None})
+BASES = {
+    "Sequential": (mc.Sequential,),
+    "Loss": (losses.Loss, losses.MeanSquaredError),
+    "Metric": (metrics.Metric, metrics.BinaryAccuracy),
+    "Optimizer": (optimizers.Optimizer, optimizers.SGD),
+    "Regularizer": (regularizers.Regularizer, regularizers.L2),
+    "Constraint": (constraints.Constraint, constraints.MaxNorm),
+    "Initializer": (initializers.Initializer, initializers.Zeros),
+    "Schedule": (schedules.Schedule, schedules.CosineDecay),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "hook"), [(kind, hook) for kind, hooks in keras_words.HOOKS.items() for hook in hooks]
+)
+def test_a_class_with_a_hook_of_keras_is_told_so(kind, hook):
+    for base in BASES[kind]:
+        with pytest.raises(TypeError, match=f"^Mine: a {kind} has no method `{hook}` that .*; got one. In minicnn: "):
+            type("Mine", (base,), {hook: lambda self, *data: None})
 
 
 def test_layers_answer_for_their_words():

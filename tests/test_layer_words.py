@@ -11,7 +11,7 @@ from running import build
 from test_layer_contract import TABLE, every_layer, new
 
 import minicnn as mc
-from minicnn import layers
+from minicnn import initializers, layers
 
 
 class Custom(mc.Layer):
@@ -260,3 +260,68 @@ def test_an_argument_of_another_name_in_an_older_file():
     config = net().get_config() | {"layers": [entry]}
     assert mc.Sequential.from_config(config).layers[0].activation == "tanh"
     assert new("Activation").name == "activation"
+
+
+# ---- brothers ----
+
+
+def test_entries_may_be_views_of_one_another():
+    """Of params, of a state and of an optimiser: what is written is what was given."""
+    model = mc.Sequential([layers.BatchNormalization(), layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.fit(np.arange(12.0).reshape(4, 3), np.ones((4, 2)), verbose=0)
+    layer, slots = model.layers[0], model.optimizer.slots
+    layer.params["beta"] = [1, 2, 3]
+    for values, a, b in (
+        (layer.params, "gamma", "beta"),
+        (layer.state, "moving_mean", "moving_variance"),
+        (slots, "m", "v"),
+    ):
+        before = values[a].copy(), values[b].copy()
+        assert not np.array_equal(*before)
+        values.update({a: values[b], b: values[a]})
+        assert [values[a].tobytes(), values[b].tobytes()] == [before[1].tobytes(), before[0].tobytes()]
+    before = slots["m"].copy(), slots["v"].copy()
+    model.optimizer.set_state({"iterations": 1, "m": slots["v"], "v": slots["m"]})
+    assert [slots["m"].tobytes(), slots["v"].tobytes()] == [before[1].tobytes(), before[0].tobytes()]
+
+
+@pytest.mark.parametrize(("made", "message"), [
+    (lambda shape: np.full(shape, 1e300), r"Dense: kernel must hold numbers that float32 has; got 1e\+300"),
+    (lambda shape: np.full(shape, np.nan), "Dense: kernel must hold numbers; got nan"),
+    (lambda shape: np.full(shape, 1j), "Dense: kernel must be an array of numbers"),
+    (lambda shape: np.full(shape, "ab"), "Dense: kernel must be an array of numbers"),
+])  # fmt: skip
+def test_an_initialiser_gives_numbers_of_the_dtype(made, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        build(layers.Dense(2, kernel_initializer=lambda shape, rng: made(shape)), (3,))
+
+
+def test_an_initialisers_array_stays_its_own():
+    kept = np.ones((3, 3), np.float32)
+    a, b = (build(layers.Dense(3, kernel_initializer=lambda shape, rng: kept), (3,)) for _ in range(2))
+    a.set_weights([np.zeros((3, 3)), np.zeros(3)])
+    assert kept.all()
+    assert b.params["kernel"].all()
+
+
+def test_an_argument_input_shape_is_what_was_given():
+    class Mine(layers.Dense):
+        def __init__(self, units, input_shape=None):
+            super().__init__(units, input_shape=input_shape)
+
+    model = mc.Sequential([Mine(3), Mine(2, input_shape=(3,))])
+    model.build((5,))
+    assert [layer.get_config() for layer in model.layers] == [
+        {"units": 3, "input_shape": None},
+        {"units": 2, "input_shape": (3,)},
+    ]
+
+
+def test_a_custom_object_need_not_keep_its_arguments():
+    class Twice(initializers.Constant):
+        def __init__(self, half):
+            super().__init__(2 * half)
+
+    assert repr(layers.Dense(3, kernel_initializer=Twice(2))) == "Dense(3, kernel_initializer=Twice())"
+    assert Twice(2).get_config() == {}

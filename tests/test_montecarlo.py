@@ -181,3 +181,26 @@ def test_a_layer_of_ones_own_may_sample():
 
 def test_no_samples():
     assert [*montecarlo.samples(small(), X[:0], 5, None, 256)] == []
+
+
+def test_a_forward_of_ones_own_is_what_a_sample_is():
+    """An inherited ``sample`` would not run it."""
+
+    class Half(layers.SeparableConv2D):
+        def forward(self, x, training=False):
+            return 0.5 * super().forward(x, training)
+
+    class Zero(layers.Dropout):
+        def forward(self, x, training=False):
+            return 0 * x
+
+    x = np.ones((2, 4, 4, 2))
+    rest = [layers.Flatten(), layers.Dense(2)]
+    model = mc.Sequential([layers.GaussianNoise(1e-4), Half(2, 3, input_shape=(4, 4, 2)), *rest])
+    model.build((4, 4, 2))
+    assert np.allclose(model.predict_mc(x, n_samples=2, seed=1).mean, model.predict(x), atol=1e-2)
+    assert not np.allclose(model.predict(x), 2 * model.predict(x), atol=1e-2)
+    model = mc.Sequential([Zero(0.5), layers.Flatten(), layers.Dense(2)])
+    model.build((4, 4, 2))
+    with pytest.raises(TypeError, match=r"layer 0 draws noise in a forward of its own, and must have sample\(x, lot\)"):
+        model.predict_mc(x, n_samples=2)

@@ -237,6 +237,19 @@ def test_every_argument_is_a_setting(cls):
             assert hasattr(getattr(cls, argument), "__set__"), argument
 
 
+@pytest.mark.parametrize("cls", sorted(PUBLIC, key=lambda cls: cls.__name__))
+def test_help_shows_the_arguments_on_every_python(cls):
+    """Found by the class itself, since what Python makes of ``__new__`` and ``__init__`` differs between versions."""
+    shown = cls.__signature__
+    assert inspect.signature(cls) == shown
+    assert ["self", *shown.parameters] == list(inspect.signature(cls.__init__).parameters)
+
+
+def test_an_object_that_is_called_shows_its_call():
+    assert list(inspect.signature(schedules.CosineDecay(0.1, 5)).parameters) == ["step"]
+    assert list(inspect.signature(regularizers.L2()).parameters) == ["w"]
+
+
 def test_every_class_with_settings_has_a_target():
     bases = {settings.Closed, mc.Layer, optimizers.Optimizer, schedules.Schedule, regularizers.Regularizer}
     bases |= {initializers.Initializer, constraints.Constraint, losses.Loss, metrics.Metric, losses.Configured}
