@@ -152,7 +152,7 @@ def _download(where, source, file, folder, verbose):
             failures.append(f"{url}: {error.what}")
         except _WrongBytes as error:
             failures.append(f"{url} {error}")
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:  # before OSError: the former is one
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:  # the last: of headers
             failures.append(f"{url} {_answer(error, sent)}")
     failed = ";\n  ".join(failures)
     raise DownloadError(
@@ -168,6 +168,7 @@ def _transfer(url, sent, file, bar):
 
     def as_sent(response, **_):
         responses.append(response)
+        sent.began = True
         # Some servers call a .gz file content that is packed for the way: it would arrive unpacked, with another sum.
         response.raw.headers.pop("Content-Encoding", None)
 
@@ -203,6 +204,7 @@ class _Sent:
 
         self.file = None
         self.published = published
+        self.began = False
         self.size = 0
         self.head = b""
         self.sums = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
@@ -234,10 +236,10 @@ class _Sent:
 
 def _answer(error, sent):
     """What happened, in a few words."""
-    response = getattr(error, "response", None)
+    response, kind = getattr(error, "response", None), type(error).__name__
     if response is not None:
         return f"answered {response.status_code} ({response.reason})"
-    if sent.size:
-        return f"broke off after {sent.size:,} of {sent.published.size:,} bytes"
-    text = f"could not be reached ({type(error).__name__}: {error}"
+    if sent.began:
+        return f"broke off before all {sent.published.size:,} bytes were here ({kind})"
+    text = f"could not be reached ({kind}: {error}"
     return f"{text[:300]})"

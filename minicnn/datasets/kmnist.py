@@ -10,24 +10,17 @@ from minicnn.datasets import mnist_form
 FILES = mnist_form.FILES
 CLASSES = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
-# Sums of the packed files: MD5 from torchvision, SHA-256 from TensorFlow Datasets.
+# Of the packed files: bytes, MD5 (from torchvision), SHA-256 (from TensorFlow Datasets).
+PUBLISHED = (
+    (18165135, "bdb82020997e1d708af4cf47b453dcf7", "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
+    (29497, "e144d726b3acfaa3e44228e80efcd344", "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
+    (3041136, "5c965bf0a639b31b8f53240b1b52f4d7", "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"),
+    (5120, "7320c461ea6c1c855c0b718fb2a4b134", "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
+)
 SOURCE = mnist_form.source(
     "kmnist",
     ("kmnist", "KMNIST/raw"),  # not the root itself: the files have the names of MNIST's
-    (
-        (
-            18165135,
-            "bdb82020997e1d708af4cf47b453dcf7",
-            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-        ),
-        (29497, "e144d726b3acfaa3e44228e80efcd344", "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"),
-        (
-            3041136,
-            "5c965bf0a639b31b8f53240b1b52f4d7",
-            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-        ),
-        (5120, "7320c461ea6c1c855c0b718fb2a4b134", "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"),
-    ),
+    PUBLISHED,
     ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
     home="https://github.com/rois-codh/kmnist",
     licence="CC BY-SA 4.0",
