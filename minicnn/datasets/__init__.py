@@ -1,17 +1,35 @@
 """Data: real images that come with the package or lie in a folder, and the order in which training sees them.
 
-``digits`` is embedded, ``mnist`` and ``cifar10`` read the original files from disk, ``idx`` reads any IDX file,
-``images`` one PNG or JPEG.  Nothing here touches the network.
+``digits`` is embedded; ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10`` and ``cifar100`` read the original files
+from a folder, or download them, when ``load_data`` is called; ``info`` says which of them are here, ``fetch`` gets one.
+``idx`` reads any IDX file, ``images`` one PNG or JPEG.
 """
 
 import numpy as np
 
 from minicnn import _check
 from minicnn._ext.machinery import random
-from minicnn.datasets import cifar10, digits, idx, images, mnist
-from minicnn.datasets.errors import DataError
+from minicnn.datasets import cifar10, cifar100, digits, fashion_mnist, idx, images, kmnist, mnist
+from minicnn.datasets.catalogue import fetch, info
+from minicnn.datasets.errors import DataError, DownloadError
 
-__all__ = ["DataError", "batches", "cifar10", "digits", "idx", "images", "mnist", "order", "slices"]
+__all__ = [
+    "DataError",
+    "DownloadError",
+    "batches",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "fetch",
+    "idx",
+    "images",
+    "info",
+    "kmnist",
+    "mnist",
+    "order",
+    "slices",
+]
 
 
 def order(n, seed=0, epoch=0):
