@@ -202,6 +202,14 @@ class Values(dict):
                 dict.__setitem__(self, name, _check.integer(where, f"{kind}[{name!r}]", value, 0, _check.MOST_STEPS))
         self.where, self.kind, self.open = where, kind, open
 
+    def have(self, counters, wanted):
+        """Adds the counters that are not there, at 0, or takes them all away: for what has changed what it counts."""
+        for name in counters:
+            if wanted:
+                dict.setdefault(self, name, 0)
+            else:
+                dict.pop(self, name, None)
+
     def __setitem__(self, name, value):
         array = self.get(name)
         counts = type(value) is type(array) is int and 0 <= value <= _check.MOST_STEPS  # many times in every step

@@ -13,6 +13,7 @@ from minicnn.layers.random import Random
 from minicnn.recording import each_time, empty
 
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
+IN_RUN = ("place", "run")  # see Noise
 
 
 def decisions(draw, shape):
@@ -31,7 +32,13 @@ class Noise(Random):
 
     The layer calls ``_set_up_noise`` in its constructor, draws as ``Random`` says, and implements ``_factor(rate)``,
     the number in ``lot.scale``, and ``sample(x, lot)``.
+
+    A rate that goes by the run (``schedules.RunSchedule``) needs more than the layer's step: then ``state`` has also
+    ``place``, the number in the run of the next training forward, and ``run``, the steps of that run, 0 before the
+    first.  ``follow`` says them; so rates are known in evaluation as well, in copies, and in a model that was loaded.
     """
+
+    _place = None  # of fit, while it runs
 
     def _set_up_noise(self, rate, seed):
         """Checks and stores the arguments that all have."""
@@ -49,6 +56,7 @@ class Noise(Random):
             rate = schedules.from_config(f"{type(self).__name__}: rate", rate)
         if not isinstance(rate, schedules.Schedule):
             rate = _check.number(type(self).__name__, "rate", rate, 0, 1)
+        self.state.have(IN_RUN, schedules.goes_by_run(rate))
         self._rate = rate
 
     @property
@@ -60,7 +68,33 @@ class Noise(Random):
         if not isinstance(self._rate, schedules.Schedule):
             return self._rate
         where = f"{type(self).__name__}: {type(self._rate).__name__}"
-        return schedules.rate_at(where, f"the rate of step {step}", self._rate, (step,), 1)
+        if not schedules.goes_by_run(self._rate):
+            return schedules.rate_at(where, f"the rate of step {step}", self._rate, (step,), 1)
+        place, run = (self.state[name] for name in IN_RUN)
+        place = max(place - self.state["step"] + step, 0)
+        share = min(place / run, 1.0) if run else 0.0
+        return schedules.rate_at(where, f"the rate of step {place} of {run}", self._rate.at, (share,), 1)
+
+    def follow(self, place):
+        """Goes by ``place`` from now on, (number of the next step, steps of the run), a list that ``fit`` keeps up to
+        date; None: by nothing.  Does not concern a rate that does not go by the run."""
+        self._place = place
+
+    def _begin_step(self, shape):
+        by_run = schedules.goes_by_run(self._rate)
+        if by_run and not self._repeats:
+            if self._place is None:
+                what = f"{type(self._rate).__name__} goes by the length of the run, which only fit knows"
+                raise RuntimeError(f"{type(self).__name__}: rate: {what}. Elsewhere give it total_steps")
+            self.state.update(zip(IN_RUN, self._place, strict=True))
+        before = self.state["step"]
+        super()._begin_step(shape)
+        if by_run:
+            self.state["place"] += self.state["step"] - before
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._place = None  # a copy does not take part in the fit that the original is in
 
     def get_config(self):
         config = super().get_config()
