@@ -203,12 +203,12 @@ class Values(dict):
         self.where, self.kind, self.open = where, kind, open
 
     def have(self, counters, wanted):
-        """Adds the counters that are not there, at 0, or takes them all away: for what has changed what it counts."""
-        for name in counters:
-            if wanted:
-                dict.setdefault(self, name, 0)
-            else:
-                dict.pop(self, name, None)
+        """Has these counters, before all else and at 0 where they are new, or has them not: for a layer that counts
+        other things than before.  (A file knows the order.)"""
+        found = dict(self)
+        dict.clear(self)
+        dict.update(self, {name: found.get(name, 0) for name in counters} if wanted else {})
+        dict.update(self, {name: value for name, value in found.items() if name not in counters})
 
     def __setitem__(self, name, value):
         array = self.get(name)
