@@ -88,7 +88,7 @@ def test_curriculum_dropout_by_hand():
     (lambda: EarlyDropout(0.5, math.nan), ValueError, r"EarlyDropout: fraction must .*; got nan"),
     (lambda: EarlyDropout("0.5", 0.5), TypeError, r"EarlyDropout: rate must be a number"),
     (lambda: EarlyDropout(0.5, 0.5, 1), TypeError, r"EarlyDropout: linear must be True or False"),
-    (lambda: EarlyDropout(0.5, 0.5, total_steps=0), ValueError, r"EarlyDropout: total_steps must be a whole number >= 1"),
+    (lambda: EarlyDropout(0.5, 0.5, total_steps=0), ValueError, r"EarlyDropout: total_steps must be .* >= 1"),
     (lambda: LateDropout(0.5, True), TypeError, r"LateDropout: fraction must be a number in \[0, 1\]"),
     (lambda: LateDropout(math.inf, 0.5), ValueError, r"LateDropout: rate must be a number in \[0, 1\]; got inf"),
     (lambda: LateDropout(0.5, 0.5, 2.5), TypeError, r"LateDropout: total_steps must be a whole number"),
@@ -246,7 +246,7 @@ def test_a_copy_made_during_fit_does_not_take_part_in_it():
 
 def test_a_learning_rate_needs_total_steps():
     """Which only a layer is told."""
-    with pytest.raises(ValueError, match=r"^SGD: learning_rate must be a schedule of steps; got EarlyDropout.* total_s"):
+    with pytest.raises(ValueError, match=r"^SGD: learning_rate must be a schedule of steps; got EarlyDropout"):
         optimizers.SGD(EarlyDropout(0.5, 0.5))
     optimizer = optimizers.SGD(EarlyDropout(0.5, 0.5, total_steps=10))
     assert optimizer.learning_rate == 0.5
