@@ -16,10 +16,9 @@ from minicnn.callbacks import History
 from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import Layer, output_of
 from minicnn.layers import Composite
-from minicnn.layers.noise import Noise
+from minicnn.layers.noise import Run
 from minicnn.progress import of_pass as progress_of_pass
 from minicnn.progress import progress_of
-from minicnn.tree import walk
 
 
 class Fit:
@@ -71,31 +70,13 @@ class Fit:
         self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
         self.history.set_params(params)
         self.history.set_model(model)
+        self.run = Run(model.layers, epochs, params["steps"])
         self.step = Step(model, self.x, y, weights)
-        self.noise = [layer for _, layer in walk(model.layers) if isinstance(layer, Noise)]
-        self.place = [first * len(self.parts), epochs * len(self.parts)]  # number of the next step, steps of the run
-        self._warn_of_another_run(first)
         if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
             warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
 
-    def _warn_of_another_run(self, first):
-        """Where a rate that goes by the run would jump, because the run that is resumed has another length."""
-        for layer in self.noise if first else ():
-            run = layer.state.get("run", 0)
-            if run not in (0, self.place[1]):
-                warnings.warn(_ANOTHER_RUN.format(first, run, self.place[1], layer.name), stacklevel=4)
-
     def train(self):
         """All epochs, or until a callback says stop; for a model that is held and in training mode."""
-        try:
-            for layer in self.noise:
-                layer.follow(self.place)
-            self._train()
-        finally:
-            for layer in self.noise:
-                layer.follow(None)
-
-    def _train(self):
         hooks, logs = self.hooks, {}
         try:
             self.seen = inputs.look(self.x, self.model.dtype, mean=self.model.input_mean is None)
@@ -123,7 +104,7 @@ class Fit:
         order = datasets.order(len(self.x), self.model.seed, epoch) if self.shuffle else everything
         for number, part in enumerate(self.parts):
             self.hooks.call("on_train_batch_begin", number)
-            self.place[0] = epoch * len(self.parts) + number
+            self.run.begin_step(epoch, number)
             try:
                 self.step.run(order[part], mean, lambda: f"Sequential.fit: step {number} of epoch {epoch}")  # noqa: B023
             except FloatingPointError as error:
@@ -148,11 +129,6 @@ class Fit:
 _STARTS_AGAIN = (
     "Sequential.fit: initial_epoch={} with a new {}: its moments and schedule start again. To continue bit for bit use "
     "ModelCheckpoint(..., save_optimizer=True) or saving.save_checkpoint, and saving.load_checkpoint"
-)
-
-_ANOTHER_RUN = (
-    "Sequential.fit: initial_epoch={} goes on with a run of {} steps, which now has {}: the rate of {} may jump. "
-    "Give every fit of a run the same epochs, or its schedule total_steps"
 )
 
 

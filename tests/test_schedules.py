@@ -182,7 +182,7 @@ def test_a_run_that_is_resumed_at_another_length_is_warned_of():
     model = model_of(schedule)
     model.fit(X, Y, **FIT, epochs=2)
     message = (
-        r"^Sequential.fit: initial_epoch=2 goes on with a run of 12 steps, which now has 24: the rate of dropout may "
+        r"^Sequential.fit: step 12 goes on with a run of 12 steps, which now has 24: the rate of dropout may "
         "jump. Give every fit of a run the same epochs, or its schedule total_steps$"
     )
     with pytest.warns(UserWarning, match=message) as caught:

@@ -39,8 +39,8 @@ def here(size):
     n = len(everything(size["data"])[0])
     return f"""{lab.chain(size)}, all {n:,} images of the training part, {size["epochs"]} epochs, batches of
 {size["batch_size"]}; dropout of rate {RATE} behind both hidden layers, early: in the first {100 * FRACTION:.0f} % of
-the steps, late: in the others. The loss is that of the images trained on after the last step, nothing dropped. Adam with
-the learning rate 0.001, and SGD with momentum {lab.MOMENTUM} and 0.1, which falls to 0 along a cosine."""
+the steps, late: in the others. The loss is that of the images trained on after the last step, nothing dropped. Adam
+with the learning rate 0.001, and SGD with momentum {lab.MOMENTUM} and 0.1, which falls to 0 along a cosine."""
 
 
 def specs(size):

@@ -4,6 +4,7 @@ Below it lies ``random.py``: random numbers that are a function of their place.
 """
 
 import math
+import warnings
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from minicnn import _check, schedules
 from minicnn._ext import dropout
 from minicnn.layers.random import Random
 from minicnn.recording import each_time, empty
+from minicnn.tree import walk
 
 DECISIONS = 1 << 16  # values that the random number behind one decision can take
 IN_RUN = ("place", "run")  # see Noise
@@ -35,10 +37,10 @@ class Noise(Random):
 
     A rate that goes by the run (``schedules.RunSchedule``) needs more than the layer's step: then ``state`` has also
     ``place``, the number in the run of the next training forward, and ``run``, the steps of that run, 0 before the
-    first.  ``follow`` says them; so rates are known in evaluation as well, in copies, and in a model that was loaded.
+    first.  So rates are known in evaluation as well, in copies, and in a model that was loaded.
     """
 
-    _place = None  # of fit, while it runs
+    _place = None  # (place, run) of the next step, while a Run goes on
 
     def _set_up_noise(self, rate, seed):
         """Checks and stores the arguments that all have."""
@@ -76,8 +78,8 @@ class Noise(Random):
         return schedules.rate_at(where, f"the rate of step {place} of {run}", self._rate.at, (share,), 1)
 
     def follow(self, place):
-        """Goes by ``place`` from now on, (number of the next step, steps of the run), a list that ``fit`` keeps up to
-        date; None: by nothing.  Does not concern a rate that does not go by the run."""
+        """Goes by ``place`` from now on, a list [number of the next step, steps of the run] that is kept up to date;
+        None: by nothing.  Does not concern a rate that does not go by the run."""
         self._place = place
 
     def _begin_step(self, shape):
@@ -145,6 +147,40 @@ class Mask(Noise):
 
     def _settle_evaluation(self):
         self._kept_in_evaluation[0] = 1 - self.current_rate
+
+
+class Run:
+    """Tells the noise in a model's layers where in its run a ``fit`` is; a context, around all of its steps."""
+
+    def __init__(self, layers, epochs, steps):
+        """``steps``: of an epoch."""
+        self.noise = [layer for _, layer in walk(layers) if isinstance(layer, Noise)]
+        self.steps, self.place, self.begun = steps, [0, epochs * steps], False
+
+    def __enter__(self):
+        for layer in self.noise:
+            layer.follow(self.place)
+
+    def __exit__(self, *error):
+        for layer in self.noise:
+            layer.follow(None)
+
+    def begin_step(self, epoch, number):
+        """The next training forward is that of step ``number`` of an epoch."""
+        self.place[0] = epoch * self.steps + number
+        if not self.begun:
+            self.begun = True
+            self._warn_of_another_run()
+
+    def _warn_of_another_run(self):
+        """Where a rate jumps because a run that is resumed has got another length."""
+        place, run = self.place
+        for layer in self.noise if place else ():
+            before = layer.state.get("run", 0)
+            if before not in (0, run):
+                text = f"step {place} goes on with a run of {before} steps, which now has {run}: the rate of {layer.name}"
+                fix = "Give every fit of a run the same epochs, or its schedule total_steps"
+                warnings.warn(f"Sequential.fit: {text} may jump. {fix}", stacklevel=6)
 
 
 def as_rows(x):
