@@ -18,13 +18,13 @@ class AlphaDropout(Dropout, compiled=True):
         training, backward:   dx = a dy keep                          a = ((1 - rate) (1 + rate alpha'^2))^(-1/2)
         evaluation:           y  = x                                  b = -a alpha' rate
 
-    If the elements of x have mean 0 and variance 1, as those behind a SELU layer with lecun_normal weights have, so have
-    those of y.  Where a 0 is in the middle of what ReLU gives, SELU says "off" by alpha' = -scale alpha.
+    If the elements of x have mean 0 and variance 1, as those behind a SELU layer with lecun_normal weights have, so
+    have those of y.  Where ReLU says "off" by 0, SELU says it by alpha' = -scale alpha.
 
     x, y: (N, ...), float32 or float64; dropped elements are a alpha' + b, even where they were NaN or inf.
 
-    - ``rate``: a number in [0, 1], the fraction dropped, or a Schedule, as in ``Dropout``.  At 0 all pass and nothing is
-      drawn.  At 1 all is exactly 0, forward and backward: that is the limit of the formula for rate -> 1, and what
+    - ``rate``: a number in [0, 1], the fraction dropped, or a Schedule, as in ``Dropout``.  At 0 all pass and nothing
+      is drawn.  At 1 all is exactly 0, forward and backward: that is the limit of the formula for rate -> 1, and what
       PyTorch does.  (There the mean is kept, the variance cannot be.)
     - ``noise_shape``: as in ``Dropout``; (None, 1, 1, None) is PyTorch's FeatureAlphaDropout.
     - ``seed``: None takes the model's.  The mask is that of a ``Dropout`` in the same place.

@@ -17,17 +17,19 @@ class DropBlock2D(Noise, Layer, compiled=True):
 
     ::
 
-        corner[n, i, j, c] ~ Bernoulli(gamma)      for every block that lies in the image, 0 <= i <= H - B, 0 <= j <= W - B
-        keep[n, i, j, c]   = 0 if a corner[n, i - a, j - b, c] = 1, 0 <= a, b < B, else 1          B: block_size
         training, forward:    y[n]  = x[n]  * keep[n] * scale[n]      scale[n] = H W C / (how many keep[n] keeps)
-        training, backward:   dx[n] = dy[n] * keep[n] * scale[n]      gamma = rate / B^2 * H W / ((H - B + 1) (W - B + 1))
+        training, backward:   dx[n] = dy[n] * keep[n] * scale[n]
         evaluation:           y  = x
+
+        corner[n, i, j, c] ~ Bernoulli(gamma)   for every block in the image: 0 <= i <= H - B, 0 <= j <= W - B
+        keep[n, i, j, c] = 0 if a corner[n, i - a, j - b, c] = 1, 0 <= a, b < B, else 1         B: block_size
+        gamma = rate / B^2 * H W / ((H - B + 1) (W - B + 1))
 
     In a feature map a pixel's neighbours tell what it showed; with a block all who know are gone.
 
     Each sample is scaled by what is left of itself: so what becomes of a sample does not depend on the others of its
-    batch, and the factors of a sample have the mean 1.  (The paper and torchvision count over the whole batch.)  A sample
-    of which nothing is left is 0, and so is its gradient.
+    batch, and the factors of a sample have the mean 1.  (The paper and torchvision count over the whole batch.)  A
+    sample of which nothing is left is 0, and so is its gradient.
 
     x, y: (N, H, W, C), float32 or float64; dropped elements are exactly 0, even where they were NaN or inf.
 

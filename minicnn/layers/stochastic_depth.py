@@ -22,8 +22,8 @@ class StochasticDepth(Dropout, compiled=True):
 
     x, y: (N, ...), float32 or float64; what is dropped is exactly 0, even where it was NaN or inf.
 
-    - ``rate``: a number in [0, 1], the fraction dropped, or a Schedule, as in ``Dropout``.  At 0 all pass and nothing is
-      drawn; at 1 all is zero, forward and backward.
+    - ``rate``: a number in [0, 1], the fraction dropped, or a Schedule, as in ``Dropout``.  At 0 all pass and nothing
+      is drawn; at 1 all is zero, forward and backward.
     - ``mode``: "row", a decision for every sample, or "batch", one for all of a step; torchvision's words.  In
       ``predict_mc`` "batch" means one decision for each of its samples, the same for all of the data, however they are
       cut into batches.
