@@ -17,6 +17,10 @@ FAMILY = {
     "classical": lambda rate, **more: layers.Dropout(rate, mode="classical", **more),
     "rows": lambda rate, **more: layers.Dropout(rate, noise_shape=(None, 1, None, 1), **more),
     "SpatialDropout2D": lambda rate, **more: layers.SpatialDropout2D(rate, **more),
+    "StochasticDepth": lambda rate, **more: layers.StochasticDepth(rate, **more),
+    "StochasticDepth, batch": lambda rate, **more: layers.StochasticDepth(rate, "batch", **more),
+    "AlphaDropout": lambda rate, **more: layers.AlphaDropout(rate, **more),
+    "DropBlock2D": lambda rate, **more: layers.DropBlock2D(rate, 2, **more),
     "GaussianDropout": lambda rate, **more: layers.GaussianDropout(rate, **more),
     "DropConnect": lambda rate, **more: layers.DropConnect(6, rate, **more),
     "DropConnect, classical": lambda rate, **more: layers.DropConnect(6, rate, mode="classical", **more),
@@ -128,8 +132,8 @@ def test_a_frozen_mask_stays(name):
     assert_same_bits(member.forward(x, training=True), first)
     assert_same_bits(member.last_mask, mask)
     member.unfreeze_mask()
-    assert (member.forward(x, training=True) != first).any()
-    assert member.state["step"] == 2
+    assert any((member.forward(x, training=True) != first).any() for _ in range(8))
+    assert member.state["step"] >= 2
 
 
 @every_member
@@ -138,7 +142,7 @@ def test_own_seed_and_seed_of_the_model(name):
         model, member = model_of(name, seed=model_seed)
         member.seed = seed
         model.set_weights(model_of(name)[0].get_weights())
-        return model.forward(IMAGES, training=True)
+        return np.array([model.forward(IMAGES, training=True) for _ in range(8)])  # of which one may drop nothing
 
     assert_same_bits(outputs(1), outputs(1))
     assert (outputs(1) != outputs(2)).any()

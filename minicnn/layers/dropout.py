@@ -49,6 +49,7 @@ class Dropout(Mask, Layer, compiled=True):
     """
 
     _draws_again = False
+    _alpha = False  # True: AlphaDropout's formula
 
     def __init__(self, rate, mode="inverted", seed=None, noise_shape=None, dtype=None):
         super().__init__(dtype)
@@ -77,12 +78,12 @@ class Dropout(Mask, Layer, compiled=True):
     @property
     def output_function(self):
         """ "same" where evaluation lets all pass, "changed" where it scales."""
-        return "same" if self.mode == "inverted" or self.rate == 0 else "changed"
+        return "same" if self._inverted or self.rate == 0 else "changed"
 
     def forward(self, x, training=False):
         x = self.check_input(x)
         if not training:
-            return self.own(x) if self.mode == "inverted" else self._scaled(x)
+            return self.own(x) if self._inverted else self._scaled(x)
         each_time(self._begin_step, x.shape)
         y, mask = self._drop(x, self._lot)
         self.keep(len(x), mask)
@@ -90,7 +91,7 @@ class Dropout(Mask, Layer, compiled=True):
 
     def _drop(self, x, lot):
         y, mask = empty(x.shape, x.dtype), empty((len(x), kernels.words(x[:1].size, self._sharing)), np.uint32)
-        kernels.forward(as_rows(x), mask, as_rows(y), *lot, self._sharing)
+        kernels.forward(as_rows(x), mask, as_rows(y), *lot, self._sharing, self._alpha)
         return y, mask
 
     def backward(self, dy):

@@ -106,10 +106,14 @@ class Noise(Random):
 
     def _strength_at(self, step):
         rate = self._rate_at(step)
-        threshold = round(rate * DECISIONS)
+        threshold = round(self._probability(rate) * DECISIONS)
         if 0 < rate < 1:
             threshold = min(max(threshold, 1), DECISIONS - 1)
         return threshold, self._factor(rate)
+
+    def _probability(self, rate):
+        """That a decision is to drop; 0 at rate 0 and 1 at rate 1."""
+        return rate
 
     def _factor(self, rate):
         raise NotImplementedError(f"{type(self).__name__} has no _factor(rate)")
@@ -135,8 +139,13 @@ class Mask(Noise):
     def mode(self, mode):
         self._mode = _check.choice(type(self).__name__, "mode", mode, ("inverted", "classical"))
 
+    @property
+    def _inverted(self):
+        """Whether training scales, and evaluation lets all pass."""
+        return self.mode == "inverted"
+
     def _factor(self, rate):
-        return 1 / (1 - rate) if self.mode == "inverted" and rate < 1 else 1.0
+        return 1 / (1 - rate) if self._inverted and rate < 1 else 1.0
 
     def _scaled(self, x):
         """x (1 - rate)"""
