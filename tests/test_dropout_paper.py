@@ -42,7 +42,7 @@ def outcomes(checks):
 # ---- the experiments, in the small ----
 
 ROWS = {"settings": [2], "rate": [3], "size": [3], "averaging": [6, 6], "sparsity": [2], "features": [2],
-        "regularisers": [12, 7], "convergence": [8, 3], "early": [10], "family": [10]}  # fmt: skip
+        "regularisers": [12, 7], "convergence": [8, 3], "early": [10], "family": [12]}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -415,7 +415,9 @@ def test_every_member_of_the_family_is_in_its_net():
         "nothing": "",
         "dropout": "Dropout Dropout",
         "SpatialDropout2D": "SpatialDropout2D Dropout",
+        "DropBlock2D": "DropBlock2D Dropout",
         "GaussianDropout": "GaussianDropout GaussianDropout",
+        "AlphaDropout": "Dropout AlphaDropout",
         "DropConnect": "Dropout DropConnect",
         "curriculum dropout": "CurriculumDropout CurriculumDropout",
         "early dropout": "EarlyDropout EarlyDropout",

@@ -106,6 +106,32 @@ def test_a_resumed_run_goes_on_bit_for_bit(name, tmp_path):
 
 
 @every_member
+def test_a_rate_that_goes_by_the_run_goes_on_where_it_was(name, tmp_path):
+    """Of every member: in the whole run, and where it was stopped and resumed from a file, also what is predicted."""
+
+    class Stop(mc.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 0
+
+    def fit(model, first=0, **more):
+        model.fit(IMAGES, LABELS, batch_size=7, epochs=2, initial_epoch=first, verbose=0, **more)
+
+    schedule = schedules.CurriculumDropout(0.4, gamma=3)
+    (whole, member), (first, stopped), (plain, _) = (model_of(name, rate) for rate in (schedule, schedule, 0.4))
+    fit(plain)
+    fit(whole)
+    fit(first, callbacks=[Stop()])
+    assert [one.current_rate for one in (stopped, member)] == [schedule.at(3 / 8), schedule.at(7 / 8)]
+    mc.saving.save_checkpoint(first, tmp_path / "run.npz", 1, {})
+    resumed, epoch, _ = mc.saving.load_checkpoint(tmp_path / "run.npz")
+    assert_same_bits(resumed.predict(IMAGES), first.predict(IMAGES))
+    assert_same_bits(resumed.predict_mc(IMAGES, 3).mean, first.predict_mc(IMAGES, 3).mean)
+    fit(resumed, epoch)
+    assert resumed.fingerprint() == whole.fingerprint() != plain.fingerprint()
+    assert_same_bits(resumed.predict(IMAGES), whole.predict(IMAGES))
+
+
+@every_member
 def test_a_changed_rate_is_followed(name):
     """Also by a model that has recorded its step."""
     changed, member = model_of(name, 0.9)

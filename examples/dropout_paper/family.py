@@ -9,9 +9,9 @@ from minicnn.schedules import CurriculumDropout, EarlyDropout, LateDropout
 
 TITLE = "9. Dropout's family"
 PAPER = """Each of these found itself better than dropout, or a help beside it, on data and nets of its own: dropout of
-whole channels (Tompson et al. 2015), Gaussian noise (section 10 of the dropout paper: at least as good), DropConnect
-(Wan et al. 2013), curriculum dropout (Morerio et al. 2017), early and late dropout (Liu et al. 2023), R-Drop (Liang et
-al. 2021)."""
+whole channels (Tompson et al. 2015) and of blocks (Ghiasi et al. 2018), Gaussian noise (section 10 of the dropout
+paper: at least as good), alpha dropout with SELU (Klambauer et al. 2017), DropConnect (Wan et al. 2013), curriculum
+dropout (Morerio et al. 2017), early and late dropout (Liu et al. 2023), R-Drop (Liang et al. 2021)."""
 SEEDS = 10
 FULL = {"rates": (0.3, 0.5, 0.7), "sets": {"digits": {"samples": 1_000, "epochs": 40, "channels": 16},
                                            "mnist": {"samples": 1_000, "epochs": 20, "channels": 8}}}  # fmt: skip
@@ -47,6 +47,15 @@ def gaussian(rate):
     return [layers.GaussianDropout(rate / 2)], [layers.Dense(UNITS, activation="relu"), layers.GaussianDropout(rate)]
 
 
+def block(rate):
+    return [layers.DropBlock2D(rate / 2, block_size=2)], dropout(rate)[1]
+
+
+def alpha(rate):
+    hidden = layers.Dense(UNITS, activation="selu", kernel_initializer="lecun_normal")
+    return dropout(rate)[0], [hidden, layers.AlphaDropout(rate)]
+
+
 def dropconnect(rate):
     return dropout(rate)[0], [layers.DropConnect(UNITS, rate, activation="relu")]
 
@@ -55,7 +64,9 @@ MEMBERS = {
     NOTHING: lambda rate: ([], [layers.Dense(UNITS, activation="relu")]),
     PLAIN: dropout,
     "SpatialDropout2D": spatial,
+    "DropBlock2D": block,
     "GaussianDropout": gaussian,
+    "AlphaDropout": alpha,
     "DropConnect": dropconnect,
     "curriculum dropout": with_schedule(CurriculumDropout),
     "early dropout": with_schedule(lambda rate: EarlyDropout(rate, 0.5)),
@@ -72,8 +83,9 @@ def here(size):
     rates = ", ".join(map(str, size["rates"]))
     return f"""A convolution, pooling, {UNITS} ReLUs and the 10 outputs ({sets}). A rate r, one of {rates},
 means dropout of r / 2 behind the pooling and of r before the last layer. The members take the place of both of these
-layers (GaussianDropout), of the first (SpatialDropout2D), or of the dense layer and the second (DropConnect). Early and
-late: the first and the second half of the run. R-Drop is that of
+layers (GaussianDropout), of the first (SpatialDropout2D, DropBlock2D with blocks of 2 x 2), or of the dense layer and
+the second (DropConnect; AlphaDropout, with SELU instead of ReLU). Early and late: the first and the second half of the
+run. R-Drop is that of
 [examples/r_drop.py](../r_drop.py), with dropout. Of each member the rate with the lowest mean validation loss was
 chosen, and only that one is tested."""
 
