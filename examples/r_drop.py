@@ -20,7 +20,7 @@ from minicnn import layers
 
 BATCH_SIZE = 64
 SEEDS = range(10)
-WAYS = {"dropout": None, "two masks, alpha 0": 0.0, "R-Drop, alpha 1": 1.0}
+WAYS = {"dropout": None, "two masks, alpha 0": 0.0, "R-Drop, alpha 0.3": 0.3, "R-Drop, alpha 1": 1.0}
 
 
 def log_softmax(logits):

@@ -205,6 +205,8 @@ class Values(dict):
     def have(self, counters, wanted):
         """Has these counters, before all else and at 0 where they are new, or has them not: for a layer that counts
         other things than before.  (A file knows the order.)"""
+        if wanted == all(name in self for name in counters):
+            return
         found = dict(self)
         dict.clear(self)
         dict.update(self, {name: found.get(name, 0) for name in counters} if wanted else {})

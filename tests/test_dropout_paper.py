@@ -510,3 +510,13 @@ def test_the_results_are_whole():
             assert 1000 < (report.FOLDER / file).stat().st_size < 100_000
         for verdict in re.findall(r"^- (.*)", text, re.MULTILINE):
             assert re.match(r"\*\*(Holds|Does not hold|Not decided):\*\* ", verdict), verdict
+
+
+def test_the_page_has_the_figures_of_the_results():
+    """What docs/dropout.md says of the later questions is what was measured."""
+    page = (ROOT / "docs" / "dropout.md").read_text(encoding="utf-8")
+    said = re.findall(r"[-+]?\d+\.\d+ ± \d+\.\d+", page[page.index("Two later questions") : page.index("## Sources")])
+    measured = (module("report").FOLDER / "RESULTS.md").read_text(encoding="utf-8")
+    assert len(said) > 12
+    for figure in said:
+        assert f" {figure} " in measured or f"({figure} " in measured or f" {figure})" in measured, figure

@@ -31,7 +31,8 @@ class Dropout(Mask, Layer, compiled=True):
 
     - ``rate``: a number in [0, 1], the fraction that is DROPPED, as in Keras and PyTorch; the p of the 2014 paper is
       the fraction kept.  At 0 all pass and nothing is drawn; at 1 all is zero, forward and backward.  Or a Schedule
-      (``schedules.py``), a function from the layer's step to the rate; ``current_rate`` says what it is now.
+      (``schedules.py``), a function from the layer's step, or from the share of the run that is over, to the rate;
+      ``current_rate`` says what it is now.
     - ``seed``: None takes the model's.  The mask is a function of (seed, number of the layer in the model, number of
       training forwards so far, index of the element in the batch) and of nothing else.
     - ``noise_shape``: None, or as in Keras one entry for each axis of x, the batch first: None (or the length of the

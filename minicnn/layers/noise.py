@@ -49,7 +49,8 @@ class Noise(Random):
 
     @property
     def rate(self):
-        """The fraction dropped: a number in [0, 1], or a Schedule, a function from the layer's step to one."""
+        """The fraction dropped: a number in [0, 1], or a Schedule, a function from the layer's step to one, or from the
+        share of the run (``schedules.RunSchedule``)."""
         return self._rate
 
     @rate.setter
@@ -88,7 +89,7 @@ class Noise(Random):
             if self._place is None:
                 what = f"{type(self._rate).__name__} goes by the length of the run, which only fit knows"
                 raise RuntimeError(f"{type(self).__name__}: rate: {what}. Elsewhere give it total_steps")
-            self.state.update(zip(IN_RUN, self._place, strict=True))
+            self.state["place"], self.state["run"] = self._place
         before = self.state["step"]
         super()._begin_step(shape)
         if by_run:
