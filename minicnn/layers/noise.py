@@ -188,9 +188,9 @@ class Run:
         for layer in self.noise if place else ():
             before = layer.state.get("run", 0)
             if before not in (0, run):
-                text = f"step {place} goes on with a run of {before} steps, which now has {run}: the rate of {layer.name}"
+                text = f"step {place} goes on with a run of {before} steps, which now has {run}"
                 fix = "Give every fit of a run the same epochs, or its schedule total_steps"
-                warnings.warn(f"Sequential.fit: {text} may jump. {fix}", stacklevel=6)
+                warnings.warn(f"Sequential.fit: {text}: the rate of {layer.name} may jump. {fix}", stacklevel=6)
 
 
 def as_rows(x):
