@@ -554,7 +554,10 @@ class Sequential(Closed):
           batch normalisation cannot train on one; False: it is trained on as it is; True: it is dropped (PyTorch's
           meaning). ``datasets.batches`` gives the same batches.
         - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that
-          training in pieces gives the bits of one ``fit``.
+          training in pieces gives the bits of one ``fit``.  Rates of dropout that go by the run (EarlyDropout and its
+          like, ``schedules.RunSchedule``) need more: the run is epochs 0 to ``epochs`` - 1, so each piece must say the
+          same ``epochs`` and be ended by something else, as an interrupted run is; a warning says where they differ.
+          Every ``fit`` that begins at epoch 0 begins a run, also of a model that was trained before.
         - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
         - ``callbacks``: a list of ``callbacks.Callback``, or one.
         - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
@@ -608,7 +611,7 @@ class Sequential(Closed):
             validation_batch_size=validation_batch_size,
             validation_freq=validation_freq,
         )
-        with self.engine.hold("fit"), run.progress:
+        with self.engine.hold("fit"), run.run, run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
             try:

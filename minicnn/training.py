@@ -16,6 +16,7 @@ from minicnn.callbacks import History
 from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import Layer, output_of
 from minicnn.layers import Composite
+from minicnn.layers.noise import Run
 from minicnn.progress import of_pass as progress_of_pass
 from minicnn.progress import progress_of
 
@@ -69,6 +70,7 @@ class Fit:
         self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
         self.history.set_params(params)
         self.history.set_model(model)
+        self.run = Run(model.layers, epochs, params["steps"])
         self.step = Step(model, self.x, y, weights)
         if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
             warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
@@ -102,6 +104,7 @@ class Fit:
         order = datasets.order(len(self.x), self.model.seed, epoch) if self.shuffle else everything
         for number, part in enumerate(self.parts):
             self.hooks.call("on_train_batch_begin", number)
+            self.run.begin_step(epoch, number)
             try:
                 self.step.run(order[part], mean, lambda: f"Sequential.fit: step {number} of epoch {epoch}")  # noqa: B023
             except FloatingPointError as error:

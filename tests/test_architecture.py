@@ -108,7 +108,7 @@ MAY_IMPORT = {
     "thinning": {"_check", "layer", "layers", "metrics", "targets"},
     "processes": BASE,
     "plot_axes": {"_check", "metrics"},
-    "plot_dropout": {"_check", "plot_axes", "thinning"},
+    "plot_dropout": {"_check", "layers", "plot_axes", "thinning"},
     "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
     "tune": {"_check", "_files", "datasets", "intake", "losses", "metrics", "model", "plot", "processes", "progress"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
@@ -374,7 +374,13 @@ COMPUTING = {
 }
 
 
-SHARED = {"depthwise": "conv", "transpose": "conv"}  # layers that run on the kernels of others
+SHARED = {  # layers that run on the kernels of others
+    "alpha_dropout": "dropout",
+    "depthwise": "conv",
+    "drop_block": "dropout",
+    "stochastic_depth": "dropout",
+    "transpose": "conv",
+}
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
