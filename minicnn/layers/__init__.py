@@ -33,6 +33,7 @@ from minicnn.layers.input import InputLayer as InputLayer
 from minicnn.layers.norm import BatchNormalization, GroupNormalization, LayerNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
+from minicnn.layers.temperature import Temperature
 from minicnn.layers.transpose import Conv2DTranspose
 
 # Keras's short names, and PyTorch's SiLU.  The registry has each class once.
@@ -83,6 +84,7 @@ __all__ = [
     "SpatialDropout2D",
     "Swish",
     "Tanh",
+    "Temperature",
     "UpSampling2D",
     "ZeroPadding2D",
 ]
