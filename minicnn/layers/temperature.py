@@ -21,8 +21,8 @@ class Temperature(Layer, compiled=True):
 
     - ``temperature``: T, a number in [1e-30, 1e30].  It may be assigned at any time.
 
-    T is ``state["temperature"]``, a float64 array (1,): no optimiser changes it, and it is in ``state_dict`` and in files
-    of weights.  ``calibration.fit_temperature`` finds it, and puts the layer into a model that has none.
+    T is ``state["temperature"]``, a float64 array (1,): no optimiser changes it, and it is in ``state_dict`` and in
+    files of weights.  ``calibration.fit_temperature`` finds it, and puts the layer into a model that has none.
 
     Raises ValueError for a temperature out of range, TypeError for what is no number.
 
