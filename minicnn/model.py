@@ -51,7 +51,8 @@ class Sequential(Closed):
     ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
     training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
-    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
+    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``,
+    ``with_end``.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
     with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
@@ -167,6 +168,23 @@ class Sequential(Closed):
         if not self.trainable:
             chain.trainable = False
         return chain
+
+    def with_end(self, end, cut=0):
+        """A copy of a built model that has the layers ``end`` instead of its last ``cut`` ones.
+
+        They have no parameters and come last, so that everything else stays: weights, counts of steps, the streams of
+        random numbers, the optimiser with its moments, names of layers.
+        """
+        self._require_built("with_end")
+        copied = copy.deepcopy(self.__getstate__())
+        kept = copied["layers"][: len(self.layers) - cut]
+        shape, rng = kept[-1].output_shape, np.random.default_rng(self.seed)
+        for layer in end:
+            layer.dtype = self.dtype
+            shape = layer.build(shape, rng)
+        model = type(self).__new__(type(self))
+        model.__setstate__(copied | {"layers": (*kept, *end), "output_shape": shape})
+        return model
 
     def get_layer(self, name=None, index=None):
         """The layer with the path ``name``, such as "2" or "1.body.0", or else the one of that name (``Layer``); or the

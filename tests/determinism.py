@@ -43,6 +43,7 @@ CHAINS = (
         lambda: layers.HardSwish(),
         lambda: layers.LogSoftmax(),
         lambda: layers.Dense(5),
+        lambda: layers.Temperature(1.5),
         lambda: layers.Softmax(),
     ],
     [

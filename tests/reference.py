@@ -454,6 +454,14 @@ def rescaling_grad(x, scale, dy):
     return scale * dy.astype(np.float64)
 
 
+def temperature(x, t):
+    return x.astype(np.float64) / t
+
+
+def temperature_grad(x, t, dy):
+    return dy.astype(np.float64) / t
+
+
 def zero_padding2d(x, padding):
     return np.pad(x, ((0, 0), *padding, (0, 0)))
 

@@ -1,6 +1,6 @@
 """The examples, run as a reader runs them: each with --quick in a process of its own, judged by what it prints."""
 
-import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -37,7 +37,8 @@ def number(pattern, text):
 
 def test_every_example_is_run_here():
     assert NAMES == [
-        "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_dropout", "training_loop", "weight_norms",
+        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_dropout", "training_loop",
+        "weight_norms",
     ]  # fmt: skip
 
 
@@ -114,6 +115,26 @@ def test_ensemble(tmp_path):
     for least, most in ((quarters[0], quarters[3]), (quarters[4], quarters[7])):
         assert least > 98  # usually 100 %
         assert most < least - 10  # usually 71 %
+
+
+def test_calibration(tmp_path):
+    draws = importlib.util.find_spec("matplotlib") is not None
+    out, _ = run("calibration", "--quick", *(["--picture", "curves.png"] if draws else []), folder=tmp_path)
+    assert not draws or (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert out.startswith("2 seeds, 4 epochs, dropout at rate 0.5; mean ± standard error; ECE in %, 15 bins\n")
+    rows = {line[:26].strip(): re.findall(r"(-?[\d.]+) ± [\d.]+", line) for line in out.splitlines()[3:7]}
+    plain, predict, thinned, ensemble = ([float(one) for one in row] for row in rows.values())
+    for wrong, ece, loss, surer, temperature, *after in (plain, predict, thinned, ensemble):
+        assert wrong < 15  # usually 8 %
+        assert abs(surer) <= ece + 0.05
+        assert after[1] < loss + 0.1
+        assert 0.2 < temperature < 3
+    assert thinned[1] > 2 * predict[1] > 0  # usually 13 % and 3 %
+    assert thinned[5] < thinned[1] / 2
+    assert thinned[4] < 1 > ensemble[4]
+    assert "the ECE of predict is smaller than that of predict_mc: holds (by " in out
+    assert "a temperature makes that of predict_mc smaller: holds (by " in out
+    assert out.count(" (by ") == 5
 
 
 def test_own_layer(tmp_path):

@@ -61,6 +61,7 @@ def right():
         "pad": (reshape.pad, (image, grown, 1, 2)),
         "crop": (reshape.crop, (grown, image, 1, 2)),
         "rescale": (reshape.rescale, (x, 1.0, 0.0, x.copy())),
+        "divide": (reshape.divide, (x, np.ones(1), x.copy())),
         "upsample": (reshape.upsample, (zeros(2, 3, 2, 5), zeros(2, 6, 6, 5), (2, 3), True)),
         "upsample_backward": (reshape.upsample_backward, (zeros(2, 6, 6, 5), zeros(2, 3, 2, 5), (2, 3), True)),
         "permute": (reshape.permute, (zeros(4, 24), zeros(4, 24), (2, 3, 4), (2, 0, 1))),

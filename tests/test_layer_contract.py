@@ -138,6 +138,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "SpatialDropout2D": ({"rate": 0.4, "mode": "classical", "seed": 3}, IMAGE),
     "StochasticDepth": ({"rate": 0.4, "mode": "batch", "seed": 3}, IMAGE),
     "Tanh": ({}, (5, 3)),
+    "Temperature": ({"temperature": 1.7}, (5, 3)),
     "UpSampling2D": ({"size": (2, 3), "interpolation": "bilinear"}, IMAGE),
     "ZeroPadding2D": ({"padding": ((1, 2), (0, 3))}, IMAGE),
 }  # fmt: skip

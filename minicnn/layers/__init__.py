@@ -36,6 +36,7 @@ from minicnn.layers.norm import BatchNormalization, GroupNormalization, LayerNor
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
 from minicnn.layers.stochastic_depth import StochasticDepth
+from minicnn.layers.temperature import Temperature
 from minicnn.layers.transpose import Conv2DTranspose
 
 # Keras's short names, and PyTorch's SiLU.  The registry has each class once.
@@ -89,6 +90,7 @@ __all__ = [
     "StochasticDepth",
     "Swish",
     "Tanh",
+    "Temperature",
     "UpSampling2D",
     "ZeroPadding2D",
 ]
