@@ -1,5 +1,6 @@
 """The examples, run as a reader runs them: each with --quick in a process of its own, judged by what it prints."""
 
+import importlib
 import importlib.util
 import os
 import re
