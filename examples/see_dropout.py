@@ -144,8 +144,9 @@ def masks_of_blocks(maps):
     figure = plot.feature_maps(maps, {f"Dropout({share:.2f})": pixels, "DropBlock2D(0.25, block_size=3)": blocks})
     return figure, (
         f"DropBlock2D(0.25, 3) drops {100 * share:.0f} % of the values here, and Dropout as many. A single dropped "
-        "pixel stands between others that carry nearly the same value; in the middle of a block none is left that could "
-        "tell. Every channel has blocks of its own; as they overlap, fewer are dropped on average than the rate says."
+        "pixel stands between others that carry nearly the same value; in the middle of a block none is left that "
+        "could tell. Every channel has blocks of its own; as they overlap, fewer are dropped on average than the rate "
+        "says."
     )
 
 
