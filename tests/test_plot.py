@@ -222,6 +222,20 @@ def test_the_mask_of_a_layer():
     assert blank[0, 0] == pytest.approx([GREY] * 3)
 
 
+@pytest.mark.parametrize(("layer", "dropped"), [
+    (layers.DropBlock2D(0.4, 2, seed=1), "dropped: 0"), (layers.StochasticDepth(0.4, seed=1), "dropped: 0"),
+    (layers.AlphaDropout(0.4, seed=1), "dropped"),
+])  # fmt: skip
+def test_masks_of_the_other_members(layer, dropped):
+    """What AlphaDropout drops is not 0."""
+    layer = trained_layer(layer, (4, 5, 1))
+    one, maps = plot.mask(layer), plot.feature_maps(np.ones((4, 5, 1)), {"it": layer})
+    for figure, panel in ((one, one.axes[0]), (maps, maps.axes[1])):
+        pixels = np.asarray(panel.images[0].get_array())
+        np.testing.assert_array_equal(drawn_mask(pixels), layer.last_mask[0, ..., 0])
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["kept", dropped]
+
+
 def test_feature_maps_and_their_masks():
     maps = np.random.default_rng(0).random((4, 3, 5))
     maps[..., 2] = 0

@@ -11,8 +11,8 @@ Where elements share a decision (whole channels, say), as many bits as there are
 over the elements that share it (spread.h); then a sample is one part, and the rest is the same.  AlphaDropout, which
 puts another number than 0, moves what came out, while it is in the first-level cache.
 
-DropBlock2D draws a bit for every place of a block and drops the blocks (blocks.h); a sample is scaled by what is left of
-it, so its mask is made as a whole, and kept with the number of elements that it keeps.
+DropBlock2D draws a bit for every place of a block and drops the blocks (blocks.h); a sample is scaled by what is left
+of it, so its mask is made as a whole, and kept with the number of elements that it keeps.
 """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -180,8 +180,10 @@ def forward(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[
     ``draw``: threshold, seed, step, stream, first, period.  A decision is to drop with probability threshold / 65536;
     with 0 nothing is drawn and y = x, with 65536 y = 0.  Row s of x has the mask of sample first + s % period in step
     ``step`` + s // period.  ``sharing``: None, every element has a decision of its own; or (whether all samples have
-    the mask of the first, ((length, whether it is shared), ... for every axis of a sample)).  ``alpha``: for AlphaDropout,
-    y = x * scale + b where it keeps, else scale * a + b, with a SELU's lowest value and b = -scale * a * threshold / 65536.
+    the mask of the first, ((length, whether it is shared), ... for every axis of a sample)).
+
+    ``alpha``: for AlphaDropout, y = x * scale + b where it keeps, else scale * a + b, with a SELU's lowest value and
+    b = -scale * a * threshold / 65536.
     """
     run[real](x, keep, y, draw, scale, sharing, True, alpha)
 
@@ -292,11 +294,11 @@ def block_words(Py_ssize_t size):
 
 def blocks(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[:, ::1] y not None,
            const uint64_t[::1] draw not None, shape, Py_ssize_t block, bint drawing):
-    """Draws a mask of blocks into ``keep`` (N, block_words(D)) if ``drawing``, and applies it to x (N, D): y = x * scale
-    where it keeps, else 0, with scale = D / (elements that it keeps in the sample).
+    """Draws a mask of blocks into ``keep`` (N, block_words(D)) if ``drawing``, and applies it to x (N, D):
+    y = x * scale where it keeps, else 0, with scale = D / (elements that it keeps in the sample).
 
-    ``draw``: as for ``forward``; a decision is whether a block begins there.  ``shape``: (H, W, C), H W C = D; ``block``:
-    the length of a block, 1 <= block <= H, W.  Backward is the same without ``drawing``, on dy.
+    ``draw``: as for ``forward``; a decision is whether a block begins there.  ``shape``: (H, W, C), H W C = D;
+    ``block``: the side of a block, 1 <= block <= H, W.  Backward is the same without ``drawing``, on dy.
     """
     cdef Py_ssize_t n = x.shape[0], size = x.shape[1]
     cdef Blocks g
@@ -309,7 +311,8 @@ def blocks(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[:
     if n * size == 0:
         return
     require(size < <Py_ssize_t> 1 << 32, "a sample must have less than 2^32 elements")
-    require(0 < g.height <= size and 0 < g.width <= size // g.height and g.height * g.width * g.channels == size,
+    require(0 < g.height <= size and 0 < g.width <= size // g.height, "the axes must be those of a sample")
+    require(0 < g.channels <= size // (g.height * g.width) and g.height * g.width * g.channels == size,
             "the axes must be those of a sample")
     require(0 < block <= min(g.height, g.width), "a block must fit into an image")
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0], size), rows_at(<const real *> &y[0, 0], size)

@@ -91,7 +91,8 @@ LEAF NAME(mask_scale)(const REAL *RESTRICT x, const uint32_t *RESTRICT keep, idx
 LEAF NAME(mask_shift)(const uint32_t *RESTRICT keep, idx offset, REAL shift, REAL dropped, REAL *RESTRICT y, idx n)
 {
     idx i = 0;
-    for (; i < n && (offset + i) % 32; i++) y[i] = keep[(offset + i) / 32] >> ((offset + i) % 32) & 1 ? y[i] + shift : dropped;
+    for (; i < n && (offset + i) % 32; i++)
+        y[i] = keep[(offset + i) / 32] >> ((offset + i) % 32) & 1 ? y[i] + shift : dropped;
     for (keep += (offset + i) / 32; i + 32 <= n; i += 32) {
         const uint32_t bits = *keep++;
         for (uint32_t b = 0; b < 32; b++) y[i + b] = bits >> b & 1 ? y[i + b] + shift : dropped;
