@@ -389,6 +389,19 @@ def test_verdicts_of_family():
     assert of(DropConnect=1.5) == [None, True]
 
 
+def test_what_beats_dropout_on_one_set_of_two():
+    family = module("family")
+    size = {**family.QUICK, "sets": {"digits": family.QUICK["sets"]["digits"], "mnist": {"samples": 1, "epochs": 1}}}
+
+    def of(**better):
+        return verdicts("family", size, lambda s: {"validation loss": 1, "validation": 5, "test": 5,
+            "test loss": 0.5 if s["member"] in better[s["data"]] else 1.0 + (s["member"] == "nothing")})  # fmt: skip
+
+    assert of(digits=["DropConnect"], mnist=["late dropout"]) == [True, False, True, False, True]
+    assert of(digits=["DropConnect"], mnist=["DropConnect"]) == [True, False, True, False, False]
+    assert of(digits=[], mnist=[]) == [True] * 5
+
+
 def test_the_rates_of_the_family_are_chosen_without_the_test_part():
     family = module("family")
 
