@@ -11,6 +11,16 @@ import numpy as np
 from minicnn import _check, datasets, metrics, targets
 
 
+def unpacked(where, x, *y):
+    """x and y as they are, or those of ``datasets.Pictures`` that stand in the place of both."""
+    if not isinstance(x, datasets.Pictures):
+        return (x, *y) if y else x
+    if y not in ((), (None,)):
+        required = "y must be left out, for the pictures have their labels"
+        raise TypeError(_check.message(where, required, _check.Shown(type(*y).__name__)))
+    return x.x, x.y
+
+
 def samples(model, method, x, y, sample_weight, class_weight=None):
     """x, y, the weights of the samples and of their classes, as arrays of one length, at least 1.
 

@@ -86,6 +86,7 @@ MAY_IMPORT = {
         "document",
         "engine",
         "inputs",
+        "intake",
         "keras_words",
         "layer",
         "layers",

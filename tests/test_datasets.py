@@ -430,7 +430,7 @@ def test_damaged_and_foreign_images_are_refused_by_name(tmp_path, pillow):
     whole, file = (tmp_path / "whole.png").read_bytes(), tmp_path / "bad.png"
     for content in (b"", b"not an image", whole[:40], whole[: len(whole) // 2], b"GIF89a" + whole):
         file.write_bytes(content)
-        with pytest.raises(DataError, match=r"bad\.png: is not a readable PNG or JPEG"):
+        with pytest.raises(DataError, match=r"bad\.png: is not a readable image"):
             images.read_image(file, (9, 9, 1))
     with pytest.raises(FileNotFoundError):
         images.read_image(tmp_path / "absent.png", (9, 9, 1))
@@ -445,7 +445,7 @@ def test_huge_images_are_refused_before_they_are_unpacked(tmp_path, pillow):
         images.read_image(tmp_path / "long.png", (8, 8, 1))
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 2), (8, 8, 4), (64,)])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 2), (8, 8, 5), (64,)])
 def test_models_that_take_no_images(tmp_path, shape):
     with pytest.raises(ValueError, match=r"shape must be \(height, width, 1\)"):
         images.read_image(tmp_path / "any.png", shape)
