@@ -129,7 +129,8 @@ def _warn_of_classes_left_out(model, y, boundary):
     trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:boundary], numbers[boundary:]))
     missing = np.flatnonzero(validated & ~trained).tolist()
     if missing:
-        listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        named = missing if model.class_names is None else [repr(model.class_names[number]) for number in missing]
+        listed = ", ".join(map(str, named[:10])) + (", ..." if len(missing) > 10 else "")
         warnings.warn(
             "Sequential.fit: validation_split takes the samples at the end, and with them all of "
             f"{'class' if len(missing) == 1 else 'classes'} {listed}: none is left to train on. Shuffle x and y "

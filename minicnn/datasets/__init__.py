@@ -11,6 +11,7 @@ from minicnn.datasets.errors import DataError
 from minicnn.datasets.folder import image_folder
 from minicnn.datasets.pictures import LazyPictures, Pictures
 from minicnn.datasets.split import train_test_split
+from minicnn.datasets.table import image_csv
 
 __all__ = [
     "DataError",
@@ -20,6 +21,7 @@ __all__ = [
     "cifar10",
     "digits",
     "idx",
+    "image_csv",
     "image_folder",
     "images",
     "mnist",
