@@ -15,7 +15,7 @@ def unpacked(where, x, *y):
     """x and y as they are, or those of ``datasets.Pictures`` that stand in the place of both."""
     if not isinstance(x, datasets.Pictures):
         return (x, *y) if y else x
-    if y not in ((), (None,)):
+    if any(one is not None for one in y):
         required = "y must be left out, for the pictures have their labels"
         raise TypeError(_check.message(where, required, _check.Shown(type(*y).__name__)))
     return x.x, x.y
