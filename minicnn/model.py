@@ -575,7 +575,7 @@ class Sequential(Closed):
         self,
         x,
         y=None,
-        batch_size=32,
+        batch_size=None,
         epochs=1,
         verbose="auto",
         callbacks=None,
@@ -589,6 +589,8 @@ class Sequential(Closed):
         drop_last=None,
         validation_batch_size=None,
         validation_freq=1,
+        steps_per_epoch=None,
+        validation_steps=None,
         **unknown,
     ):
         """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
@@ -656,8 +658,10 @@ class Sequential(Closed):
             drop_last=drop_last,
             validation_batch_size=validation_batch_size,
             validation_freq=validation_freq,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
         )
-        with self.engine.hold("fit"), run.progress:
+        with run, self.engine.hold("fit"), run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
             self._take_class_names(data)
@@ -678,34 +682,34 @@ class Sequential(Closed):
         return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
     @keras_words.answering
-    def evaluate(self, x, y=None, batch_size=32, return_dict=False, sample_weight=None, verbose=0, **unknown):
+    def evaluate(
+        self, x, y=None, batch_size=None, return_dict=False, sample_weight=None, verbose=0, steps=None, **unknown
+    ):
         """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list in the
-        order of ``metrics_names``.  ``verbose``: as in ``fit``, but of this one pass."""
+        order of ``metrics_names``.
+
+        x may be data that give batches, as for ``fit``, without y, ``batch_size`` and ``sample_weight``; those of an
+        iterator are taken until it ends.  ``batch_size``: None for 32.  ``verbose``: as in ``fit``, but of this one
+        pass.  ``steps``: the number of batches, None for all.
+        """
         self._refuse_keywords("evaluate", unknown)
         self._require_classes_of("Sequential.evaluate", x)
         x, y = intake.unpacked("Sequential.evaluate", x, y)
-        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose)
+        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose, steps)
 
     @keras_words.answering
-    def predict(self, x, batch_size=None, verbose=0, **unknown):
+    def predict(self, x, batch_size=None, verbose=0, steps=None, **unknown):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
-        ``batch_size``: samples at a time, None for 256; the result does not depend on it.  ``verbose``: as in ``fit``,
-        but of this one pass.
+        x may be data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is taken; without
+        ``batch_size``.  ``batch_size``: samples at a time, None for 256; the result does not depend on it.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("predict", unknown)
-        x = self.checked_inputs("predict", x)
-        step = 256 if batch_size is None else _check.integer("Sequential.predict", "batch_size", batch_size, 1)
-        outputs, starts = np.empty((len(x), *self.output_shape), self.dtype), range(0, len(x), step)
-        with loop.progress_of_pass("Sequential.predict", verbose, len(starts)) as progress:
-            for start in starts:
-                part = x[start : start + step]
-                with self.engine.evaluation(len(part)) as plan:
-                    plan.take(part)
-                    outputs[start : start + step] = plan.forward()
-                progress.step(0, {})
-            progress.epoch(0, {})
-        return outputs
+        x, _ = intake.unpacked("Sequential.predict", x, None)
+        if not loop.gives_batches(x, lists=False):
+            x = self.checked_inputs("predict", x)
+        return loop.predict(self, x, batch_size, verbose, steps)
 
     def predict_on_batch(self, x):
         """``predict`` of all samples at once."""
