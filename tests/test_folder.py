@@ -349,3 +349,23 @@ def test_fit_holds_the_numbers_of_classes_to_their_names(folder):
     regression.compile("adam", "mse")
     regression.fit(data, verbose=0)  # class numbers as numbers
     assert regression.class_names is None
+
+
+def test_lazy_pictures_in_training(folder):
+    data = image_folder(folder, 4, validation_split=0.2, lazy=True, batch_size=5)
+    eager = image_folder(folder, 4, validation_split=0.2)
+    model, again = model_of(data), model_of(data)
+    model.fit(data, epochs=3, verbose=0, validation_data=data.validation)
+    again.fit(image_folder(folder, 4, validation_split=0.2, lazy=True, batch_size=5), epochs=3, verbose=0)
+    assert model.fingerprint() == again.fingerprint()
+    assert model.class_names == ["cat", "dog", "eel"]
+    assert model.input_range == (eager.x.min(), eager.x.max())
+    assert model.evaluate(data) == pytest.approx(model.evaluate(eager), rel=1e-5)
+    np.testing.assert_array_equal(model.predict(data), model.predict(eager.x))
+    np.testing.assert_array_equal(model.predict(eager), model.predict(eager.x))
+    model.class_names = ["x", "y", "z"]
+    with pytest.raises(ValueError, match="the classes of the data must be the model's"):
+        model.fit(data, verbose=0)
+    os.truncate(data.files[-1], 40)
+    with pytest.raises(DataError, match="Remove the file, or read with lazy=False"):
+        again.fit(data, verbose=0)

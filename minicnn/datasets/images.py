@@ -13,6 +13,7 @@ _REFUSED = ("EPS", "WMF", "MPEG")  # Pillow hands these to other programs (Ghost
 _MOST_PIXELS = 50_000_000  # a larger picture is a mistake or an attack; docs/reliability.md says what memory it takes
 _STRIP = 2**20  # pixels that are converted together where it takes several steps
 _ORIENTATION = 0x0112  # EXIF's tag
+_BLOCKS = 8  # pixels along a side, from which on it does not matter that means are over whole pixels
 _GAP = 3.0  # how many times as large as needed a JPEG is decoded at least, so that resizing still takes means
 
 
@@ -23,8 +24,8 @@ def read_image(path, shape, crop_to_aspect_ratio=False, pad_to_aspect_ratio=Fals
     (damaged EXIF data are ignored), transparent places become white (255) unless C is 4, colours become what C asks
     for, and 16-bit grey keeps its upper 8 bits.
 
-    If its size is not H x W it is resized to it, every new pixel a mean over the area that it covers (of whole blocks
-    where H and W divide the size, otherwise weighted, Pillow's HAMMING), or interpolated where it grows.  Proportions
+    If its size is not H x W it is resized to it: every new pixel is a mean over the area that it covers (Pillow's BOX
+    where H and W divide the size or it is 8 times as large, else HAMMING), or interpolated where it grows.  Proportions
     change, unless
 
     - ``crop_to_aspect_ratio``: the largest part about the middle that has the proportions of H x W is taken, or
@@ -160,7 +161,7 @@ def _resized(picture, wanted, fit, Image):
     box, size = _region(picture.size, wanted, fit)
     across, down = _shrinking(picture.size, wanted, fit)
     filters = Image.Resampling
-    if across == int(across) and down == int(down):
+    if (across == int(across) and down == int(down)) or min(across, down) >= _BLOCKS:
         method = filters.BOX
     else:
         method = filters.HAMMING if min(across, down) >= 1 else filters.BILINEAR
