@@ -184,18 +184,26 @@ class Items(Source):
 
 
 class Loader(Source):
-    """The batches of something that can be iterated again and again: without ``steps`` an epoch is one iteration."""
+    """The batches of something that can be iterated again and again: without ``steps`` an epoch is one iteration.
+
+    Where it does not begin at the first batch of a pass, those before are drawn and left.
+    """
 
     def __init__(self, where, data, steps=None, trains=False):
         super().__init__(where, data, steps, trains)
-        self.until_the_end, self.passes, self.iterator = steps is None, 0, None
+        self.until_the_end, self.iterator = steps is None, None
 
     def get(self, epoch, number):
         if self.iterator is None or (self.until_the_end and number == 0):
-            self._begin(epoch if self.until_the_end else self.passes)
+            visit, at = epoch, number
+            if not self.until_the_end:
+                visit, at = place(epoch, number, self.steps, self.length) if self.length else (0, 0)
+            self._begin(visit)
+            for _ in range(at):
+                next(self.iterator, END)
         found = next(self.iterator, END)
         if found is END and not self.until_the_end:  # goes on from the beginning
-            self._begin(self.passes)
+            self._begin(self.entered + 1)
             found = next(self.iterator, END)
         if found is END:
             self.iterator = None
@@ -204,7 +212,6 @@ class Loader(Source):
     def _begin(self, number):
         self.enter(number)
         self.iterator = iter(self.data)
-        self.passes += 1
 
     def end(self, epoch):
         if self.until_the_end:
@@ -282,12 +289,13 @@ class Stream:
         self.ready = epoch, self._answer(epoch, 0)
         return self.ready[1]
 
-    def epoch(self, epoch, limit=None):
-        """Yields the batches of an epoch: ``source.steps``, or fewer where the data end; at most ``limit``."""
-        number, ready, self.ready = 0, self.ready, None
-        if ready is None or (ready[0] != epoch and not isinstance(self.source, Iterator)):
-            self._ask(epoch, 0)
-            ready = epoch, self._answer(epoch, 0)
+    def epoch(self, epoch=0, limit=None, first=0):
+        """Yields the batches of an epoch from the number ``first`` on: up to ``source.steps``, or ``limit``, or where
+        the data end."""
+        number, ready, self.ready = first, self.ready, None
+        if ready is None or ((epoch, first) != (ready[0], 0) and not isinstance(self.source, Iterator)):
+            self._ask(epoch, first)
+            ready = epoch, self._answer(epoch, first)
         batch = ready[1]
         while batch is not None:
             number += 1

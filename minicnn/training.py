@@ -180,21 +180,23 @@ class Fit:
 
     def _epoch(self, epoch):
         """All steps of one epoch, and the evaluations after it: the logs; None if the data had ended before."""
-        mean, done = Means(self.model), 0
+        mean, done, hooks = Means(self.model), 0, self.hooks
+        asked = hooks.of_steps() or self.progress.shows_steps
         for step, chosen in self._steps(epoch):
             number, done = done, done + 1
-            self.hooks.call("on_train_batch_begin", number)
+            if asked:
+                hooks.call("on_train_batch_begin", number)
             try:
                 step.run(chosen, mean, lambda: f"Sequential.fit: {self._place(epoch, number)}")  # noqa: B023
             except FloatingPointError as error:
-                if not self.hooks.take(error):
+                if not hooks.take(error):
                     raise
                 mean.spoil()
             self.model.trained_on(self.seen or inputs.look(step.x, self.model.dtype, self.model.input_mean is None))
-            if self.hooks.all or self.progress.shows_steps:
+            if asked:
                 logs = mean.result()
                 self.progress.step(epoch, logs)
-                self.hooks.call("on_train_batch_end", number, logs)
+                hooks.call("on_train_batch_end", number, logs)
             if mean.spoilt:
                 break
         if done != self.steps and not mean.spoilt:
@@ -528,6 +530,16 @@ class _Hooks:
         for callback in self.all:
             if not isinstance(callback, callbacks.Callback):
                 raise TypeError(_check.message("Sequential.fit", required, _check.kind(callback)))
+
+    def of_steps(self):
+        """Whether a callback wants to be called at every step: then the logs of each are computed."""
+        names = "on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end"
+        base = callbacks.Callback
+        return any(
+            getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
+            for one in self.all
+            for name in names
+        )
 
     def attach(self, model):
         for callback in self.all:
