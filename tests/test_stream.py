@@ -594,7 +594,7 @@ n = 2**31 // (4 * 784)
 path = {str(tmp_path / "x.npy")!r}
 np.lib.format.open_memmap(path, "w+", np.float32, (n, 28, 28, 1)).flush()
 x, y = np.load(path, mmap_mode="r"), np.arange(n) % 10
-rows = np.lib.format.open_memmap(path + "y", "w+", np.float32, (n, 10, 300))
+rows = np.lib.format.open_memmap(path + "y", "w+", np.float32, (n, 10, 30))
 model = mc.Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])
 model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
 model.fit(np.zeros((128, 28, 28, 1), "f4"), np.arange(128) % 10, 128, verbose=0)
@@ -604,14 +604,14 @@ def watch():
         found.append(resident())
 thread = threading.Thread(target=watch, daemon=True)
 thread.start()
-more = {{"batch_size": 128, "steps_per_epoch": 5, "verbose": 0}}
+more = {{"batch_size": 128, "steps_per_epoch": 3, "verbose": 0}}
 model.fit(x, y, epochs=2, class_weight={{0: 2.0}}, validation_split=0.5, validation_steps=2, **more)
 model.fit(x, y, epochs=1, shuffle=False, validation_data=(x, y), validation_steps=2, **more)
 model.fit(x[::-1], y, epochs=1, **more)
 model.evaluate(x, y, steps=3)
 model.predict(x, steps=3)
 model.train_on_batch(x[:128], y[:128])
-model = mc.Sequential([layers.Flatten(), layers.Dense(3000, activation="sigmoid"), layers.Reshape((10, 300))])
+model = mc.Sequential([layers.Flatten(), layers.Dense(300, activation="sigmoid"), layers.Reshape((10, 30))])
 model.compile("adam", "poisson")
 model.evaluate(x, rows, steps=1)
 model.fit(x, rows, epochs=1, **more)
