@@ -420,6 +420,35 @@ def test_wrong_arguments_of_pictures_of_dropout(draw, error, text):
 # ---- what all have in common ----
 
 
+def test_the_confusion_matrix():
+    figure = plot.confusion_matrix([[3, 1, 0], [0, 0, 0], [0, 2, 4]], ["cat", "a dog", "eel"])
+    (panel,) = figure.axes
+    assert [(text.get_position(), text.get_text()) for text in panel.texts] == [
+        ((0, 0), "3"), ((1, 0), "1"), ((1, 2), "2"), ((2, 2), "4"),
+    ]  # fmt: skip
+    np.testing.assert_allclose(panel.images[0].get_array(), [[0.75, 0.25, 0], [0, 0, 0], [0, 1 / 3, 2 / 3]])
+    for axis in (panel.xaxis, panel.yaxis):
+        assert [label.get_text() for label in axis.get_ticklabels()] == ["cat", "a dog", "eel"]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("taken for", "true class")
+    assert panel.get_title() == "70.0 % of 10 are right"
+    (own,) = axes(1)
+    assert plot.confusion_matrix(np.eye(40, dtype=int), ax=own) is own.figure
+    assert not own.texts
+    assert own.get_yticklabels()[39].get_text() == "39"
+
+
+@pytest.mark.parametrize(("matrix", "names", "text"), [
+    ([[1, 2]], None, r"matrix must be square and hold counts, .*; got shape \(1, 2\)"),
+    ([1, 2], None, "must be square"),
+    (np.zeros((0, 0)), None, "must be square"),
+    ([[1, -1], [0, 0]], None, "must be square"),
+    ([[1, 0], [0, 1]], ["a"], "class_names must have 2 names"),
+])  # fmt: skip
+def test_what_is_no_confusion_matrix(matrix, names, text):
+    with pytest.raises(ValueError, match=f"plot.confusion_matrix: .*{text}"):
+        plot.confusion_matrix(matrix, names)
+
+
 def test_no_backend_is_chosen_and_no_pyplot_imported():
     code = (
         "import sys, minicnn as mc, io; mc.plot.history({'loss': [2.0, 1.0]}).savefig(io.BytesIO());"
