@@ -602,8 +602,9 @@ class LearningRateFinder(Callback):
 
     - ``rates``, ``losses``: those of the steps, lists of numbers; ``smoothed``: the losses as running means, whose
       weights fall by 0.9 from step to step, divided by the sum of the weights.
-    - ``suggestion``: the rate at which the smoothed loss falls most steeply over the logarithm of the rate; None where
-      it never falls, or there were fewer than 3 steps.  Look at the picture before you believe it.
+    - ``suggestion``: a tenth of the rate at which the smoothed loss is lowest, where it is about to rise (the rule of
+      Howard and Gugger, "Deep Learning for Coders", 2020, chapter 5); None where it is lowest in the first fifth of the
+      steps, and so does not fall.  Look at the picture before you believe it.
 
     Weights, moving statistics, counts of steps, the optimiser and its rate, which may be a schedule, come back however
     ``fit`` ends.
@@ -668,11 +669,8 @@ class LearningRateFinder(Callback):
 
     @property
     def suggestion(self):
-        skipped = min(10, len(self.smoothed) // 5)  # the first means are of few losses
-        falls = -np.diff(self.smoothed[skipped:])
-        if len(falls) < 2 or not falls.max() > 0:
-            return None
-        return self.rates[skipped + int(falls.argmax()) + 1]
+        lowest = int(np.argmin(self.smoothed)) if self.smoothed else 0
+        return self.rates[lowest] / 10 if 5 * lowest > len(self.smoothed) else None
 
 
 _KEPT = 0.9  # of a running mean

@@ -1,9 +1,9 @@
 /* resize.h: rows of pixels, each repeated or mixed with its neighbours: what UpSampling2D is made of.
  *
- * From VL channels on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the pixels
- * that follow: what it writes there is overwritten, since pixels are written in the order of their addresses; the last
- * pixels of a row are taken one number at a time.  Twice one channel is left to the compiler, which puts vectors together
- * and takes them apart.  MIX and NV are constants wherever these functions are inlined.
+ * From VL channels on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the
+ * pixels that follow: what it writes there is overwritten, since pixels are written in the order of their addresses;
+ * the last pixels of a row are taken one number at a time.  Twice one channel is left to the compiler, which puts
+ * vectors together and takes them apart.  MIX and NV are constants wherever these functions are inlined.
  */
 
 /* a * l + b * r with l or r alone where the other has no part in it: 0 times an inf is no number */
