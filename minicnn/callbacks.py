@@ -639,7 +639,9 @@ class LearningRateFinder(Callback):
 
     def on_train_begin(self, logs=None):
         self._restart()
-        self._before = copy.deepcopy(self.model)
+        history = self.model.history  # of the test: it stays
+        self._before = copy.deepcopy(self.model, {id(history): history})
+        history.set_model(self.model)
         if self.params["steps"] is not None:
             self._steps = min(self._steps, self.params["steps"] * self.params["epochs"])
 
