@@ -19,7 +19,9 @@ _SUM = "a chain branches by layers.Residual(body, shortcut), whose output is the
 _GATE = "branches that meet in another way than a sum are a layers.Composite: docs/branches.md has a product"
 _CONCATENATION = "a chain branches by layers.Concurrent(branches), which joins the channels: docs/branches.md"
 _CUSTOM = "write a custom layer, a subclass of minicnn.Layer with forward and backward: examples/own_layer.py"
-_PICTURES = "datasets.image_folder(path, image_size) reads a folder of pictures, datasets.images.read_image(path, shape) one"
+_PICTURES = (
+    "datasets.image_folder(path, image_size) reads a folder of pictures, datasets.images.read_image(path, shape) one"
+)
 _AUGMENT = "change the arrays before fit, or write a custom layer that does it in training: examples/own_layer.py"
 _ONE_AXIS = "{0}2D works on samples of shape (length, 1, channels), with a window (size, 1)"
 _RECURRENT = "there are no recurrent layers"

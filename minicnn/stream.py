@@ -103,13 +103,18 @@ class Source:
     ``on_epoch_end()``, as far as they have them.
     """
 
+    @property
+    def about(self):
+        """What it gives batches of: (data,) or (x, y, weights)."""
+        return (self.data,)
+
     rows = None  # the numbers of the samples of the latest batch
     item = ""  # what says which batch it is, in the data's own words
     until_the_end = False  # whether an epoch has as many steps as there are, whatever ``steps`` says
 
     def __init__(self, where, data, steps, trains):
         self.where, self.data, self.trains = where, data, trains
-        self.length = _length(where, data)
+        self.length = length_of(where, data)
         self.steps = self.length if steps is None else steps
         self.entered = None  # the pass that has begun and not ended
 
@@ -144,7 +149,7 @@ def _tell(data, hook, *arguments):
         getattr(data, hook)(*arguments)
 
 
-def _length(where, data):
+def length_of(where, data):
     """The number of batches, where the data say it."""
     if not hasattr(data, "__len__"):
         return None
@@ -219,13 +224,22 @@ class Loader(Source):
 
 
 class Iterator(Source):
-    """The batches of an iterator, wherever it is."""
+    """The batches of an iterator: epoch ``first`` begins wherever it is.
 
-    def __init__(self, where, data, steps=None):
+    Where a run goes on later than that, the batches that it has seen are drawn and left.
+    """
+
+    def __init__(self, where, data, steps=None, first=0):
         super().__init__(where, data, steps, False)
-        self.iterator = iter(data)
+        self.iterator, self.first, self.drawn = iter(data), first, 0
 
     def get(self, epoch, number):
+        while self.steps is not None and self.drawn < (epoch - self.first) * self.steps + number:
+            self._draw()
+        return self._draw()
+
+    def _draw(self):
+        self.drawn += 1
         return next(self.iterator, END)
 
 
@@ -235,6 +249,10 @@ class Rows(Source):
     def __init__(self, where, arrays, parts, steps=None, seed=None):
         super().__init__(where, parts, steps, False)
         self.arrays, self.parts, self.seed, self.order = arrays, parts, seed, None
+
+    @property
+    def about(self):
+        return self.arrays
 
     def get(self, epoch, number):
         pass_, at = place(epoch, number, self.steps, self.length)
@@ -249,12 +267,12 @@ class Rows(Source):
         return tuple(None if array is None else array[self.rows] for array in self.arrays)
 
 
-def source_of(where, data, steps=None, seed=None, trains=False):
-    """The ``Source`` for data that give batches."""
+def source_of(where, data, steps=None, seed=None, trains=False, first=0):
+    """The ``Source`` for data that give batches; ``first``: the first epoch."""
     if _is_sequence(data):
         return Items(where, data, steps, seed, trains)
     if hasattr(data, "__next__"):
-        return Iterator(where, data, steps)
+        return Iterator(where, data, steps, first)
     return Loader(where, data, steps, trains)
 
 
@@ -293,7 +311,9 @@ class Stream:
         """Yields the batches of an epoch from the number ``first`` on: up to ``source.steps``, or ``limit``, or where
         the data end."""
         number, ready, self.ready = first, self.ready, None
-        if ready is None or ((epoch, first) != (ready[0], 0) and not isinstance(self.source, Iterator)):
+        if number == self.source.steps and not self.source.until_the_end:
+            return
+        if ready is None or (epoch, first) != (ready[0], 0):
             self._ask(epoch, first)
             ready = epoch, self._answer(epoch, first)
         batch = ready[1]

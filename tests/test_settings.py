@@ -81,6 +81,9 @@ TARGETS = {  # every kind of thing with settings: (a model that has it, where it
             schedules.InverseTimeDecay(0.3, 5, 0.9),
             schedules.PolynomialDecay(0.3, 5),
             schedules.PiecewiseConstantDecay([2, 4], [0.3, 0.2, 0.1]),
+            schedules.StepLR(0.3, 5),
+            schedules.LinearWarmup(schedules.StepLR(0.3, 5), 3, 0.1),
+            schedules.OneCycleLR(0.3, 10),
         )
     },
     **{
