@@ -78,6 +78,7 @@ MAY_IMPORT = {
     "intake": {"_check", "datasets", "metrics", "stream", "targets"},
     "passes": {"_check", "intake", "stream"},
     "progress": {"_check"},
+    "resume": {"_check", "_files", "callbacks", "document", "inputs", "layer", "settings", "tree"},
     "training": BASE
     | {
         "callbacks",
@@ -89,6 +90,7 @@ MAY_IMPORT = {
         "metrics",
         "passes",
         "progress",
+        "resume",
         "stream",
         "targets",
     },

@@ -529,3 +529,33 @@ def test_the_reliability_diagram_in_given_axes():
 def test_no_reliability_curves(curves):
     with pytest.raises(TypeError, match=r"^plot\.reliability: curves must be a ReliabilityCurve or a dict"):
         plot.reliability(curves)
+
+
+# ---- learning rates ----
+
+
+def finder_of(losses):
+    """A test of learning rates that has seen these losses."""
+    finder = mc.callbacks.LearningRateFinder()
+    finder.rates, finder.losses, finder.smoothed = [10.0**n for n in range(-6, len(losses) - 6)], losses, [*losses]
+    return finder
+
+
+def test_learning_rates():
+    figure = plot.learning_rates(finder_of([2.5, 2.4, 1.5, 1.0, 2.0, 900.0]))
+    (panel,) = figure.axes
+    assert panel.get_xscale() == "log"
+    points, smoothed, suggested = panel.lines
+    assert list(points.get_xdata()) == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
+    assert list(smoothed.get_ydata()) == [2.5, 2.4, 1.5, 1.0, 2.0, 900.0]
+    assert suggested.get_xdata()[0] == pytest.approx(1e-4)
+    assert "suggestion, a tenth of where it is lowest: 0.0001" in texts(figure)
+    low, high = panel.get_ylim()
+    assert low < 1.0 < 2.5 < high < 10  # a loss that explodes does not squeeze the rest
+    (given,) = axes(1)
+    assert plot.learning_rates(finder_of([1.0, 2.0, 3.0]), given) is given.figure
+    assert len(given.lines) == 2  # no suggestion
+    with pytest.raises(TypeError, match=r"^plot.learning_rates: finder must be a callbacks.LearningRateFinder"):
+        plot.learning_rates([1.0])
+    with pytest.raises(ValueError, match=r"^plot.learning_rates: finder must have seen a fit.*Give it to fit first$"):
+        plot.learning_rates(mc.callbacks.LearningRateFinder())

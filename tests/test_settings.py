@@ -84,6 +84,9 @@ TARGETS = {  # every kind of thing with settings: (a model that has it, where it
             schedules.EarlyDropout(0.3, 0.5, True, 8),
             schedules.LateDropout(0.3, 0.5, 8),
             schedules.CurriculumDropout(0.3, 10, 8),
+            schedules.StepLR(0.3, 5),
+            schedules.LinearWarmup(schedules.StepLR(0.3, 5), 3, 0.1),
+            schedules.OneCycleLR(0.3, 10),
         )
     },
     **{
