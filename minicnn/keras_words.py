@@ -29,7 +29,7 @@ _NO_SWITCH = "there is nothing to switch: every step is compiled and recorded, a
 _ONE_OUTPUT = "a model has one output, so its loss has no weights; samples have sample_weight and class_weight in fit"
 _NOT_HERE = "these data are not at hand; datasets.digits comes with the package, and fit takes any arrays"
 _BATCHES = "fit takes arrays and sees all samples in every epoch; for batches of your own call train_on_batch"
-_HISTORY = "CSVLogger writes the numbers of every epoch into a file, and plot.history draws them"
+_HISTORY = "CSVLogger writes the numbers of every epoch, and plot.history draws them; others' loggers: docs/training.md"
 _COUNTS = "metrics.confusion_matrix(y, model.predict(x)) counts what it is made of"
 _ARRAYS = "arrays are NumPy's: use numpy"
 _LOOP = "write the loop yourself, forward, loss, backward, optimizer.step: examples/training_loop.py"
@@ -115,9 +115,6 @@ INSTEAD = {
     "callbacks": {
         **_same(_HISTORY, "TensorBoard", "RemoteMonitor", "SwanLab"),
         **_same("fit(verbose=1) draws the bar", "ProgbarLogger", "BaseLogger"),
-        "BackupAndRestore": (
-            "ModelCheckpoint(path, save_optimizer=True) writes files from which saving.load_checkpoint goes on"
-        ),
         "SwapEMAWeights": "there is no moving average of weights",
         "CallbackList": "fit takes a list of callbacks",
     },
