@@ -32,7 +32,7 @@ _ONE_OUTPUT = "a model has one output, so its loss has no weights; samples have 
 _NOT_HERE = "these data are not at hand; datasets.digits comes with the package, and fit takes any arrays"
 _BATCHES = "fit takes any object with __len__ and __getitem__(i) -> (x, y), and iterators: docs/data.md"
 _ONE_THREAD = "one thread prepares the next batch, or none where the data have an attribute workers = 0"
-_HISTORY = "CSVLogger writes the numbers of every epoch into a file, and plot.history draws them"
+_HISTORY = "CSVLogger writes the numbers of every epoch, and plot.history draws them; others' loggers: docs/training.md"
 _COUNTS = "metrics.confusion_matrix(y, model.predict(x)) counts what it is made of"
 _ARRAYS = "arrays are NumPy's: use numpy"
 _LOOP = "write the loop yourself, forward, loss, backward, optimizer.step: examples/training_loop.py"
@@ -118,9 +118,6 @@ INSTEAD = {
     "callbacks": {
         **_same(_HISTORY, "TensorBoard", "RemoteMonitor", "SwanLab"),
         **_same("fit(verbose=1) draws the bar", "ProgbarLogger", "BaseLogger"),
-        "BackupAndRestore": (
-            "ModelCheckpoint(path, save_optimizer=True) writes files from which saving.load_checkpoint goes on"
-        ),
         "SwapEMAWeights": "there is no moving average of weights",
         "CallbackList": "fit takes a list of callbacks",
     },
