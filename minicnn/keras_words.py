@@ -81,7 +81,6 @@ INSTEAD = {
         **_same(_AUGMENT, "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop"),
         **_same(_AUGMENT, "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth"),
         "Normalization": "layers.Rescaling(scale, offset), or x -= x.mean(axis=0); x /= x.std(axis=0) before fit",
-        "AlphaDropout": "layers.Dropout, whose kept values are scaled; nothing keeps SELU's mean and variance",
         "SpatialDropout1D": _ONE_AXIS.format("SpatialDropout").partition(", with")[0],
         "SpatialDropout3D": "samples are images of two axes: there is no third one",
         **_same("resize before fit: datasets.images.read_image(path, shape)", "Resizing", "CenterCrop"),

@@ -51,7 +51,8 @@ class Sequential(Closed):
     ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
     training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
-    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
+    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``,
+    ``with_end``.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
     with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
@@ -171,6 +172,23 @@ class Sequential(Closed):
         if not self.trainable:
             chain.trainable = False
         return chain
+
+    def with_end(self, end, cut=0):
+        """A copy of a built model that has the layers ``end`` instead of its last ``cut`` ones.
+
+        They have no parameters and come last, so that everything else stays: weights, counts of steps, the streams of
+        random numbers, the optimiser with its moments, names of layers.
+        """
+        self._require_built("with_end")
+        copied = copy.deepcopy(self.__getstate__())
+        kept = copied["layers"][: len(self.layers) - cut]
+        shape, rng = kept[-1].output_shape, np.random.default_rng(self.seed)
+        for layer in end:
+            layer.dtype = self.dtype
+            shape = layer.build(shape, rng)
+        model = type(self).__new__(type(self))
+        model.__setstate__(copied | {"layers": (*kept, *end), "output_shape": shape})
+        return model
 
     def get_layer(self, name=None, index=None):
         """The layer with the path ``name``, such as "2" or "1.body.0", or else the one of that name (``Layer``); or the
@@ -605,7 +623,10 @@ class Sequential(Closed):
           before it, because batch normalisation cannot train on one; False: it is trained on as it is; True: it is
           dropped (PyTorch's meaning). ``datasets.batches`` gives the same batches.
         - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that
-          training in pieces gives the bits of one ``fit``.
+          training in pieces gives the bits of one ``fit``.  Rates of dropout that go by the run (EarlyDropout and its
+          like, ``schedules.RunSchedule``) need more: the run is epochs 0 to ``epochs`` - 1, so each piece must say the
+          same ``epochs`` and be ended by something else, as an interrupted run is; a warning says where they differ.
+          Every ``fit`` that begins at epoch 0 begins a run, also of a model that was trained before.
         - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
         - ``callbacks``: a list of ``callbacks.Callback``, or one.
         - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
@@ -671,7 +692,7 @@ class Sequential(Closed):
             steps_per_epoch=steps_per_epoch,
             validation_steps=validation_steps,
         )
-        with run, self.engine.hold("fit"), run.progress:
+        with run, self.engine.hold("fit"), run.run, run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
             self._take_class_names(data)

@@ -17,6 +17,7 @@ from minicnn.callbacks import History
 from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import Layer, output_of
 from minicnn.layers import Composite
+from minicnn.layers.noise import Run
 from minicnn.progress import of_pass as progress_of_pass
 from minicnn.progress import progress_of
 from minicnn.stream import gives_batches
@@ -110,6 +111,7 @@ class Fit:
             self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
             self.history.set_params(params)
             self.history.set_model(model)
+            self.run = Run(model.layers, epochs, self.steps)
             if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
                 warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
             self.opened = opened.pop_all()
@@ -217,6 +219,7 @@ class Fit:
             number, done = done, done + 1
             if asked:
                 hooks.call("on_train_batch_begin", number)
+            self.run.begin_step(epoch, number)
             try:
                 hooks.saw(step.run(chosen, mean, lambda: f"Sequential.fit: {self._place(epoch, number)}"))  # noqa: B023
             except FloatingPointError as error:

@@ -14,7 +14,7 @@ _MOST_PIXELS = 50_000_000  # a larger picture is a mistake or an attack; docs/re
 _STRIP = 2**20  # pixels that are converted together where it takes several steps
 _ORIENTATION = 0x0112  # EXIF's tag
 _BLOCKS = 8  # pixels along a side, from which on it does not matter that means are over whole pixels
-_GAP = 3.0  # how many times as large as needed a JPEG is decoded at least, so that resizing still takes means
+_GAP = 2.5  # how many times as large as needed a JPEG is decoded at least, so that resizing still takes means
 
 
 def read_image(path, shape, crop_to_aspect_ratio=False, pad_to_aspect_ratio=False):
@@ -31,7 +31,7 @@ def read_image(path, shape, crop_to_aspect_ratio=False, pad_to_aspect_ratio=Fals
     - ``crop_to_aspect_ratio``: the largest part about the middle that has the proportions of H x W is taken, or
     - ``pad_to_aspect_ratio``: all of it is, as large as fits, in the middle, with black (RGBA: transparent) beside it.
 
-    A large JPEG is decoded at a half, a quarter or an eighth of its size where that is still 3 times H x W.
+    A large JPEG is decoded at a half, a quarter or an eighth of its size where that is still 2.5 times H x W.
 
     ImportError without Pillow; DataError, which names the file, if it is no picture, is damaged, has more than 50
     million pixels or 32,768 along a side, holds 32-bit numbers, or is a pipe or a device; ValueError for another
@@ -102,7 +102,7 @@ def _opened(path, use, Image):
             if max(width, height) > _check.MOST_PIXELS:  # Pillow takes memory for every row, however short
                 raise DataError(path, f"has {width} x {height} pixels, more than {_check.MOST_PIXELS} along a side")
             return use(picture)
-        except (DataError, MemoryError):
+        except DataError:
             raise
         except Exception as error:  # damaged bytes lead Pillow's decoders to errors of many kinds
             raise DataError(path, f"is not a readable image ({_said(error)})") from error
