@@ -20,7 +20,7 @@ import numpy as np
 
 import minicnn
 from minicnn import _check, _files, datasets, inputs, layers, prediction, saving, tasks
-from minicnn.callbacks import Callback
+from minicnn.callbacks import BackupAndRestore, Callback
 from minicnn.summary import described
 from minicnn.tasks import TASKS
 
@@ -120,24 +120,19 @@ class Run:
 
     def train(self, suffix, rate, x, y, saved_as=None):
         """(model, history) after all epochs, with a checkpoint after every one; continues one that exists."""
-        settings, checkpoint = self.settings, self.path(f"checkpoint{suffix}.npz")
-        if self.continues and os.path.exists(checkpoint):
-            model, done, history = saving.load_checkpoint(checkpoint)
-        else:
-            task, done, history = TASKS[settings["data"]], 0, {}
-            model = tasks.model(task, rate, settings["seed"], settings, len(x))
+        settings, backup = self.settings, _Backup(self.path(f"checkpoint{suffix}.npz"))
+        model = tasks.model(TASKS[settings["data"]], rate, settings["seed"], settings, len(x))
+        done = backup.epochs_done()
         _note(f"dropout {rate:g}" + (f", continuing after epoch {done}" if done else ""))
         try:
-            saver = _Saver(self, checkpoint, history, "history.json" if saved_as else None)
-            model.fit(
+            history = model.fit(
                 x,
                 y,
                 settings["batch_size"],
                 settings["epochs"],
-                callbacks=[saver],
-                initial_epoch=done,
+                callbacks=[backup, *([_Saver(self)] if saved_as else [])],
                 clean_train_metrics=True,  # beside "loss" of training with dropout on, what the network has learned
-            )
+            ).history
         except KeyboardInterrupt:
             if saved_as:
                 model.save(self.path(saved_as))
@@ -150,18 +145,25 @@ class Run:
         return model, history
 
 
-class _Saver(Callback):
-    """Writes the checkpoint and the history after every epoch."""
+class _Backup(BackupAndRestore):
+    """The state of the run after every epoch, in the file ``path``; it stays, for more epochs."""
 
-    def __init__(self, run, checkpoint, history, history_name):
-        self.run, self.checkpoint, self.history, self.history_name = run, checkpoint, history, history_name
+    path = None
+
+    def __init__(self, path):
+        super().__init__(os.path.dirname(path), delete_checkpoint=False)
+        self.path = path
+
+
+class _Saver(Callback):
+    """Writes the history after every epoch."""
+
+    def __init__(self, run):
+        self.run = run
 
     def on_epoch_end(self, epoch, logs=None):
-        for name, value in (logs or {}).items():
-            self.history.setdefault(name, []).append(value)
-        saving.save_checkpoint(self.model, self.checkpoint, epoch + 1, self.history)
-        if self.history_name:
-            self.run.write_json(self.history_name, self.history)
+        earlier = self.model.history.history
+        self.run.write_json("history.json", {name: [*earlier.get(name, []), value] for name, value in logs.items()})
 
 
 # ---- tune ----

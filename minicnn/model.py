@@ -51,7 +51,8 @@ class Sequential(Closed):
     ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
     training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
-    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
+    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``,
+    ``with_end``.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
     with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
@@ -171,6 +172,23 @@ class Sequential(Closed):
         if not self.trainable:
             chain.trainable = False
         return chain
+
+    def with_end(self, end, cut=0):
+        """A copy of a built model that has the layers ``end`` instead of its last ``cut`` ones.
+
+        They have no parameters and come last, so that everything else stays: weights, counts of steps, the streams of
+        random numbers, the optimiser with its moments, names of layers.
+        """
+        self._require_built("with_end")
+        copied = copy.deepcopy(self.__getstate__())
+        kept = copied["layers"][: len(self.layers) - cut]
+        shape, rng = kept[-1].output_shape, np.random.default_rng(self.seed)
+        for layer in end:
+            layer.dtype = self.dtype
+            shape = layer.build(shape, rng)
+        model = type(self).__new__(type(self))
+        model.__setstate__(copied | {"layers": (*kept, *end), "output_shape": shape})
+        return model
 
     def get_layer(self, name=None, index=None):
         """The layer with the path ``name``, such as "2" or "1.body.0", or else the one of that name (``Layer``); or the
@@ -595,19 +613,31 @@ class Sequential(Closed):
     ):
         """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
 
-        - ``batch_size``: samples of a step, >= 1.  ``drop_last``: what becomes of the last batch of an epoch where it
-          would be smaller.  None: it is trained on, but a single sample that is left joins the batch before it, because
-          batch normalisation cannot train on one; False: it is trained on as it is; True: it is dropped (PyTorch's
-          meaning). ``datasets.batches`` gives the same batches.
+        Memory maps are read batch by batch.  x may also be data that give batches, (x, y) or (x, y, sample_weight):
+        anything with ``__len__`` and ``__getitem__(i)``, whose batches are shuffled, anything that can be iterated
+        again and again and has a length, or an iterator, with ``steps_per_epoch``; then without y, ``batch_size``,
+        ``validation_split``, ``sample_weight`` and ``drop_last``.  A thread prepares the next batch (``stream.py``).
+
+        - ``batch_size``: samples of a step, >= 1; None for 32.  ``drop_last``: what becomes of the last batch of an
+          epoch where it would be smaller.  None: it is trained on, but a single sample that is left joins the batch
+          before it, because batch normalisation cannot train on one; False: it is trained on as it is; True: it is
+          dropped (PyTorch's meaning). ``datasets.batches`` gives the same batches.
         - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that
-          training in pieces gives the bits of one ``fit``.
+          training in pieces gives the bits of one ``fit``.  Rates of dropout that go by the run (EarlyDropout and its
+          like, ``schedules.RunSchedule``) need more: the run is epochs 0 to ``epochs`` - 1, so each piece must say the
+          same ``epochs`` and be ended by something else, as an interrupted run is; a warning says where they differ.
+          Every ``fit`` that begins at epoch 0 begins a run, also of a model that was trained before.
         - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
         - ``callbacks``: a list of ``callbacks.Callback``, or one.
         - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
-          ``validation_data``: (x, y) or (x, y, sample_weight) instead.  Their results are logged as val_loss and so on.
+          ``validation_data``: (x, y) or (x, y, sample_weight) instead, or data that give them.  Their results are
+          logged as val_loss and so on.
           Warns where the split leaves none of a class to train on, as it does where samples are sorted by class.
           ``validation_batch_size``: samples at a time, None for ``batch_size``.  ``validation_freq`` n: they are
           computed after every n-th epoch alone, counted from the first of all; or a list of epochs, from 1.
+          ``validation_steps``: the number of their batches, None for all.
+        - ``steps_per_epoch``: steps of an epoch, None for one pass over the samples.  Passes follow each other without
+          a gap: an epoch goes on where the one before ended.
         - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
         - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i
           the product of both.  Classes without a weight weigh 1.  Class weights are for training alone: neither
@@ -627,12 +657,13 @@ class Sequential(Closed):
         bad arguments, before anything is changed, also where a batch would be too small for a layer; ValueError, before
         the first step, for callbacks that need a log which will not be there.  What only a step can show ends training
         there, and the step changes nothing: ValueError, with the sample, for a number in x that is not finite;
-        FloatingPointError, with the step and the layer, if the loss is not finite.  However training ends,
-        ``on_train_end`` of the callbacks is called (callbacks.py).
+        ValueError or TypeError, with the batch, for one that is wrong; an exception of the data as itself, with a note
+        of the batch; FloatingPointError, with the step and the layer, if the loss is not finite.  However training
+        ends, ``on_train_end`` of the callbacks is called (callbacks.py).
 
-        Warns where ``initial_epoch`` is above 0 and the optimiser, one with moments or a schedule, has done no step
-        yet: it begins again.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
-        ``save_optimizer``.
+        Warns where an iterator ends early, which ends training, and where ``initial_epoch`` is above 0 and the
+        optimiser, one with moments or a schedule, has done no step yet: it begins again.  Files that keep it are those
+        of ``saving.save_checkpoint`` and ModelCheckpoint's with ``save_optimizer``.
         """
         self._refuse_keywords("fit", unknown)
         data = x
@@ -661,7 +692,7 @@ class Sequential(Closed):
             steps_per_epoch=steps_per_epoch,
             validation_steps=validation_steps,
         )
-        with run, self.engine.hold("fit"), run.progress:
+        with run, self.engine.hold("fit"), run.run, run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
             self._take_class_names(data)

@@ -35,9 +35,12 @@ from minicnn.schedules import (
     CosineDecayRestarts,
     ExponentialDecay,
     InverseTimeDecay,
+    LinearWarmup,
+    OneCycleLR,
     PiecewiseConstantDecay,
     PolynomialDecay,
     Schedule,
+    StepLR,
 )
 from minicnn.settings import Fixed, Given, Setting, Values, owned
 
@@ -52,12 +55,15 @@ __all__ = [
     "CosineDecayRestarts",
     "ExponentialDecay",
     "InverseTimeDecay",
+    "LinearWarmup",
     "Nadam",
+    "OneCycleLR",
     "Optimizer",
     "PiecewiseConstantDecay",
     "PolynomialDecay",
     "RMSprop",
     "Schedule",
+    "StepLR",
     "from_config",
     "get",
     "schedules",
@@ -155,6 +161,9 @@ class Optimizer(Configured):
                 required = "learning_rate must be a number >= 0 or a schedule"
                 raise TypeError(_check.message(type(self).__name__, required, _check.kind(rate)))
             rate = _check.number(type(self).__name__, "learning_rate", rate, 0)
+        if schedules.goes_by_run(rate):
+            required, fix = "learning_rate must be a schedule of steps", "Give it total_steps"
+            raise ValueError(_check.message(type(self).__name__, required, rate, fix))
         self._rate = rate
 
     @property

@@ -44,7 +44,7 @@ class _Batches:
     samples = None
 
     def __init__(self, model, method, given, batch_size, steps, prefix, inputs):
-        self.model, self.method, self.title, self.inputs = model, method, TITLES[prefix], inputs
+        self.model, self.method, self.title, self.given, self.inputs = model, method, TITLES[prefix], given, inputs
         of = f" of {TITLES[prefix]}" if prefix else ""
         source = stream.source_of(f"Sequential.{method}", given[0])
         self.limit = _checked(method, prefix, steps, source.length)

@@ -103,13 +103,18 @@ class Source:
     ``on_epoch_end()``, as far as they have them.
     """
 
+    @property
+    def about(self):
+        """What it gives batches of: (data,) or (x, y, weights)."""
+        return (self.data,)
+
     rows = None  # the numbers of the samples of the latest batch
     item = ""  # what says which batch it is, in the data's own words
     until_the_end = False  # whether an epoch has as many steps as there are, whatever ``steps`` says
 
     def __init__(self, where, data, steps, trains):
         self.where, self.data, self.trains = where, data, trains
-        self.length = _length(where, data)
+        self.length = length_of(where, data)
         self.steps = self.length if steps is None else steps
         self.entered = None  # the pass that has begun and not ended
 
@@ -144,7 +149,7 @@ def _tell(data, hook, *arguments):
         getattr(data, hook)(*arguments)
 
 
-def _length(where, data):
+def length_of(where, data):
     """The number of batches, where the data say it."""
     if not hasattr(data, "__len__"):
         return None
@@ -184,18 +189,26 @@ class Items(Source):
 
 
 class Loader(Source):
-    """The batches of something that can be iterated again and again: without ``steps`` an epoch is one iteration."""
+    """The batches of something that can be iterated again and again: without ``steps`` an epoch is one iteration.
+
+    Where it does not begin at the first batch of a pass, those before are drawn and left.
+    """
 
     def __init__(self, where, data, steps=None, trains=False):
         super().__init__(where, data, steps, trains)
-        self.until_the_end, self.passes, self.iterator = steps is None, 0, None
+        self.until_the_end, self.iterator = steps is None, None
 
     def get(self, epoch, number):
         if self.iterator is None or (self.until_the_end and number == 0):
-            self._begin(epoch if self.until_the_end else self.passes)
+            visit, at = epoch, number
+            if not self.until_the_end:
+                visit, at = place(epoch, number, self.steps, self.length) if self.length else (0, 0)
+            self._begin(visit)
+            for _ in range(at):
+                next(self.iterator, END)
         found = next(self.iterator, END)
         if found is END and not self.until_the_end:  # goes on from the beginning
-            self._begin(self.passes)
+            self._begin(self.entered + 1)
             found = next(self.iterator, END)
         if found is END:
             self.iterator = None
@@ -204,7 +217,6 @@ class Loader(Source):
     def _begin(self, number):
         self.enter(number)
         self.iterator = iter(self.data)
-        self.passes += 1
 
     def end(self, epoch):
         if self.until_the_end:
@@ -212,13 +224,22 @@ class Loader(Source):
 
 
 class Iterator(Source):
-    """The batches of an iterator, wherever it is."""
+    """The batches of an iterator: epoch ``first`` begins wherever it is.
 
-    def __init__(self, where, data, steps=None):
+    Where a run goes on later than that, the batches that it has seen are drawn and left.
+    """
+
+    def __init__(self, where, data, steps=None, first=0):
         super().__init__(where, data, steps, False)
-        self.iterator = iter(data)
+        self.iterator, self.first, self.drawn = iter(data), first, 0
 
     def get(self, epoch, number):
+        while self.steps is not None and self.drawn < (epoch - self.first) * self.steps + number:
+            self._draw()
+        return self._draw()
+
+    def _draw(self):
+        self.drawn += 1
         return next(self.iterator, END)
 
 
@@ -228,6 +249,10 @@ class Rows(Source):
     def __init__(self, where, arrays, parts, steps=None, seed=None):
         super().__init__(where, parts, steps, False)
         self.arrays, self.parts, self.seed, self.order = arrays, parts, seed, None
+
+    @property
+    def about(self):
+        return self.arrays
 
     def get(self, epoch, number):
         pass_, at = place(epoch, number, self.steps, self.length)
@@ -242,12 +267,12 @@ class Rows(Source):
         return tuple(None if array is None else array[self.rows] for array in self.arrays)
 
 
-def source_of(where, data, steps=None, seed=None, trains=False):
-    """The ``Source`` for data that give batches."""
+def source_of(where, data, steps=None, seed=None, trains=False, first=0):
+    """The ``Source`` for data that give batches; ``first``: the first epoch."""
     if _is_sequence(data):
         return Items(where, data, steps, seed, trains)
     if hasattr(data, "__next__"):
-        return Iterator(where, data, steps)
+        return Iterator(where, data, steps, first)
     return Loader(where, data, steps, trains)
 
 
@@ -282,12 +307,15 @@ class Stream:
         self.ready = epoch, self._answer(epoch, 0)
         return self.ready[1]
 
-    def epoch(self, epoch, limit=None):
-        """Yields the batches of an epoch: ``source.steps``, or fewer where the data end; at most ``limit``."""
-        number, ready, self.ready = 0, self.ready, None
-        if ready is None or (ready[0] != epoch and not isinstance(self.source, Iterator)):
-            self._ask(epoch, 0)
-            ready = epoch, self._answer(epoch, 0)
+    def epoch(self, epoch=0, limit=None, first=0):
+        """Yields the batches of an epoch from the number ``first`` on: up to ``source.steps``, or ``limit``, or where
+        the data end."""
+        number, ready, self.ready = first, self.ready, None
+        if number == self.source.steps and not self.source.until_the_end:
+            return
+        if ready is None or (epoch, first) != (ready[0], 0):
+            self._ask(epoch, first)
+            ready = epoch, self._answer(epoch, first)
         batch = ready[1]
         while batch is not None:
             number += 1

@@ -12,15 +12,17 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, callbacks, datasets, inputs, intake, metrics, passes, stream, targets
+from minicnn import _check, callbacks, datasets, inputs, intake, metrics, passes, resume, stream, targets
 from minicnn.callbacks import History
 from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import Layer, output_of
 from minicnn.layers import Composite
+from minicnn.layers.noise import Run
 from minicnn.progress import of_pass as progress_of_pass
 from minicnn.progress import progress_of
 from minicnn.stream import gives_batches
 
+ROWS = 1024  # of large targets on disk that are looked at to tell them from others
 BATCH = 32  # samples of a batch, where nothing else is said
 
 
@@ -65,7 +67,7 @@ class Fit:
                 "validation_steps": validation_steps,
             }.items()
         )
-        self.validates = _validates(validation_freq)
+        self.validates, self.keeper = _validates(validation_freq), None
         self.epochs = range(first, _check.integer(where, "epochs", epochs, 0))
         self.stream = self.seen = None
         with contextlib.ExitStack() as opened:
@@ -95,11 +97,21 @@ class Fit:
             ):
                 if given is not None:
                     self.passes[prefix] = opened.enter_context(passes.over(model, "fit", given, *how, prefix))
+            self.asked = {
+                "initial_epoch": first,
+                "batch_size": batch_size,
+                "steps": self.steps,
+                "shuffle": self.shuffle,
+                "validation_batch_size": None if validation is None else validation_size or batch_size,
+                "validation_steps": validation_steps,
+                "validation_freq": validation_freq,
+            }
             params = {"epochs": epochs, "batch_size": batch_size, "steps": self.steps}
             params["metrics"] = _all_log_names(model, self.passes)
             self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
             self.history.set_params(params)
             self.history.set_model(model)
+            self.run = Run(model.layers, epochs, self.steps)
             if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
                 warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
             self.opened = opened.pop_all()
@@ -127,7 +139,7 @@ class Fit:
     def _take_data(self, opened, data, steps, class_weight, clean):
         """Trains on data that give batches."""
         where, model = "Sequential.fit", self.model
-        source = stream.source_of(where, data, steps, self._seed, trains=True)
+        source = stream.source_of(where, data, steps, self._seed, trains=True, first=self.epochs.start)
         if source.steps is None:
             fix = "An epoch has so many steps"
             required = "steps_per_epoch must be given with data that do not say how many batches they give"
@@ -154,13 +166,15 @@ class Fit:
 
     def train(self):
         """All epochs, or until a callback says stop; for a model that is held and in training mode."""
-        hooks, logs = self.hooks, {}
+        hooks, logs, complete = self.hooks, {}, False
         try:
             if self.stream is None:
                 self.seen = inputs.look(self.step.x, self.model.dtype, mean=self.model.input_mean is None)
             hooks.attach(self.model)
+            self.keeper = resume.Keeper(hooks.all, self.model, self.history, self._about)
             hooks.begin()
-            for epoch in self.epochs:
+            logs = self.keeper.restore()
+            for epoch in self.keeper.left(self.epochs):
                 hooks.call("on_epoch_begin", epoch)
                 found = self._epoch(epoch)
                 if found is None:
@@ -171,33 +185,54 @@ class Fit:
                     hooks.call("on_epoch_end", epoch, logs)
                 finally:
                     self.history.append(epoch, logs)
+                self.keeper.epoch_done(epoch, logs)
                 if self.model.stop_training:
                     break
             hooks.end(logs)
+            complete = True
         except BaseException as error:
             hooks.end(logs, error)
             raise
+        finally:
+            if self.keeper is not None:
+                self.keeper.end(complete)
+
+    def _about(self):
+        """What must be the same where a run goes on (resume.py), beside the model."""
+        trained_on = (self.step.x, self.step.y, self.step.weights) if self.stream is None else self.stream.source.about
+        validation = self.passes["val_"].given if "val_" in self.passes else None
+        return {
+            **self.asked,
+            "samples": _about_samples(trained_on),
+            "validation": None if validation is None else _about_samples(validation),
+            "logs": self.hooks.params["metrics"],
+        }
 
     def _epoch(self, epoch):
         """All steps of one epoch, and the evaluations after it: the logs; None if the data had ended before."""
-        mean, done = Means(self.model), 0
-        for step, chosen in self._steps(epoch):
+        mean, hooks = Means(self.model), self.hooks
+        asked = hooks.of_steps() or self.progress.shows_steps
+        done = self.keeper.within(epoch, mean)
+        for step, chosen in self._steps(epoch, done):
+            if mean.spoilt or hooks.found:
+                break
             number, done = done, done + 1
-            self.hooks.call("on_train_batch_begin", number)
+            if asked:
+                hooks.call("on_train_batch_begin", number)
+            self.run.begin_step(epoch, number)
             try:
-                step.run(chosen, mean, lambda: f"Sequential.fit: {self._place(epoch, number)}")  # noqa: B023
+                hooks.saw(step.run(chosen, mean, lambda: f"Sequential.fit: {self._place(epoch, number)}"))  # noqa: B023
             except FloatingPointError as error:
-                if not self.hooks.take(error):
+                if not hooks.take(error):
                     raise
                 mean.spoil()
             self.model.trained_on(self.seen or inputs.look(step.x, self.model.dtype, self.model.input_mean is None))
-            if self.hooks.all or self.progress.shows_steps:
+            if asked:
                 logs = mean.result()
                 self.progress.step(epoch, logs)
-                self.hooks.call("on_train_batch_end", number, logs)
-            if mean.spoilt:
-                break
-        if done != self.steps and not mean.spoilt:
+                hooks.call("on_train_batch_end", number, logs)
+            self.keeper.step_done(epoch, done, mean)
+        if done != self.steps and not mean.spoilt and not hooks.found:
             self._say_where_it_ended(epoch, done)
             if not done:
                 return None
@@ -210,18 +245,18 @@ class Fit:
                 logs.update({prefix + name: value for name, value in results.items()})
         return logs
 
-    def _steps(self, epoch):
-        """(Step, the numbers of its samples), one step of the epoch after the other."""
+    def _steps(self, epoch, first=0):
+        """(Step, the numbers of its samples), one step of the epoch after the other, from the number ``first`` on."""
         if self.stream is None:
             order = now = None
-            for number in range(self.steps):
+            for number in range(first, self.steps):
                 visit, place = stream.place(epoch, number, self.steps, len(self.parts))
                 part = self.parts[place]
                 if self.shuffle and visit != now:
                     order, now = datasets.order(len(self.step.x), self.model.seed, visit), visit
                 yield self.step, np.arange(part.start, part.stop) if order is None else order[part]
             return
-        for number, batch in enumerate(self.stream.epoch(epoch)):
+        for number, batch in enumerate(self.stream.epoch(epoch, first=first), first):
             method = f"fit: {self.stream.place(epoch, number)}"
             x, y, weights = intake.batch(self.model, method, batch, self.class_weight, training=True)
             yield Step(self.model, x, y, weights, batch.rows), np.arange(len(x))
@@ -242,6 +277,14 @@ class Fit:
             text = f"the data ended after {done} of the {self.steps} batches of epoch {epoch}, and training with them. "
             text += "For all epochs an iterator must give steps_per_epoch * epochs batches"
         warnings.warn(f"{where}: {text}", stacklevel=5)
+
+
+def _about_samples(given):
+    """What tells samples from others: of arrays their form and sums over some, of other data their kind and length."""
+    if len(given) == 1:
+        return {"data": type(given[0]).__name__, "batches": stream.length_of("Sequential.fit", given[0])}
+    x, y, weights = given
+    return resume.about_samples(x, y[:ROWS] if stream.on_disk(y) else y, weights)
 
 
 _STARTS_AGAIN = (
@@ -324,7 +367,7 @@ class Step:
         self.model, self.x, self.y, self.weights, self.names = model, x, y, weights, names
 
     def run(self, chosen, mean, place):
-        """One step over the samples with the numbers ``chosen``.  Allocates no array.
+        """One step over the samples with the numbers ``chosen``; returns the loss.  Allocates no array.
 
         ``mean`` takes in the loss and the metrics; ``place()`` says in errors where this is.
         """
@@ -346,6 +389,7 @@ class Step:
                 plan.restore_states()
             raise
         mean.update(value, outputs, y, weights)
+        return value
 
     def take(self, plan, chosen, place):
         """Copies the inputs into the plan."""
@@ -506,6 +550,18 @@ class Means:
         """ValueError where the weights of all samples sum to 0, and the metrics are 0/0."""
         require_weight(self.model, method, what, [self.weight])
 
+    def get_state(self):
+        """What ``set_state`` needs to go on with the means of an epoch that is not over (resume.py)."""
+        numbers = {"total": self.total, "count": self.count, "weight": self.weight, "spoilt": self.spoilt}
+        return {**numbers, "metrics": [metric.get_state() for metric in self.metrics]}
+
+    def set_state(self, state):
+        self.total, self.count, self.weight, self.spoilt = (
+            state[name] for name in ("total", "count", "weight", "spoilt")
+        )
+        for metric, kept in zip(self.metrics, state["metrics"], strict=True):
+            metric.set_state(kept)
+
     def spoil(self):
         """A step had no finite loss: there is no mean any more."""
         self.spoilt = True
@@ -528,6 +584,27 @@ class _Hooks:
         for callback in self.all:
             if not isinstance(callback, callbacks.Callback):
                 raise TypeError(_check.message("Sequential.fit", required, _check.kind(callback)))
+        self.finders = [callback for callback in self.all if isinstance(callback, callbacks.LearningRateFinder)]
+
+    @property
+    def found(self):
+        """Whether a test of learning rates has come to its end: nothing more is to be trained."""
+        return any(finder.ended for finder in self.finders)
+
+    def saw(self, loss):
+        """Tells the tests of learning rates the loss of a step."""
+        for finder in self.finders:
+            finder.take_loss(loss)
+
+    def of_steps(self):
+        """Whether a callback wants to be called at every step: then the logs of each are computed."""
+        names = "on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end"
+        base = callbacks.Callback
+        return any(
+            getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
+            for one in self.all
+            for name in names
+        )
 
     def attach(self, model):
         for callback in self.all:
@@ -562,8 +639,9 @@ class _Hooks:
             raise first
 
     def take(self, error):
-        """Whether a callback takes the place of the exception that a step has raised (TerminateOnNaN)."""
-        taking = [callback for callback in self.all if isinstance(callback, callbacks.TerminateOnNaN)]
+        """Whether a callback takes the place of the exception that a step has raised."""
+        kinds = callbacks.TerminateOnNaN | callbacks.LearningRateFinder
+        taking = [callback for callback in self.all if isinstance(callback, kinds)]
         return bool(taking) and taking[0].take(error)
 
     def call(self, hook, *arguments):

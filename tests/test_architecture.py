@@ -78,6 +78,7 @@ MAY_IMPORT = {
     "intake": {"_check", "datasets", "metrics", "stream", "targets"},
     "passes": {"_check", "intake", "stream"},
     "progress": {"_check"},
+    "resume": {"_check", "_files", "callbacks", "document", "inputs", "layer", "settings", "tree"},
     "training": BASE
     | {
         "callbacks",
@@ -89,6 +90,7 @@ MAY_IMPORT = {
         "metrics",
         "passes",
         "progress",
+        "resume",
         "stream",
         "targets",
     },
@@ -122,10 +124,12 @@ MAY_IMPORT = {
     "prediction": {"_check", "montecarlo"},
     "ensemble": {"_check", "intake", "model", "prediction", "processes", "targets", "training"},
     "thinning": {"_check", "layer", "layers", "metrics", "targets"},
+    "calibration": {"_check", "layer", "layers", "model", "outputs", "prediction", "targets"},
     "processes": BASE,
     "plot_axes": {"_check", "metrics"},
-    "plot_dropout": {"_check", "plot_axes", "thinning"},
-    "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
+    "plot_calibration": {"_check", "calibration", "plot_axes"},
+    "plot_dropout": {"_check", "layers", "plot_axes", "thinning"},
+    "plot": {"_check", "metrics", "plot_axes", "plot_calibration", "plot_dropout", "thinning"},
     "tune": {"_check", "_files", "datasets", "intake", "losses", "metrics", "model", "plot", "processes", "progress"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
@@ -390,7 +394,14 @@ COMPUTING = {
 }
 
 
-SHARED = {"depthwise": "conv", "transpose": "conv"}  # layers that run on the kernels of others
+SHARED = {  # layers that run on the kernels of others
+    "alpha_dropout": "dropout",
+    "depthwise": "conv",
+    "drop_block": "dropout",
+    "stochastic_depth": "dropout",
+    "temperature": "reshape",
+    "transpose": "conv",
+}
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
