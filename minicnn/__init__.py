@@ -38,7 +38,7 @@ except ImportError as error:
     ) from None
 
 if TYPE_CHECKING:
-    from minicnn import activations, ensemble, plot, saving, testing, thinning, tune
+    from minicnn import activations, calibration, ensemble, plot, saving, testing, thinning, tune
     from minicnn.ensemble import Ensemble
     from minicnn.prediction import Prediction
     from minicnn.saving import ModelFileError
@@ -54,6 +54,7 @@ __all__ = [
     "Prediction",
     "Sequential",
     "activations",
+    "calibration",
     "callbacks",
     "constraints",
     "datasets",
@@ -85,7 +86,7 @@ def __getattr__(name):
     """Modules that many programs never use are imported when they are first asked for: import time matters."""
     if name in LAZY:
         return getattr(importlib.import_module(f"minicnn.{LAZY[name]}"), name)
-    if name in ("activations", "ensemble", "plot", "saving", "testing", "thinning", "tune"):
+    if name in ("activations", "calibration", "ensemble", "plot", "saving", "testing", "thinning", "tune"):
         return importlib.import_module(f"minicnn.{name}")
     raise keras_words.missing("", name, "module 'minicnn'", __all__)
 

@@ -19,7 +19,9 @@ _SUM = "a chain branches by layers.Residual(body, shortcut), whose output is the
 _GATE = "branches that meet in another way than a sum are a layers.Composite: docs/branches.md has a product"
 _CONCATENATION = "a chain branches by layers.Concurrent(branches), which joins the channels: docs/branches.md"
 _CUSTOM = "write a custom layer, a subclass of minicnn.Layer with forward and backward: examples/own_layer.py"
-_PICTURES = "datasets.images.read_image(path, size) reads one picture into an array; fit takes arrays"
+_PICTURES = (
+    "datasets.image_folder(path, image_size) reads a folder of pictures, datasets.images.read_image(path, shape) one"
+)
 _AUGMENT = "change the arrays before fit, or write a custom layer that does it in training: examples/own_layer.py"
 _ONE_AXIS = "{0}2D works on samples of shape (length, 1, channels), with a window (size, 1)"
 _RECURRENT = "there are no recurrent layers"
@@ -78,10 +80,9 @@ INSTEAD = {
         **_same(_AUGMENT, "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop"),
         **_same(_AUGMENT, "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth"),
         "Normalization": "layers.Rescaling(scale, offset), or x -= x.mean(axis=0); x /= x.std(axis=0) before fit",
-        "AlphaDropout": "layers.Dropout, whose kept values are scaled; nothing keeps SELU's mean and variance",
         "SpatialDropout1D": _ONE_AXIS.format("SpatialDropout").partition(", with")[0],
         "SpatialDropout3D": "samples are images of two axes: there is no third one",
-        **_same("resize before fit: datasets.images.read_image(path, size)", "Resizing", "CenterCrop"),
+        **_same("resize before fit: datasets.images.read_image(path, shape)", "Resizing", "CenterCrop"),
     },
     "Layer": {
         **_same(_UP_TO, "input", "output"),
@@ -119,8 +120,7 @@ INSTEAD = {
         "CallbackList": "fit takes a list of callbacks",
     },
     "datasets": {
-        "fashion_mnist": "its files have the names and the form of MNIST's: datasets.mnist.load_data(folder)",
-        **_same(_NOT_HERE, "cifar100", "imdb", "reuters", "boston_housing", "california_housing"),
+        **_same(_NOT_HERE, "imdb", "reuters", "boston_housing", "california_housing"),
     },
     "losses": _same(
         "a loss is a function (y_true, y_pred) -> (value, gradient), or a Loss", "deserialize", "serialize"

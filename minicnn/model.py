@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, advice, chain, inputs, keras_words, layers, losses, optimizers, utils
+from minicnn import _check, advice, chain, inputs, intake, keras_words, layers, losses, optimizers, utils
 from minicnn import training as loop
 from minicnn.engine import Engine
 from minicnn.layer import (
@@ -51,7 +51,8 @@ class Sequential(Closed):
     ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
     training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
-    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
+    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``,
+    ``with_end``.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
     with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
@@ -89,6 +90,7 @@ class Sequential(Closed):
         self._training = False
         self._declared_shape = None
         self._seen = None  # inputs.Seen of training
+        self._class_names = None
         self._building = threading.Lock()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
@@ -158,7 +160,10 @@ class Sequential(Closed):
             if getattr(type(self), name) is not getattr(Sequential, name) or name in vars(self):
                 what = f"a model with a {name} of its own cannot stand in another one"
                 raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
-        standard = (("seed", 0 if self._has_own_seed else self.seed), ("dtype", np.float32), ("algorithm", "auto"))
+        standard = (
+            *(("seed", 0 if self._has_own_seed else self.seed), ("dtype", np.float32), ("algorithm", "auto")),
+            ("class_names", None),
+        )
         for name, default in standard:
             if getattr(self, name) != default:
                 what = f"a model that stands in another one takes the other one's {name}"
@@ -167,6 +172,23 @@ class Sequential(Closed):
         if not self.trainable:
             chain.trainable = False
         return chain
+
+    def with_end(self, end, cut=0):
+        """A copy of a built model that has the layers ``end`` instead of its last ``cut`` ones.
+
+        They have no parameters and come last, so that everything else stays: weights, counts of steps, the streams of
+        random numbers, the optimiser with its moments, names of layers.
+        """
+        self._require_built("with_end")
+        copied = copy.deepcopy(self.__getstate__())
+        kept = copied["layers"][: len(self.layers) - cut]
+        shape, rng = kept[-1].output_shape, np.random.default_rng(self.seed)
+        for layer in end:
+            layer.dtype = self.dtype
+            shape = layer.build(shape, rng)
+        model = type(self).__new__(type(self))
+        model.__setstate__(copied | {"layers": (*kept, *end), "output_shape": shape})
+        return model
 
     def get_layer(self, name=None, index=None):
         """The layer with the path ``name``, such as "2" or "1.body.0", or else the one of that name (``Layer``); or the
@@ -238,6 +260,8 @@ class Sequential(Closed):
                 layer.input_shape, layer.output_shape = shape, output_shape
                 _require_all_found(layer, noted)
                 shape = output_shape
+            number = None
+            self._checked_class_names(self._class_names, shape)
             settle_late_parts(walk(self.layers))
             self._take_places(source)  # of layers that were made while others were built, too
             engine = Engine(self.layers, input_shape, shape, self.dtype, self.optimizer)
@@ -246,7 +270,8 @@ class Sequential(Closed):
                 vars(layer).clear()
                 vars(layer).update(attributes)
             if type(error) in (ValueError, TypeError):
-                raise type(error)(f"Sequential.build: layer {number}: {error}") from error
+                place = "" if number is None else f"layer {number}: "
+                raise type(error)(f"Sequential.build: {place}{error}") from error
             raise
         return shape, engine
 
@@ -415,6 +440,43 @@ class Sequential(Closed):
         """The mean of the inputs with which training began (of the first ``fit`` or the first batch); None before."""
         return None if self._seen is None else self._seen.mean
 
+    @property
+    def class_names(self):
+        """What the classes are called, in the order of the outputs: a list of strings, or None.
+
+        It is kept in files and copies.  Assigned, it must have a name for each output, or two, of class 0 and class 1,
+        for a single one; the names must differ.  ``fit`` sets it where its data have names and the model has none.
+        """
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        self._class_names = self._checked_class_names(names, self.output_shape)
+
+    def _checked_class_names(self, names, output_shape):
+        """The names as a list of the model's own; ValueError where they do not fit the outputs, if those are known."""
+        if names is None:
+            return None
+        return _check.class_names("Sequential", "class_names", names, _most_classes(output_shape))
+
+    def _require_classes_of(self, where, data):
+        """ValueError if ``data`` and the model have names of classes that differ: their numbers mean something else."""
+        names = getattr(data, "class_names", None)
+        if names is not None and self.class_names is not None and list(names) != list(self.class_names):
+            required = f"the classes of the data must be the model's, {self.class_names}, in this order"
+            fix = "Read them with class_names=model.class_names, or assign model.class_names first"
+            raise ValueError(_check.message(where, required, names, fix))
+
+    def _take_class_names(self, data):
+        """Takes the names of the classes of ``data``, if they have any and the model has none.  Where no loss of
+        classes is computed they may be something else than the outputs, and are left."""
+        names = getattr(data, "class_names", None)
+        loss = self.loss_function
+        if names is None or self.class_names is not None:
+            return
+        if loss.fuses_softmax or loss.yes_or_no or len(names) == _most_classes(self.output_shape):
+            self.class_names = names
+
     def trained_on(self, seen):
         """Takes in the range of inputs that the model was trained on: ``inputs.look`` of them, or None."""
         self._seen = inputs.joined(self._seen, seen)
@@ -531,7 +593,7 @@ class Sequential(Closed):
         self,
         x,
         y=None,
-        batch_size=32,
+        batch_size=None,
         epochs=1,
         verbose="auto",
         callbacks=None,
@@ -545,6 +607,8 @@ class Sequential(Closed):
         drop_last=None,
         validation_batch_size=None,
         validation_freq=1,
+        steps_per_epoch=None,
+        validation_steps=None,
         **unknown,
     ):
         """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
@@ -554,7 +618,10 @@ class Sequential(Closed):
           batch normalisation cannot train on one; False: it is trained on as it is; True: it is dropped (PyTorch's
           meaning). ``datasets.batches`` gives the same batches.
         - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that
-          training in pieces gives the bits of one ``fit``.
+          training in pieces gives the bits of one ``fit``.  Rates of dropout that go by the run (EarlyDropout and its
+          like, ``schedules.RunSchedule``) need more: the run is epochs 0 to ``epochs`` - 1, so each piece must say the
+          same ``epochs`` and be ended by something else, as an interrupted run is; a warning says where they differ.
+          Every ``fit`` that begins at epoch 0 begins a run, also of a model that was trained before.
         - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
         - ``callbacks``: a list of ``callbacks.Callback``, or one.
         - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
@@ -589,6 +656,11 @@ class Sequential(Closed):
         ``save_optimizer``.
         """
         self._refuse_keywords("fit", unknown)
+        data = x
+        self._require_classes_of("Sequential.fit", data)
+        self._require_classes_of("Sequential.fit", validation_data)
+        x, y = intake.unpacked("Sequential.fit", data, y)
+        validation_data = intake.unpacked("Sequential.fit", validation_data)
         run = loop.Fit(
             self,
             x,
@@ -607,10 +679,13 @@ class Sequential(Closed):
             drop_last=drop_last,
             validation_batch_size=validation_batch_size,
             validation_freq=validation_freq,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
         )
-        with self.engine.hold("fit"), run.progress:
+        with run, self.engine.hold("fit"), run.run, run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
+            self._take_class_names(data)
             try:
                 self._training, self.stop_training = True, False
                 run.train()
@@ -628,32 +703,34 @@ class Sequential(Closed):
         return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
     @keras_words.answering
-    def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None, verbose=0, **unknown):
+    def evaluate(
+        self, x, y=None, batch_size=None, return_dict=False, sample_weight=None, verbose=0, steps=None, **unknown
+    ):
         """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list in the
-        order of ``metrics_names``.  ``verbose``: as in ``fit``, but of this one pass."""
+        order of ``metrics_names``.
+
+        x may be data that give batches, as for ``fit``, without y, ``batch_size`` and ``sample_weight``; those of an
+        iterator are taken until it ends.  ``batch_size``: None for 32.  ``verbose``: as in ``fit``, but of this one
+        pass.  ``steps``: the number of batches, None for all.
+        """
         self._refuse_keywords("evaluate", unknown)
-        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose)
+        self._require_classes_of("Sequential.evaluate", x)
+        x, y = intake.unpacked("Sequential.evaluate", x, y)
+        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose, steps)
 
     @keras_words.answering
-    def predict(self, x, batch_size=None, verbose=0, **unknown):
+    def predict(self, x, batch_size=None, verbose=0, steps=None, **unknown):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
-        ``batch_size``: samples at a time, None for 256; the result does not depend on it.  ``verbose``: as in ``fit``,
-        but of this one pass.
+        x may be data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is taken; without
+        ``batch_size``.  ``batch_size``: samples at a time, None for 256; the result does not depend on it.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("predict", unknown)
-        x = self.checked_inputs("predict", x)
-        step = 256 if batch_size is None else _check.integer("Sequential.predict", "batch_size", batch_size, 1)
-        outputs, starts = np.empty((len(x), *self.output_shape), self.dtype), range(0, len(x), step)
-        with loop.progress_of_pass("Sequential.predict", verbose, len(starts)) as progress:
-            for start in starts:
-                part = x[start : start + step]
-                with self.engine.evaluation(len(part)) as plan:
-                    plan.take(part)
-                    outputs[start : start + step] = plan.forward()
-                progress.step(0, {})
-            progress.epoch(0, {})
-        return outputs
+        x, _ = intake.unpacked("Sequential.predict", x, None)
+        if not loop.gives_batches(x, lists=False):
+            x = self.checked_inputs("predict", x)
+        return loop.predict(self, x, batch_size, verbose, steps)
 
     def predict_on_batch(self, x):
         """``predict`` of all samples at once."""
@@ -794,8 +871,14 @@ class Sequential(Closed):
             "input_shape": shape and list(shape),
             "input_range": None if self._seen is None else list(self.input_range),
             "input_mean": self.input_mean,
+            **self._named_classes(),
             "layers": [to_config(layer) for layer in self.layers],
         }
+
+    def _named_classes(self):
+        """Their names for ``get_config``, checked again: a list may have been changed in place."""
+        names = self._checked_class_names(self._class_names, self.output_shape)
+        return {} if names is None else {"class_names": names}
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
@@ -809,6 +892,7 @@ class Sequential(Closed):
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         model.name = config.get("name")
         model._seen = seen
+        model.class_names = config.get("class_names")
         return model
 
     def to_json(self):
@@ -909,7 +993,7 @@ class Sequential(Closed):
         self._put(history=trained.history, stop_training=trained.stop_training)
         if self.history is not None:
             self.history.set_model(self)
-        self._seen = trained._seen
+        self._seen, self._class_names = trained._seen, trained._class_names
         self.engine.forget_plans()  # they point to arrays that the layers had before
         self.engine.bind()
 
@@ -926,6 +1010,11 @@ class Sequential(Closed):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
         known = [other for other in dir(type(self)) if other[0] != "_"]
         raise keras_words.missing("Sequential", name, f"{type(self).__name__!r} object", known)
+
+
+def _most_classes(output_shape):
+    """How many classes outputs of this shape can tell apart; None before it is known."""
+    return output_shape if output_shape is None else max(2, *output_shape[-1:])
 
 
 def _require_new(layer):

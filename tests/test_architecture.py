@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "regularizers": BASE | {"configured", "settings"},
     "constraints": BASE | {"configured", "settings"},
     "optimizers": BASE | {"configured", "constraints", "schedules", "settings"},
-    "datasets": BASE | {"_files", "datasets"},
+    "datasets": BASE | {"_files", "datasets", "progress"},
     "testing": {"_check", "layer", "recording", "tree"},
     "callbacks": {"_check", "_files", "document", "metrics", "schedules"},
     "archive": {"_files"},
@@ -74,11 +74,26 @@ MAY_IMPORT = {
     },
     "saving": {"document", "model"},
     "outputs": BASE | {"chain", "layers", "losses", "metrics", "tree"},
-    "intake": {"_check", "datasets", "metrics", "targets"},
+    "stream": {"_check", "datasets"},
+    "intake": {"_check", "datasets", "metrics", "stream", "targets"},
+    "passes": {"_check", "intake", "stream"},
     "progress": {"_check"},
     "resume": {"_check", "_files", "callbacks", "document", "inputs", "layer", "settings", "tree"},
     "training": BASE
-    | {"callbacks", "datasets", "inputs", "intake", "layer", "layers", "metrics", "progress", "resume"},
+    | {
+        "callbacks",
+        "datasets",
+        "inputs",
+        "intake",
+        "layer",
+        "layers",
+        "metrics",
+        "passes",
+        "progress",
+        "resume",
+        "stream",
+        "targets",
+    },
     "parameters": {"_check", "layer", "regularizers", "settings", "tree"},
     "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan", "recording", "tree"},
     "model": {
@@ -88,6 +103,7 @@ MAY_IMPORT = {
         "document",
         "engine",
         "inputs",
+        "intake",
         "keras_words",
         "layer",
         "layers",
@@ -108,10 +124,12 @@ MAY_IMPORT = {
     "prediction": {"_check", "montecarlo"},
     "ensemble": {"_check", "intake", "model", "prediction", "processes", "targets", "training"},
     "thinning": {"_check", "layer", "layers", "metrics", "targets"},
+    "calibration": {"_check", "layer", "layers", "model", "outputs", "prediction", "targets"},
     "processes": BASE,
     "plot_axes": {"_check", "metrics"},
-    "plot_dropout": {"_check", "plot_axes", "thinning"},
-    "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
+    "plot_calibration": {"_check", "calibration", "plot_axes"},
+    "plot_dropout": {"_check", "layers", "plot_axes", "thinning"},
+    "plot": {"_check", "metrics", "plot_axes", "plot_calibration", "plot_dropout", "thinning"},
     "tune": {"_check", "_files", "datasets", "intake", "losses", "metrics", "model", "plot", "processes", "progress"},
     "tasks": {"datasets", "layers", "model", "optimizers"},
 }
@@ -249,9 +267,8 @@ def test_only_numpy_is_imported_early(path):
 
 
 def test_importing_minicnn_imports_nothing_optional():
-    code = (
-        "import sys, minicnn; print({'tqdm', 'PIL', 'matplotlib', 'joblib', 'argparse', 'sklearn'} & set(sys.modules))"
-    )
+    optional = {"tqdm", "PIL", "matplotlib", "joblib", "pooch", "requests", "argparse", "sklearn"}
+    code = f"import sys, minicnn; print({optional} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 
@@ -377,7 +394,14 @@ COMPUTING = {
 }
 
 
-SHARED = {"depthwise": "conv", "transpose": "conv"}  # layers that run on the kernels of others
+SHARED = {  # layers that run on the kernels of others
+    "alpha_dropout": "dropout",
+    "depthwise": "conv",
+    "drop_block": "dropout",
+    "stochastic_depth": "dropout",
+    "temperature": "reshape",
+    "transpose": "conv",
+}
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)

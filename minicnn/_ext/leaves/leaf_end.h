@@ -11,6 +11,7 @@
 #undef SPLAT
 #undef FMA
 #undef FMA_VEC
+#undef FMA_FOUR
 #undef MASK
 #undef MASK_OF
 #undef LOAD_PART

@@ -2,9 +2,55 @@
  *
  * From VL channels on, the last vector of a pixel overlaps the one before.  With fewer, a vector reaches into the
  * pixels that follow: what it writes there is overwritten, since pixels are written in the order of their addresses;
- * the last pixels of a row are taken one number at a time.  Twice one channel is left to the compiler, which puts
- * vectors together and takes them apart.  MIX and NV are constants wherever these functions are inlined.
+ * the last pixels of a row are taken one number at a time.  Where a vector has more than four lanes (FMA_FOUR is
+ * there), up to four channels, as the colours of a picture are, go in vectors of four.  Twice one channel is left to
+ * the compiler, which puts vectors together and takes them apart.  MIX, NV and COUNT are constants wherever these
+ * functions are inlined.
  */
+
+#ifdef FMA_FOUR
+typedef REAL NAME(four) __attribute__((vector_size(4 * sizeof(REAL)), may_alias, aligned(sizeof(REAL))));
+#define LOAD_FOUR(p) (*(const NAME(four) *)(p))
+#define STORE_FOUR(p, v) (*(NAME(four) *)(p) = (v))
+#define SPLAT_FOUR(a) ((NAME(four)){a, a, a, a})
+
+/* y[2p] = weights[0] x[p] + weights[1] x[p + 1], y[2p + 1] with weights[2] and [3], of pixels with up to four channels;
+ * without MIX both are x[p].  Returns how many pixels were done, all but the last ones. */
+TARGET INLINE idx NAME(stretch_four_twice)(const int MIX, const REAL *x, const REAL *weights, REAL *y, idx pixels,
+                                           idx n)
+{
+    NAME(four) w[4];
+    for (int k = 0; MIX && k < 4; k++) w[k] = SPLAT_FOUR(weights[k]);
+    idx p = 0;
+    for (; p < pixels && (pixels - p) * n >= 4; p++, x += n, y += 2 * n) {
+        const NAME(four) left = LOAD_FOUR(x);
+        NAME(four) first = left, second = left;
+        if (MIX) {
+            const NAME(four) right = LOAD_FOUR(x + n);
+            first = FMA_FOUR(w[1], right, w[0] * left);
+            second = FMA_FOUR(w[3], right, w[2] * left);
+        }
+        STORE_FOUR(y, first);
+        STORE_FOUR(y + n, second);
+    }
+    return p;
+}
+
+/* As blend, of up to four channels and COUNT taps; returns how many pixels were done, all but the last ones. */
+TARGET INLINE idx NAME(blend_four)(const int COUNT, const REAL *x, idx step, idx tap, const REAL *weights, REAL *y,
+                                   idx pixels, idx n)
+{
+    NAME(four) w[4];
+    for (int k = 0; k < COUNT; k++) w[k] = SPLAT_FOUR(weights[k]);
+    idx p = 0;
+    for (; p < pixels && (pixels - p) * n >= 4; p++, x += step, y += n) {
+        NAME(four) sum = w[0] * LOAD_FOUR(x);
+        UNROLL(4) for (int k = 1; k < COUNT; k++) sum = FMA_FOUR(w[k], LOAD_FOUR(x + k * tap), sum);
+        STORE_FOUR(y, sum);
+    }
+    return p;
+}
+#endif
 
 /* a * l + b * r with l or r alone where the other has no part in it: 0 times an inf is no number */
 TARGET INLINE VEC NAME(mixed)(REAL a, VEC l, REAL b, VEC r)
@@ -47,6 +93,9 @@ TARGET INLINE void NAME(stretch_row)(const int MIX, const REAL *x, const REAL *w
     if (!MIX && n == 1 && times > 2)
         for (; p < pixels && (pixels - p - 1) * times >= VL; p++)
             for (idx b = 0; b < times; b += VL) STORE(y + p * times + b, SPLAT(x[p]));
+#ifdef FMA_FOUR
+    if (n <= 4 && times == 2) p = NAME(stretch_four_twice)(MIX, x, weights, y, pixels, n);
+#endif
     for (; p < pixels && (pixels - p) * n >= VL; p++) {
         const REAL *from = x + p * n;
         REAL *to = y + p * times * n;
@@ -105,6 +154,10 @@ LEAF NAME(blend)(const REAL *x, idx step, idx tap, const REAL *weights, idx coun
         else NAME(blend_two_pairs)(x, weights, y, pixels);
         return;
     }
+#ifdef FMA_FOUR
+    if (n <= 4 && count == 2) p = NAME(blend_four)(2, x, step, tap, weights, y, pixels, n);
+    else if (n <= 4 && count == 4) p = NAME(blend_four)(4, x, step, tap, weights, y, pixels, n);
+#endif
     for (; p < pixels && (pixels - p) * n >= VL; p++) {
         const REAL *from = x + p * step;
         REAL *to = y + p * n;

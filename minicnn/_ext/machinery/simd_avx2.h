@@ -64,6 +64,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #define SPLAT(x) ((VEC)_mm256_set1_ps(x))
 #define FMA(a, b, c) __builtin_fmaf(a, b, c)
 #define FMA_VEC(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define FMA_FOUR(a, b, c) ((NAME(four))_mm_fmadd_ps((__m128)(a), (__m128)(b), (__m128)(c)))
 #define MASK __m256i
 #define MASK_OF(n) _mm256_loadu_si256((const __m256i *)(FIRST_LANES + 8 - ((n) < 8 ? (n) : 8)))
 #define LOAD_PART(p, mask) ((VEC)_mm256_maskload_ps(p, mask))

@@ -19,6 +19,7 @@
 #define VL 8
 #define SPLAT(x) ((VEC)_mm256_set1_ps(x))
 #define FMA_VEC(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define FMA_FOUR(a, b, c) ((NAME(four))_mm_fmadd_ps((__m128)(a), (__m128)(b), (__m128)(c)))
 #define MASK __mmask8
 #define MASK_OF(n) ((__mmask8)((n) < 8 ? (1u << (n)) - 1 : 0xFFu))
 #define LOAD_PART(p, mask) ((VEC)_mm256_maskz_loadu_ps(mask, p))
@@ -53,6 +54,7 @@ DECLARE_VECTOR
 #define SPLAT(x) ((VEC)_mm512_set1_ps(x))
 #define FMA(a, b, c) __builtin_fmaf(a, b, c)
 #define FMA_VEC(a, b, c) ((VEC)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define FMA_FOUR(a, b, c) ((NAME(four))_mm_fmadd_ps((__m128)(a), (__m128)(b), (__m128)(c)))
 #define MASK __mmask16
 #define MASK_OF(n) ((__mmask16)((n) < 16 ? (1u << (n)) - 1 : 0xFFFFu))
 #define LOAD_PART(p, mask) ((VEC)_mm512_maskz_loadu_ps(mask, p))
