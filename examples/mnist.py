@@ -1,6 +1,7 @@
 """MNIST: a convolutional network with dropout learns to read 28 x 28 pixel digits.
 
-python examples/mnist.py --data-dir FOLDER   # the four files of MNIST; without the option, see MINICNN_DATA
+python examples/mnist.py                     # reads MNIST from $MINICNN_DATA/mnist, or downloads it: docs/data.md
+python examples/mnist.py --data-dir FOLDER   # the four files of MNIST, or others in their form
 python examples/mnist.py --validate          # how the settings below were chosen: nothing here sees the test part
 python examples/mnist.py --quick             # seconds; without MNIST at hand it takes the embedded digits instead
 """
@@ -45,19 +46,21 @@ def enlarged_digits():
 
 
 def load(folder, quick):
-    try:
-        (x, y), test = mc.datasets.mnist.load_data(folder)
-    except FileNotFoundError as error:
-        if not quick:
-            sys.exit(str(error))
+    if quick and folder is None and not mc.datasets.info("mnist").here:
         print("MNIST is not at hand: these are the embedded 8 x 8 digits, enlarged to 28 x 28")
         return enlarged_digits()
+    try:
+        (x, y), test = mc.datasets.mnist.load_data(folder)
+    except (FileNotFoundError, ImportError) as error:  # the latter says what downloads need
+        sys.exit(str(error))
     return ((x[:3000], y[:3000]) if quick else (x, y)), test
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", help="the folder with MNIST's four files (default: $MINICNN_DATA/mnist)")
+    parser.add_argument(
+        "--data-dir", help="the folder with MNIST's four files (default: $MINICNN_DATA/mnist, or a download)"
+    )
     parser.add_argument("--epochs", type=int, help=f"default {EPOCHS}, or 4 with --quick")
     parser.add_argument("--seed", type=int, default=0, help="of initial values, masks and order; default 0")
     parser.add_argument("--validate", action="store_true", help="test on the last sixth of the training part instead")

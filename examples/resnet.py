@@ -1,7 +1,7 @@
 """A residual network of 20 layers, of convolutions with batch normalisation and ways around them, learns digits.
 
 python examples/resnet.py                                       # half a minute, on the embedded digits
-python examples/resnet.py --data mnist --data-dir FOLDER        # MNIST; without the option, see MINICNN_DATA
+python examples/resnet.py --data mnist --data-dir FOLDER        # MNIST; without the option: docs/data.md
 python examples/resnet.py --quick                               # seconds: 8 layers
 
 The network is that of He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2,
@@ -64,7 +64,7 @@ def load(name, folder):
     """((x, y), (x_test, y_test)), the images as bytes (n, 32, 32, 3) with three equal channels."""
     try:
         parts = mc.datasets.mnist.load_data(folder) if name == "mnist" else mc.datasets.digits.load_data()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ImportError) as error:  # the latter says what downloads need
         sys.exit(str(error))
     return [(in_colour(x), y) for x, y in parts]
 
@@ -81,7 +81,9 @@ def in_colour(x):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits", help="default digits, embedded")
-    parser.add_argument("--data-dir", help="the folder with MNIST's four files (default: $MINICNN_DATA/mnist)")
+    parser.add_argument(
+        "--data-dir", help="the folder with MNIST's four files (default: $MINICNN_DATA/mnist, or a download)"
+    )
     parser.add_argument("--depth", type=int, help="8, 14, 20, ...; default 20, or 8 with --quick")
     parser.add_argument("--epochs", type=int, help=f"default {EPOCHS['digits']}, of MNIST {EPOCHS['mnist']}")
     parser.add_argument("--seed", type=int, default=0, help="of initial values and order; default 0")

@@ -5,6 +5,7 @@ kind of thing, ValueError for a value or a shape out of range.  ``where`` is the
 """
 
 import inspect
+import itertools
 import math
 import numbers
 
@@ -49,6 +50,21 @@ def label(where, name, value):
     if not value.isprintable() or not value.strip():
         raise ValueError(message(where, f"{name} must have letters that can be printed", value))
     return value
+
+
+def class_names(where, name, value, count=None):
+    """A list of different labels, one for each of the ``count`` classes, where that is known."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(value, list | tuple):
+        raise TypeError(message(where, f"{name} must be a list of strings, in the order of the outputs", kind(value)))
+    names = [str(label(where, f"every one of {name}", one)) for one in value]
+    if len(set(names)) < len(names):
+        twice = next(a for a, b in itertools.pairwise(sorted(names)) if a == b)
+        raise ValueError(message(where, f"{name} must be different from each other", Shown(f"{twice!r} twice")))
+    if len(names) != (count or len(names)) or not names:
+        required = f"{name} must have {'a name' if count is None else f'{count} names, one'} for each class"
+        raise ValueError(message(where, required, value))
+    return names
 
 
 def each(where, name, values, called, check, *arguments):

@@ -68,11 +68,19 @@ def require_own_name(where, path):
 
 
 def write_atomically(path, pieces):
-    """Writes the bytes to ``path`` so that a reader sees the old file or the new one, whole, also after a crash.
+    """Writes the bytes to ``path`` so that a reader sees the old file or the new one, whole, also after a crash."""
+    with replacing(path) as file:
+        for piece in pieces:
+            file.write(piece)
 
-    A temporary file in the same folder is written and flushed to the disk, then takes the name (a link's target is
-    replaced, not the link).  The permissions are those of the old file, or what the umask gives.  On any failure,
-    OSError or Ctrl-C, the old file stays; what a killed process left behind is removed by the next write.
+
+@contextlib.contextmanager
+def replacing(path):
+    """A binary file to be written, which takes the place of ``path`` when the ``with`` block ends without an error.
+
+    It is a temporary file in the same folder, ``name``, and is flushed to the disk before it takes the name (a link's
+    target is replaced, not the link).  The permissions are those of the old file, or what the umask gives.  On any
+    failure, OSError or Ctrl-C, the old file stays; what a killed process left behind is removed by the next write.
     """
     mode = mode_of(path)  # of the path as it was given: the real one has no slash at its end
     path = os.path.realpath(os.fsdecode(path))
@@ -84,8 +92,7 @@ def write_atomically(path, pieces):
         with open(temporary, "xb") as file:
             if mode is not None:
                 os.chmod(temporary, mode)
-            for piece in pieces:
-                file.write(piece)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

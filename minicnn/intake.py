@@ -11,6 +11,16 @@ import numpy as np
 from minicnn import _check, datasets, metrics, targets
 
 
+def unpacked(where, x, *y):
+    """x and y as they are, or those of ``datasets.Pictures`` that stand in the place of both."""
+    if not isinstance(x, datasets.Pictures):
+        return (x, *y) if y else x
+    if y not in ((), (None,)):
+        required = "y must be left out, for the pictures have their labels"
+        raise TypeError(_check.message(where, required, _check.Shown(type(*y).__name__)))
+    return x.x, x.y
+
+
 def samples(model, method, x, y, sample_weight, class_weight=None):
     """x, y, the weights of the samples and of their classes, as arrays of one length, at least 1.
 
@@ -119,7 +129,8 @@ def _warn_of_classes_left_out(model, y, boundary):
     trained, validated = (np.bincount(part, minlength=classes) > 0 for part in (numbers[:boundary], numbers[boundary:]))
     missing = np.flatnonzero(validated & ~trained).tolist()
     if missing:
-        listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        named = missing if model.class_names is None else [repr(model.class_names[number]) for number in missing]
+        listed = ", ".join(map(str, named[:10])) + (", ..." if len(missing) > 10 else "")
         warnings.warn(
             "Sequential.fit: validation_split takes the samples at the end, and with them all of "
             f"{'class' if len(missing) == 1 else 'classes'} {listed}: none is left to train on. Shuffle x and y "

@@ -122,8 +122,7 @@ INSTEAD = {
         "CallbackList": "fit takes a list of callbacks",
     },
     "datasets": {
-        "fashion_mnist": "its files have the names and the form of MNIST's: datasets.mnist.load_data(folder)",
-        **_same(_NOT_HERE, "cifar100", "imdb", "reuters", "boston_housing", "california_housing"),
+        **_same(_NOT_HERE, "imdb", "reuters", "boston_housing", "california_housing"),
     },
     "losses": _same(
         "a loss is a function (y_true, y_pred) -> (value, gradient), or a Loss", "deserialize", "serialize"

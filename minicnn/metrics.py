@@ -657,9 +657,14 @@ def confusion_matrix(y_true, y_pred, classes=None):
     """How many samples of class i were taken for class j: an int64 array (classes, classes), rows the true classes.
 
     ``y_pred`` as for ``accuracy``.  ``classes``: how many there are; if None, as many as the scores have or as appear.
-    ValueError if a class number does not fit.
+    Or their names in the order of their numbers, such as ``model.class_names``: then y_true and y_pred may be names.
+    ValueError if a class number or a name does not fit.  ``plot.confusion_matrix`` draws it.
     """
     where = "confusion_matrix"
+    if isinstance(classes, list | tuple | np.ndarray):
+        names = _check.class_names(where, "classes", classes)
+        y_true, y_pred = (_numbered(where, y, names) for y in (y_true, y_pred))
+        classes = len(names)
     predicted = _predicted(where, y_pred)
     true = targets.class_numbers(where, y_true, len(predicted))
     if classes is None:
@@ -669,6 +674,19 @@ def confusion_matrix(y_true, y_pred, classes=None):
     for numbers in (true, predicted):
         targets.labels(where, numbers, None, classes)
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def _numbered(where, y, names):
+    """The numbers of names of classes; what is no array of strings as it is."""
+    if np.asarray(y).dtype.kind not in "US":
+        return y
+    numbers = {name: number for number, name in enumerate(names)}
+    unknown = next((name for name in np.ravel(y).tolist() if name not in numbers), None)
+    if unknown is not None:
+        near = _check.nearest(unknown, names)
+        fix = f"Did you mean {near!r}?" if near else ""
+        raise ValueError(_check.message(where, "labels must be among the names of the classes", unknown, fix))
+    return np.array([numbers[name] for name in np.ravel(y).tolist()], np.int64).reshape(np.shape(y))
 
 
 def _require_classes(where, outputs, k):

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, advice, chain, inputs, keras_words, layers, losses, optimizers, utils
+from minicnn import _check, advice, chain, inputs, intake, keras_words, layers, losses, optimizers, utils
 from minicnn import training as loop
 from minicnn.engine import Engine
 from minicnn.layer import (
@@ -89,6 +89,7 @@ class Sequential(Closed):
         self._training = False
         self._declared_shape = None
         self._seen = None  # inputs.Seen of training
+        self._class_names = None
         self._building = threading.Lock()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
@@ -158,7 +159,10 @@ class Sequential(Closed):
             if getattr(type(self), name) is not getattr(Sequential, name) or name in vars(self):
                 what = f"a model with a {name} of its own cannot stand in another one"
                 raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
-        standard = (("seed", 0 if self._has_own_seed else self.seed), ("dtype", np.float32), ("algorithm", "auto"))
+        standard = (
+            *(("seed", 0 if self._has_own_seed else self.seed), ("dtype", np.float32), ("algorithm", "auto")),
+            ("class_names", None),
+        )
         for name, default in standard:
             if getattr(self, name) != default:
                 what = f"a model that stands in another one takes the other one's {name}"
@@ -238,6 +242,8 @@ class Sequential(Closed):
                 layer.input_shape, layer.output_shape = shape, output_shape
                 _require_all_found(layer, noted)
                 shape = output_shape
+            number = None
+            self._checked_class_names(self._class_names, shape)
             settle_late_parts(walk(self.layers))
             self._take_places(source)  # of layers that were made while others were built, too
             engine = Engine(self.layers, input_shape, shape, self.dtype, self.optimizer)
@@ -246,7 +252,8 @@ class Sequential(Closed):
                 vars(layer).clear()
                 vars(layer).update(attributes)
             if type(error) in (ValueError, TypeError):
-                raise type(error)(f"Sequential.build: layer {number}: {error}") from error
+                place = "" if number is None else f"layer {number}: "
+                raise type(error)(f"Sequential.build: {place}{error}") from error
             raise
         return shape, engine
 
@@ -414,6 +421,43 @@ class Sequential(Closed):
     def input_mean(self):
         """The mean of the inputs with which training began (of the first ``fit`` or the first batch); None before."""
         return None if self._seen is None else self._seen.mean
+
+    @property
+    def class_names(self):
+        """What the classes are called, in the order of the outputs: a list of strings, or None.
+
+        It is kept in files and copies.  Assigned, it must have a name for each output, or two, of class 0 and class 1,
+        for a single one; the names must differ.  ``fit`` sets it where its data have names and the model has none.
+        """
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        self._class_names = self._checked_class_names(names, self.output_shape)
+
+    def _checked_class_names(self, names, output_shape):
+        """The names as a list of the model's own; ValueError where they do not fit the outputs, if those are known."""
+        if names is None:
+            return None
+        return _check.class_names("Sequential", "class_names", names, _most_classes(output_shape))
+
+    def _require_classes_of(self, where, data):
+        """ValueError if ``data`` and the model have names of classes that differ: their numbers mean something else."""
+        names = getattr(data, "class_names", None)
+        if names is not None and self.class_names is not None and list(names) != list(self.class_names):
+            required = f"the classes of the data must be the model's, {self.class_names}, in this order"
+            fix = "Read them with class_names=model.class_names, or assign model.class_names first"
+            raise ValueError(_check.message(where, required, names, fix))
+
+    def _take_class_names(self, data):
+        """Takes the names of the classes of ``data``, if they have any and the model has none.  Where no loss of
+        classes is computed they may be something else than the outputs, and are left."""
+        names = getattr(data, "class_names", None)
+        loss = self.loss_function
+        if names is None or self.class_names is not None:
+            return
+        if loss.fuses_softmax or loss.yes_or_no or len(names) == _most_classes(self.output_shape):
+            self.class_names = names
 
     def trained_on(self, seen):
         """Takes in the range of inputs that the model was trained on: ``inputs.look`` of them, or None."""
@@ -589,6 +633,11 @@ class Sequential(Closed):
         ``save_optimizer``.
         """
         self._refuse_keywords("fit", unknown)
+        data = x
+        self._require_classes_of("Sequential.fit", data)
+        self._require_classes_of("Sequential.fit", validation_data)
+        x, y = intake.unpacked("Sequential.fit", data, y)
+        validation_data = intake.unpacked("Sequential.fit", validation_data)
         run = loop.Fit(
             self,
             x,
@@ -611,6 +660,7 @@ class Sequential(Closed):
         with self.engine.hold("fit"), run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
+            self._take_class_names(data)
             try:
                 self._training, self.stop_training = True, False
                 run.train()
@@ -628,10 +678,12 @@ class Sequential(Closed):
         return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
     @keras_words.answering
-    def evaluate(self, x, y, batch_size=32, return_dict=False, sample_weight=None, verbose=0, **unknown):
+    def evaluate(self, x, y=None, batch_size=32, return_dict=False, sample_weight=None, verbose=0, **unknown):
         """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list in the
         order of ``metrics_names``.  ``verbose``: as in ``fit``, but of this one pass."""
         self._refuse_keywords("evaluate", unknown)
+        self._require_classes_of("Sequential.evaluate", x)
+        x, y = intake.unpacked("Sequential.evaluate", x, y)
         return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose)
 
     @keras_words.answering
@@ -794,8 +846,14 @@ class Sequential(Closed):
             "input_shape": shape and list(shape),
             "input_range": None if self._seen is None else list(self.input_range),
             "input_mean": self.input_mean,
+            **self._named_classes(),
             "layers": [to_config(layer) for layer in self.layers],
         }
+
+    def _named_classes(self):
+        """Their names for ``get_config``, checked again: a list may have been changed in place."""
+        names = self._checked_class_names(self._class_names, self.output_shape)
+        return {} if names is None else {"class_names": names}
 
     @classmethod
     def from_config(cls, config, custom_layers=None):
@@ -809,6 +867,7 @@ class Sequential(Closed):
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         model.name = config.get("name")
         model._seen = seen
+        model.class_names = config.get("class_names")
         return model
 
     def to_json(self):
@@ -909,7 +968,7 @@ class Sequential(Closed):
         self._put(history=trained.history, stop_training=trained.stop_training)
         if self.history is not None:
             self.history.set_model(self)
-        self._seen = trained._seen
+        self._seen, self._class_names = trained._seen, trained._class_names
         self.engine.forget_plans()  # they point to arrays that the layers had before
         self.engine.bind()
 
@@ -926,6 +985,11 @@ class Sequential(Closed):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
         known = [other for other in dir(type(self)) if other[0] != "_"]
         raise keras_words.missing("Sequential", name, f"{type(self).__name__!r} object", known)
+
+
+def _most_classes(output_shape):
+    """How many classes outputs of this shape can tell apart; None before it is known."""
+    return output_shape if output_shape is None else max(2, *output_shape[-1:])
 
 
 def _require_new(layer):

@@ -8,6 +8,8 @@ are drawn into.
 import itertools
 import math
 
+import numpy as np
+
 from minicnn import _check, metrics, plot_axes
 from minicnn.plot_axes import BEST, SIMPLE, TRAIN, VALIDATION
 from minicnn.plot_dropout import ablation, feature_maps, mask, mc_against_scaled, scaling, thinned
@@ -17,6 +19,7 @@ __all__ = [
     "ablation",
     "ablation_curve",
     "averaging_curve",
+    "confusion_matrix",
     "dropout_curve",
     "feature_maps",
     "history",
@@ -25,6 +28,9 @@ __all__ = [
     "scaling",
     "thinned",
 ]
+
+
+MOST_COUNTS = 30  # classes: with more, the numbers in the squares could not be read
 
 
 # ---- the dropout rate ----
@@ -146,3 +152,39 @@ def history(history, ax=None):
             plot_axes.logarithmic(panel, shown)
     plot_axes.legend(panels, new_figure=ax is None)
     return panels[0].figure
+
+
+# ---- what is taken for what ----
+
+
+def confusion_matrix(matrix, class_names=None, ax=None):
+    """How many samples of each class, a row, were taken for each class, a column; the darker, the larger the share of
+    the row.
+
+    ``matrix``: what ``metrics.confusion_matrix`` gives.  ``class_names``: the names in the order of the numbers, such
+    as ``model.class_names``; None for the numbers.  ``ax``: one Axes to draw into; None makes a figure.
+    """
+    where = "plot.confusion_matrix"
+    counts = _check.numeric_array(where, "matrix", matrix)
+    if counts.ndim != 2 or not 0 < len(counts) == counts.shape[1] or not (counts >= 0).all():
+        required = "matrix must be square and hold counts, as metrics.confusion_matrix gives them"
+        raise ValueError(_check.message(where, required, _check.shape_of(counts)))
+    n = len(counts)
+    names = [str(number) for number in range(n)]
+    if class_names is not None:
+        names = _check.class_names(where, "class_names", class_names, n)
+    side = min(14, 2.5 + 0.55 * n)
+    panel, *_ = plot_axes.panels(where, ax, (1, 1), None if ax is not None else (side, side))
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count and n <= MOST_COUNTS:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            panel.text(column, row, f"{count:g}", ha="center", va="center", color=colour)
+    panel.set_xticks(range(n), names, rotation="horizontal" if max(map(len, names)) < 4 else "vertical")
+    panel.set_yticks(range(n), names)
+    panel.set_xlabel("taken for")
+    panel.set_ylabel("true class")
+    right = counts.trace() / max(counts.sum(), 1)
+    panel.set_title(f"{100 * right:.1f} % of {counts.sum():,} are right")
+    return panel.figure

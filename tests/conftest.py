@@ -1,5 +1,6 @@
 """Settings and fixtures of the whole suite."""
 
+import os
 import signal
 
 import hypothesis
@@ -12,6 +13,8 @@ COMMON = {"deadline": None, "database": None, "print_blob": True}
 hypothesis.settings.register_profile("default", max_examples=100, derandomize=True, **COMMON)
 hypothesis.settings.register_profile("long", max_examples=1000, **COMMON)
 hypothesis.settings.load_profile("default")
+
+os.environ["MINICNN_OFFLINE"] = "1"  # tests that download take it back: test_downloads.py, from a server of their own
 
 # A shell without job control starts what it puts into the background deaf to Ctrl-C, and all children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

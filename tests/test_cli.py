@@ -21,7 +21,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.pa
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MINICNN_DATA", raising=False)
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path / "nothing"))  # no data from outside
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_mnist(tmp_path, capsys, monkeypatch):
     assert report["data"] == "mnist"
     model = Sequential.load(report["model"])
     assert isinstance(model.layers[0], layers.Rescaling)
-    monkeypatch.delenv("MINICNN_DATA")
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path / "nothing"))
     assert main(["evaluate", report["model"], "--data-dir", str(tmp_path / "data" / "mnist"), "--json"]) == 0
     assert one_object(capsys.readouterr().out)["loss"] == report["loss"]
     assert "MINICNN_DATA" in failed(capsys, "train", "--data", "mnist")

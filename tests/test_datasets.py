@@ -2,18 +2,20 @@
 
 import gzip
 import hashlib
+import io
 import os
 import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import tracemalloc
 
 import numpy as np
 import pytest
 
 from minicnn import datasets
-from minicnn.datasets import DataError, batches, cifar10, digits, idx, images, mnist, order, slices
+from minicnn.datasets import DataError, batches, cifar10, cifar100, digits, idx, images, mnist, order, slices
 
 # ---- digits ----
 
@@ -205,6 +207,7 @@ def test_mnist_is_found_through_the_environment(tmp_path, monkeypatch, below):
 
 def test_mnist_not_found_says_where_it_looked_and_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv("MINICNN_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "pooch", None)  # whose cache would be looked in
     with pytest.raises(FileNotFoundError, match=r"MINICNN_DATA is not set.*https://.*set\s+MINICNN_DATA"):
         mnist.load_data()
     monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
@@ -232,6 +235,29 @@ def test_mnist_files_that_do_not_fit(tmp_path, name, array, message):
     (tmp_path / name).write_bytes(gzip.compress(idx_bytes(array)))
     with pytest.raises(DataError, match=message):
         mnist.load_data(tmp_path)
+
+
+@pytest.mark.parametrize("pack", [bytes, lambda data: gzip.compress(data, 1), gzip.compress], ids=["plain", "1", "9"])
+def test_mnist_is_known_by_its_unpacked_bytes(tmp_path, monkeypatch, pack):
+    """Who packs the files again has other packed bytes; other images are not MNIST's, whatever the files are called."""
+    write_mnist(tmp_path, bytes, "")
+    contents = {name: (tmp_path / name).read_bytes() for name in mnist.FILES}
+    sums = [hashlib.sha256(content).hexdigest() for content in contents.values()]
+    monkeypatch.setattr(mnist, "UNPACKED", tuple(zip((6, 6, 3, 3), sums, strict=True)))
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(pack(content))
+    right = mnist.load_data()[0][0]
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(pack(content[:-1] + bytes([content[-1] ^ 1])))
+        message = "must hold the bytes of mnist, unpacked of SHA-256 [0-9a-f]{64}; got .* give its folder as path"
+        with pytest.raises(DataError, match=f"{name}: {message}"):
+            mnist.load_data()
+        assert len(mnist.load_data(tmp_path)[0][0]) == 6  # whoever names the folder means it
+        (tmp_path / name).write_bytes(pack(content))
+    np.testing.assert_array_equal(mnist.load_data()[0][0], right)
+    write_mnist(tmp_path, bytes, "", n=(5, 2))  # of another size: data of one's own
+    assert len(mnist.load_data()[0][0]) == 5
 
 
 # ---- order and batches ----
@@ -430,7 +456,7 @@ def test_damaged_and_foreign_images_are_refused_by_name(tmp_path, pillow):
     whole, file = (tmp_path / "whole.png").read_bytes(), tmp_path / "bad.png"
     for content in (b"", b"not an image", whole[:40], whole[: len(whole) // 2], b"GIF89a" + whole):
         file.write_bytes(content)
-        with pytest.raises(DataError, match=r"bad\.png: is not a readable PNG or JPEG"):
+        with pytest.raises(DataError, match=r"bad\.png: is not a readable image"):
             images.read_image(file, (9, 9, 1))
     with pytest.raises(FileNotFoundError):
         images.read_image(tmp_path / "absent.png", (9, 9, 1))
@@ -445,7 +471,7 @@ def test_huge_images_are_refused_before_they_are_unpacked(tmp_path, pillow):
         images.read_image(tmp_path / "long.png", (8, 8, 1))
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 2), (8, 8, 4), (64,)])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 2), (8, 8, 5), (64,)])
 def test_models_that_take_no_images(tmp_path, shape):
     with pytest.raises(ValueError, match=r"shape must be \(height, width, 1\)"):
         images.read_image(tmp_path / "any.png", shape)
@@ -461,13 +487,13 @@ def test_nothing_optional_is_imported_with_the_data_sets():
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(datasets.__file__))))
     code = (
         f"import sys\nsys.path.insert(0, {root!r})\nimport minicnn.datasets\n"
-        "assert not {'PIL', 'gzip', 'urllib.request'} & set(sys.modules)"
+        "assert not {'PIL', 'gzip', 'pooch', 'tarfile', 'urllib.request'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert datasets.__all__ == sorted(datasets.__all__)
 
 
-# ---- cifar10 ----
+# ---- cifar ----
 
 
 def write_cifar10(folder, x, y):
@@ -475,6 +501,22 @@ def write_cifar10(folder, x, y):
     records = np.concatenate([y[:, None].astype(np.uint8), x.transpose(0, 3, 1, 2).reshape(len(x), -1)], axis=1)
     for name in cifar10.FILES:
         (folder / name).write_bytes(records.tobytes())
+
+
+def cifar_archive(form, n=2, seed=0, prefix=""):
+    """The bytes of a .tar.gz like the published one, n pictures a file."""
+    rng, buffer = np.random.default_rng(seed), io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        folder = tarfile.TarInfo(prefix + form.folder)
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name in (*form.files, "readme.html"):
+            labels = [rng.integers(0, len(classes), (n, 1)) for classes in form.classes]
+            records = np.concatenate([*labels, rng.integers(0, 256, (n, 3072))], axis=1).astype(np.uint8).tobytes()
+            member = tarfile.TarInfo(f"{prefix}{form.folder}/{name}")
+            member.size = len(records)
+            archive.addfile(member, io.BytesIO(records))
+    return buffer.getvalue()
 
 
 def test_cifar10_reads_the_binary_version(tmp_path, monkeypatch):
@@ -494,8 +536,55 @@ def test_cifar10_reads_the_binary_version(tmp_path, monkeypatch):
         assert x_train.flags.writeable
 
 
+@pytest.mark.parametrize("prefix", ["", "./"])
+@pytest.mark.parametrize("module", [cifar10, cifar100])
+def test_an_archive_is_read_as_its_files_are(tmp_path, monkeypatch, module, prefix):
+    for folder in ("archive", "files"):
+        (tmp_path / folder).mkdir()
+    archive = tmp_path / "archive" / module.FORM.archive
+    archive.write_bytes(cifar_archive(module.FORM, prefix=prefix))
+    with tarfile.open(archive) as opened:
+        for name in module.FILES:
+            member = opened.extractfile(f"{prefix}{module.FOLDER}/{name}")
+            (tmp_path / "files" / name).write_bytes(member.read())
+    by_archive, by_files = (module.load_data(path=tmp_path / folder) for folder in ("archive", "files"))
+    for part, other in zip(by_archive, by_files, strict=True):
+        for array, same in zip(part, other, strict=True):
+            np.testing.assert_array_equal(array, same)
+            assert array.flags.writeable
+            assert array.flags.c_contiguous
+    assert len(by_archive[0][0]) == 2 * (len(module.FILES) - 1)
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
+    (tmp_path / "archive").rename(tmp_path / module.SOURCE.name)
+    np.testing.assert_array_equal(module.load_data()[1][0], by_files[1][0])
+
+
+def test_cifar100_has_two_labels(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    coarse, fine = np.array([[19, 0, 7], [99, 3, 50]], np.uint8)
+    records = np.concatenate([coarse[:, None], fine[:, None], x.transpose(0, 3, 1, 2).reshape(3, -1)], axis=1)
+    for name in cifar100.FILES:
+        (tmp_path / name).write_bytes(records.tobytes())
+    for mode, labels in (("fine", fine), ("coarse", coarse)):
+        for images_, y in cifar100.load_data(mode, tmp_path):
+            np.testing.assert_array_equal(images_, x)
+            np.testing.assert_array_equal(y, labels)
+            assert y.dtype == np.int64
+    np.testing.assert_array_equal(cifar100.load_data(path=tmp_path)[0][1], fine)
+    for place, value, message in ((0, 20, "labels from 0 to 19; got 20 in record 2"), (1, 100, "0 to 99; got 100 in")):
+        wrong = records.copy()
+        wrong[2, place] = value
+        (tmp_path / "test.bin").write_bytes(wrong.tobytes())
+        with pytest.raises(DataError, match=rf"test\.bin: must have .*{message}"):
+            cifar100.load_data(path=tmp_path)
+    (tmp_path / "test.bin").write_bytes(bytes(3073))
+    with pytest.raises(DataError, match="records of 3074 bytes, 2 labels and a picture each; got 3073"):
+        cifar100.load_data(path=tmp_path)
+
+
 def test_cifar10_says_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.delenv("MINICNN_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "pooch", None)  # whose cache would be looked in
     with pytest.raises(FileNotFoundError, match=r"looked in: nowhere, because MINICNN_DATA.*kriz/cifar\.html"):
         cifar10.load_data()
     write_cifar10(tmp_path, np.zeros((2, 32, 32, 3), np.uint8), np.array([3, 9]))

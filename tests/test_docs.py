@@ -65,6 +65,7 @@ def check_quotations(text, name):
 @pages
 def test_python_runs_and_prints_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path))  # also what a page assigns is taken back
     mc.set_num_threads(1)
     run(page.read_text(), page.name)
 

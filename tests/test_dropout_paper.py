@@ -392,7 +392,7 @@ def test_wrong_arguments(arguments, message, capsys):
 
 
 def test_without_mnist_it_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.delenv("MINICNN_DATA", raising=False)
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
     monkeypatch.setattr(module("report"), "FOLDER", tmp_path)
     module("lab").data.cache_clear()
     with pytest.raises(SystemExit, match=r"MINICNN_DATA(.|\n)*--quick needs no data"):

@@ -20,7 +20,7 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 def run(name, *options, folder, code=0):
     """(stdout, stderr) of the example, run in ``folder``: warnings are errors, one thread, no data from outside."""
     package = os.path.dirname(os.path.dirname(mc.__file__))
-    environment = {key: value for key, value in os.environ.items() if key != "MINICNN_DATA"}
+    environment = os.environ | {"MINICNN_DATA": str(folder / "nothing")}
     environment |= {"PYTHONPATH": package, "PYTHONWARNINGS": "error", "MINICNN_NUM_THREADS": "1"}
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), *options]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)

@@ -58,7 +58,7 @@ def run(code, words):
 def alone(tmp_path, monkeypatch):
     """In an empty folder, without data from outside; what set_random_seed does is undone."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MINICNN_DATA", raising=False)
+    monkeypatch.setenv("MINICNN_DATA", str(tmp_path))
     state = np.random.get_state()
     yield
     keras.utils.set_random_seed(0)

@@ -1,7 +1,7 @@
 """``python -m examples.dropout_paper [NAME ...] [--quick] [--seeds 5] [--jobs 2] [--write]``, in the project's folder.
 
 Runs the experiments that are named, or all of them, and prints their tables and what they say.  MNIST is looked for
-where MINICNN_DATA says; ``--quick`` takes the digits that come with minicnn, and seconds.
+where MINICNN_DATA says, or downloaded; ``--quick`` takes the digits that come with minicnn, and seconds.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main(arguments=None):
         folder = None if options.quick else report.FOLDER / "runs"  # what is quick need not be kept
         try:
             results = lab.run(experiment, size, options.seeds, options.jobs, folder, say)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ImportError) as error:  # the latter says what downloads need
             sys.exit(f"{error}\n--quick needs no data")
         made = experiment.report(results, size)
         text = report.section(name, experiment, size, results, made, options.seeds, options.jobs, options.write)

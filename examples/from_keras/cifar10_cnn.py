@@ -1,6 +1,6 @@
 """The small network for CIFAR-10 of the first Keras examples, in the old style: only the imports are minicnn's.
 
-python examples/from_keras/cifar10_cnn.py        # CIFAR-10's binary files in $MINICNN_DATA/cifar-10-batches-bin
+python examples/from_keras/cifar10_cnn.py        # CIFAR-10, from $MINICNN_DATA/cifar10 or downloaded
 """
 
 import minicnn as keras

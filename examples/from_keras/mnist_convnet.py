@@ -1,6 +1,6 @@
 """A small convolutional network for MNIST as one writes it for Keras: only the imports are minicnn's.
 
-python examples/from_keras/mnist_convnet.py      # MNIST's four files in $MINICNN_DATA/mnist
+python examples/from_keras/mnist_convnet.py      # MNIST, from $MINICNN_DATA/mnist or downloaded
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """A small residual network: the imports are minicnn's, and a block is a layer where Keras calls layers on tensors.
 
-python examples/from_keras/residual.py           # CIFAR-10's binary files in $MINICNN_DATA/cifar-10-batches-bin
+python examples/from_keras/residual.py           # CIFAR-10, from $MINICNN_DATA/cifar10 or downloaded
 
 For Keras ``block`` would be written with its functional API::
 

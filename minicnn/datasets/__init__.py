@@ -1,80 +1,39 @@
 """Data: real images that come with the package or lie in a folder, and the order in which training sees them.
 
-``digits`` is embedded, ``mnist`` and ``cifar10`` read the original files from disk, ``idx`` reads any IDX file,
-``images`` one PNG or JPEG.  Nothing here touches the network.
+``digits`` is embedded; ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10`` and ``cifar100`` read the original files
+from a folder, or download them, when ``load_data`` is called; ``info`` says which of them are here, ``fetch`` gets one.
+Of pictures of one's own, ``image_folder`` reads a folder with one folder for each class, ``image_csv`` those that a
+table names, and ``images`` one; ``train_test_split`` divides arrays.  ``idx`` reads any IDX file.
 """
 
-import numpy as np
+from minicnn.datasets import cifar10, cifar100, digits, fashion_mnist, idx, images, kmnist, mnist
+from minicnn.datasets.batching import batches, order, slices
+from minicnn.datasets.catalogue import fetch, info
+from minicnn.datasets.errors import DataError, DownloadError
+from minicnn.datasets.folder import image_folder
+from minicnn.datasets.pictures import LazyPictures, Pictures
+from minicnn.datasets.split import train_test_split
+from minicnn.datasets.table import image_csv
 
-from minicnn import _check
-from minicnn._ext.machinery import random
-from minicnn.datasets import cifar10, digits, idx, images, mnist
-from minicnn.datasets.errors import DataError
-
-__all__ = ["DataError", "batches", "cifar10", "digits", "idx", "images", "mnist", "order", "slices"]
-
-
-def order(n, seed=0, epoch=0):
-    """The order in which ``fit`` visits ``n`` samples in an epoch: a permutation of 0 .. n - 1, int64 of shape (n,).
-
-    It depends on the three numbers alone: ``seed`` in [0, 2^64), ``epoch`` from 0.  ValueError or TypeError otherwise.
-    """
-    n = _check.integer("datasets.order", "n", n, 0)
-    seed = _check.integer("datasets.order", "seed", seed, 0, 2**64 - 1)
-    epoch = _check.integer("datasets.order", "epoch", epoch, 0, 2**32 - 1)
-    permutation = np.arange(n, dtype=np.int64)
-    random.shuffle(permutation, seed, epoch)
-    return permutation
-
-
-def slices(n, batch_size=32, drop_last=None, where="datasets.slices"):
-    """Where ``fit`` cuts the ``n`` samples of an epoch into batches: a list of slices, one for each step.
-
-    All have ``batch_size`` samples, except the last one:
-
-    - ``drop_last`` None: it has those that are left, unless that is a single one, which joins the batch before it
-      (``batch_size`` + 1 samples): nothing is lost, and batch normalisation, which cannot train on one sample, can.
-    - False: it has those that are left, be it one.  True: what is left is dropped (PyTorch's ``drop_last``).
-
-    ``where`` begins the messages of errors: ValueError if ``drop_last`` leaves nothing or a number is out of range,
-    TypeError for the wrong kind of thing.
-    """
-    n = _check.integer(where, "n", n, 0)
-    batch_size = _check.integer(where, "batch_size", batch_size, 1)
-    if drop_last is not None and not isinstance(drop_last, bool | np.bool_):
-        raise TypeError(_check.message(where, "drop_last must be True, False or None", _check.kind(drop_last)))
-    starts, left = [*range(0, n, batch_size)], n % batch_size
-    ends = [start + batch_size for start in starts]
-    if left:
-        ends[-1] = n
-        joins = drop_last is None and left == 1 and len(ends) > 1
-        if joins:
-            ends[-2] = n
-        if joins or drop_last:
-            ends.pop()
-    if n and not ends:
-        required = f"with drop_last=True there must be at least batch_size = {batch_size} samples"
-        raise ValueError(_check.message(where, required, n))
-    return [*map(slice, starts, ends)]
-
-
-def batches(x, y, batch_size=32, seed=0, epoch=0, shuffle=True, drop_last=None):
-    """Yields (xb, yb) for one epoch, in the order and with the sizes of ``fit``: those of ``order`` and ``slices``.
-
-    x: N samples, y: N labels or targets; anything that NumPy takes as an array of numbers, also lists and memory maps,
-    of which only the rows of a batch are read.  xb has shape (B, ...) and the dtype of x, yb likewise; both are fresh
-    arrays.  ``batch_size`` B >= 1; the last batch may be smaller, and ``drop_last`` says what becomes of it (None: a
-    single sample that is left joins the batch before it).  ``seed`` and ``epoch`` choose the order, ``shuffle=False``
-    keeps it.
-
-    ValueError if the lengths differ or an argument is out of range, TypeError if it is of the wrong kind.
-    """
-    where = "datasets.batches"
-    x, y = _check.numeric_array(where, "x", x), _check.numeric_array(where, "y", y)
-    shuffle = _check.boolean(where, "shuffle", shuffle)
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-        shapes = _check.Shown(f"shapes {x.shape} and {y.shape}")
-        raise ValueError(_check.message(where, "x and y must have the same number of samples", shapes))
-    parts = slices(len(x), batch_size, drop_last, where)
-    rows = order(len(x), seed, epoch) if shuffle else np.arange(len(x))
-    return ((x[rows[part]], y[rows[part]]) for part in parts)
+__all__ = [
+    "DataError",
+    "DownloadError",
+    "LazyPictures",
+    "Pictures",
+    "batches",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "fetch",
+    "idx",
+    "image_csv",
+    "image_folder",
+    "images",
+    "info",
+    "kmnist",
+    "mnist",
+    "order",
+    "slices",
+    "train_test_split",
+]

@@ -9,6 +9,9 @@ import os
 import numpy as np
 
 TRAINING = 1297
+FILE = os.path.join(os.path.dirname(__file__), "digits.npz")
+HOME, LICENCE = "https://doi.org/10.24432/C50P49", "CC BY 4.0"
+CITATION = 'E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998'
 
 
 def load_data():
@@ -18,7 +21,7 @@ def load_data():
     The split keeps the order of the file, where writers follow one another: other people wrote the test part, as others
     will write new digits.  A random split would give better results.  All four arrays are fresh at every call.
     """
-    with np.load(os.path.join(os.path.dirname(__file__), "digits.npz"), allow_pickle=False) as file:
+    with np.load(FILE, allow_pickle=False) as file:
         x = file["x"][..., None].astype(np.float32) / np.float32(16)
         y = file["y"].astype(np.int64)
     return (x[:TRAINING].copy(), y[:TRAINING].copy()), (x[TRAINING:].copy(), y[TRAINING:].copy())
