@@ -84,8 +84,7 @@ def replacing(path):
     """
     mode = mode_of(path)  # of the path as it was given: the real one has no slash at its end
     path = os.path.realpath(os.fsdecode(path))
-    folder, name = os.path.split(path)
-    prefix = f".{name[:32]}-{zlib.crc32(platform.node().encode()):08x}-"  # processes have numbers on one computer only
+    folder, prefix = _place(path)
     _sweep(folder, prefix)
     temporary = os.path.join(folder, f"{prefix}{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
@@ -115,6 +114,20 @@ def _require_regular(path, about, refused):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(about.st_mode):
         raise refused("is not a regular file")
+
+
+def remove(path):
+    """Removes a file of ``write_atomically``, if it is there, and what killed processes left of it."""
+    path = os.path.realpath(os.fsdecode(path))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    _sweep(*_place(path))
+
+
+def _place(path):
+    """(folder, how the names of temporary files begin) for the real path of a file."""
+    folder, name = os.path.split(path)
+    return folder, f".{name[:32]}-{zlib.crc32(platform.node().encode()):08x}-"  # processes have numbers on one computer
 
 
 def _sweep(folder, prefix):

@@ -6,8 +6,12 @@ that it was in before.
 However ``fit`` ends, also by an exception or Ctrl-C, ``on_train_end`` is called once for every callback whose
 ``on_train_begin`` has returned.  If one raises there, the others are still called.  The first exception reaches the
 caller; those of ``on_train_end`` after it become notes on it.  Ctrl-C is never lost.
+
+A callback that remembers something from epoch to epoch, such as how long it has waited, has ``get_state`` and
+``set_state``: by them a run that was stopped goes on as if it had not been (``BackupAndRestore``).
 """
 
+import copy
 import csv
 import inspect
 import math
@@ -50,6 +54,17 @@ class Callback:
 
     def set_params(self, params):
         self.params = params
+
+    def get_state(self):
+        """What the callback has come to know since ``on_train_begin``, for ``set_state``: a dictionary of None,
+        numbers, text and arrays, and of lists and dictionaries (by text) of them.  Asked for after all hooks."""
+        return {}
+
+    def set_state(self, state):
+        """Takes what ``get_state`` gave in a run that goes on here; tuples have become lists.
+
+        Called after ``on_train_begin``; where the run goes on within an epoch also after its ``on_epoch_begin``.
+        """
 
     def on_train_begin(self, logs=None):
         pass
@@ -102,11 +117,22 @@ class History(Callback):
         """The epochs, from 0, to which the numbers ``history[name]`` belong."""
         return list(self._epochs.get(name, []))
 
+    def get_state(self):
+        return {"history": self.history, "epoch": self.epoch, "epochs": self._epochs}
+
+    def set_state(self, state):
+        self.history, self.epoch, self._epochs = (_copied(state[name]) for name in ("history", "epoch", "epochs"))
+
     def __getstate__(self):
         return {key: value for key, value in vars(self).items() if key != "model"}
 
     def __repr__(self):
         return f"History({self.history})"
+
+
+def _copied(value):
+    """The list, or the dictionary of lists, as new ones."""
+    return {name: list(values) for name, values in value.items()} if isinstance(value, dict) else list(value)
 
 
 class LambdaCallback(Callback):
@@ -172,13 +198,15 @@ class _Monitor(Callback):
             raise TypeError(_check.message(name, "monitor must be the name of a log", _check.kind(monitor)))
         self.mode = _check.choice(name, "mode", mode, ("auto", "min", "max"))
         self._said = None  # what the metric said, if it was asked
+        self.initial_value_threshold = None
         self.monitor = monitor
         self.min_delta = _check.number(name, "min_delta", min_delta, 0)
         self.verbose = _check.integer(name, "verbose", int(verbose) if verbose in (True, False) else verbose, 0, 2)
         self._forget()
 
     def _forget(self):
-        self.best = {"min": math.inf, "max": -math.inf, "auto": None}[self.mode]
+        first = self.initial_value_threshold
+        self.best = {"min": math.inf, "max": -math.inf, "auto": None}[self.mode] if first is None else first
 
     def _settle(self):
         """Finds out which way is better; ValueError where nothing says so.  The best stays, unless that changes."""
@@ -199,6 +227,17 @@ class _Monitor(Callback):
             got = _check.Shown(f"mode 'auto' for {self.monitor!r}")
             raise ValueError(_check.message(type(self).__name__, required, got, fix))
         return found
+
+    def get_state(self):
+        return {"monitor": self.monitor, "mode": self.mode, "best": self.best}
+
+    def set_state(self, state):
+        """ValueError where something else was watched, whose best says nothing here."""
+        for name in ("monitor", "mode"):
+            if state[name] != getattr(self, name):
+                required = f"{name} must be that of the run that goes on, {state[name]!r}"
+                raise ValueError(_check.message(type(self).__name__, required, getattr(self, name)))
+        self.best = state["best"]
 
     def _say(self, text):
         if self.verbose:
@@ -282,6 +321,16 @@ class EarlyStopping(_Monitor):
         self.best_epoch = self.stopped_epoch = 0
         self._waited, self._weights = 0, None
 
+    def get_state(self):
+        """The best weights are in it, where they are to be restored."""
+        numbers = {"best_epoch": self.best_epoch, "stopped_epoch": self.stopped_epoch, "waited": self._waited}
+        return {**super().get_state(), **numbers, "weights": self._weights}
+
+    def set_state(self, state):
+        super().set_state(state)
+        self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
+        self._waited, self._weights = state["waited"], state["weights"]
+
     def on_train_begin(self, logs=None):
         self._settle()
         self._restart()
@@ -351,6 +400,14 @@ class ReduceLROnPlateau(_Monitor):
         self._forget()
         self._waited = self._resting = 0
 
+    def get_state(self):
+        """Without the rate, which is the optimiser's."""
+        return {**super().get_state(), "waited": self._waited, "resting": self._resting}
+
+    def set_state(self, state):
+        super().set_state(state)
+        self._waited, self._resting = state["waited"], state["resting"]
+
     def on_epoch_end(self, epoch, logs=None):
         optimizer = self.model.optimizer
         rate = optimizer.learning_rate
@@ -377,7 +434,8 @@ class ModelCheckpoint(_Monitor):
     - ``filepath``: may hold ``{epoch}`` (from 1, as Keras counts) and any log, also one with "/" or "." in its name:
       "run/{epoch:02d}-{val_loss:.3f}.npz".  (Names with braces, ":" or "!" cannot stand in a format.)
     - ``save_best_only``: only when ``monitor`` has improved on the best so far, that of earlier ``fit`` calls included;
-      ``mode`` as in EarlyStopping.  Without it nothing is watched.
+      ``mode`` as in EarlyStopping; ``initial_value_threshold``: a number that the first has to improve on.  Without it
+      nothing is watched.
     - ``save_optimizer``: False writes ``Sequential.save``'s files, whose optimiser starts again: moments at zero, a
       schedule at its first step.  True writes ``saving.save_checkpoint``'s, from which a run continues bit for bit,
 
@@ -402,12 +460,18 @@ class ModelCheckpoint(_Monitor):
         monitor="val_loss",
         verbose=0,
         save_best_only=False,
-        mode="auto",
-        save_optimizer=False,
         save_weights_only=False,
+        mode="auto",
         save_freq="epoch",
+        initial_value_threshold=None,
+        save_optimizer=False,
     ):
         super().__init__(monitor, mode, verbose=verbose)
+        if initial_value_threshold is not None:
+            where, name = "ModelCheckpoint", "initial_value_threshold"
+            initial_value_threshold = _check.number(where, name, initial_value_threshold)
+        self.initial_value_threshold = initial_value_threshold
+        self._forget()
         _files.require_own_name("ModelCheckpoint", filepath)
         self.filepath = os.fsdecode(filepath)
         self.save_best_only = _check.boolean("ModelCheckpoint", "save_best_only", save_best_only)
@@ -429,6 +493,13 @@ class ModelCheckpoint(_Monitor):
             required = "save_optimizer=True needs an optimiser and a loss of minicnn's"
             got = _check.Shown(f"{self.model.optimizer!r} and {self.model.loss_function!r}")
             raise ValueError(_check.message("ModelCheckpoint", required, got))
+
+    def get_state(self):
+        return {**super().get_state(), "epoch": self._epoch, "steps": self._steps}
+
+    def set_state(self, state):
+        super().set_state(state)
+        self._epoch, self._steps = state["epoch"], state["steps"]
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
@@ -477,6 +548,134 @@ def _shown_choice(checkpoint):
     return f"save_weights_only={checkpoint.save_weights_only}, save_freq={checkpoint.save_freq!r}"
 
 
+class BackupAndRestore(Callback):
+    """Keeps the state of the run in a folder, so that a run that was stopped, whatever stopped it, goes on bit for bit.
+
+    Give the same ``fit`` the same callback again, in the same script: where the folder has a backup, training goes on
+    from there, and ends with the weights, the history and the decisions of the other callbacks that it would have ended
+    with.  It does not matter where in the list of callbacks it stands: backups are made after all hooks.
+
+    - ``backup_dir``: the folder, which is made; the backup is its file ``backup.npz``.
+    - ``save_freq``: "epoch", or a whole number n: after every n-th step, counted over all epochs.  Then a run also goes
+      on in the middle of an epoch.
+    - ``delete_checkpoint``: True removes the backup, and the folder if nothing else is in it, when training has ended
+      as it was to end; not after Ctrl-C or another exception.  With False a ``fit`` that is called again with more
+      ``epochs`` goes on from the end of this one, and with the same ones it trains nothing.
+
+    A callback of one's own must have ``get_state`` and ``set_state`` if it remembers anything; on the way back
+    ``on_train_begin`` of all callbacks is called first.  Random numbers that are none of minicnn's are not kept.
+
+    ValueError, before anything is changed, for a backup of another run: other layers, optimiser, loss, seed, data,
+    batch size or callbacks (the number of ``epochs`` may be another); ``ModelFileError`` for a file that is damaged or
+    no backup; OSError where none could be written.  Such a file stays as it is.  TypeError, before the first step
+    where it can be known, for what no file can hold.
+    """
+
+    def __init__(self, backup_dir, save_freq="epoch", delete_checkpoint=True):
+        self.backup_dir = os.fsdecode(backup_dir)
+        if not self.backup_dir:
+            raise ValueError(_check.message("BackupAndRestore", "backup_dir must be a folder", backup_dir))
+        self.save_freq = save_freq
+        if not isinstance(save_freq, str) or save_freq != "epoch":
+            self.save_freq = _check.integer("BackupAndRestore", 'save_freq, if not "epoch",', save_freq, 1)
+        self.delete_checkpoint = _check.boolean("BackupAndRestore", "delete_checkpoint", delete_checkpoint)
+
+    @property
+    def path(self):
+        """The file."""
+        return os.path.join(self.backup_dir, "backup.npz")
+
+
+class LearningRateFinder(Callback):
+    """A test of learning rates: trains with ever larger ones, and leaves the model as it was, to the last bit.
+
+        rate of step i = min_lr (max_lr / min_lr)^(i / (n - 1)),    i = 0, 1, ..., n - 1
+
+    with n = ``num_training_steps``, or all steps of this ``fit`` where they are fewer.  The test ends before where the
+    loss is no longer finite, or where its smoothed value is above ``early_stop_threshold`` times the smallest one
+    (None: never).
+
+        finder = mc.callbacks.LearningRateFinder()
+        model.fit(x, y, epochs=5, callbacks=[finder])     # 5: enough for 100 steps
+        mc.plot.learning_rates(finder).savefig("rates.png")
+        model.optimizer.learning_rate = finder.suggestion
+
+    - ``rates``, ``losses``: those of the steps, lists of numbers; ``smoothed``: the losses as running means, whose
+      weights fall by 0.9 from step to step, divided by the sum of the weights.
+    - ``suggestion``: a tenth of the rate at which the smoothed loss is lowest, where it is about to rise (the rule of
+      Howard and Gugger, "Deep Learning for Coders", 2020, chapter 5); None where it is lowest in the first fifth of the
+      steps, and so does not fall.  Look at the picture before you believe it.
+
+    Weights, moving statistics, counts of steps, the optimiser and its rate, which may be a schedule, come back however
+    ``fit`` ends.
+
+    Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, section 3.3, there with rates
+    along a straight line.  The words are PyTorch Lightning's, the default range is fastai's.
+    """
+
+    def __init__(self, min_lr=1e-7, max_lr=10.0, num_training_steps=100, early_stop_threshold=4.0):
+        where = "LearningRateFinder"
+        self.min_lr = _check.number(where, "min_lr", min_lr, 0, open_low=True)
+        self.max_lr = _check.number(where, "max_lr", max_lr, self.min_lr, open_low=True)
+        self.num_training_steps = _check.integer(where, "num_training_steps", num_training_steps, 2)
+        if early_stop_threshold is not None:
+            early_stop_threshold = _check.number(where, "early_stop_threshold", early_stop_threshold, 1, open_low=True)
+        self.early_stop_threshold = early_stop_threshold
+        self._before = None
+        self._restart()
+
+    def _restart(self):
+        self.rates, self.losses, self.smoothed = [], [], []
+        self._steps, self.ended = self.num_training_steps, False
+
+    def on_train_begin(self, logs=None):
+        self._restart()
+        self._before = copy.deepcopy(self.model)
+        if self.params["steps"] is not None:
+            self._steps = min(self._steps, self.params["steps"] * self.params["epochs"])
+
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch, logs)
+        if not self.ended:
+            share = len(self.rates) / max(self._steps - 1, 1)
+            self.model.optimizer.learning_rate = self.min_lr * (self.max_lr / self.min_lr) ** share
+
+    def take_loss(self, loss):
+        """Takes in the loss of one step; ``fit`` calls it, for what hooks get are means over the epoch."""
+        mean = _KEPT * (self.smoothed[-1] * (1 - _KEPT ** len(self.losses)) if self.losses else 0.0)
+        self.rates.append(self.model.optimizer.learning_rate)
+        self.losses.append(loss)
+        self.smoothed.append((mean + (1 - _KEPT) * loss) / (1 - _KEPT ** len(self.losses)))
+        least, most = min(self.smoothed), self.early_stop_threshold
+        rises = most is not None and self.smoothed[-1] - least > (most - 1) * abs(least)
+        if rises or len(self.losses) == self._steps:
+            self._end()
+
+    def take(self, error):
+        """Ends the test because of the exception of a step; True: it need not be raised."""
+        self._end()
+        return True
+
+    def _end(self):
+        self.ended = self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        before, self._before = self._before, None
+        try:
+            self.model.become(before)
+        except KeyboardInterrupt:  # some arrays may be as before already, others not yet
+            self.model.become(before)
+            raise
+
+    @property
+    def suggestion(self):
+        lowest = int(np.argmin(self.smoothed)) if self.smoothed else 0
+        return self.rates[lowest] / 10 if 5 * lowest > len(self.smoothed) else None
+
+
+_KEPT = 0.9  # of a running mean
+
+
 class CSVLogger(Callback):
     """Writes one line an epoch into a CSV file: the epoch's number from 0, then the logs in alphabetical order.
 
@@ -495,6 +694,7 @@ class CSVLogger(Callback):
         self.separator = separator
         self.append = _check.boolean("CSVLogger", "append", append)
         self._columns, self._checked, self._missed = None, False, set()
+        self._begin = 0  # where in the file the lines of this fit begin
 
     def on_train_begin(self, logs=None):
         self._columns, self._checked, self._missed = self._header(), False, set()
@@ -503,6 +703,28 @@ class CSVLogger(Callback):
         elif self._ends_within_a_line():
             with open(self.filename, "a", newline="") as file:
                 file.write("\r\n")
+        self._begin = os.path.getsize(self.filename)
+
+    def get_state(self):
+        """The lines that were written are in it: a file that was begun anew, or has later ones, gets them again."""
+        _files.mode_of(self.filename)
+        with open(self.filename, "rb") as file:
+            file.seek(self._begin)
+            lines = file.read().decode("utf-8")
+        known = {"columns": self._columns, "checked": self._checked, "missed": sorted(self._missed)}
+        return {"begin": self._begin, "lines": lines, **known}
+
+    def set_state(self, state):
+        _files.mode_of(self.filename)
+        if os.path.getsize(self.filename) < state["begin"]:
+            required = f"{self.filename} must be the file that is continued, of {state['begin']} bytes or more"
+            raise ValueError(_check.message("CSVLogger", required, os.path.getsize(self.filename)))
+        with open(self.filename, "r+b") as file:
+            file.truncate(state["begin"])
+            file.seek(state["begin"])
+            file.write(state["lines"].encode("utf-8"))
+        self._begin, self._columns, self._checked = state["begin"], state["columns"], state["checked"]
+        self._missed = set(state["missed"])
 
     def _header(self):
         """The columns of the file that is continued; None if there is none, or if it is empty."""

@@ -2,8 +2,8 @@
 
 A file is a zip archive (archive.py): ``model.json`` (architecture, integers of the layers' state, how the model was
 compiled), then one ``NAME.npy`` for every array, under its name in ``state_dict``; a checkpoint has the optimiser's
-arrays as well, under ``optimizer/``; one of weights alone has ``weights.json`` in the place of ``model.json``.  The
-same model gives the same bytes.
+arrays as well, under ``optimizer/``; one of weights alone has ``weights.json`` in the place of ``model.json``, and the
+state of a run (resume.py) ``run.json``.  The same model gives the same bytes.
 
 Design: reading trusts nothing.  Like the archive, the JSON must be what our own writer would have written, character
 for character; and an array is accepted under the name, dtype and shape that the architecture asks for while it is built
@@ -136,6 +136,85 @@ def read_weights(path, wanted):
     return found
 
 
+def write_run(path, state):
+    """Writes the state of a run: a dictionary of None, True, False, numbers, text and arrays, and of lists and further
+    dictionaries of them.  Arrays may hold NaN.  TypeError, which says where, for anything else."""
+    from minicnn import __version__
+
+    arrays = {}
+    about = {"format": FORMAT, "minicnn": __version__, "holds": "run", "state": _encoded(state, "state", arrays)}
+    members = {"run.json": to_json(about)}
+    for name, array in arrays.items():
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        members[f"{name}.npy"] = archive.npy_header(little.dtype, little.shape) + little.tobytes()
+    write_atomically(path, archive.sealed(archive.pack(members)))
+
+
+def require_writable_run(state):
+    """TypeError for what ``write_run`` would refuse."""
+    _encoded(state, "state", {})
+
+
+def _encoded(value, place, arrays):
+    """The value for JSON, with the names of ``arrays`` in their places; lists are lists, dictionaries {"dict": ...}."""
+    value = _check.plain(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.ndarray) and _ARRAY.fullmatch(_little(value.dtype)):
+        name = place if place not in arrays else f"{place}-{len(arrays)}"
+        arrays[name] = value
+        return {"array": [name, _little(value.dtype), list(value.shape)]}
+    if isinstance(value, list | tuple):
+        return [_encoded(one, f"{place}/{number}", arrays) for number, one in enumerate(value)]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"dict": {key: _encoded(one, f"{place}/{key}", arrays) for key, one in value.items()}}
+    required = f"{place} must be None, numbers, text, arrays of numbers, or lists and dictionaries of them by text"
+    raise TypeError(_check.message("BackupAndRestore", required, _check.kind(value)))
+
+
+_ARRAY = re.compile(r"[<|](b1|[iu][1248]|f[248])")
+
+
+def _little(dtype):
+    return dtype.newbyteorder("<").str
+
+
+def read_run(path):
+    """The state in a file of ``write_run``; lists in the place of tuples.  ModelFileError for any other file."""
+    try:
+        stored = _StoredArrays(archive.unpack(archive.read(path)))
+        text = stored.members.pop("run.json", None)
+        if text is None:
+            raise Refused("is not the state of a training run")
+        about = _canonical(text, "run.json")
+        _require_format(about)
+        _same_names("run.json", about, ("format", "minicnn", "holds", "state"))
+        try:
+            state = _decoded(about["state"], stored)
+        except RecursionError as error:
+            raise Refused(f"has a run.json that minicnn did not write ({error})") from error
+        if stored.members:
+            raise Refused(f"has a member too many, {next(iter(stored.members))[:80]!r}")
+    except Refused as error:
+        raise _model_file_error(path, error) from error.__cause__
+    return state
+
+
+def _decoded(value, stored):
+    if isinstance(value, list):
+        return [_decoded(one, stored) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1 and isinstance(value.get("dict"), dict):
+        return {key: _decoded(one, stored) for key, one in value["dict"].items()}
+    match value.get("array"):
+        case [str(name), str(dtype), list(shape)] if _ARRAY.fullmatch(dtype) and all(
+            type(axis) is int and axis >= 0 for axis in shape
+        ):
+            return stored.stored_array(name, tuple(shape), np.dtype(dtype), nan=True)
+    raise Refused(f"has a run.json that minicnn did not write; got {str(value)[:80]}")
+
+
 def _require_classes(model):
     """ValueError unless the names of classes are all that a file needs to know of the code."""
     kinds = {}
@@ -194,6 +273,8 @@ def read(path, kind, custom_layers=None):
         stored = _StoredArrays(archive.unpack(archive.read(path)))
         if "weights.json" in stored.members:
             raise Refused("holds weights alone: make the model, and take them by load_weights")
+        if "run.json" in stored.members:
+            raise Refused("holds the state of a training run, which goes on from it with callbacks.BackupAndRestore")
         document = _document(stored.members.pop("model.json", b""))
         model = _rebuild(kind, document, stored, custom_layers)
         if stored.members:
@@ -245,8 +326,8 @@ class _StoredArrays(Source):
             return super().values(layer, name, shape, initializer, rng)
         return self.stored_array(f"{path}.{name}", shape, layer.dtype)
 
-    def stored_array(self, name, shape, dtype):
-        """The array ``name``, if it has exactly this shape and dtype and holds no NaN.
+    def stored_array(self, name, shape, dtype, nan=False):
+        """The array ``name``, if it has exactly this shape and dtype and holds no NaN, unless ``nan`` allows it.
 
         A copy, since its bytes may begin anywhere in the file: NumPy computes with unaligned numbers through buffers,
         and with some versions of NumPy the process dies where there is no memory for one.
@@ -263,7 +344,7 @@ class _StoredArrays(Source):
             raise Refused(f"must hold {name!r} as {dtype.str} {tuple(shape)}; got {found}, {len(data)} bytes")
         array = np.empty(shape, dtype)
         memoryview(array.reshape(-1).view(np.uint8))[:] = data[len(header) :]
-        if np.isnan(array).any():
+        if not nan and np.isnan(array).any():
             raise Refused(f"holds NaN in {name!r}")
         return array
 

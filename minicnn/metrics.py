@@ -18,6 +18,7 @@ outputs the first counts as the larger one, as in ``argmax``.  An output that is
 """
 
 import contextlib
+import inspect
 import itertools
 import math
 import re
@@ -28,7 +29,7 @@ import numpy as np
 from minicnn import _check, configured, losses, targets
 from minicnn._ext import loss as kernels
 from minicnn.configured import Configured
-from minicnn.settings import Closed, Fixed
+from minicnn.settings import Closed, Fixed, Setting
 
 __all__ = [
     "Accuracy",
@@ -136,6 +137,17 @@ class Metric(Configured):
     def result(self):
         """The mean so far as a float; NaN as long as the weights sum to 0, and before the first sample."""
         return self._total / self._weight if self._weight else math.nan
+
+    def get_state(self):
+        """What has been taken in so far, for a training that goes on in the middle of an epoch: all attributes but the
+        constructor's arguments.  One that is no number, text, array, list or dictionary needs a method of its own."""
+        given = {*inspect.signature(type(self).__init__).parameters}
+        given |= {name for name in vars(self) if isinstance(getattr(type(self), name, None), Setting)}
+        return {name: value for name, value in vars(self).items() if name not in given}
+
+    def set_state(self, state):
+        """Takes what ``get_state`` gave."""
+        vars(self).update(state)
 
     def _values(self, outputs, y, from_logits):
         """One number for each sample, (N,)."""

@@ -35,9 +35,12 @@ from minicnn.schedules import (
     CosineDecayRestarts,
     ExponentialDecay,
     InverseTimeDecay,
+    LinearWarmup,
+    OneCycleLR,
     PiecewiseConstantDecay,
     PolynomialDecay,
     Schedule,
+    StepLR,
 )
 from minicnn.settings import Fixed, Given, Setting, Values, owned
 
@@ -52,12 +55,15 @@ __all__ = [
     "CosineDecayRestarts",
     "ExponentialDecay",
     "InverseTimeDecay",
+    "LinearWarmup",
     "Nadam",
+    "OneCycleLR",
     "Optimizer",
     "PiecewiseConstantDecay",
     "PolynomialDecay",
     "RMSprop",
     "Schedule",
+    "StepLR",
     "from_config",
     "get",
     "schedules",

@@ -23,6 +23,7 @@ __all__ = [
     "dropout_curve",
     "feature_maps",
     "history",
+    "learning_rates",
     "mask",
     "mc_against_scaled",
     "scaling",
@@ -187,4 +188,33 @@ def confusion_matrix(matrix, class_names=None, ax=None):
     panel.set_ylabel("true class")
     right = counts.trace() / max(counts.sum(), 1)
     panel.set_title(f"{100 * right:.1f} % of {counts.sum():,} are right")
+    return panel.figure
+
+
+# ---- learning rates ----
+
+
+def learning_rates(finder, ax=None):
+    """The losses of a test of learning rates over the rate: of each step, smoothed, and the suggested rate.
+
+    ``finder``: a ``callbacks.LearningRateFinder`` after its ``fit``.  ``ax``: one Axes; None makes a figure.
+    """
+    where = "plot.learning_rates"
+    if not hasattr(finder, "smoothed"):
+        required = "finder must be a callbacks.LearningRateFinder"
+        raise TypeError(_check.message(where, required, _check.kind(finder)))
+    if not finder.rates:
+        raise ValueError(_check.message(where, "finder must have seen a fit", finder.rates, "Give it to fit first"))
+    panel, *_ = plot_axes.panels(where, ax, (1, 1), (6.4, 5) if ax is None else None)
+    panel.plot(finder.rates, finder.losses, ".", label="loss of one batch", color="0.75")
+    panel.plot(finder.rates, finder.smoothed, label="smoothed", color=TRAIN, linewidth=2)
+    if finder.suggestion is not None:
+        label = f"suggestion, a tenth of where it is lowest: {finder.suggestion:.2g}"
+        panel.axvline(finder.suggestion, label=label, color=BEST, linestyle="--", linewidth=2, zorder=1)
+    plot_axes.label(panel, "loss", "learning rate, larger from step to step")
+    panel.set_xscale("log")
+    low, high = min(finder.smoothed), max(finder.smoothed[0], *finder.losses[: 1 + len(finder.losses) // 2])
+    space = 0.15 * (high - low) or 0.1
+    panel.set_ylim(min(low, *finder.losses) - space, high + 2 * space)  # the last ones may be huge
+    plot_axes.legend([panel], new_figure=ax is None)
     return panel.figure

@@ -35,7 +35,17 @@ class _Silent(contextlib.AbstractContextManager):
 
     def __init__(self, params):
         self.params = params
-        self.started = time.perf_counter()
+        self.began = self.started = time.perf_counter()
+        self.first = None  # the first epoch that was seen
+
+    def left(self, epoch, share=1.0):
+        """What is to come, as far as it takes as long as what was: "12 s left", after that share of the epoch; "" at
+        the end of the last one, and where nothing is known yet."""
+        self.first = epoch if self.first is None else self.first
+        done, all_ = epoch - self.first + share, self.params["epochs"] - self.first
+        if done >= all_ or not done:
+            return ""
+        return f"{_time((time.perf_counter() - self.began) * (all_ - done) / done)} left"
 
     def __exit__(self, *error):
         pass
@@ -56,13 +66,14 @@ class _Lines(_Silent):
     """One line an epoch."""
 
     def epoch(self, epoch, logs):
-        seconds = time.perf_counter() - self.started
+        seconds, left = time.perf_counter() - self.started, self.left(epoch)
         self.started = time.perf_counter()
-        print(f"{self.title(epoch)}  {seconds:5.1f} s  {_shown(logs)}".rstrip(), file=sys.stderr, flush=True)
+        took = f"{seconds:5.1f} s{f' ({left})' if left else ''}"
+        print(f"{self.title(epoch)}  {took}  {_shown(logs)}".rstrip(), file=sys.stderr, flush=True)
 
 
 class _Bar(_Silent):
-    """A bar of steps for each epoch, drawn by tqdm."""
+    """A bar of steps for each epoch, drawn by tqdm, which says what is left of the epoch; with what is left of all."""
 
     shows_steps = True
     bar = None
@@ -72,7 +83,9 @@ class _Bar(_Silent):
             from tqdm import tqdm  # here, not above: importing it takes longer than importing minicnn
 
             self.bar = tqdm(total=self.params["steps"], desc=self.title(epoch), unit="step", file=sys.stderr)
-        self.bar.set_postfix_str(_shown(logs), refresh=False)
+        known = self.params["epochs"] > 1 and self.params["steps"]
+        left = self.left(epoch, (self.bar.n + 1) / self.params["steps"]) if known else ""
+        self.bar.set_postfix_str(", ".join(filter(None, (left, _shown(logs)))), refresh=False)
         self.bar.update()
 
     def epoch(self, epoch, logs):
@@ -84,6 +97,15 @@ class _Bar(_Silent):
     def __exit__(self, *error):
         if self.bar is not None:
             self.bar.close()
+
+
+def _time(seconds):
+    """"0.3 s", "12 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _shown(logs):

@@ -224,13 +224,137 @@ class PiecewiseConstantDecay(Schedule):
         return self.values[bisect.bisect_left(self.boundaries, step)]
 
 
+class StepLR(Schedule):
+    """rate = initial_learning_rate gamma^floor(step / step_size), as torch's StepLR, but of steps instead of epochs.
+
+    ``initial_learning_rate`` >= 0, ``step_size`` >= 1 steps, ``gamma`` in (0, 1].
+    """
+
+    initial_learning_rate = Fixed(_check.number, 0)
+    step_size = Fixed(_check.integer, 1)
+    gamma = Fixed(_check.number, 0, 1, open_low=True)
+
+    def __init__(self, initial_learning_rate, step_size, gamma=0.1):
+        self.initial_learning_rate = initial_learning_rate
+        self.step_size = step_size
+        self.gamma = gamma
+
+    def __call__(self, step):
+        return self.initial_learning_rate * self.gamma ** (step // self.step_size)
+
+
+def _after(where, name, schedule):
+    """A rate, a Schedule, or what ``to_config`` made of one."""
+    if isinstance(schedule, dict):
+        schedule = from_config(f"{where}: {name}", schedule)
+    return schedule if isinstance(schedule, Schedule) else _check.number(where, name, schedule, 0)
+
+
+class LinearWarmup(Schedule):
+    """rate = warmup_learning_rate + (after(warmup_steps) - warmup_learning_rate) step / warmup_steps
+
+    before step ``warmup_steps``, and after(step) from there on: a straight line that leads into any schedule.
+
+    ``after_warmup_lr_sched``: ``after``, a Schedule or a rate >= 0; ``warmup_steps`` >= 1; ``warmup_learning_rate``
+    >= 0.  Source: Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2, and for the words TensorFlow's
+    models.
+    """
+
+    after_warmup_lr_sched = Fixed(_after)
+    warmup_steps = Fixed(_check.integer, 1)
+    warmup_learning_rate = Fixed(_check.number, 0)
+
+    def __init__(self, after_warmup_lr_sched, warmup_steps, warmup_learning_rate=0.0):
+        self.after_warmup_lr_sched = after_warmup_lr_sched
+        self.warmup_steps = warmup_steps
+        self.warmup_learning_rate = warmup_learning_rate
+
+    def get_config(self):
+        config, after = super().get_config(), self.after_warmup_lr_sched
+        if isinstance(after, Schedule) and is_known(after):
+            config["after_warmup_lr_sched"] = to_config(after)
+        return config
+
+    def __call__(self, step):
+        if step >= self.warmup_steps:
+            return self._after(step)
+        low = self.warmup_learning_rate
+        return low + (self._after(self.warmup_steps) - low) * (step / self.warmup_steps)
+
+    def _after(self, step):
+        after, where = self.after_warmup_lr_sched, f"LinearWarmup: {type(self.after_warmup_lr_sched).__name__}"
+        return rate_at(where, f"the rate of step {step}", after, (step,)) if isinstance(after, Schedule) else after
+
+
+class OneCycleLR(Schedule):
+    """From max_lr / div_factor up to max_lr, down to (max_lr / div_factor) / final_div_factor, and no further.
+
+    The way up takes pct_start total_steps - 1 steps, the way down the rest up to step total_steps - 1, where the lowest
+    rate is reached; with ``three_phase`` the way down goes to the first rate in as many steps as the way up, and then
+    on to the last one.  Between a and b, of which the share p is done, the rate is
+
+        b + (a - b) (1 + cos(pi p)) / 2    or, with anneal_strategy "linear",    a + (b - a) p
+
+    ``max_lr`` >= 0, ``total_steps`` >= 1, ``pct_start`` in (0, 1) (with ``three_phase`` at most 0.5), ``div_factor``
+    and ``final_div_factor`` > 0.
+
+    As in torch, whose words these are; but torch's optimiser also turns the momentum around (``cycle_momentum``), and a
+    schedule here is the rate alone: a callback may assign ``optimizer.momentum``.  Source: Smith and Topin,
+    "Super-Convergence", 2017, section 3.
+    """
+
+    max_lr = Fixed(_check.number, 0)
+    total_steps = Fixed(_check.integer, 1)
+    pct_start = Fixed(_check.number, 0, 1, open_low=True, open_high=True)
+    anneal_strategy = Fixed(_check.choice, ("cos", "linear"))
+    div_factor = Fixed(_check.number, 0, open_low=True)
+    final_div_factor = Fixed(_check.number, 0, open_low=True)
+    three_phase = Fixed(_check.boolean)
+
+    def __init__(
+        self,
+        max_lr,
+        total_steps,
+        pct_start=0.3,
+        anneal_strategy="cos",
+        div_factor=25.0,
+        final_div_factor=1e4,
+        three_phase=False,
+    ):
+        self.max_lr = max_lr
+        self.total_steps = total_steps
+        self.pct_start = pct_start
+        self.anneal_strategy = anneal_strategy
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
+        self.three_phase = three_phase
+        if self.three_phase and self.pct_start > 0.5:
+            required = "pct_start must be at most 0.5 with three_phase=True, which goes down as long as up"
+            raise ValueError(_check.message("OneCycleLR", required, pct_start))
+
+    def __call__(self, step):
+        first = self.max_lr / self.div_factor
+        top, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
+        points = [(0, first), (top, self.max_lr), (last, first / self.final_div_factor)]
+        if self.three_phase:
+            points.insert(2, (2 * self.pct_start * self.total_steps - 2, first))
+        for (begin, a), (end, b) in itertools.pairwise(points):
+            if step <= end and end > begin:
+                share = max(step - begin, 0) / (end - begin)
+                return a + (b - a) * share if self.anneal_strategy == "linear" else b + (a - b) * _cosine(share, 0)
+        return points[-1][1]
+
+
 _KNOWN = (
     ExponentialDecay,
     CosineDecay,
     CosineDecayRestarts,
     InverseTimeDecay,
+    LinearWarmup,
+    OneCycleLR,
     PiecewiseConstantDecay,
     PolynomialDecay,
+    StepLR,
 )
 _CLASSES = {cls.__name__: cls for cls in _KNOWN}
 
@@ -251,7 +375,9 @@ def rate_at(where, what, function, arguments, high=None):
 
 def is_known(schedule):
     """False for a custom schedule, which no file can hold."""
-    return _CLASSES.get(type(schedule).__name__) is type(schedule)
+    inner = getattr(schedule, "after_warmup_lr_sched", None)
+    known = _CLASSES.get(type(schedule).__name__) is type(schedule)
+    return known and (not isinstance(inner, Schedule) or is_known(inner))
 
 
 def to_config(schedule):

@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, callbacks, datasets, inputs, metrics
+from minicnn import _check, callbacks, datasets, inputs, metrics, resume
 from minicnn.callbacks import History
 from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import Layer, output_of
@@ -54,7 +54,7 @@ class Fit:
         size = self.batch_size if validation_batch_size is None else validation_batch_size
         size = _check.integer("Sequential.fit", "validation_batch_size", size, 1)
         self.sizes = {"clean_": self.batch_size, "val_": size}
-        self.validates = _validates(validation_freq)
+        self.validates, self.validation_freq = _validates(validation_freq), validation_freq
         self.epochs = range(first, _check.integer("Sequential.fit", "epochs", epochs, 0))
         given = sample_weight, class_weight, validation_split, validation_data
         trained_on, of_classes, validation = of_fit(model, x, y, *given)
@@ -69,18 +69,20 @@ class Fit:
         self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
         self.history.set_params(params)
         self.history.set_model(model)
-        self.step = Step(model, self.x, y, weights)
+        self.step, self.keeper = Step(model, self.x, y, weights), None
         if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
             warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
 
     def train(self):
         """All epochs, or until a callback says stop; for a model that is held and in training mode."""
-        hooks, logs = self.hooks, {}
+        hooks, logs, complete = self.hooks, {}, False
         try:
             self.seen = inputs.look(self.x, self.model.dtype, mean=self.model.input_mean is None)
             hooks.attach(self.model)
+            self.keeper = resume.Keeper(hooks.all, self.model, self.history, self._about)
             hooks.begin()
-            for epoch in self.epochs:
+            logs = self.keeper.restore()
+            for epoch in self.keeper.left(self.epochs):
                 hooks.call("on_epoch_begin", epoch)
                 logs = self._epoch(epoch)
                 self.progress.epoch(epoch, logs)
@@ -88,22 +90,46 @@ class Fit:
                     hooks.call("on_epoch_end", epoch, logs)
                 finally:
                     self.history.append(epoch, logs)
+                self.keeper.epoch_done(epoch, logs)
                 if self.model.stop_training:
                     break
             hooks.end(logs)
+            complete = True
         except BaseException as error:
             hooks.end(logs, error)
             raise
+        finally:
+            if self.keeper is not None:
+                self.keeper.end(complete)
+
+    def _about(self):
+        """What must be the same where a run goes on (resume.py), beside the model."""
+        validation, trained_on = self.evaluated["val_"], (self.step.x, self.step.y, self.step.weights)
+        return {
+            "initial_epoch": self.epochs.start,
+            "batch_size": self.batch_size,
+            "steps": len(self.parts),
+            "shuffle": self.shuffle,
+            "samples": resume.about_samples(*trained_on),
+            "validation": None if validation is None else resume.about_samples(*validation),
+            "validation_batch_size": self.sizes["val_"],
+            "validation_freq": self.validation_freq,
+            "logs": self.hooks.params["metrics"],
+        }
 
     def _epoch(self, epoch):
         """All steps of one epoch, and the evaluations after it: the logs."""
         mean = Means(self.model)
         everything = np.arange(len(self.x))
         order = datasets.order(len(self.x), self.model.seed, epoch) if self.shuffle else everything
+        done = self.keeper.within(epoch, mean)
         for number, part in enumerate(self.parts):
+            if number < done or mean.spoilt or self.hooks.found:
+                continue
             self.hooks.call("on_train_batch_begin", number)
             try:
-                self.step.run(order[part], mean, lambda: f"Sequential.fit: step {number} of epoch {epoch}")  # noqa: B023
+                loss = self.step.run(order[part], mean, lambda: f"Sequential.fit: step {number} of epoch {epoch}")  # noqa: B023
+                self.hooks.saw(loss)
             except FloatingPointError as error:
                 if not self.hooks.take(error):
                     raise
@@ -113,8 +139,7 @@ class Fit:
                 logs = mean.result()
                 self.progress.step(epoch, logs)
                 self.hooks.call("on_train_batch_end", number, logs)
-            if mean.spoilt:
-                break
+            self.keeper.step_done(epoch, number + 1, mean)
         logs = mean.result()
         for prefix, part in self.evaluated.items():
             if part is not None and (prefix != "val_" or self.validates(epoch)):
@@ -186,7 +211,7 @@ class Step:
         self.model, self.x, self.y, self.weights = model, x, y, weights
 
     def run(self, chosen, mean, place):
-        """One step over the samples with the numbers ``chosen``.  Allocates no array.
+        """One step over the samples with the numbers ``chosen``; returns the loss.  Allocates no array.
 
         ``mean`` takes in the loss and the metrics; ``place()`` says in errors where this is.
         """
@@ -208,6 +233,7 @@ class Step:
                 plan.restore_states()
             raise
         mean.update(value, outputs, y, weights)
+        return value
 
     def take(self, plan, chosen, place):
         """Copies the inputs into the plan."""
@@ -325,6 +351,16 @@ class Means:
         for metric in self.metrics:
             metric.update(outputs, y, weights, from_logits=self.reading.from_logits)
 
+    def get_state(self):
+        """What ``set_state`` needs to go on with the means of an epoch that is not over (resume.py)."""
+        numbers = {"total": self.total, "count": self.count, "spoilt": self.spoilt}
+        return {**numbers, "metrics": [metric.get_state() for metric in self.metrics]}
+
+    def set_state(self, state):
+        self.total, self.count, self.spoilt = state["total"], state["count"], state["spoilt"]
+        for metric, kept in zip(self.metrics, state["metrics"], strict=True):
+            metric.set_state(kept)
+
     def spoil(self):
         """A step had no finite loss: there is no mean any more."""
         self.spoilt = True
@@ -347,6 +383,17 @@ class _Hooks:
         for callback in self.all:
             if not isinstance(callback, callbacks.Callback):
                 raise TypeError(_check.message("Sequential.fit", required, _check.kind(callback)))
+        self.finders = [callback for callback in self.all if isinstance(callback, callbacks.LearningRateFinder)]
+
+    @property
+    def found(self):
+        """Whether a test of learning rates has come to its end: nothing more is to be trained."""
+        return any(finder.ended for finder in self.finders)
+
+    def saw(self, loss):
+        """Tells the tests of learning rates the loss of a step."""
+        for finder in self.finders:
+            finder.take_loss(loss)
 
     def attach(self, model):
         for callback in self.all:
@@ -381,8 +428,9 @@ class _Hooks:
             raise first
 
     def take(self, error):
-        """Whether a callback takes the place of the exception that a step has raised (TerminateOnNaN)."""
-        taking = [callback for callback in self.all if isinstance(callback, callbacks.TerminateOnNaN)]
+        """Whether a callback takes the place of the exception that a step has raised."""
+        kinds = callbacks.TerminateOnNaN | callbacks.LearningRateFinder
+        taking = [callback for callback in self.all if isinstance(callback, kinds)]
         return bool(taking) and taking[0].take(error)
 
     def call(self, hook, *arguments):

@@ -76,7 +76,9 @@ MAY_IMPORT = {
     "outputs": BASE | {"chain", "layers", "losses", "metrics", "tree"},
     "intake": {"_check", "datasets", "metrics", "targets"},
     "progress": {"_check"},
-    "training": BASE | {"callbacks", "datasets", "inputs", "intake", "layer", "layers", "metrics", "progress"},
+    "resume": {"_check", "_files", "callbacks", "document", "inputs", "layer", "settings", "tree"},
+    "training": BASE
+    | {"callbacks", "datasets", "inputs", "intake", "layer", "layers", "metrics", "progress", "resume"},
     "parameters": {"_check", "layer", "regularizers", "settings", "tree"},
     "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan", "recording", "tree"},
     "model": {

@@ -999,11 +999,11 @@ def test_checkpoints_of_steps(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     (("c.keras",), ValueError, r"the file is a .npz, and its name must not say that it is Keras's; .* 'c.npz'$"),
-    (("c.H5",), ValueError, "the file is a .npz"), (("c.npz", "loss", 0, False, "auto", False, 1), TypeError, "save_w"),
-    (("c.npz", "loss", 0, False, "auto", False, False, "batch"), TypeError, "save_freq, if not \"epoch\", must be"),
-    (("c.npz", "loss", 0, False, "auto", False, False, 0), ValueError, "save_freq, if not \"epoch\", must be"),
-    (("c.npz", "loss", 0, False, "auto", True, True), ValueError, "save_optimizer=True needs whole models"),
-    (("c.npz", "loss", 0, False, "auto", True, False, 3), ValueError, "save_optimizer=True needs whole models"),
+    (("c.H5",), ValueError, "the file is a .npz"), (("c.npz", "loss", 0, False, 1), TypeError, "save_w"),
+    (("c.npz", "loss", 0, False, False, "auto", "batch"), TypeError, "save_freq, if not \"epoch\", must be"),
+    (("c.npz", "loss", 0, False, False, "auto", 0), ValueError, "save_freq, if not \"epoch\", must be"),
+    (("c.npz", "loss", 0, False, True, "auto", "epoch", None, True), ValueError, "save_optimizer=True needs whole"),
+    (("c.npz", "loss", 0, False, False, "auto", 3, None, True), ValueError, "save_optimizer=True needs whole models"),
 ])  # fmt: skip
 def test_checkpoints_that_are_refused(arguments, error, message):
     with pytest.raises(error, match=f"^ModelCheckpoint: {message}"):
