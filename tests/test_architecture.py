@@ -114,7 +114,7 @@ MAY_IMPORT = {
     "plot_dropout": {"_check", "plot_axes", "thinning"},
     "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
     "tune": {"_check", "_files", "datasets", "intake", "losses", "metrics", "model", "plot", "processes", "progress"},
-    "tasks": {"datasets", "layers", "model", "optimizers"},
+    "networks": {"_check", "layers", "regularizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 
