@@ -16,9 +16,9 @@ def evaluate(options):
     if options.data is not None and options.pictures is not None:
         raise words.Usage("the data are given twice, as DATA and by --data")
     model = saving.load_model(options.model)
+    name = options.pictures or options.data or _fitting(options.model, model)
     predict.require_classes(options.model, model)
     scale, skipped = Scale(model, options.invert), []
-    name = options.pictures or options.data or _fitting(options.model, model)
     if sources.is_known(name):
         if options.fit is not None or options.invert:
             raise words.Usage(f"--{'invert' if options.invert else 'fit'} is for pictures of your own")
@@ -60,8 +60,11 @@ def _fitting(path, model):
     fitting = [name for name in defaults.DATA if shapes.get(name, (28, 28, 1)) == model.input_shape]
     chosen = [name for name in fitting if name in named or model.class_names is None]
     if not chosen:
-        what = f"images of shape {model.input_shape}" + ("" if model.class_names is None else " and its classes")
-        raise ValueError(f"{path}: no known data set has {what}; say on which pictures: minicnn evaluate {path} FOLDER")
+        needs = f"x must have shape (N, {', '.join(map(str, model.input_shape))})"
+        got = "other classes in the known data sets of that shape"
+        if not fitting:
+            got = "shape (N, 8, 8, 1) in the digits, and no other known data set fits"
+        raise ValueError(f"{path}: {needs}; got {got}. Say which pictures: minicnn evaluate {path} FOLDER")
     return chosen[0]
 
 
