@@ -18,14 +18,16 @@ TEXT = """\
 Rate 0.25, float32; billions of elements a second. *Kernel*: the result goes into an array that is there already, as it
 does within a model. *Layer*: a call by hand, whose result is a new array, as those of NumPy and PyTorch are. The last
 column is the share of the plain loop y = scale * x, which draws no random numbers. *Channels*: SpatialDropout2D with 32
-channels; *rows*: one decision for 64 neighbouring elements. GaussianDropout's kernel serves backward too, which makes
-the noise again.
+channels; *rows*: one decision for 64 neighbouring elements; *samples*: StochasticDepth; *alpha*: AlphaDropout, whose
+backward is Dropout's; *blocks*: DropBlock2D of 7 x 7 pixels with 32 channels. GaussianDropout's kernel serves backward
+too, which makes the noise again.
 """
 CONNECT_TEXT = """\
 DropConnect, rate 0.5, float32; billions of decisions a second, of N D M in each pass. The last column is the share of
 drawing the bits alone.
 """
 RATE = 0.25
+BLOCK = 7
 DRAW = np.array([RATE * 65536, 7, 0, 0, 0, 2**62], np.uint64)  # threshold, seed, step, stream, first, period
 SCALE = np.array([1 / (1 - RATE)])
 # Samples and their sizes: within the caches of a core, within those of the chip, in memory.
@@ -83,6 +85,42 @@ def kernel(x, axes=None):
     return forward, backward, error
 
 
+def alpha(x):
+    """(forward, error) of AlphaDropout's kernel."""
+    y, mask = np.empty_like(x), np.empty((len(x), dropout.words(x.shape[1])), np.uint32)
+    scale = np.array([((1 - RATE) * (1 + RATE * reference.SELU_LOWEST**2)) ** -0.5])
+
+    def error():
+        keep = drawn(x.size)[: x.size].reshape(x.shape)[:2]
+        return relative_error(y[:2], reference.alpha_dropout(x[:2], keep, RATE))
+
+    return lambda: dropout.forward(x, mask, y, DRAW, scale, None, True), error
+
+
+def blocks(x):
+    """(forward, backward, error) of DropBlock2D's kernel."""
+    height = 1 << int(np.log2(x.shape[1] // 32)) // 2
+    shape = height, x.shape[1] // 32 // height, 32
+    layer = layers.DropBlock2D(RATE, BLOCK, seed=int(DRAW[1]))
+    layer.build(shape, np.random.default_rng(0))
+    layer.forward(np.zeros((1, *shape)), training=True)
+    y, mask = np.empty_like(x), np.empty((len(x), dropout.block_words(x.shape[1])), np.uint32)
+    draw = DRAW.copy()
+    draw[0] = layer._draw[0]
+
+    def error():
+        keep = layer.last_mask
+        assert (
+            keep == reference.drop_block_mask(int(DRAW[1]), 0, 0, keep.shape, RATE, BLOCK)
+        ).all() or x.size > 1 << 20
+        return relative_error(y[0], (x[0].reshape(shape) * keep[0] * (keep.size / keep.sum())).ravel())
+
+    def run(drawing):
+        return lambda: dropout.blocks(x, mask, y, draw, shape, BLOCK, drawing)
+
+    return run(True), run(False), error
+
+
 def drawn(n):
     """The mask of at least n elements as booleans."""
     words = np.empty(-(-n // 128) * 4, np.uint32)
@@ -105,6 +143,14 @@ def cases(n, d):
     forward, backward = proved(*kernel(x))
     channels, channels_backward = proved(*kernel(x, ((d // 32, True), (32, False))))
     rows, _ = proved(*kernel(x, ((d // 64, False), (64, True))))
+    samples, _ = proved(*kernel(x, ((d, True),)))
+    alpha_forward, error = alpha(x)
+    alpha_forward()
+    assert error() < 1e-6
+    blocks_forward, blocks_backward, error = blocks(x)
+    for function in (blocks_forward, blocks_backward):
+        function()
+        assert error() < 1e-6
     noise = np.empty(x.size // 128 * 128, np.float32)
     gaussian.multiply(x, y, DRAW, SCALE)
     gaussian.factors(noise, DRAW, SCALE[0])
@@ -124,6 +170,10 @@ def cases(n, d):
         "minicnn's kernel, channels, forward": channels,
         "minicnn's kernel, channels, backward": channels_backward,
         "minicnn's kernel, rows, forward": rows,
+        "minicnn's kernel, samples, forward": samples,
+        "minicnn's kernel, alpha, forward": alpha_forward,
+        "minicnn's kernel, blocks, forward": blocks_forward,
+        "minicnn's kernel, blocks, backward": blocks_backward,
         "minicnn's kernel, Gaussian": lambda: gaussian.multiply(x, y, DRAW, SCALE),
         "NumPy forward, rng.random and np.where": lambda: np.where(
             rng.random(x.shape, np.float32) >= RATE, x * np.float32(SCALE[0]), 0

@@ -59,7 +59,7 @@ def load(folder, quick):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data-dir", help="the folder with MNIST's four files (default: $MINICNN_DATA/mnist, or a download)"
+        "--data-dir", help="folder with MNIST's four files (default: $MINICNN_DATA/mnist, or a download)"
     )
     parser.add_argument("--epochs", type=int, help=f"default {EPOCHS}, or 4 with --quick")
     parser.add_argument("--seed", type=int, default=0, help="of initial values, masks and order; default 0")

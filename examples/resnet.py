@@ -82,7 +82,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=("digits", "mnist"), default="digits", help="default digits, embedded")
     parser.add_argument(
-        "--data-dir", help="the folder with MNIST's four files (default: $MINICNN_DATA/mnist, or a download)"
+        "--data-dir", help="folder with MNIST's four files (default: $MINICNN_DATA/mnist, or a download)"
     )
     parser.add_argument("--depth", type=int, help="8, 14, 20, ...; default 20, or 8 with --quick")
     parser.add_argument("--epochs", type=int, help=f"default {EPOCHS['digits']}, of MNIST {EPOCHS['mnist']}")

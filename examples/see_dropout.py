@@ -1,6 +1,6 @@
 """Dropout to look at: masks, scaling, thinned networks, their average, and networks that lose units.
 
-Trains a small CNN on the embedded digits twice, with dropout and without, writes six pictures into a folder, and says
+Trains a small CNN on the embedded digits twice, with dropout and without, writes eight pictures into a folder, and says
 of each of them what is to be seen, with this run's numbers.  Needs matplotlib: pip install "minicnn[plot]".
 """
 
@@ -132,6 +132,53 @@ def removed_units(models, x, y):
     )
 
 
+def masks_of_blocks(maps):
+    """The same maps, pixels of them dropped and blocks, as many values in both."""
+    blocks = layers.DropBlock2D(0.25, 3, seed=5)
+    blocks.build(maps.shape, np.random.default_rng(0))
+    blocks.forward(maps[None], training=True)
+    share = (~blocks.last_mask).mean()
+    pixels = layers.Dropout(share, seed=0)
+    pixels.build(maps.shape, np.random.default_rng(0))
+    pixels.forward(maps[None], training=True)
+    figure = plot.feature_maps(maps, {f"Dropout({share:.2f})": pixels, "DropBlock2D(0.25, block_size=3)": blocks})
+    return figure, (
+        f"DropBlock2D(0.25, 3) drops {100 * share:.0f} % of the values here, and Dropout as many. A single dropped "
+        "pixel stands between others that carry nearly the same value; in the middle of a block none is left that "
+        "could tell. Every channel has blocks of its own; as they overlap, fewer are dropped on average than the rate "
+        "says."
+    )
+
+
+def masks_of_branches(images):
+    """What StochasticDepth leaves of a batch, in three steps and both modes."""
+    figure = Figure(figsize=(1.25 * len(images) + 1.6, 8.6), layout="constrained")
+    rows, dropped = figure.subplots(6, len(images)), {"row": [], "batch": []}
+    for number, panels in enumerate(rows):
+        mode, step = ("row", "batch")[number // 3], number % 3 + 1
+        if step == 1:
+            layer = layers.StochasticDepth(0.5, mode, seed=2)
+            layer.build(images.shape[1:], np.random.default_rng(0))
+        layer.forward(images, training=True)
+        keep = layer.last_mask
+        dropped[mode].append(str((~keep[:, 0, 0, 0]).sum()))
+        for image, kept, panel in zip(images, keep, panels, strict=True):
+            plot.mask(kept, image, ax=panel)
+            panel.get_legend().remove()
+            panel.set_title("")
+        panels[0].set_ylabel(f'"{mode}"\nstep {step}', rotation=0, ha="right", va="center")
+    for place, panel in enumerate(rows[0], 1):
+        panel.set_title(f"sample {place}")
+    figure.suptitle(
+        "StochasticDepth(0.5): what a branch gives for the samples of a batch; orange: nothing, it is dropped"
+    )
+    return figure, (
+        f'With mode "row" {", ".join(dropped["row"])} of {len(images)} samples lose the branch in three steps, each by '
+        f'a coin of its own; with mode "batch" one coin a step is for all: {", ".join(dropped["batch"])}. The shortcut '
+        "around the branch is not dropped."
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("see_dropout"), help="folder for the pictures")
@@ -155,6 +202,8 @@ def main():
         "4_thinned": thinned_networks(model, x_test, y_test),
         "5_mc_against_scaled": averages(model, x_test, y_test, repeats=2 if options.quick else 10),
         "6_ablation": removed_units(models, x_test, y_test),
+        "7_blocks": masks_of_blocks(model.outputs(x_test[:1])[0][0]),
+        "8_branches": masks_of_branches(x_test[:8]),
     }
     for name, (figure, text) in pictures.items():
         path = options.out / f"{name}.png"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from minicnn import (
         activations,
+        calibration,
         callbacks,
         constraints,
         datasets,
@@ -52,6 +53,7 @@ __all__ = [
     "Prediction",
     "Sequential",
     "activations",
+    "calibration",
     "callbacks",
     "constraints",
     "datasets",
@@ -91,7 +93,7 @@ NAMES = {
     "get_num_threads": "_ext.machinery.runtime",
     "set_num_threads": "_ext.machinery.runtime",
 }
-LAZY_MODULES = ("activations", "ensemble", "networks", "plot", "saving", "testing", "thinning", "tune")
+LAZY_MODULES = ("activations", "calibration", "ensemble", "networks", "plot", "saving", "testing", "thinning", "tune")
 LAZY_NAMES = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "prediction"}
 _state = {"loaded": False, "loading": False}
 

@@ -21,7 +21,7 @@ def _warn_of_noise_at_the_end(chain):
     """Dropout on the outputs hides answers instead of units: no later layer can benefit."""
     last = next((found for found in from_the_end(chain) if type(found[1]) not in ACTIVATIONS), ("0", chain[0]))
     path, noise = last
-    dropped = isinstance(noise, layers.Dropout | layers.GaussianDropout) and noise.rate != 0
+    dropped = isinstance(noise, layers.Dropout | layers.GaussianDropout | layers.DropBlock2D) and noise.rate != 0
     if dropped or (isinstance(noise, layers.GaussianNoise) and noise.stddev != 0):
         kind = "Dropout" if dropped else "Noise"
         warnings.warn(

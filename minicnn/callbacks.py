@@ -585,6 +585,15 @@ class BackupAndRestore(Callback):
         """The file."""
         return os.path.join(self.backup_dir, "backup.npz")
 
+    def epochs_done(self):
+        """The number of epochs after which a run would go on here, 0 where there is no backup; ``ModelFileError`` as
+        ``fit`` raises it for a damaged file."""
+        if not os.path.lexists(self.path):
+            return 0
+        from minicnn import document  # here: many programs never use it
+
+        return document.read_run(self.path)["epoch"]
+
 
 class LearningRateFinder(Callback):
     """A test of learning rates: trains with ever larger ones, and leaves the model as it was, to the last bit.
@@ -630,7 +639,9 @@ class LearningRateFinder(Callback):
 
     def on_train_begin(self, logs=None):
         self._restart()
-        self._before = copy.deepcopy(self.model)
+        history = self.model.history  # of the test: it stays
+        self._before = copy.deepcopy(self.model, {id(history): history})
+        history.set_model(self.model)
         if self.params["steps"] is not None:
             self._steps = min(self._steps, self.params["steps"] * self.params["epochs"])
 

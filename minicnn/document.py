@@ -136,9 +136,14 @@ def read_weights(path, wanted):
     return found
 
 
+# What the state of a run says: resume.py knows what each of them means.
+RUN = ("about", "epoch", "step", "steps", "stopped", "logs", "means", "history", "callbacks", "model", "counts",
+       "settings", "optimizer", "seen")  # fmt: skip
+
+
 def write_run(path, state):
-    """Writes the state of a run: a dictionary of None, True, False, numbers, text and arrays, and of lists and further
-    dictionaries of them.  Arrays may hold NaN.  TypeError, which says where, for anything else."""
+    """Writes the state of a run, {name: value} for the names ``RUN``: None, True, False, numbers, text and arrays, and
+    lists and dictionaries of them.  Arrays may hold NaN.  TypeError, which says where, for anything else."""
     from minicnn import __version__
 
     arrays = {}
@@ -193,6 +198,9 @@ def read_run(path):
             state = _decoded(about["state"], stored)
         except RecursionError as error:
             raise Refused(f"has a run.json that minicnn did not write ({error})") from error
+        _same_names("the state of a run", state, RUN)
+        for name in ("epoch", "step", "steps"):
+            _whole_number(name, state[name])
         if stored.members:
             raise Refused(f"has a member too many, {next(iter(stored.members))[:80]!r}")
     except Refused as error:

@@ -19,7 +19,9 @@ _SUM = "a chain branches by layers.Residual(body, shortcut), whose output is the
 _GATE = "branches that meet in another way than a sum are a layers.Composite: docs/branches.md has a product"
 _CONCATENATION = "a chain branches by layers.Concurrent(branches), which joins the channels: docs/branches.md"
 _CUSTOM = "write a custom layer, a subclass of minicnn.Layer with forward and backward: examples/own_layer.py"
-_PICTURES = "datasets.images.read_image(path, size) reads one picture into an array; fit takes arrays"
+_PICTURES = (
+    "datasets.image_folder(path, image_size) reads a folder of pictures, datasets.images.read_image(path, shape) one"
+)
 _AUGMENT = "change the arrays before fit, or write a custom layer that does it in training: examples/own_layer.py"
 _ONE_AXIS = "{0}2D works on samples of shape (length, 1, channels), with a window (size, 1)"
 _RECURRENT = "there are no recurrent layers"
@@ -29,7 +31,7 @@ _NO_SWITCH = "there is nothing to switch: every step is compiled and recorded, a
 _ONE_OUTPUT = "a model has one output, so its loss has no weights; samples have sample_weight and class_weight in fit"
 _NOT_HERE = "these data are not at hand; datasets.digits comes with the package, and fit takes any arrays"
 _BATCHES = "fit takes arrays and sees all samples in every epoch; for batches of your own call train_on_batch"
-_HISTORY = "CSVLogger writes the numbers of every epoch into a file, and plot.history draws them"
+_HISTORY = "CSVLogger writes the numbers of every epoch, and plot.history draws them; others' loggers: docs/training.md"
 _COUNTS = "metrics.confusion_matrix(y, model.predict(x)) counts what it is made of"
 _ARRAYS = "arrays are NumPy's: use numpy"
 _LOOP = "write the loop yourself, forward, loss, backward, optimizer.step: examples/training_loop.py"
@@ -78,10 +80,9 @@ INSTEAD = {
         **_same(_AUGMENT, "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop"),
         **_same(_AUGMENT, "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth"),
         "Normalization": "layers.Rescaling(scale, offset), or x -= x.mean(axis=0); x /= x.std(axis=0) before fit",
-        "AlphaDropout": "layers.Dropout, whose kept values are scaled; nothing keeps SELU's mean and variance",
         "SpatialDropout1D": _ONE_AXIS.format("SpatialDropout").partition(", with")[0],
         "SpatialDropout3D": "samples are images of two axes: there is no third one",
-        **_same("resize before fit: datasets.images.read_image(path, size)", "Resizing", "CenterCrop"),
+        **_same("resize before fit: datasets.images.read_image(path, shape)", "Resizing", "CenterCrop"),
     },
     "Layer": {
         **_same(_UP_TO, "input", "output"),
@@ -115,9 +116,6 @@ INSTEAD = {
     "callbacks": {
         **_same(_HISTORY, "TensorBoard", "RemoteMonitor", "SwanLab"),
         **_same("fit(verbose=1) draws the bar", "ProgbarLogger", "BaseLogger"),
-        "BackupAndRestore": (
-            "ModelCheckpoint(path, save_optimizer=True) writes files from which saving.load_checkpoint goes on"
-        ),
         "SwapEMAWeights": "there is no moving average of weights",
         "CallbackList": "fit takes a list of callbacks",
     },

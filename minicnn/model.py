@@ -51,7 +51,8 @@ class Sequential(Closed):
     ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
     training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
-    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``.
+    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``,
+    ``with_end``.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
     with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
@@ -171,6 +172,23 @@ class Sequential(Closed):
         if not self.trainable:
             chain.trainable = False
         return chain
+
+    def with_end(self, end, cut=0):
+        """A copy of a built model that has the layers ``end`` instead of its last ``cut`` ones.
+
+        They have no parameters and come last, so that everything else stays: weights, counts of steps, the streams of
+        random numbers, the optimiser with its moments, names of layers.
+        """
+        self._require_built("with_end")
+        copied = copy.deepcopy(self.__getstate__())
+        kept = copied["layers"][: len(self.layers) - cut]
+        shape, rng = kept[-1].output_shape, np.random.default_rng(self.seed)
+        for layer in end:
+            layer.dtype = self.dtype
+            shape = layer.build(shape, rng)
+        model = type(self).__new__(type(self))
+        model.__setstate__(copied | {"layers": (*kept, *end), "output_shape": shape})
+        return model
 
     def get_layer(self, name=None, index=None):
         """The layer with the path ``name``, such as "2" or "1.body.0", or else the one of that name (``Layer``); or the
@@ -575,7 +593,7 @@ class Sequential(Closed):
         self,
         x,
         y=None,
-        batch_size=32,
+        batch_size=None,
         epochs=1,
         verbose="auto",
         callbacks=None,
@@ -589,6 +607,8 @@ class Sequential(Closed):
         drop_last=None,
         validation_batch_size=None,
         validation_freq=1,
+        steps_per_epoch=None,
+        validation_steps=None,
         **unknown,
     ):
         """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
@@ -598,7 +618,10 @@ class Sequential(Closed):
           batch normalisation cannot train on one; False: it is trained on as it is; True: it is dropped (PyTorch's
           meaning). ``datasets.batches`` gives the same batches.
         - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that
-          training in pieces gives the bits of one ``fit``.
+          training in pieces gives the bits of one ``fit``.  Rates of dropout that go by the run (EarlyDropout and its
+          like, ``schedules.RunSchedule``) need more: the run is epochs 0 to ``epochs`` - 1, so each piece must say the
+          same ``epochs`` and be ended by something else, as an interrupted run is; a warning says where they differ.
+          Every ``fit`` that begins at epoch 0 begins a run, also of a model that was trained before.
         - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
         - ``callbacks``: a list of ``callbacks.Callback``, or one.
         - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
@@ -656,8 +679,10 @@ class Sequential(Closed):
             drop_last=drop_last,
             validation_batch_size=validation_batch_size,
             validation_freq=validation_freq,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
         )
-        with self.engine.hold("fit"), run.progress:
+        with run, self.engine.hold("fit"), run.run, run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
             self._take_class_names(data)
@@ -678,34 +703,34 @@ class Sequential(Closed):
         return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
     @keras_words.answering
-    def evaluate(self, x, y=None, batch_size=32, return_dict=False, sample_weight=None, verbose=0, **unknown):
+    def evaluate(
+        self, x, y=None, batch_size=None, return_dict=False, sample_weight=None, verbose=0, steps=None, **unknown
+    ):
         """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list in the
-        order of ``metrics_names``.  ``verbose``: as in ``fit``, but of this one pass."""
+        order of ``metrics_names``.
+
+        x may be data that give batches, as for ``fit``, without y, ``batch_size`` and ``sample_weight``; those of an
+        iterator are taken until it ends.  ``batch_size``: None for 32.  ``verbose``: as in ``fit``, but of this one
+        pass.  ``steps``: the number of batches, None for all.
+        """
         self._refuse_keywords("evaluate", unknown)
         self._require_classes_of("Sequential.evaluate", x)
         x, y = intake.unpacked("Sequential.evaluate", x, y)
-        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose)
+        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose, steps)
 
     @keras_words.answering
-    def predict(self, x, batch_size=None, verbose=0, **unknown):
+    def predict(self, x, batch_size=None, verbose=0, steps=None, **unknown):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
-        ``batch_size``: samples at a time, None for 256; the result does not depend on it.  ``verbose``: as in ``fit``,
-        but of this one pass.
+        x may be data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is taken; without
+        ``batch_size``.  ``batch_size``: samples at a time, None for 256; the result does not depend on it.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("predict", unknown)
-        x = self.checked_inputs("predict", x)
-        step = 256 if batch_size is None else _check.integer("Sequential.predict", "batch_size", batch_size, 1)
-        outputs, starts = np.empty((len(x), *self.output_shape), self.dtype), range(0, len(x), step)
-        with loop.progress_of_pass("Sequential.predict", verbose, len(starts)) as progress:
-            for start in starts:
-                part = x[start : start + step]
-                with self.engine.evaluation(len(part)) as plan:
-                    plan.take(part)
-                    outputs[start : start + step] = plan.forward()
-                progress.step(0, {})
-            progress.epoch(0, {})
-        return outputs
+        x, _ = intake.unpacked("Sequential.predict", x, None)
+        if not loop.gives_batches(x, lists=False):
+            x = self.checked_inputs("predict", x)
+        return loop.predict(self, x, batch_size, verbose, steps)
 
     def predict_on_batch(self, x):
         """``predict`` of all samples at once."""

@@ -161,6 +161,9 @@ class Optimizer(Configured):
                 required = "learning_rate must be a number >= 0 or a schedule"
                 raise TypeError(_check.message(type(self).__name__, required, _check.kind(rate)))
             rate = _check.number(type(self).__name__, "learning_rate", rate, 0)
+        if schedules.goes_by_run(rate):
+            required, fix = "learning_rate must be a schedule of steps", "Give it total_steps"
+            raise ValueError(_check.message(type(self).__name__, required, rate, fix))
         self._rate = rate
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 
 from minicnn import _check, metrics, plot_axes
 from minicnn.plot_axes import BEST, SIMPLE, TRAIN, VALIDATION
+from minicnn.plot_calibration import reliability
 from minicnn.plot_dropout import ablation, feature_maps, mask, mc_against_scaled, scaling, thinned
 from minicnn.thinning import ablation_curve, averaging_curve
 
@@ -26,6 +27,7 @@ __all__ = [
     "learning_rates",
     "mask",
     "mc_against_scaled",
+    "reliability",
     "scaling",
     "thinned",
 ]

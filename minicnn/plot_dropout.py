@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from minicnn import _check, plot_axes, thinning
+from minicnn import _check, layers, plot_axes, thinning
 from minicnn.plot_axes import BEST, SIMPLE, TRAIN, VALIDATION
 
 COLOURS = TRAIN, VALIDATION, BEST, SIMPLE
@@ -29,7 +29,7 @@ def mask(mask, image=None, ax=None):
     (panel,) = plot_axes.panels(where, ax, (1, 1), (4.2, 4.6))
     panel.imshow(_painted(image, keep))
     panel.set(xticks=[], yticks=[], title=f"{(~keep).sum()} of {keep.size} dropped ({100 * (~keep).mean():.0f} %)")
-    _legend_of_masks(panel, new_figure=ax is None)
+    _legend_of_masks(panel, [mask], new_figure=ax is None)
     return panel.figure
 
 
@@ -65,7 +65,7 @@ def feature_maps(maps, masks, ax=None):
         panel.set(yticks=[], xlabel="channel" if panel is panels[-1] else "")
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
-    _legend_of_masks(panels[-1], new_figure=ax is None, loc="lower right", bbox_to_anchor=(1, 1))
+    _legend_of_masks(panels[-1], masks.values(), new_figure=ax is None, loc="lower right", bbox_to_anchor=(1, 1))
     return panels[0].figure
 
 
@@ -106,11 +106,12 @@ def _share_dropped(keep):
     return f"{100 * (~keep).mean():.0f} % of all values dropped, {whole} of {keep.shape[-1]} channels dropped whole"
 
 
-def _legend_of_masks(panel, new_figure, loc="upper center", bbox_to_anchor=(0.5, -0.02)):
+def _legend_of_masks(panel, masks, new_figure, loc="upper center", bbox_to_anchor=(0.5, -0.02)):
     """Below a new figure, or at the given place of Axes that the caller gave."""
     from matplotlib.patches import Patch
 
-    kinds = [Patch(color=KEPT, label="kept"), Patch(color=DROPPED, label="dropped: 0")]
+    to_zero = not any(isinstance(mask, layers.AlphaDropout) for mask in masks)
+    kinds = [Patch(color=KEPT, label="kept"), Patch(color=DROPPED, label="dropped: 0" if to_zero else "dropped")]
     narrow = {"ncols": 2, "handlelength": 1, "columnspacing": 1, "frameon": False}  # several may stand side by side
     if new_figure:
         panel.figure.legend(handles=kinds, loc="outside lower center", **narrow)

@@ -100,7 +100,7 @@ class _Bar(_Silent):
 
 
 def _time(seconds):
-    """"0.3 s", "12 s", "3 min 20 s", "2 h 5 min"."""
+    """ "0.3 s", "12 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

@@ -10,6 +10,7 @@ another run is refused before anything is changed.
 
 import contextlib
 import copy
+import json
 import os
 import weakref
 import zlib
@@ -23,8 +24,6 @@ from minicnn.tree import named_values, walk
 
 WHERE = "BackupAndRestore"
 ROWS = 64  # samples that are looked at to tell data from other data
-NAMES = {"about", "epoch", "step", "steps", "stopped", "logs", "means", "history", "callbacks", "model", "counts",
-         "settings", "optimizer", "seen"}  # fmt: skip
 
 # {model: (what described it when the latest fit with a backup began, and when it ended)}: what callbacks have changed
 # since must not make it look like another model, where the same process goes on after Ctrl-C.
@@ -50,6 +49,7 @@ class Keeper:
         described, (begun, ended) = _described(model), _LEFT.get(model, (None, None))
         names = [type(one).__name__ for one in self.stateful]
         self.about = {"model": begun if described == ended else described, **about(), "callbacks": names}
+        self.about_text = json.dumps(self.about)  # it stays, and need not be taken apart for every backup
         _require_writable(self.path)
         if os.path.lexists(self.path):
             self.found = self._read()
@@ -124,7 +124,7 @@ class Keeper:
     def _state(self, epoch, step, logs, mean):
         model = self.model
         return {
-            "about": self.about,
+            "about": self.about_text,
             "epoch": epoch,
             "step": step,
             "steps": self.steps,
@@ -146,11 +146,7 @@ class Keeper:
 
         found = document.read_run(self.path)
         with self._its_fault():
-            if not isinstance(found, dict) or set(found) != NAMES:
-                raise ValueError("it has other entries")
-            for name in ("epoch", "step", "steps"):
-                _check.integer(WHERE, name, found[name], 0, _check.MOST_STEPS)
-            difference = _difference(found["about"], self.about)
+            difference = _difference(json.loads(found["about"]), json.loads(self.about_text))
         if difference is not None:
             name, theirs, mine = difference
             got = _check.Shown(f"one of a run with {name} {_short(theirs)}, not {_short(mine)}")
@@ -160,17 +156,17 @@ class Keeper:
 
     def _put_back(self, found):
         model = self.model
+        for callback, (_, state) in zip(self.stateful, found["callbacks"], strict=True):  # first: they may refuse
+            callback.set_state(copy.deepcopy(state))  # it is put back twice where an epoch had begun
         _assign(model, found["settings"])
         model.optimizer.set_state(found["optimizer"])
-        model.load_state_dict(found["model"])
+        _write(model.engine.parameters.named(), found["model"])
         for name, layer, key in _counts(model):
             layer.state[key] = found["counts"][name]
         if found["seen"] is not None:
             model.trained_on(inputs.from_config(WHERE, found["seen"][:2], found["seen"][2]))
         model.stop_training = found["stopped"]
         self.history.set_state(found["history"])
-        for callback, (_, state) in zip(self.stateful, found["callbacks"], strict=True):
-            callback.set_state(copy.deepcopy(state))  # it is put back twice where an epoch had begun
         self.steps = found["steps"]
 
     @contextlib.contextmanager
@@ -183,6 +179,14 @@ class Keeper:
 
             said = " ".join(str(error).split())
             raise ModelFileError(f"{self.path}: does not fit this run ({type(error).__name__}: {said})") from error
+
+
+def _write(arrays, values):
+    """Writes the values into the arrays of the same names, all or none; they may be NaN."""
+    if {name: array.shape for name, array in arrays.items()} != {name: array.shape for name, array in values.items()}:
+        raise ValueError("other names or shapes of weights")
+    for name, array in arrays.items():
+        array[...] = values[name]
 
 
 def _require_alone(given, chosen):

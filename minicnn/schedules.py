@@ -1,6 +1,7 @@
 """Schedules: a number that changes from step to step: a learning rate, or the rate of a dropout layer.
 
-(Keras's names, which speak of learning rates; a dropout layer takes the same classes for its ``rate``.)
+(Keras's names, which speak of learning rates; a dropout layer takes the same classes for its ``rate``.)  Those at the
+end are for dropout alone and go by the share of the run that is over: ``RunSchedule``.
 """
 
 import bisect
@@ -345,6 +346,109 @@ class OneCycleLR(Schedule):
         return points[-1][1]
 
 
+class RunSchedule(Schedule):
+    """A function from the share of the training run that is over, in [0, 1), to the rate of a dropout layer.
+
+    The run is that of ``fit``: its step number s, counted from 0 over all epochs, of epochs * steps in an epoch has the
+    share s / (epochs * steps).  So with ``initial_epoch`` it begins where that epoch begins, and a run that was
+    interrupted goes on with the same bits if ``fit`` is given the same ``epochs`` again.  A second ``fit`` that begins
+    at epoch 0 is a run of its own.  Where training is stopped early the rest of the run is not seen.
+
+    Nobody but ``fit`` knows how long a run will be: ``train_on_batch``, and ``forward`` in training mode, raise
+    RuntimeError, unless ``total_steps`` >= 1 is given.  With it the share is (the layer's step) / total_steps, 1 at
+    most, in ``fit`` and everywhere else, like that of all other schedules; and training in pieces of any ``epochs`` is
+    the same as in one.
+
+    A custom one is a subclass with ``at(share) -> rate``, called with numbers in [0, 1]; a model file cannot hold it.
+    """
+
+    total_steps = Fixed(_check.integer, 1, optional=True)
+
+    def __init__(self, total_steps=None):
+        self.total_steps = total_steps
+
+    def at(self, share):
+        """The rate where that share of the run is over."""
+        raise NotImplementedError(f"{type(self).__name__} has no at(share)")
+
+    def __call__(self, step):
+        if self.total_steps is None:
+            required = "total_steps must be given where no fit says how long the run is"
+            raise ValueError(_check.message(type(self).__name__, required, None))
+        return self.at(min(step / self.total_steps, 1.0))
+
+
+class EarlyDropout(RunSchedule):
+    """rate while share < fraction, 0 afterwards; share: how much of the run is over, in [0, 1].
+
+    With ``linear`` it falls in a straight line instead: rate (1 - share / fraction) while share < fraction.
+
+    ``rate`` in [0, 1], ``fraction`` in [0, 1] of the run, ``total_steps``: see ``RunSchedule``.  For nets that are
+    small for their data: it lowers the *training* loss.  Afterwards nothing is dropped, also not by ``predict_mc``.
+
+    Source: Liu, Xu, Jin, Shen, Darrell, "Dropout Reduces Underfitting", ICML 2023, where dropout lasts for 50 of 300
+    epochs.
+    """
+
+    rate = Fixed(_check.number, 0, 1)
+    fraction = Fixed(_check.number, 0, 1)
+    linear = Fixed(_check.boolean)
+
+    def __init__(self, rate, fraction, linear=False, total_steps=None):
+        super().__init__(total_steps)
+        self.rate = rate
+        self.fraction = fraction
+        self.linear = linear
+
+    def at(self, share):
+        if share >= self.fraction:
+            return 0.0
+        return self.rate * (1 - share / self.fraction) if self.linear else self.rate
+
+
+class LateDropout(RunSchedule):
+    """0 while share < fraction, rate afterwards; share: how much of the run is over, in [0, 1].
+
+    ``rate`` in [0, 1], ``fraction`` in [0, 1] of the run, ``total_steps``: see ``RunSchedule``.  For nets that overfit:
+    they first learn undisturbed.
+
+    Source: Liu, Xu, Jin, Shen, Darrell, "Dropout Reduces Underfitting", ICML 2023, section 5.
+    """
+
+    rate = Fixed(_check.number, 0, 1)
+    fraction = Fixed(_check.number, 0, 1)
+
+    def __init__(self, rate, fraction, total_steps=None):
+        super().__init__(total_steps)
+        self.rate = rate
+        self.fraction = fraction
+
+    def at(self, share):
+        return self.rate if share >= self.fraction else 0.0
+
+
+class CurriculumDropout(RunSchedule):
+    """rate (1 - exp(-gamma share)); share: how much of the run is over, in [0, 1].
+
+    ``rate`` in [0, 1], ``gamma`` > 0, ``total_steps``: see ``RunSchedule``.  With 10, the paper's, half of the rate is
+    reached after 7 % of the run, and all but 5e-5 of it at the end.
+
+    Source: Morerio, Cavazza, Volpi, Vidal, Murino, "Curriculum Dropout", ICCV 2017, equation 1, whose theta are the
+    fractions kept, and whose gamma is 10 / T for a run of T steps.
+    """
+
+    rate = Fixed(_check.number, 0, 1)
+    gamma = Fixed(_check.number, 0, open_low=True)
+
+    def __init__(self, rate, gamma=10.0, total_steps=None):
+        super().__init__(total_steps)
+        self.rate = rate
+        self.gamma = gamma
+
+    def at(self, share):
+        return self.rate * -math.expm1(-self.gamma * share)
+
+
 _KNOWN = (
     ExponentialDecay,
     CosineDecay,
@@ -355,6 +459,9 @@ _KNOWN = (
     PiecewiseConstantDecay,
     PolynomialDecay,
     StepLR,
+    EarlyDropout,
+    LateDropout,
+    CurriculumDropout,
 )
 _CLASSES = {cls.__name__: cls for cls in _KNOWN}
 
@@ -371,6 +478,11 @@ def rate_at(where, what, function, arguments, high=None):
         required = f"{what} must be a number that fits a float"
         raise ValueError(_check.message(where, required, _check.Shown(f"OverflowError: {error}"))) from error
     return _check.number(where, what, _check.plain(rate), 0, high)
+
+
+def goes_by_run(schedule):
+    """True for a schedule, or a number, that only ``fit`` can place: a ``RunSchedule`` without ``total_steps``."""
+    return isinstance(schedule, RunSchedule) and vars(schedule).get("total_steps") is None
 
 
 def is_known(schedule):

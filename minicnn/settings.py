@@ -202,6 +202,16 @@ class Values(dict):
                 dict.__setitem__(self, name, _check.integer(where, f"{kind}[{name!r}]", value, 0, _check.MOST_STEPS))
         self.where, self.kind, self.open = where, kind, open
 
+    def have(self, counters, wanted):
+        """Has these counters, before all else and at 0 where they are new, or has them not: for a layer that counts
+        other things than before.  (A file knows the order.)"""
+        if wanted == all(name in self for name in counters):
+            return
+        found = dict(self)
+        dict.clear(self)
+        dict.update(self, {name: found.get(name, 0) for name in counters} if wanted else {})
+        dict.update(self, {name: value for name, value in found.items() if name not in counters})
+
     def __setitem__(self, name, value):
         array = self.get(name)
         counts = type(value) is type(array) is int and 0 <= value <= _check.MOST_STEPS  # many times in every step

@@ -98,7 +98,7 @@ def class_weights(where, y, class_weight, classes=None, stacklevel=2):
     ``where`` begins the messages of errors.
 
     ValueError for a number that is not a class, TypeError for anything but numbers; warns of a class without a sample.
-    ``stacklevel``: of that warning.
+    ``stacklevel``: of that warning, None for no warning.
     """
     if not isinstance(class_weight, dict):
         required = "class_weight must be a dictionary from class numbers to weights"
@@ -111,7 +111,7 @@ def class_weights(where, y, class_weight, classes=None, stacklevel=2):
         weights[chosen] = _check.number(where, f"the weight of class {number}", weight, 0)
         if not chosen.any():
             unused.append(number)
-    if unused:
+    if unused and stacklevel is not None:
         listed = f"{'class' if len(unused) == 1 else 'classes'} {', '.join(map(str, unused))}"
         warnings.warn(
             f"{where}: class_weight has a weight for {listed}, which no label in y has: it weighs nothing. Are the "

@@ -5,23 +5,29 @@ model is as it was before the step, or as the whole step leaves it: the optimise
 and a step that did not get there puts the layers' states back.
 """
 
+import contextlib
 import copy
 import math
 import warnings
 
 import numpy as np
 
-from minicnn import _check, callbacks, datasets, inputs, metrics, resume
+from minicnn import _check, callbacks, datasets, inputs, intake, metrics, passes, resume, stream, targets
 from minicnn.callbacks import History
 from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import Layer, output_of
 from minicnn.layers import Composite
+from minicnn.layers.noise import Run
 from minicnn.progress import of_pass as progress_of_pass
 from minicnn.progress import progress_of
+from minicnn.stream import gives_batches
+
+ROWS = 1024  # of large targets on disk that are looked at to tell them from others
+BATCH = 32  # samples of a batch, where nothing else is said
 
 
 class Fit:
-    """One ``Sequential.fit``: its arguments, all checked when it is made, and the loop."""
+    """One ``Sequential.fit``: its arguments, all checked when it is made, and the loop.  A context."""
 
     def __init__(
         self,
@@ -43,48 +49,137 @@ class Fit:
         drop_last,
         validation_batch_size,
         validation_freq,
+        steps_per_epoch,
+        validation_steps,
     ):
+        where = "Sequential.fit"
         require_compiled(model, "fit")
-        _require_targets(x, y)
         self.model, self.history = model, History()
-        self.shuffle = _check.boolean("Sequential.fit", "shuffle", shuffle)
-        clean = _check.boolean("Sequential.fit", "clean_train_metrics", clean_train_metrics)
-        first = _check.integer("Sequential.fit", "initial_epoch", initial_epoch, 0)
-        self.batch_size = _check.integer("Sequential.fit", "batch_size", batch_size, 1)
-        size = self.batch_size if validation_batch_size is None else validation_batch_size
-        size = _check.integer("Sequential.fit", "validation_batch_size", size, 1)
-        self.sizes = {"clean_": self.batch_size, "val_": size}
-        self.validates, self.validation_freq = _validates(validation_freq), validation_freq
-        self.epochs = range(first, _check.integer("Sequential.fit", "epochs", epochs, 0))
-        given = sample_weight, class_weight, validation_split, validation_data
-        trained_on, of_classes, validation = of_fit(model, x, y, *given)
-        self.x, y, weights = trained_on
+        self.shuffle = _check.boolean(where, "shuffle", shuffle)
+        clean = _check.boolean(where, "clean_train_metrics", clean_train_metrics)
+        first = _check.integer(where, "initial_epoch", initial_epoch, 0)
+        batch_size, validation_size, steps, validation_steps = (
+            None if value is None else _check.integer(where, name, value, 1)
+            for name, value in {
+                "batch_size": batch_size,
+                "validation_batch_size": validation_batch_size,
+                "steps_per_epoch": steps_per_epoch,
+                "validation_steps": validation_steps,
+            }.items()
+        )
+        self.validates, self.keeper = _validates(validation_freq), None
+        self.epochs = range(first, _check.integer(where, "epochs", epochs, 0))
+        self.stream = self.seen = None
+        with contextlib.ExitStack() as opened:
+            if gives_batches(x):
+                arguments = {"y": y, "sample_weight": sample_weight, "validation_split": validation_split or None}
+                _refuse(where, x, arguments | {"batch_size": batch_size, "drop_last": drop_last})
+                self._take_data(opened, x, steps, class_weight, clean)
+                trained_on, validation = (x,), intake.validation(model, validation_data)
+            else:
+                _require_targets(x, y)
+                batch_size = batch_size or BATCH
+                given = sample_weight, class_weight, validation_split, validation_data
+                trained_on, of_classes, validation = of_fit(model, x, y, *given)
+                self._take_arrays(opened, trained_on, of_classes, batch_size, drop_last, steps, class_weight)
+            if validation is None and validation_steps is not None:
+                required = "validation_steps goes with validation_data or validation_split"
+                raise ValueError(_check.message(where, required, validation_steps))
+            if validation is not None and len(validation) == 1:
+                _refuse(where, validation[0], {"validation_batch_size": validation_size})
+            elif validation is not None:
+                require_weight(model, "fit", "the validation samples", validation[2])
+            size = batch_size or BATCH
+            self.passes = {}
+            for prefix, given, *how in (
+                ("clean_", trained_on if clean else None, size, None),
+                ("val_", validation, validation_size or size, validation_steps),
+            ):
+                if given is not None:
+                    self.passes[prefix] = opened.enter_context(passes.over(model, "fit", given, *how, prefix))
+            self.asked = {
+                "initial_epoch": first,
+                "batch_size": batch_size,
+                "steps": self.steps,
+                "shuffle": self.shuffle,
+                "validation_batch_size": None if validation is None else validation_size or batch_size,
+                "validation_steps": validation_steps,
+                "validation_freq": validation_freq,
+            }
+            params = {"epochs": epochs, "batch_size": batch_size, "steps": self.steps}
+            params["metrics"] = _all_log_names(model, self.passes)
+            self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
+            self.history.set_params(params)
+            self.history.set_model(model)
+            self.run = Run(model.layers, epochs, self.steps)
+            if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
+                warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
+            self.opened = opened.pop_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return self.opened.__exit__(*error)
+
+    def _take_arrays(self, opened, trained_on, of_classes, batch_size, drop_last, steps, class_weight):
+        """Trains on rows of arrays: straight out of memory, or out of memory maps by a stream."""
+        x, y, weights = trained_on
         weights = product(weights, of_classes)
-        for what, part in (("training", (x, y, weights)), ("validation", validation or ())):
-            require_weight(model, "fit", f"the {what} samples", *part[2:])
-        self.parts = slices(model, len(self.x), self.batch_size, drop_last)
-        self.evaluated = {"clean_": trained_on if clean else None, "val_": validation}
-        names = _all_log_names(model, self.evaluated)
-        params = {"epochs": epochs, "batch_size": batch_size, "steps": len(self.parts), "metrics": names}
-        self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
-        self.history.set_params(params)
-        self.history.set_model(model)
-        self.step, self.keeper = Step(model, self.x, y, weights), None
-        if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
-            warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
+        require_weight(self.model, "fit", "the training samples", weights)
+        self.parts = slices(self.model, len(x), batch_size, drop_last)
+        self.steps = steps or len(self.parts)
+        if stream.on_disk(x) or stream.on_disk(y):
+            source = stream.Rows("Sequential.fit", (x, y, weights), self.parts, self.steps, self._seed)
+            self.class_weight = class_weight if of_classes is None else None
+            self._open(opened, source, "step {} of epoch {}")
+        else:
+            self.step = Step(self.model, x, _check.contiguous(y, y.dtype), weights)
+
+    def _take_data(self, opened, data, steps, class_weight, clean):
+        """Trains on data that give batches."""
+        where, model = "Sequential.fit", self.model
+        source = stream.source_of(where, data, steps, self._seed, trains=True, first=self.epochs.start)
+        if source.steps is None:
+            fix = "An epoch has so many steps"
+            required = "steps_per_epoch must be given with data that do not say how many batches they give"
+            raise ValueError(_check.message(where, required, _check.Shown(f"{type(data).__name__} without it"), fix))
+        if clean and isinstance(source, stream.Iterator):
+            required = "clean_train_metrics needs data that can be read again"
+            raise ValueError(_check.message(where, required, _check.Shown(type(data).__name__)))
+        if class_weight is not None:  # what can be said of it without a label
+            targets.class_weights(where, np.zeros(0, np.int64), class_weight, None, None)
+        self.steps, self.class_weight = source.steps, class_weight
+        self._open(opened, source, "batch {} of epoch {}")
+        if not model.built:
+            first = self.stream.first(self.epochs.start)
+            if first is None:
+                raise ValueError(_check.message(where, "the data must give at least one batch", 0))
+            intake.batch(model, f"fit: {self.stream.place(self.epochs.start, 0)}", first)
+
+    @property
+    def _seed(self):
+        return self.model.seed if self.shuffle else None
+
+    def _open(self, opened, source, place):
+        self.stream = opened.enter_context(stream.Stream(source, lambda epoch, number: place.format(number, epoch)))
 
     def train(self):
         """All epochs, or until a callback says stop; for a model that is held and in training mode."""
         hooks, logs, complete = self.hooks, {}, False
         try:
-            self.seen = inputs.look(self.x, self.model.dtype, mean=self.model.input_mean is None)
+            if self.stream is None:
+                self.seen = inputs.look(self.step.x, self.model.dtype, mean=self.model.input_mean is None)
             hooks.attach(self.model)
             self.keeper = resume.Keeper(hooks.all, self.model, self.history, self._about)
             hooks.begin()
             logs = self.keeper.restore()
             for epoch in self.keeper.left(self.epochs):
                 hooks.call("on_epoch_begin", epoch)
-                logs = self._epoch(epoch)
+                found = self._epoch(epoch)
+                if found is None:
+                    break
+                logs = found
                 self.progress.epoch(epoch, logs)
                 try:
                     hooks.call("on_epoch_end", epoch, logs)
@@ -104,48 +199,92 @@ class Fit:
 
     def _about(self):
         """What must be the same where a run goes on (resume.py), beside the model."""
-        validation, trained_on = self.evaluated["val_"], (self.step.x, self.step.y, self.step.weights)
+        trained_on = (self.step.x, self.step.y, self.step.weights) if self.stream is None else self.stream.source.about
+        validation = self.passes["val_"].given if "val_" in self.passes else None
         return {
-            "initial_epoch": self.epochs.start,
-            "batch_size": self.batch_size,
-            "steps": len(self.parts),
-            "shuffle": self.shuffle,
-            "samples": resume.about_samples(*trained_on),
-            "validation": None if validation is None else resume.about_samples(*validation),
-            "validation_batch_size": self.sizes["val_"],
-            "validation_freq": self.validation_freq,
+            **self.asked,
+            "samples": _about_samples(trained_on),
+            "validation": None if validation is None else _about_samples(validation),
             "logs": self.hooks.params["metrics"],
         }
 
     def _epoch(self, epoch):
-        """All steps of one epoch, and the evaluations after it: the logs."""
-        mean = Means(self.model)
-        everything = np.arange(len(self.x))
-        order = datasets.order(len(self.x), self.model.seed, epoch) if self.shuffle else everything
+        """All steps of one epoch, and the evaluations after it: the logs; None if the data had ended before."""
+        mean, hooks = Means(self.model), self.hooks
+        asked = hooks.of_steps() or self.progress.shows_steps
         done = self.keeper.within(epoch, mean)
-        for number, part in enumerate(self.parts):
-            if number < done or mean.spoilt or self.hooks.found:
-                continue
-            self.hooks.call("on_train_batch_begin", number)
+        for step, chosen in self._steps(epoch, done):
+            if mean.spoilt or hooks.found:
+                break
+            number, done = done, done + 1
+            if asked:
+                hooks.call("on_train_batch_begin", number)
+            self.run.begin_step(epoch, number)
             try:
-                loss = self.step.run(order[part], mean, lambda: f"Sequential.fit: step {number} of epoch {epoch}")  # noqa: B023
-                self.hooks.saw(loss)
+                hooks.saw(step.run(chosen, mean, lambda: f"Sequential.fit: {self._place(epoch, number)}"))  # noqa: B023
             except FloatingPointError as error:
-                if not self.hooks.take(error):
+                if not hooks.take(error):
                     raise
                 mean.spoil()
-            self.model.trained_on(self.seen)
-            if self.hooks.all or self.progress.shows_steps:
+            self.model.trained_on(self.seen or inputs.look(step.x, self.model.dtype, self.model.input_mean is None))
+            if asked:
                 logs = mean.result()
                 self.progress.step(epoch, logs)
-                self.hooks.call("on_train_batch_end", number, logs)
-            self.keeper.step_done(epoch, number + 1, mean)
+                hooks.call("on_train_batch_end", number, logs)
+            self.keeper.step_done(epoch, done, mean)
+        if done != self.steps and not mean.spoilt and not hooks.found:
+            self._say_where_it_ended(epoch, done)
+            if not done:
+                return None
+        if self.stream is not None:
+            mean.require_weight("fit", "the training samples")
         logs = mean.result()
-        for prefix, part in self.evaluated.items():
-            if part is not None and (prefix != "val_" or self.validates(epoch)):
-                results = evaluate(self.model, *part[:2], self.sizes[prefix], True, *part[2:])
+        for prefix, part in self.passes.items():
+            if prefix != "val_" or self.validates(epoch):
+                results = _evaluated(self.model, part)
                 logs.update({prefix + name: value for name, value in results.items()})
         return logs
+
+    def _steps(self, epoch, first=0):
+        """(Step, the numbers of its samples), one step of the epoch after the other, from the number ``first`` on."""
+        if self.stream is None:
+            order = now = None
+            for number in range(first, self.steps):
+                visit, place = stream.place(epoch, number, self.steps, len(self.parts))
+                part = self.parts[place]
+                if self.shuffle and visit != now:
+                    order, now = datasets.order(len(self.step.x), self.model.seed, visit), visit
+                yield self.step, np.arange(part.start, part.stop) if order is None else order[part]
+            return
+        for number, batch in enumerate(self.stream.epoch(epoch, first=first), first):
+            method = f"fit: {self.stream.place(epoch, number)}"
+            x, y, weights = intake.batch(self.model, method, batch, self.class_weight, training=True)
+            yield Step(self.model, x, y, weights, batch.rows), np.arange(len(x))
+
+    def _place(self, epoch, number):
+        return f"step {number} of epoch {epoch}" if self.stream is None else self.stream.place(epoch, number)
+
+    def _say_where_it_ended(self, epoch, done):
+        """The data gave another number of batches than they should: warns, and ends training if they are at an end."""
+        where, goes_on = "Sequential.fit", isinstance(self.stream.source, stream.Loader)
+        if not done and (goes_on or epoch == self.epochs.start):
+            required = f"the data must give at least one batch in epoch {epoch}"
+            raise ValueError(_check.message(where, required, 0))
+        if goes_on:
+            text = f"the data gave {done} batches in epoch {epoch}, and their length says {self.steps}"
+        else:
+            self.model.stop_training = True
+            text = f"the data ended after {done} of the {self.steps} batches of epoch {epoch}, and training with them. "
+            text += "For all epochs an iterator must give steps_per_epoch * epochs batches"
+        warnings.warn(f"{where}: {text}", stacklevel=5)
+
+
+def _about_samples(given):
+    """What tells samples from others: of arrays their form and sums over some, of other data their kind and length."""
+    if len(given) == 1:
+        return {"data": type(given[0]).__name__, "batches": stream.length_of("Sequential.fit", given[0])}
+    x, y, weights = given
+    return resume.about_samples(x, y[:ROWS] if stream.on_disk(y) else y, weights)
 
 
 _STARTS_AGAIN = (
@@ -164,12 +303,11 @@ def log_names(model):
     return ["loss", *metrics.log_names(metrics.get_all("Sequential", "metrics", model.metrics))]
 
 
-def _require_targets(x, y):
-    """TypeError for a generator or the like, which Keras takes for x and y."""
+def _require_targets(x, y, where="Sequential.fit"):
+    """TypeError for x alone, if it does not give batches."""
     if y is None:
         required = "x and y must be arrays"
-        fix = "Join its batches, or call train_on_batch with each" if hasattr(x, "__next__") else "Give y"
-        raise TypeError(_check.message("Sequential.fit", required, _check.Shown(f"{type(x).__name__} and no y"), fix))
+        raise TypeError(_check.message(where, required, _check.Shown(f"{type(x).__name__} and no y"), "Give y"))
 
 
 def _validates(freq):
@@ -182,10 +320,28 @@ def _validates(freq):
     return lambda epoch: (epoch + 1) % freq == 0
 
 
-def _all_log_names(model, evaluated):
+def _all_log_names(model, prefixes):
     """What ``fit`` logs at the end of an epoch."""
     names = log_names(model)
-    return [prefix + name for prefix in ("", *(key for key, part in evaluated.items() if part)) for name in names]
+    return [prefix + name for prefix in ("", *prefixes) for name in names]
+
+
+def _refuse(where, data, arguments):
+    """ValueError for an argument that goes with arrays only, and is given with data that give batches."""
+    for name, value in arguments.items():
+        if value is not None:
+            required = f"{name} must be left out where the data give batches, as {type(data).__name__} does"
+            raise ValueError(_check.message(where, required, value, _INSTEAD.get(name, "")))
+
+
+_INSTEAD = {
+    "y": "They give (x, y)",
+    "sample_weight": "They may give (x, y, sample_weight)",
+    "batch_size": "They say how many samples are in one",
+    "validation_batch_size": "They say how many samples are in one",
+    "validation_split": "Give validation_data",
+    "drop_last": "They say how many samples are in one",
+}
 
 
 def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
@@ -204,11 +360,11 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
 class Step:
     """A training step over some of the samples x, y: forward, loss, backward, reduce, update; all of it, or nothing.
 
-    ``weights``: of the samples, or None.
+    ``weights``: of the samples, or None.  ``names``: the numbers by which errors call the samples, or None.
     """
 
-    def __init__(self, model, x, y, weights):
-        self.model, self.x, self.y, self.weights = model, x, y, weights
+    def __init__(self, model, x, y, weights, names=None):
+        self.model, self.x, self.y, self.weights, self.names = model, x, y, weights, names
 
     def run(self, chosen, mean, place):
         """One step over the samples with the numbers ``chosen``; returns the loss.  Allocates no array.
@@ -240,7 +396,8 @@ class Step:
         bad = plan.take(self.x, chosen)
         if bad is not None:
             required = f"{place()}: x must be finite in {self.model.dtype}"
-            raise ValueError(f"{required}; got NaN or infinity in sample {chosen[bad]}")
+            name = chosen[bad] if self.names is None else self.names[chosen[bad]]
+            raise ValueError(f"{required}; got NaN or infinity in sample {name}")
 
     def loss(self, plan, outputs, y, weights, place):
         """The loss of the outputs; its gradient goes into ``plan.dy``."""
@@ -300,37 +457,74 @@ def _culprit(path, layer, x):
 def evaluate(
     model,
     x,
-    y,
-    batch_size=32,
+    y=None,
+    batch_size=None,
     return_dict=False,
     sample_weight=None,
     verbose=0,
+    steps=None,
     where="Sequential.evaluate",
 ):
     """``Sequential.evaluate``."""
     method = where.rpartition(".")[2]
     require_compiled(model, method)
-    batch_size = _check.integer(where, "batch_size", batch_size, 1)
     return_dict = _check.boolean(where, "return_dict", return_dict)
-    x, y, weights, _ = samples(model, method, x, y, sample_weight)
-    require_weight(model, method, "the samples", weights)
-    mean, starts = Means(model), range(0, len(x), batch_size)
-    with progress_of_pass(where, verbose, len(starts)) as progress:
-        for start in starts:
-            part = slice(start, start + batch_size)
-            w = None if weights is None else weights[part]
-            with model.engine.evaluation(len(y[part])) as plan:
-                plan.take(x[part])
-                outputs = plan.forward().copy()
-                value, _ = loss(model, outputs, y[part], w, plan.activity_penalty())
-                mean.update(value, outputs, y[part], w)
-            if progress.shows_steps:
-                progress.step(0, mean.result())
-        logs = mean.result()
+    if gives_batches(x):
+        _refuse(where, x, {"y": y, "batch_size": batch_size, "sample_weight": sample_weight})
+        given = (x,)
+    else:
+        _require_targets(x, y, where)
+        given = samples(model, method, x, y, sample_weight)[:3]
+    batch_size = BATCH if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
+    part = passes.over(model, method, given, batch_size, steps)
+    with part, progress_of_pass(where, verbose, part.steps) as progress:
+        logs = _evaluated(model, part, progress)
         progress.epoch(0, logs)
     if return_dict:
         return logs
     return [*logs.values()] if model.metrics else logs["loss"]
+
+
+def _evaluated(model, part, progress=None):
+    """The loss and the metrics of a pass."""
+    mean = Means(model)
+    for x, y, weights in part.batches():
+        with model.engine.evaluation(len(x)) as plan:
+            plan.take(x)
+            outputs = plan.forward().copy()
+            value, _ = loss(model, outputs, y, weights, plan.activity_penalty())
+            mean.update(value, outputs, y, weights)
+        if progress is not None and progress.shows_steps:
+            progress.step(0, mean.result())
+    mean.require_weight(part.method, part.title)
+    return mean.result()
+
+
+def predict(model, x, batch_size=None, verbose=0, steps=None):
+    """``Sequential.predict`` of checked inputs, or of data that give batches."""
+    where = "Sequential.predict"
+    given = (x, None, None)
+    if gives_batches(x, lists=False):
+        _refuse(where, x, {"batch_size": batch_size})
+        given = (x,)
+    batch_size = 256 if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
+    part = passes.over(model, "predict", given, batch_size, steps, inputs=True)
+    found, done = [], 0
+    if part.samples is not None:
+        found = np.empty((part.samples, *model.output_shape), model.dtype)
+    with part, progress_of_pass(where, verbose, part.steps) as progress:
+        for x, *_ in part.batches():
+            with model.engine.evaluation(len(x)) as plan:
+                plan.take(x)
+                outputs = plan.forward()
+                if part.samples is None:
+                    found.append(outputs.copy())
+                else:
+                    found[done : done + len(x)] = outputs
+            done += len(x)
+            progress.step(0, {})
+        progress.epoch(0, {})
+    return np.concatenate(found) if part.samples is None else found
 
 
 class Means:
@@ -338,26 +532,33 @@ class Means:
 
     def __init__(self, model, reading=None):
         """``reading``: the ``Outputs`` of what ``update`` will get, None for the model's own."""
-        self.reading = model.reading if reading is None else reading
+        self.model, self.reading = model, model.reading if reading is None else reading
         self.metrics = self.reading.metrics(copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics)))
         self.names = metrics.log_names(self.metrics)
-        self.total, self.count, self.spoilt = 0.0, 0, False
+        self.total, self.count, self.spoilt, self.weight = 0.0, 0, False, 0.0
         for metric in self.metrics:
             metric.reset()
 
     def update(self, loss, outputs, y, weights):
         self.total += loss * len(outputs)
         self.count += len(outputs)
+        self.weight += len(outputs) if weights is None else math.fsum(weights)
         for metric in self.metrics:
             metric.update(outputs, y, weights, from_logits=self.reading.from_logits)
 
+    def require_weight(self, method, what):
+        """ValueError where the weights of all samples sum to 0, and the metrics are 0/0."""
+        require_weight(self.model, method, what, [self.weight])
+
     def get_state(self):
         """What ``set_state`` needs to go on with the means of an epoch that is not over (resume.py)."""
-        numbers = {"total": self.total, "count": self.count, "spoilt": self.spoilt}
+        numbers = {"total": self.total, "count": self.count, "weight": self.weight, "spoilt": self.spoilt}
         return {**numbers, "metrics": [metric.get_state() for metric in self.metrics]}
 
     def set_state(self, state):
-        self.total, self.count, self.spoilt = state["total"], state["count"], state["spoilt"]
+        self.total, self.count, self.weight, self.spoilt = (
+            state[name] for name in ("total", "count", "weight", "spoilt")
+        )
         for metric, kept in zip(self.metrics, state["metrics"], strict=True):
             metric.set_state(kept)
 
@@ -394,6 +595,16 @@ class _Hooks:
         """Tells the tests of learning rates the loss of a step."""
         for finder in self.finders:
             finder.take_loss(loss)
+
+    def of_steps(self):
+        """Whether a callback wants to be called at every step: then the logs of each are computed."""
+        names = "on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end"
+        base = callbacks.Callback
+        return any(
+            getattr(getattr(one, name), "__func__", None) is not getattr(base, name)
+            for one in self.all
+            for name in names
+        )
 
     def attach(self, model):
         for callback in self.all:

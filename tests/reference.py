@@ -454,6 +454,14 @@ def rescaling_grad(x, scale, dy):
     return scale * dy.astype(np.float64)
 
 
+def temperature(x, t):
+    return x.astype(np.float64) / t
+
+
+def temperature_grad(x, t, dy):
+    return dy.astype(np.float64) / t
+
+
 def zero_padding2d(x, padding):
     return np.pad(x, ((0, 0), *padding, (0, 0)))
 
@@ -517,6 +525,57 @@ def dropout(x, keep, rate, mode="inverted"):
 def dropout_grad(x, keep, rate, dy, mode="inverted"):
     """dx: the same mask and the same scale on dy."""
     return dropout(dy, keep, rate, mode)
+
+
+def stochastic_depth(x, keep, rate):
+    """Training: sample n is x[n] / (1 - rate) where keep[n], else 0.  keep: (N,)."""
+    return np.array([x[n].astype(np.float64) / (1 - rate) if keep[n] else np.zeros(x[n].shape) for n in range(len(x))])
+
+
+def stochastic_depth_grad(x, keep, rate, dy):
+    return stochastic_depth(dy, keep, rate)
+
+
+SELU_LOWEST = -1.0507009873554805 * 1.6732632423543772
+
+
+def alpha_dropout(x, keep, rate):
+    """Training: a (x where kept, else alpha') + b, with b made of the rate that is drawn, a whole number of 1/65536."""
+    drawn = min(max(round(rate * 65536), 1), 65535) / 65536
+    a = 1 / math.sqrt((1 - rate) * (1 + rate * SELU_LOWEST**2))
+    y = np.full(x.shape, a * SELU_LOWEST)
+    y[keep] = a * x[keep].astype(np.float64)
+    return y - a * SELU_LOWEST * drawn
+
+
+def alpha_dropout_grad(x, keep, rate, dy):
+    """dx: a dy where kept, else 0."""
+    dx = np.zeros(dy.shape)
+    dx[keep] = dy[keep].astype(np.float64) / math.sqrt((1 - rate) * (1 + rate * SELU_LOWEST**2))
+    return dx
+
+
+def drop_block_mask(seed, number, step, shape, rate, block, purpose=0):
+    """True = kept, for images of ``shape`` (N, H, W, C): no block whose first corner was drawn covers it."""
+    n, h, w, c = shape
+    gamma = rate / block**2 * h * w / ((h - block + 1) * (w - block + 1))
+    corners = dropout_mask(seed, number, step, (n, h - block + 1, w - block + 1, c), gamma, purpose)
+    keep = np.ones(shape, bool)
+    for s, i, j, channel in np.argwhere(~corners):
+        keep[s, i : i + block, j : j + block, channel] = False
+    return keep
+
+
+def drop_block(x, keep):
+    """Training: every sample by itself, times (its elements) / (those that it keeps)."""
+    y = np.zeros(x.shape)
+    for s, kept in enumerate(keep):
+        y[s][kept] = x[s][kept].astype(np.float64) * (kept.size / max(kept.sum(), 1))
+    return y
+
+
+def drop_block_grad(x, keep, dy):
+    return drop_block(dy, keep)
 
 
 def dropconnect(x, kernel, keep, rate, bias=None, mode="inverted"):

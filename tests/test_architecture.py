@@ -74,11 +74,26 @@ MAY_IMPORT = {
     },
     "saving": {"document", "model"},
     "outputs": BASE | {"chain", "layers", "losses", "metrics", "tree"},
-    "intake": {"_check", "datasets", "metrics", "targets"},
+    "stream": {"_check", "datasets"},
+    "intake": {"_check", "datasets", "metrics", "stream", "targets"},
+    "passes": {"_check", "intake", "stream"},
     "progress": {"_check"},
     "resume": {"_check", "_files", "callbacks", "document", "inputs", "layer", "settings", "tree"},
     "training": BASE
-    | {"callbacks", "datasets", "inputs", "intake", "layer", "layers", "metrics", "progress", "resume"},
+    | {
+        "callbacks",
+        "datasets",
+        "inputs",
+        "intake",
+        "layer",
+        "layers",
+        "metrics",
+        "passes",
+        "progress",
+        "resume",
+        "stream",
+        "targets",
+    },
     "parameters": {"_check", "layer", "regularizers", "settings", "tree"},
     "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan", "recording", "tree"},
     "model": {
@@ -109,10 +124,12 @@ MAY_IMPORT = {
     "prediction": {"_check", "montecarlo"},
     "ensemble": {"_check", "intake", "model", "prediction", "processes", "targets", "training"},
     "thinning": {"_check", "layer", "layers", "metrics", "targets"},
+    "calibration": {"_check", "layer", "layers", "model", "outputs", "prediction", "targets"},
     "processes": BASE,
     "plot_axes": {"_check", "metrics"},
-    "plot_dropout": {"_check", "plot_axes", "thinning"},
-    "plot": {"_check", "metrics", "plot_axes", "plot_dropout", "thinning"},
+    "plot_calibration": {"_check", "calibration", "plot_axes"},
+    "plot_dropout": {"_check", "layers", "plot_axes", "thinning"},
+    "plot": {"_check", "metrics", "plot_axes", "plot_calibration", "plot_dropout", "thinning"},
     "tune": {"_check", "_files", "datasets", "intake", "losses", "metrics", "model", "plot", "processes", "progress"},
     "networks": {"_check", "layers", "regularizers"},
 }
@@ -377,7 +394,14 @@ COMPUTING = {
 }
 
 
-SHARED = {"depthwise": "conv", "transpose": "conv"}  # layers that run on the kernels of others
+SHARED = {  # layers that run on the kernels of others
+    "alpha_dropout": "dropout",
+    "depthwise": "conv",
+    "drop_block": "dropout",
+    "stochastic_depth": "dropout",
+    "temperature": "reshape",
+    "transpose": "conv",
+}
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)

@@ -6,11 +6,12 @@ import math
 import os
 import pickle
 import re
+import signal
 
 import numpy as np
 import pytest
 from compare import assert_same_bits
-from models import LABELS, X, compiled, small, trained, whole_state
+from models import LABELS, Hook, X, compiled, small, trained, whole_state
 
 import minicnn as mc
 from minicnn.callbacks import (
@@ -19,6 +20,7 @@ from minicnn.callbacks import (
     EarlyStopping,
     History,
     LambdaCallback,
+    LearningRateFinder,
     LearningRateScheduler,
     ModelCheckpoint,
     ReduceLROnPlateau,
@@ -1040,3 +1042,101 @@ def test_epochs_without_validation_do_not_count(tmp_path):
 def test_a_hook_that_nobody_calls_is_told_so(hook, near):
     with pytest.raises(TypeError, match=f"^Mine: a callback's hooks are on_train_begin, .*; got `{hook}`.{near}"):
         type("Mine", (Callback,), {hook: lambda self, *arguments: None})
+
+
+# ---- the test of learning rates ----
+
+
+def found(finder, optimizer=None, **more):
+    """(the model, whether it is as it was) after a test of rates."""
+    model = compiled(optimizer=optimizer or mc.optimizers.Adam(0.01))
+    model.fit(X, LABELS, **FIT, epochs=2)
+    before, config = whole_state(model), (model.get_config(), model.compile_config())
+    try:
+        history = model.fit(X, LABELS, **FIT, epochs=8, callbacks=[finder, *more.pop("callbacks", [])], **more)
+    finally:
+        assert whole_state(model) == before
+        assert (model.get_config(), model.compile_config()) == config
+        assert model.history.model is model
+    assert model.history is history
+    assert "loss" in history.history
+    return model
+
+
+@pytest.mark.parametrize("rate", [0.01, mc.schedules.CosineDecay(0.01, 30)])
+def test_a_test_of_learning_rates(rate, tmp_path):
+    finder, seen = LearningRateFinder(1e-4, 1e-2, 10), []
+    watch = LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append((batch, logs["loss"])))
+    model = found(finder, mc.optimizers.Adam(rate), callbacks=[watch])
+    assert finder.rates == pytest.approx(np.geomspace(1e-4, 1e-2, 10), rel=1e-12)
+    assert len(finder.losses) == len(finder.smoothed) == 10
+    assert [batch for batch, _ in seen] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]  # 10 steps, and not one more
+    means = [seen[0][1], (5 * finder.losses[0] + 5 * finder.losses[1]) / 10]
+    assert [loss for _, loss in seen[:2]] == pytest.approx(means, rel=1e-12)
+    weights = 0.9 ** np.arange(10)[::-1]
+    for n in range(1, 11):
+        mean = (weights[-n:] * finder.losses[:n]).sum() / weights[-n:].sum()
+        assert finder.smoothed[n - 1] == pytest.approx(mean, rel=1e-12)
+    straight = compiled(optimizer=mc.optimizers.Adam(copy.deepcopy(rate)))
+    straight.fit(X, LABELS, **FIT, epochs=4)
+    model.fit(X, LABELS, **FIT, initial_epoch=2, epochs=4)  # nothing has happened
+    assert whole_state(model) == whole_state(straight)
+
+
+def test_a_test_of_rates_takes_the_steps_that_there_are_and_ends_where_the_loss_rises():
+    finder = LearningRateFinder(1e-4, 1e-2)
+    found(finder)
+    assert len(finder.rates) == 24  # 8 epochs of 3 steps
+    assert finder.rates[-1] == pytest.approx(1e-2)
+    finder = LearningRateFinder(1e-3, 1e6, 24, early_stop_threshold=1.5)
+    found(finder)
+    assert len(finder.rates) < 24
+    assert finder.smoothed[-1] > 1.5 * min(finder.smoothed)
+    assert max(finder.smoothed[:-1]) <= 1.5 * min(finder.smoothed[:-1])
+    without = LearningRateFinder(1e-3, 1e6, 24, early_stop_threshold=None)
+    found(without)
+    assert len(without.rates) > len(finder.rates)
+
+
+def test_a_test_of_rates_ends_at_a_loss_that_is_not_finite():
+    finder = LearningRateFinder(1.0, 1e38, 24, early_stop_threshold=None)
+    found(finder, mc.optimizers.SGD(0.01))
+    assert 0 < len(finder.rates) < 24
+    assert np.isfinite(finder.losses).all()
+
+
+def test_a_test_of_rates_that_is_interrupted_leaves_the_model_as_it_was():
+    with pytest.raises(KeyboardInterrupt):
+        found(LearningRateFinder(), callbacks=[Hook(lambda model: signal.raise_signal(signal.SIGINT))])
+
+
+def test_the_suggested_rate():
+    finder = LearningRateFinder()
+    assert finder.suggestion is None
+    finder.rates, finder.smoothed = [1e-3, 1e-2, 1e-1, 1.0, 10.0, 20.0], [3.0, 2.9, 2.0, 1.0, 1.5, 4.0]
+    assert finder.suggestion == pytest.approx(0.1)
+    finder.smoothed = [1.0, 2.9, 2.0, 1.1, 1.5, 4.0]
+    assert finder.suggestion is None  # it does not fall
+
+
+@pytest.mark.parametrize(("given", "error", "message"), [
+    ({"min_lr": 0}, ValueError, "min_lr must be a number > 0"), ({"max_lr": 1e-8}, ValueError, "max_lr must be"),
+    ({"num_training_steps": 1}, ValueError, "num_training_steps must be a whole number >= 2"),
+    ({"early_stop_threshold": 1.0}, ValueError, "early_stop_threshold must be a number > 1"),
+    ({"min_lr": True}, TypeError, "min_lr"), ({"max_lr": float("inf")}, ValueError, "max_lr"),
+])  # fmt: skip
+def test_a_test_of_rates_refuses(given, error, message):
+    with pytest.raises(error, match=f"^LearningRateFinder: {message}"):
+        LearningRateFinder(**given)
+
+
+def test_checkpoints_that_have_to_beat_a_number(tmp_path):
+    for threshold, saved in ((0.5, ["2.npz"]), (0.1, []), (None, ["1.npz", "2.npz"])):
+        folder = tmp_path / str(threshold)
+        best = ModelCheckpoint(
+            str(folder / "{epoch}.npz"), "number", save_best_only=True, mode="min", initial_value_threshold=threshold
+        )
+        run(Logs("number", [0.6, 0.4, 0.45]), best, epochs=3)
+        assert (sorted(os.listdir(folder)) if folder.exists() else []) == saved
+    with pytest.raises(TypeError, match=r"^ModelCheckpoint: initial_value_threshold must be a number"):
+        ModelCheckpoint("m.npz", initial_value_threshold="0.5")

@@ -1291,8 +1291,8 @@ def test_data_info_and_fetch(capsys, monkeypatch):
 # ---- the door, once more ----
 
 
-@pytest.mark.parametrize("arguments", ["", "--help", "--version", "train --help", "predict -h", "trian", "train --lrr 3",
-                                       "evaluate"])  # fmt: skip
+@pytest.mark.parametrize("arguments", ["", "--help", "--version", "train --help", "predict -h", "trian",
+                                       "train --lrr 3", "evaluate"])  # fmt: skip
 def test_help_and_wrong_words_do_not_wait_for_numpy(arguments):
     command = [sys.executable, "-X", "importtime", "-m", "minicnn", *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
@@ -1305,7 +1305,7 @@ def test_help_and_wrong_words_do_not_wait_for_numpy(arguments):
 
 def test_a_program_that_is_called_minicnn_too_has_all_of_minicnn():
     with open("minicnn", "w") as file:
-        file.write("import minicnn\nfrom minicnn import Layer, layers, Sequential\nprint(minicnn.History, layers.ReLU)\n"
+        file.write("import minicnn\nfrom minicnn import Layer, layers\nprint(minicnn.History, layers.ReLU)\n"
                    "print(hasattr(minicnn, 'no'), minicnn.networks.small.__name__)\n"
                    "try: layers.LSTM\nexcept AttributeError as error: print(error)\n")  # fmt: skip
     done = subprocess.run([sys.executable, "minicnn"], capture_output=True, text=True, env=ENVIRONMENT, check=False)

@@ -450,6 +450,112 @@ def test_transparent_places_become_white_in_every_mode(tmp_path, pillow, monkeyp
     np.testing.assert_array_equal(images.read_image(file, (5, 7, 3))[..., 0], expected)
 
 
+def area_means(values, height, width):
+    """Exact means over areas, as numbers."""
+
+    def weights(old, new):
+        edges = np.arange(new + 1) * (old / new)
+        shared = np.minimum(edges[1:, None], np.arange(1, old + 1)) - np.maximum(edges[:-1, None], np.arange(old))
+        return np.maximum(shared, 0) / (old / new)
+
+    down, across = weights(values.shape[0], height), weights(values.shape[1], width)
+    return np.stack([down @ values[..., channel] @ across.T for channel in range(values.shape[2])], -1)
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(256, 256, 2), (300, 421, 2), (97, 130, 1), (330, 600, 4)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_large_jpegs_are_decoded_small_and_no_worse(tmp_path, pillow, monkeypatch, height, width, scale, turned):
+    rng, sizes = np.random.default_rng(0), []
+    rough = [pillow.fromarray(rng.integers(0, 256, (n, n), np.uint8)).resize((width, height)) for n in (5, 23, 90)]
+    values = np.stack([np.asarray(one) for one in rough], -1)
+    picture, exif = pillow.fromarray(values), pillow.Exif()
+    exif[0x0112] = 6 if turned else 1
+    picture.save(tmp_path / "p.jpg", quality=95, exif=exif)
+    whole = np.asarray(pillow.open(tmp_path / "p.jpg"))
+    whole = np.ascontiguousarray(np.rot90(whole, -1)) if turned else whole
+    flat = images._flat
+    monkeypatch.setattr(
+        images, "_flat", lambda path, picture, *rest: sizes.append(picture.size) or flat(path, picture, *rest)
+    )
+    for side in ((32, 32), (25, 45)):
+        found = images.read_image(tmp_path / "p.jpg", (*side, 3))
+        want = area_means(whole.astype(float), *side)
+        resized = [pillow.fromarray(whole).resize(side[::-1], pillow.Resampling[way]) for way in ("BOX", "BILINEAR")]
+        error, *theirs = (np.sqrt(np.mean((np.asarray(one, float) - want) ** 2)) for one in (found, *resized))
+        assert error <= max(theirs)
+    assert sizes[0] == (-(-width // scale), -(-height // scale))
+    grey = images.read_image(tmp_path / "p.jpg", (32, 32, 1))[..., 0]  # is decoded without its colours
+    colour = images.read_image(tmp_path / "p.jpg", (32, 32, 3)) @ [0.299, 0.587, 0.114]
+    assert np.abs(grey - colour).mean() < 1
+
+
+def test_proportions_are_kept_by_cropping_or_padding(tmp_path, pillow):
+    values = np.arange(48, dtype=np.uint8).reshape(4, 12)[..., None].repeat(3, -1) + np.uint8(50)
+    pillow.fromarray(values).save(tmp_path / "wide.png")
+    pillow.fromarray(values.swapaxes(0, 1)).save(tmp_path / "tall.png")
+    for name, turn in (("wide.png", lambda a: a), ("tall.png", lambda a: a.swapaxes(0, 1))):
+        cropped = images.read_image(tmp_path / name, (4, 4, 3), crop_to_aspect_ratio=True)
+        np.testing.assert_array_equal(turn(cropped), values[:, 4:8])
+        padded = images.read_image(tmp_path / name, (12, 12, 3), pad_to_aspect_ratio=True)
+        np.testing.assert_array_equal(turn(padded)[4:8], values)
+        assert turn(padded)[:4].max() == turn(padded)[8:].max() == 0
+        small = turn(images.read_image(tmp_path / name, (6, 6, 3), pad_to_aspect_ratio=True))
+        np.testing.assert_allclose(small[2:4], values.reshape(2, 2, 6, 2, 3).mean((1, 3)), atol=0.5)
+        assert small[:2].max() == small[4:].max() == 0
+        same = [images.read_image(tmp_path / name, values.shape, **{how: True}) for how in
+                ("crop_to_aspect_ratio", "pad_to_aspect_ratio")]  # fmt: skip
+        if name == "wide.png":
+            for one in same:
+                np.testing.assert_array_equal(one, values)
+    pillow.new("L", (3000, 2)).save(tmp_path / "thin.png")
+    assert images.read_image(tmp_path / "thin.png", (8, 8, 1), pad_to_aspect_ratio=True).shape == (8, 8, 1)
+    assert images.read_image(tmp_path / "thin.png", (8, 8, 1), crop_to_aspect_ratio=True).shape == (8, 8, 1)
+    with pytest.raises(ValueError, match="of crop_to_aspect_ratio and pad_to_aspect_ratio only one can be True"):
+        images.read_image(tmp_path / "wide.png", (8, 8, 1), True, True)
+
+
+def test_small_pictures_grow_smoothly(tmp_path, pillow):
+    pillow.fromarray(np.array([[0, 100]], np.uint8)).save(tmp_path / "s.png")
+    row = images.read_image(tmp_path / "s.png", (1, 5, 1))[0, :, 0]
+    assert row.tolist() == sorted(row)
+    assert len(set(row.tolist())) > 2
+
+
+def test_four_channels_keep_what_is_transparent(tmp_path, pillow):
+    values = np.random.default_rng(0).integers(0, 256, (5, 5, 4), np.uint8)
+    pillow.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.png", (5, 5, 4)), values)
+    pillow.fromarray(values[..., 0]).save(tmp_path / "grey.png")
+    assert (images.read_image(tmp_path / "grey.png", (5, 5, 4))[..., 3] == 255).all()
+    padded = images.read_image(tmp_path / "a.png", (5, 9, 4), pad_to_aspect_ratio=True)
+    assert padded[:, :2].max() == 0
+    indexed = pillow.fromarray(values[..., 0]).convert("P")
+    indexed.save(tmp_path / "p.gif", transparency=int(values[0, 0, 0]))
+    assert images.read_image(tmp_path / "p.gif", (5, 5, 4))[0, 0, 3] == 0
+
+
+def test_numbers_without_a_brightest_value_are_refused(tmp_path, pillow):
+    pillow.fromarray(np.linspace(0, 1, 9, dtype=np.float32).reshape(3, 3)).save(tmp_path / "f.tiff")
+    with pytest.raises(DataError, match=r"f\.tiff: holds 32-bit floats"):
+        images.read_image(tmp_path / "f.tiff", (3, 3, 1))
+    pillow.fromarray(np.full((3, 3), 2**20, np.int32)).save(tmp_path / "i.tiff")
+    with pytest.raises(DataError, match=r"i\.tiff: holds 32-bit numbers"):
+        images.read_image(tmp_path / "i.tiff", (3, 3, 3))
+    pillow.fromarray(np.full((3, 3), 0x1234, np.int32)).save(tmp_path / "i.tiff")
+    assert images.read_image(tmp_path / "i.tiff", (3, 3, 1)).max() == 0x12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_in_a_tiff_counts_once(tmp_path, pillow, orientation):
+    ops = pytest.importorskip("PIL.ImageOps")
+    picture = pillow.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "o.tiff", exif=exif)
+    expected = np.asarray(ops.exif_transpose(pillow.open(tmp_path / "o.tiff")))
+    np.testing.assert_array_equal(images.read_image(tmp_path / "o.tiff", expected.shape), expected)
+
+
 def test_damaged_and_foreign_images_are_refused_by_name(tmp_path, pillow):
     rng = np.random.default_rng(0)
     pillow.fromarray(rng.integers(0, 256, (9, 9), np.uint8)).save(tmp_path / "whole.png")

@@ -375,6 +375,15 @@ def test_archives_that_are_not_what_they_should_be(content, message, server, dat
     assert left(tmp_path) == [f"data/{cifar10.FORM.archive}"]
 
 
+def test_an_archive_is_read_to_its_end(tmp_path, monkeypatch):
+    """Behind the last member as well: there stands gzip's own sum."""
+    monkeypatch.setattr("minicnn.datasets.cifar_form._PIECE", 512)
+    path = tmp_path / cifar10.FORM.archive
+    path.write_bytes(packed(WHOLE)[:-8] + bytes(8))
+    with pytest.raises(datasets.DataError, match="gzip data are damaged"):
+        cifar10.load_data(tmp_path)
+
+
 def test_an_archive_that_would_fill_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("minicnn.datasets.cifar_form._MOST", 100_000)
     path = tmp_path / cifar10.FORM.archive

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("settings", "rate", "size", "averaging", "sparsity", "features", "regularisers", "convergence")
+NAMES = ("settings", "rate", "size", "averaging", "sparsity", "features", "regularisers", "convergence", "early",
+         "family")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def outcomes(checks):
 # ---- the experiments, in the small ----
 
 ROWS = {"settings": [2], "rate": [3], "size": [3], "averaging": [6, 6], "sparsity": [2], "features": [2],
-        "regularisers": [12, 7], "convergence": [8, 3]}  # fmt: skip
+        "regularisers": [12, 7], "convergence": [8, 3], "early": [10], "family": [12]}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -346,6 +347,101 @@ def test_verdicts_of_convergence():
     assert len(results(100, 1)) == 3  # one of both never gets there: only the own lowest losses can be compared
 
 
+def test_verdicts_of_early():
+    size, early = module("early").QUICK, module("early")
+
+    def losses(*of):
+        found = dict(zip(early.WAYS, of, strict=True))
+        return verdicts("early", size, lambda s: {"loss": found[s["way"]], "test": 5})
+
+    assert losses(1.0, 1.1, 0.8, 0.9, 1.2) == [True, True, True] * 2
+    assert losses(1.0, 0.9, 1.1, 1.2, 0.5) == [False, False, False] * 2
+    assert losses(1.0, 1.0, 1.0, 1.0, 1.0) == [None, None, None] * 2
+    only_adam = verdicts("early", size, lambda s: {"test": 5, "loss": 1 - 0.1 * (
+        s["optimizer"] == early.ADAM and s["way"].startswith("early"))})  # fmt: skip
+    assert only_adam == [True, True, None, None, None, None]
+
+
+def test_the_table_of_early_has_paired_differences():
+    early = module("early")
+    results = [one for spec in early.specs(early.QUICK)
+               for one in made_up(spec, test=5, loss=0.5 if spec["way"] == "early dropout" else 1)]  # fmt: skip
+    rows = cells(early.report(results, early.QUICK).tables[0])
+    assert [row[3] for row in rows] == 2 * ["", "+0.0000 ± 0.0000", "-0.5002 ± 0.0029", *2 * ["+0.0000 ± 0.0000"]]
+
+
+def test_early_dropout_is_trained_on_all_images():
+    early, lab = module("early"), module("lab")
+    x, y = early.everything("digits")
+    assert len(x) == len(y) == 1297 == len(lab.data("digits")["train"][0]) + lab.VALIDATION["digits"]
+
+
+def test_verdicts_of_family():
+    family = module("family")
+
+    def of(**losses):
+        return verdicts("family", family.QUICK, lambda s: {"validation loss": 1, "validation": 5, "test": 5,
+            "test loss": losses.get(s["member"], 1.0)})  # fmt: skip
+
+    assert of(nothing=1.2) == [True, True]
+    assert of(nothing=1.2, DropConnect=0.8) == [True, False]
+    assert of(nothing=0.8) == [False, False]
+    assert of(DropConnect=1.5) == [None, True]
+
+
+def test_what_beats_dropout_on_one_set_of_two():
+    family = module("family")
+    size = {**family.QUICK, "sets": {"digits": family.QUICK["sets"]["digits"], "mnist": {"samples": 1, "epochs": 1}}}
+
+    def of(**better):
+        return verdicts("family", size, lambda s: {"validation loss": 1, "validation": 5, "test": 5,
+            "test loss": 0.5 if s["member"] in better[s["data"]] else 1.0 + (s["member"] == "nothing")})  # fmt: skip
+
+    assert of(digits=["DropConnect"], mnist=["late dropout"]) == [True, False, True, False, True]
+    assert of(digits=["DropConnect"], mnist=["DropConnect"]) == [True, False, True, False, False]
+    assert of(digits=[], mnist=[]) == [True] * 5
+
+
+def test_the_rates_of_the_family_are_chosen_without_the_test_part():
+    family = module("family")
+
+    def results(spec):
+        best = spec["rate"] == 0.5
+        loss = {"validation loss": 1 if best else 2, "test loss": 9 if best else 3}
+        return made_up(spec, validation=5, test=5, **loss)
+
+    found = [result for spec in family.specs(family.QUICK) for result in results(spec)]
+    for row in cells(family.report(found, family.QUICK).tables[0])[1:]:
+        assert row[1] == "0.5"
+        assert row[3].startswith("9.00"), row
+
+
+def test_every_member_of_the_family_is_in_its_net():
+    family = module("family")
+
+    def kinds(member):
+        chain = [layer for part in family.MEMBERS[member](0.5) for layer in part]
+        return " ".join(type(getattr(layer, "rate", 0)).__name__.replace("float", type(layer).__name__)
+                        for layer in chain if hasattr(layer, "rate"))  # fmt: skip
+
+    assert {member: kinds(member) for member in family.MEMBERS} == {
+        "nothing": "",
+        "dropout": "Dropout Dropout",
+        "SpatialDropout2D": "SpatialDropout2D Dropout",
+        "DropBlock2D": "DropBlock2D Dropout",
+        "GaussianDropout": "GaussianDropout GaussianDropout",
+        "AlphaDropout": "Dropout AlphaDropout",
+        "DropConnect": "Dropout DropConnect",
+        "curriculum dropout": "CurriculumDropout CurriculumDropout",
+        "early dropout": "EarlyDropout EarlyDropout",
+        "late dropout": "LateDropout LateDropout",
+        "R-Drop, alpha 0.3": "Dropout Dropout",
+        "R-Drop, alpha 1": "Dropout Dropout",
+    }
+    found = [family.train(0, "digits", 100, 1, 2, member, 0.5) for member in ("dropout", *family.ALPHAS)]
+    assert len({one["test loss"] for one in found}) == 3
+
+
 def test_reached_counts_epochs_from_one():
     reached = module("convergence").reached
     assert reached([3, 2, 1], 3) == 1
@@ -421,8 +517,19 @@ def test_the_results_are_whole():
     assert tuple(sections) == NAMES
     for name, text in sections.items():
         assert text.startswith(f"## {module(name).TITLE}\n")
-        assert f"`python -m examples.dropout_paper {name} --seeds 5`" in text
+        seeds = getattr(module(name), "SEEDS", 5)
+        assert f"`python -m examples.dropout_paper {name} --seeds {seeds}`" in text
         for file in re.findall(r"\]\(([^)]+)\)", text):
             assert 1000 < (report.FOLDER / file).stat().st_size < 100_000
         for verdict in re.findall(r"^- (.*)", text, re.MULTILINE):
             assert re.match(r"\*\*(Holds|Does not hold|Not decided):\*\* ", verdict), verdict
+
+
+def test_the_page_has_the_figures_of_the_results():
+    """What docs/dropout.md says of the later questions is what was measured."""
+    page = (ROOT / "docs" / "dropout.md").read_text(encoding="utf-8")
+    said = re.findall(r"[-+]?\d+\.\d+ ± \d+\.\d+", page[page.index("Two later questions") : page.index("**R-Drop**")])
+    measured = (module("report").FOLDER / "RESULTS.md").read_text(encoding="utf-8")
+    assert len(said) > 12
+    for figure in said:
+        assert f" {figure} " in measured or f"({figure} " in measured or f" {figure})" in measured, figure

@@ -1,5 +1,7 @@
 """The examples, run as a reader runs them: each with --quick in a process of its own, judged by what it prints."""
 
+import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -36,7 +38,8 @@ def number(pattern, text):
 
 def test_every_example_is_run_here():
     assert NAMES == [
-        "digits", "ensemble", "mnist", "own_layer", "resnet", "see_dropout", "training_loop", "weight_norms",
+        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_dropout", "training_loop",
+        "weight_norms",
     ]  # fmt: skip
 
 
@@ -115,6 +118,26 @@ def test_ensemble(tmp_path):
         assert most < least - 10  # usually 71 %
 
 
+def test_calibration(tmp_path):
+    draws = importlib.util.find_spec("matplotlib") is not None
+    out, _ = run("calibration", "--quick", *(["--picture", "curves.png"] if draws else []), folder=tmp_path)
+    assert not draws or (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert out.startswith("2 seeds, 4 epochs, dropout at rate 0.5; mean ± standard error; ECE in %, 15 bins\n")
+    rows = {line[:26].strip(): re.findall(r"(-?[\d.]+) ± [\d.]+", line) for line in out.splitlines()[3:7]}
+    plain, predict, thinned, ensemble = ([float(one) for one in row] for row in rows.values())
+    for wrong, ece, loss, surer, temperature, *after in (plain, predict, thinned, ensemble):
+        assert wrong < 15  # usually 8 %
+        assert abs(surer) <= ece + 0.05
+        assert after[1] < loss + 0.1
+        assert 0.2 < temperature < 3
+    assert thinned[1] > 2 * predict[1] > 0  # usually 13 % and 3 %
+    assert thinned[5] < thinned[1] / 2
+    assert thinned[4] < 1 > ensemble[4]
+    assert "the ECE of predict is smaller than that of predict_mc: holds (by " in out
+    assert "a temperature makes that of predict_mc smaller: holds (by " in out
+    assert out.count(" (by ") == 5
+
+
 def test_own_layer(tmp_path):
     out, _ = run("own_layer", "--quick", folder=tmp_path)
     assert re.search(r"PReLU is right:\n.*\nx +\S+ +96 +0\nslope +\S+ +3 +0\n", out)  # places checked, skipped
@@ -188,6 +211,64 @@ def test_see_dropout_without_matplotlib(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == 'this example draws with matplotlib: pip install "minicnn[plot]"\n'
+
+
+def test_r_drop(tmp_path):
+    out, _ = run("r_drop", "--quick", folder=tmp_path)
+    assert out.startswith("3 epochs, 2 seeds, means ± standard errors")
+    for name in ("dropout  ", "two masks, alpha 0 ", "R-Drop, alpha 0.3 ", "R-Drop, alpha 1 "):
+        assert number(rf"{name} *test error ([\d.]+) ± [\d.]+ %, test loss [\d.]+ ± [\d.]+", out) < 40  # usually 17 %
+    assert len(re.findall(r"\(-?[\d.]+ ± [\d.]+ %, -?[\d.]+ ± [\d.]+\)", out)) == 3
+
+
+@pytest.fixture
+def r_drop(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("r_drop")
+
+
+@pytest.mark.parametrize("alpha", [0, 0.3, 2.5])
+def test_the_gradient_of_r_drop_by_finite_differences(r_drop, alpha):
+    rng = np.random.default_rng(0)
+    logits, y = rng.standard_normal((10, 4)), np.arange(5) % 4
+    _, gradient = r_drop.r_drop(logits, y, alpha)
+    for place in np.ndindex(logits.shape):
+        step = np.zeros_like(logits)
+        step[place] = 1e-5
+        change = r_drop.r_drop(logits + step, y, alpha)[0] - r_drop.r_drop(logits - step, y, alpha)[0]
+        assert gradient[place] == pytest.approx(change / 2e-5, rel=1e-6, abs=1e-10)
+
+
+def test_the_loss_of_r_drop_by_its_formula(r_drop):
+    rng = np.random.default_rng(1)
+    logits, y, alpha = 3 * rng.standard_normal((6, 4)), np.array([0, 3, 1]), 0.7
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    want = 0
+    for p1, p2, label in zip(p[:3], p[3:], y, strict=True):
+        want -= (np.log(p1[label]) + np.log(p2[label])) / 2
+        want += alpha / 2 * ((p1 * np.log(p1 / p2)).sum() + (p2 * np.log(p2 / p1)).sum())
+    value, gradient = r_drop.r_drop(logits, y, alpha)
+    assert value == pytest.approx(want / 3)
+    same = np.concatenate([logits[:3], logits[:3]])  # two equal answers: the cross-entropy alone
+    loss = mc.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert r_drop.r_drop(same, y, alpha)[0] == pytest.approx(loss(logits[:3], y)[0])
+    assert np.abs(gradient.sum(axis=1)).max() < 1e-12  # a constant added to all logits changes nothing
+    assert np.isfinite(r_drop.r_drop(1e4 * logits, y, alpha)[1]).all()
+
+
+def test_the_loop_of_r_drop_learns_and_draws_two_masks(r_drop, monkeypatch):
+    (x, y), _ = mc.datasets.digits.load_data()
+    x, y, seen = x[:200], y[:200], []
+    real = r_drop.r_drop
+    monkeypatch.setattr(r_drop, "r_drop", lambda logits, y, alpha: seen.append(logits) or real(logits, y, alpha))
+    model = r_drop.network(0)
+    model.build(x.shape[1:])
+    before = model.evaluate(x, y)[0]
+    r_drop.train(model, x, y, epochs=20, alpha=0.5)
+    assert model.evaluate(x, y)[0] < before / 2
+    assert not model.training
+    first, second = np.split(seen[0], 2)
+    assert (np.abs(first - second).max(axis=1) > 0).all()
 
 
 def test_training_loop(tmp_path):

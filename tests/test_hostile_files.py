@@ -92,6 +92,9 @@ SECOND = [
     lambda: mc.layers.LeakyReLU(0.1),
     lambda: mc.layers.Dropout(0.5, mode="classical"),
     lambda: mc.layers.SpatialDropout2D(0.2),
+    lambda: mc.layers.DropBlock2D(0.2, 2),
+    lambda: mc.layers.StochasticDepth(0.2, "batch"),
+    lambda: mc.layers.AlphaDropout(0.2, noise_shape=(None, 1, 1, None)),
     lambda: mc.layers.GaussianDropout(0.3, seed=4),
     lambda: mc.layers.GroupNormalization(3, gamma_regularizer="l2"),
     lambda: mc.layers.LayerNormalization([2, 3], scale=False),
@@ -321,8 +324,8 @@ def test_the_memory_that_a_packed_idx_file_takes(dtype, tmp_path):
 
 
 @pytest.mark.parametrize("rounds", [300, pytest.param(20_000, marks=pytest.mark.long)])
-@pytest.mark.parametrize("ending", ["png", "jpg"])
-@pytest.mark.filterwarnings("default")  # Pillow warns of what it can still read
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "bmp", "webp", "tiff", "ppm", "tga"])
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it can still read
 def test_damaged_images_are_images_or_sentences(rounds, ending, tmp_path):
     pillow = pytest.importorskip("PIL.Image")
     rng, path = random.Random(3), tmp_path / f"x.{ending}"

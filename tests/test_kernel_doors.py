@@ -45,6 +45,7 @@ def right():
     flat, squares, steps = [zeros(10) for _ in range(5)], np.zeros(2), np.zeros(1, np.int64)
     x, y, w, v3, v5 = zeros(4, 3), zeros(4, 5), zeros(3, 5), [zeros(3) for _ in range(8)], zeros(5)
     keep, x3 = zeros(4, dropout.words(3), dtype=np.uint32), zeros(4, 2, 3)
+    flat3, kept = zeros(2, 48), zeros(2, dropout.block_words(48), dtype=np.uint32)
     labels, losses, weights = np.array([0, 4, 1, 2]), np.zeros(4), np.ones(4)
     step = flat[4], pieces, squares, steps, 0.1, 0.9, 0.9, 1e-7, 0.0, 1.0, 0.0, rules, limits
     return {
@@ -61,6 +62,7 @@ def right():
         "pad": (reshape.pad, (image, grown, 1, 2)),
         "crop": (reshape.crop, (grown, image, 1, 2)),
         "rescale": (reshape.rescale, (x, 1.0, 0.0, x.copy())),
+        "divide": (reshape.divide, (x, np.ones(1), x.copy())),
         "upsample": (reshape.upsample, (zeros(2, 3, 2, 5), zeros(2, 6, 6, 5), (2, 3), True)),
         "upsample_backward": (reshape.upsample_backward, (zeros(2, 6, 6, 5), zeros(2, 3, 2, 5), (2, 3), True)),
         "permute": (reshape.permute, (zeros(4, 24), zeros(4, 24), (2, 3, 4), (2, 0, 1))),
@@ -84,6 +86,8 @@ def right():
         "dropconnect.backward": (dropconnect.backward, (x, w, y, w.copy(), v5, x.copy(), DRAW, ONE)),
         "dropout.forward": (dropout.forward, (x, keep, x.copy(), DRAW, ONE)),
         "dropout.backward": (dropout.backward, (x, keep, x.copy(), DRAW, ONE)),
+        "dropout.alpha": (dropout.forward, (x, keep, x.copy(), DRAW, ONE, None, True)),
+        "dropout.blocks": (dropout.blocks, (flat3, kept, flat3.copy(), DRAW, (4, 4, 3), 2, True)),
         "dropout.scale": (dropout.scale, (x, ONE, x.copy())),
         "gaussian": (gaussian.multiply, (x, x.copy(), DRAW, ONE)),
         "gaussian.add": (gaussian.add, (x, x.copy(), DRAW, ONE)),
@@ -342,6 +346,16 @@ def test_axes_that_are_not_those_of_a_sample(axes):
     function, (x, _, *rest) = right()["dropout.forward"]
     with refused():
         function(x, zeros(4, 1, dtype=np.uint32), *rest, (False, axes))
+
+
+@pytest.mark.parametrize(("shape", "block"), [
+    ((4, 4, 2), 2), ((4, 3, 3), 2), ((-4, -4, 3), 2), ((4, 4, 3), 5), ((4, 4, 3), 0), ((4, 4, 3), -1), ((2, 8, 3), 3),
+    ((8, 2, 3), 3), ((0, 4, 3), 1), ((2**62, 4, 3), 2), ((4, 2**62, 3), 2), ((4, 4, 2**60 + 3), 2), ((4, 4, -3), 2),
+])  # fmt: skip
+def test_blocks_beside_the_image(shape, block):
+    function, (x, keep, y, draw, *_) = right()["dropout.blocks"]
+    with refused():
+        function(x, keep, y, draw, shape, block, True)
 
 
 def test_scratch_of_a_negative_size():

@@ -41,6 +41,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Softplus": ({}, (5, 3)),
     "Swish": ({}, (5, 3)),
     "Activation": ({"activation": "tanh"}, (7,)),
+    "AlphaDropout": ({"rate": 0.4, "noise_shape": (None, 1, None), "seed": 3}, (5, 3)),
     "AveragePooling2D": (
         {"pool_size": (2, 3), "strides": (1, 2), "padding": ((1, 0), (2, 1)), "count_include_pad": True}, IMAGE,
     ),
@@ -85,6 +86,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
          "depthwise_constraint": {"name": "MaxNorm", "config": {"max_value": 3.0, "axis": [0, 1]}},
          "bias_constraint": {"name": "NonNeg", "config": {}}}, IMAGE,
     ),
+    "DropBlock2D": ({"rate": 0.4, "block_size": 3, "seed": 3}, IMAGE),
     "DropConnect": (
         {"units": 5, "rate": 0.4, "mode": "classical", "seed": 3, "activation": "gelu",
          "kernel_initializer": {"name": "Orthogonal", "config": {"gain": 0.5, "seed": None}},
@@ -134,7 +136,9 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Sigmoid": ({}, (5, 3)),
     "Softmax": ({}, (5, 3)),
     "SpatialDropout2D": ({"rate": 0.4, "mode": "classical", "seed": 3}, IMAGE),
+    "StochasticDepth": ({"rate": 0.4, "mode": "batch", "seed": 3}, IMAGE),
     "Tanh": ({}, (5, 3)),
+    "Temperature": ({"temperature": 1.7}, (5, 3)),
     "UpSampling2D": ({"size": (2, 3), "interpolation": "bilinear"}, IMAGE),
     "ZeroPadding2D": ({"padding": ((1, 2), (0, 3))}, IMAGE),
 }  # fmt: skip

@@ -189,6 +189,7 @@ def test_the_number_dropped_in_a_unit_is_binomial():
 
 @pytest.mark.parametrize("make", [
     lambda: layers.SpatialDropout2D(0.3),
+    lambda: layers.AlphaDropout(0.3, noise_shape=(None, 1, 1, None)),
     lambda: layers.Dropout(0.3, noise_shape=(None, 1, 1, None)),
     lambda: layers.Dropout(0.3, noise_shape=(None, None, 1, None)),
     lambda: layers.Dropout(0.3),
@@ -199,10 +200,46 @@ def test_decisions_of_a_layer_are_coins(make):
     layer.build((3, 4, 24), np.random.default_rng(0))
     x, scores = np.ones((400, 3, 4, 24), np.float32), []
     for _ in range(8):
-        keep = layer.forward(x, training=True) != 0
+        layer.forward(x, training=True)
+        keep = layer.last_mask
         wishes = layer.noise_shape or (None,) * 4
         decisions = keep[tuple(slice(1) if wish == 1 else slice(None) for wish in wishes)].ravel()
         scores += [frequency(decisions, kept_share(0.3)), runs(decisions)]
+    unremarkable(scores)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
+def test_branches_are_left_out_like_coins(rate):
+    """Of the samples of a batch, one after the other, and of the steps of a layer that decides once a step."""
+    row, batch = layers.StochasticDepth(rate), layers.StochasticDepth(rate, "batch")
+    scores, decisions = [], []
+    for layer in (row, batch):
+        layer.build((2, 3), np.random.default_rng(0))
+    for _ in range(8):
+        row.forward(np.ones((8192, 2, 3), np.float32), training=True)
+        keep = row.last_mask
+        assert (keep == keep[:, :1, :1]).all()
+        scores += [frequency(keep[:, 0, 0], kept_share(rate)), runs(keep[:, 0, 0])]
+    for _ in range(4000):
+        decisions.append(batch.forward(np.ones((2, 2, 3), np.float32), training=True)[0, 0, 0] != 0)
+    unremarkable([*scores, frequency(np.array(decisions), kept_share(rate)), runs(np.array(decisions))])
+
+
+@pytest.mark.parametrize("block", [1, 2, 5])
+def test_blocks_begin_like_coins(block):
+    """Where blocks begin cannot be seen where they overlap; whether a pixel is kept is the same coin at pixels that no
+    block covers together."""
+    height, width, rate = 4 * block, 6 * block, 0.5
+    layer, scores = layers.DropBlock2D(rate, block), []
+    layer.build((height, width, 8), np.random.default_rng(0))
+    gamma = rate / block**2 * height * width / ((height - block + 1) * (width - block + 1))
+    dropped = round(gamma * 65536) / 65536
+    p = (1 - dropped) ** (block * block)  # of a pixel over which block x block of them may begin
+    for _ in range(8):
+        layer.forward(np.ones((200, height, width, 8), np.float32), training=True)
+        apart = layer.last_mask[:, block - 1 : height - block + 1 : block, block - 1 : width - block + 1 : block]
+        scores += [frequency(apart.ravel(), p), runs(apart.ravel())]
+        unremarkable((apart.sum((0, 3)).ravel() - 1600 * p) / math.sqrt(1600 * p * (1 - p)))
     unremarkable(scores)
 
 

@@ -681,6 +681,9 @@ def test_probabilities_of_samples_without_an_axis():
     [layers.Dense(3), layers.GaussianDropout(0.5), layers.Softmax()],
     [layers.Dense(3), layers.GaussianNoise(0.5)],
     [layers.Reshape((2, 2, 1)), layers.SpatialDropout2D(0.5)],
+    [layers.Reshape((2, 2, 1)), layers.DropBlock2D(0.5, 2)],
+    [layers.Dense(3), layers.AlphaDropout(0.5), layers.Softmax()],
+    [layers.Dense(3), layers.StochasticDepth(0.5)],
 ])  # fmt: skip
 def test_dropout_as_the_last_layer_warns(chain):
     number, name = next((i, type(layer).__name__) for i, layer in enumerate(chain)
@@ -693,6 +696,7 @@ def test_dropout_as_the_last_layer_warns(chain):
     [layers.Dropout(0.5), layers.Dense(3), layers.Softmax()],
     [layers.Dense(3), layers.Dropout(0.5), layers.BatchNormalization()],
     [layers.DropConnect(3, 0.5), layers.Softmax()],
+    [layers.Residual([layers.Dense(4), layers.StochasticDepth(0.5)])],
 ])  # fmt: skip
 def test_dropout_before_other_layers_does_not_warn(chain):
     mc.Sequential(copy.deepcopy(chain)).build((4,))

@@ -673,6 +673,49 @@ def test_a_warm_up():
     assert [down(step) for step in (0, 1, 2)] == [1.0, 0.75, 0.5]
 
 
+def test_a_warm_up_into_any_schedule():
+    """A straight line to what follows, which goes on as if it had always been there."""
+    decay = optimizers.ExponentialDecay(1.0, 10, 0.5)
+    warm = optimizers.LinearWarmup(decay, 10, 0.1)
+    assert [warm(step) for step in (0, 5, 9)] == pytest.approx([0.1, 0.3, 0.46], rel=1e-14)
+    assert [warm(step) for step in (10, 11, 99)] == [decay(step) for step in (10, 11, 99)]
+    plain = optimizers.LinearWarmup(2.0, 4)
+    assert [plain(step) for step in (0, 1, 3, 4, 99)] == [0, 0.5, 1.5, 2, 2]
+
+
+def test_steps_down():
+    steps = optimizers.StepLR(0.8, 10, 0.5)
+    assert [steps(step) for step in (0, 9, 10, 19, 20)] == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.2], rel=1e-15)
+    assert optimizers.StepLR(1.0, 1)(2) == pytest.approx(0.01)
+
+
+def cycle_of_torch(step, top, steps, share, div, final, three):
+    """torch's OneCycleLR, written from its source: phases [end, from, to], cosine."""
+    first = top / div
+    phases = [[share * steps - 1, first, top], [steps - 1, top, first / final]]
+    if three:
+        phases = [phases[0], [2 * share * steps - 2, top, first], [steps - 1, first, first / final]]
+    start = 0.0
+    for end, a, b in phases:
+        if step <= end or end == steps - 1:
+            return b + (a - b) / 2 * (1 + math.cos(math.pi * (step - start) / (end - start)))
+        start = end
+
+
+@pytest.mark.parametrize("three", [False, True])
+def test_one_cycle_is_that_of_torch(three):
+    for given in ((1.0, 10, 0.3, 25.0, 1e4), (0.5, 97, 0.41, 10.0, 100.0), (2.0, 4, 0.1, 25.0, 1e4)):
+        top, steps, share, div, final = given
+        schedule = optimizers.OneCycleLR(top, steps, share, "cos", div, final, three)
+        for step in range(steps):
+            assert schedule(step) == pytest.approx(cycle_of_torch(step, *given, three), rel=1e-12), step
+        assert schedule(steps) == schedule(10 * steps) == top / div / final
+    line = optimizers.OneCycleLR(1.0, 21, 6 / 21, "linear", 2.0, 5.0)
+    assert [line(step) for step in (0, 1, 5, 20)] == pytest.approx([0.5, 0.6, 1.0, 0.1])
+    assert optimizers.OneCycleLR(1.0, 10)(2) == 1.0
+    assert optimizers.OneCycleLR(1.0, 1)(0) == 1 / 25e4
+
+
 @pytest.mark.parametrize("t_mul", [1, 1.5, 2, 3.7, 1000])
 def test_restarts(t_mul):
     """Periods one after the other, each a CosineDecay of its own."""
@@ -712,6 +755,10 @@ SCHEDULES = [
     optimizers.ExponentialDecay(0.8, 10, 0.5, True),
     optimizers.CosineDecay(2.0, 100, 0.1),
     optimizers.PiecewiseConstantDecay((10, 20), (1, 0.5, 0.1)),
+    optimizers.StepLR(0.8, 10, 0.5),
+    optimizers.LinearWarmup(optimizers.LinearWarmup(optimizers.StepLR(0.8, 10), 5, 0.1), 3),
+    optimizers.LinearWarmup(0.8, 5),
+    optimizers.OneCycleLR(0.8, 20, 0.4, "linear", 10.0, 100.0, True),
 ]
 
 
@@ -870,6 +917,15 @@ def test_wrong_arguments(make, arguments, error, match):
         (optimizers.CosineDecayRestarts, (1, 1, 2, 0), ValueError, "m_mul must be a number > 0"),
         (optimizers.InverseTimeDecay, (1, 1, -1), ValueError, "decay_rate must be a number >= 0"),
         (optimizers.InverseTimeDecay, (1, 1, 1, 0), TypeError, "staircase must be True or False"),
+        (optimizers.StepLR, (1, 0), ValueError, "step_size must be a whole number >= 1"),
+        (optimizers.StepLR, (1, 1, 1.5), ValueError, r"gamma must be a number in \(0, 1\]"),
+        (optimizers.LinearWarmup, (1, 0), ValueError, "warmup_steps must be a whole number >= 1"),
+        (optimizers.LinearWarmup, ("cosine", 1), TypeError, "after_warmup_lr_sched must be a number >= 0"),
+        (optimizers.LinearWarmup, ({"name": "x"}, 1), ValueError, "LinearWarmup: after_warmup_lr_sched: config"),
+        (optimizers.OneCycleLR, (1, 0), ValueError, "total_steps must be a whole number >= 1"),
+        (optimizers.OneCycleLR, (1, 9, 0.6, "cos", 25, 1e4, True), ValueError, "pct_start must be at most 0.5 with th"),
+        (optimizers.OneCycleLR, (1, 9, 1.0), ValueError, r"pct_start must be a number in \(0, 1\)"),
+        (optimizers.OneCycleLR, (1, 9, 0.3, "cosine"), ValueError, "anneal_strategy .*Did you mean 'cos'"),
         (optimizers.PiecewiseConstantDecay, ([2, 2], [1, 1, 1]), ValueError, r"boundaries must grow; got \[2, 2\]"),
         (optimizers.PiecewiseConstantDecay, ([2], [1]), ValueError, "one more entry than the 1 boundaries"),
         (optimizers.PiecewiseConstantDecay, (2, [1]), TypeError, "boundaries must be a list"),
@@ -879,6 +935,18 @@ def test_wrong_arguments(make, arguments, error, match):
 def test_wrong_schedules(make, arguments, error, match):
     with pytest.raises(error, match=match):
         make(*arguments)
+
+
+def test_a_schedule_of_ones_own_after_a_warm_up_is_in_no_file():
+    class Own(optimizers.Schedule):
+        def __call__(self, step):
+            return -1.0 if step > 5 else 1.0
+
+    warm = optimizers.LinearWarmup(Own(), 3)
+    assert optimizers.to_config(optimizers.SGD(warm)) is None
+    assert warm(4) == 1.0
+    with pytest.raises(ValueError, match=r"^LinearWarmup: Own: the rate of step 6 must be a number >= 0"):
+        warm(6)
 
 
 def test_wrong_exclusions():

@@ -222,6 +222,20 @@ def test_the_mask_of_a_layer():
     assert blank[0, 0] == pytest.approx([GREY] * 3)
 
 
+@pytest.mark.parametrize(("layer", "dropped"), [
+    (layers.DropBlock2D(0.4, 2, seed=1), "dropped: 0"), (layers.StochasticDepth(0.4, seed=1), "dropped: 0"),
+    (layers.AlphaDropout(0.4, seed=1), "dropped"),
+])  # fmt: skip
+def test_masks_of_the_other_members(layer, dropped):
+    """What AlphaDropout drops is not 0."""
+    layer = trained_layer(layer, (4, 5, 1))
+    one, maps = plot.mask(layer), plot.feature_maps(np.ones((4, 5, 1)), {"it": layer})
+    for figure, panel in ((one, one.axes[0]), (maps, maps.axes[1])):
+        pixels = np.asarray(panel.images[0].get_array())
+        np.testing.assert_array_equal(drawn_mask(pixels), layer.last_mask[0, ..., 0])
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["kept", dropped]
+
+
 def test_feature_maps_and_their_masks():
     maps = np.random.default_rng(0).random((4, 3, 5))
     maps[..., 2] = 0
@@ -420,6 +434,35 @@ def test_wrong_arguments_of_pictures_of_dropout(draw, error, text):
 # ---- what all have in common ----
 
 
+def test_the_confusion_matrix():
+    figure = plot.confusion_matrix([[3, 1, 0], [0, 0, 0], [0, 2, 4]], ["cat", "a dog", "eel"])
+    (panel,) = figure.axes
+    assert [(text.get_position(), text.get_text()) for text in panel.texts] == [
+        ((0, 0), "3"), ((1, 0), "1"), ((1, 2), "2"), ((2, 2), "4"),
+    ]  # fmt: skip
+    np.testing.assert_allclose(panel.images[0].get_array(), [[0.75, 0.25, 0], [0, 0, 0], [0, 1 / 3, 2 / 3]])
+    for axis in (panel.xaxis, panel.yaxis):
+        assert [label.get_text() for label in axis.get_ticklabels()] == ["cat", "a dog", "eel"]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("taken for", "true class")
+    assert panel.get_title() == "70.0 % of 10 are right"
+    (own,) = axes(1)
+    assert plot.confusion_matrix(np.eye(40, dtype=int), ax=own) is own.figure
+    assert not own.texts
+    assert own.get_yticklabels()[39].get_text() == "39"
+
+
+@pytest.mark.parametrize(("matrix", "names", "text"), [
+    ([[1, 2]], None, r"matrix must be square and hold counts, .*; got shape \(1, 2\)"),
+    ([1, 2], None, "must be square"),
+    (np.zeros((0, 0)), None, "must be square"),
+    ([[1, -1], [0, 0]], None, "must be square"),
+    ([[1, 0], [0, 1]], ["a"], "class_names must have 2 names"),
+])  # fmt: skip
+def test_what_is_no_confusion_matrix(matrix, names, text):
+    with pytest.raises(ValueError, match=f"plot.confusion_matrix: .*{text}"):
+        plot.confusion_matrix(matrix, names)
+
+
 def test_no_backend_is_chosen_and_no_pyplot_imported():
     code = (
         "import sys, minicnn as mc, io; mc.plot.history({'loss': [2.0, 1.0]}).savefig(io.BytesIO());"
@@ -444,3 +487,75 @@ def test_without_matplotlib(monkeypatch):
     for draw in (lambda: fake(VAL).plot(), lambda: plot.history(HISTORY), *pictures):
         with pytest.raises(ImportError, match=r'^plotting needs matplotlib: pip install "minicnn\[plot\]"$'):
             draw()
+
+
+# ---- calibration ----
+
+RIGHT = mc.calibration.reliability_curve([1, 0, 1, 1], [0.9, 0.2, 0.7, 0.6], 4)  # (0, 1/4], (1/2, 3/4], (3/4, 1]
+SURE = mc.calibration.reliability_curve([0, 0, 1, 1], [0.9, 0.2, 0.7, 0.6], 4)
+
+
+def rectangles(panel):
+    return [[(bar.get_x(), bar.get_width(), bar.get_y(), bar.get_height()) for bar in one] for one in panel.containers]
+
+
+def test_the_reliability_diagram():
+    figure = plot.reliability({"one": RIGHT, "other": SURE})
+    one, other, share, _ = figure.axes
+    accuracy, gap = rectangles(one)
+    assert accuracy == [(0, 25, 0, 0), (50, 25, 0, 100), (75, 25, 0, 100)]  # the bin from 25 to 50 % is empty
+    np.testing.assert_allclose(gap, [(0, 25, 0, 20), (50, 25, 100, -35), (75, 25, 100, -10)])
+    assert rectangles(share) == [[(0, 25, 0, 25), (50, 25, 0, 50), (75, 25, 0, 25)]]
+    assert one.get_title() == "one\nECE 25.0 %, underconfident by 15.0 %"  # (20 + 2 * 35 + 10) / 4, 60 - 75
+    assert other.get_title() == "other\nECE 45.0 %, overconfident by 10.0 %"  # (20 + 2 * 35 + 90) / 4, 60 - 50
+    assert sorted(texts(figure)) == ["accuracy", "calibrated", "gap to the mean confidence"]
+    assert [panel.get_ylabel() for panel in figure.axes] == ["accuracy in %", "", "samples in %", ""]
+    assert [panel.get_xlabel() for panel in figure.axes] == ["", "", "confidence in %", "confidence in %"]
+    (line,) = one.lines
+    assert list(line.get_xdata()) == list(line.get_ydata()) == [0, 100]
+
+
+def test_the_reliability_diagram_in_given_axes():
+    (panel,) = axes(1)
+    assert plot.reliability(RIGHT, panel) is panel.figure
+    assert len(panel.containers) == 2
+    assert panel.get_xlabel() == "confidence in %"
+    assert len(panel.get_legend().get_texts()) == 3
+    with pytest.raises(ValueError, match=r"^plot\.reliability: ax must be 2 Axes; got 1$"):
+        plot.reliability({"one": RIGHT, "other": SURE}, panel)
+
+
+@pytest.mark.parametrize("curves", [None, {}, [RIGHT], {"one": 0.5}, 3])
+def test_no_reliability_curves(curves):
+    with pytest.raises(TypeError, match=r"^plot\.reliability: curves must be a ReliabilityCurve or a dict"):
+        plot.reliability(curves)
+
+
+# ---- learning rates ----
+
+
+def finder_of(losses):
+    """A test of learning rates that has seen these losses."""
+    finder = mc.callbacks.LearningRateFinder()
+    finder.rates, finder.losses, finder.smoothed = [10.0**n for n in range(-6, len(losses) - 6)], losses, [*losses]
+    return finder
+
+
+def test_learning_rates():
+    figure = plot.learning_rates(finder_of([2.5, 2.4, 1.5, 1.0, 2.0, 900.0]))
+    (panel,) = figure.axes
+    assert panel.get_xscale() == "log"
+    points, smoothed, suggested = panel.lines
+    assert list(points.get_xdata()) == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
+    assert list(smoothed.get_ydata()) == [2.5, 2.4, 1.5, 1.0, 2.0, 900.0]
+    assert suggested.get_xdata()[0] == pytest.approx(1e-4)
+    assert "suggestion, a tenth of where it is lowest: 0.0001" in texts(figure)
+    low, high = panel.get_ylim()
+    assert low < 1.0 < 2.5 < high < 10  # a loss that explodes does not squeeze the rest
+    (given,) = axes(1)
+    assert plot.learning_rates(finder_of([1.0, 2.0, 3.0]), given) is given.figure
+    assert len(given.lines) == 2  # no suggestion
+    with pytest.raises(TypeError, match=r"^plot.learning_rates: finder must be a callbacks.LearningRateFinder"):
+        plot.learning_rates([1.0])
+    with pytest.raises(ValueError, match=r"^plot.learning_rates: finder must have seen a fit.*Give it to fit first$"):
+        plot.learning_rates(mc.callbacks.LearningRateFinder())

@@ -8,6 +8,8 @@ import pytest
 import tqdm
 from models import LABELS, Hook, X, compiled
 
+import minicnn
+
 
 def test_progress_is_written_to_stderr(capsys, monkeypatch):
     model = compiled()
@@ -20,10 +22,12 @@ def test_progress_is_written_to_stderr(capsys, monkeypatch):
         lines = err.splitlines()
         assert [line[:11] for line in lines] == ["epoch  9/10", "epoch 10/10"]
         number = r"\d+\.\d{4}"
+        left = r" s \(\d+\.\d s left\)"
         modes = (
-            rf" s  train mode: loss {number}  accuracy {number} \| eval mode: val_loss {number}  val_accuracy {number}$"
+            rf"  train mode: loss {number}  accuracy {number} \| eval mode: val_loss {number}  val_accuracy {number}$"
         )
-        assert re.search(modes, lines[0])
+        assert re.search(left + modes, lines[0])
+        assert re.search(" s" + modes, lines[1])
     model.fit(X, LABELS, batch_size=5, verbose=2, clean_train_metrics=True)
     assert "accuracy" in (line := capsys.readouterr().err)
     assert re.search(
@@ -43,6 +47,26 @@ def test_progress_is_written_to_stderr(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
     model.fit(X, LABELS, verbose="auto")
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_left_is_said(capsys, monkeypatch):
+    """As far as the rest takes as long as what was, from a clock that says what it is told."""
+    clock = iter(range(0, 10**6, 100))  # every look at it takes 100 s
+    monkeypatch.setattr(minicnn.progress.time, "perf_counter", lambda: next(clock))
+    lines = minicnn.progress.progress_of(2, {"epochs": 4, "steps": 10})
+    for epoch in range(1, 4):  # epoch 0 was done before
+        lines.epoch(epoch, {"loss": 1.0})
+    said = re.findall(r"(\d+\.\d) s(?: \((.*) left\))?  loss", capsys.readouterr().err)
+    assert said == [("100.0", "6 min 40 s"), ("100.0", "4 min 10 s"), ("100.0", "")]
+    clock = iter([0.0, 3.0, 20000.0, 20001.0])
+    bar = minicnn.progress.progress_of(1, {"epochs": 2, "steps": 2})
+    with bar:
+        for step in range(4):
+            bar.step(step // 2, {"loss": 1.0})
+            assert {0: "9.0 s left, ", 1: "5 h 33 min left, ", 2: "1 h 51 min left, ", 3: ""}[step] in bar.bar.postfix
+            assert ("left" in bar.bar.postfix) == (step < 3)
+            if step % 2:
+                bar.epoch(step // 2, {"loss": 1.0})
 
 
 def test_a_bar_that_is_interrupted_is_closed(monkeypatch):

@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import minicnn as mc
 from minicnn import layers
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +23,7 @@ def blocks(language):
 def test_its_code_runs_and_learns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    first, second = blocks("python")
+    first, second, _ = blocks("python")
     exec(compile(first, "README.md", "exec"), names)
     assert names["accuracy"] > 0.85
     assert (names["digits"] == names["model"].predict(names["x_test"]).argmax(axis=1)).all()
@@ -33,12 +35,33 @@ def test_its_code_runs_and_learns(tmp_path, monkeypatch):
 
 def test_its_loop_by_hand_is_what_fit_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, second = blocks("python")
+    first, second, _ = blocks("python")
     fitted, by_hand = {}, {}
     exec(first.replace("epochs=8, validation_split=0.1", "epochs=1, verbose=0"), fitted)
     exec(first.replace("epochs=8, validation_split=0.1", "epochs=0, verbose=0"), by_hand)
     exec(second, by_hand)
     assert by_hand["model"].fingerprint() == fitted["model"].fingerprint()
+
+
+def test_a_folder_becomes_a_model_that_knows_names(tmp_path, monkeypatch, capsys):
+    pillow = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    colours = {"green": (60, 180, 60), "red": (180, 60, 60), "night": (10, 10, 30)}
+    for name, colour in colours.items():
+        (tmp_path / "pics" / name).mkdir(parents=True)
+        for number in range(15):
+            pixels = np.clip(colour + rng.normal(0, 20, (40, 30 + number, 3)), 0, 255).astype(np.uint8)
+            pillow.fromarray(pixels).save(f"pics/{name}/{number}.{'jpg' if number % 2 else 'png'}")
+    *_, code = blocks("python")
+    assert sum(map(bool, code.splitlines())) < 15
+    for name, colour in colours.items():
+        pillow.new("RGB", (200, 100), colour).save("new.jpg")
+        names = {}
+        exec(compile(code, "README.md", "exec"), names)
+        assert capsys.readouterr().out == f"{name}\n"
+        assert names["data"].validation is not None
+        assert mc.Sequential.load("pics.npz").class_names == ["green", "night", "red"]
 
 
 def test_its_two_commands_need_nothing_but_python_and_a_compiler():

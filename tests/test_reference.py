@@ -289,6 +289,40 @@ def test_dropout_gradient(mode):
     assert_same_bits(reference.dropout(x, keep, 0.2, "classical"), np.where(keep, x, 0))
 
 
+def test_gradients_of_the_other_masks():
+    x, keep = normal(3, 4, 5, 2), normal(3, 4, 5, 2, seed=1) > -0.5
+    rows = np.array([True, False, True])
+    prove(
+        lambda: reference.stochastic_depth(x, rows, 0.2),
+        lambda dy: reference.stochastic_depth_grad(x, rows, 0.2, dy),
+        x,
+    )
+    prove(lambda: reference.alpha_dropout(x, keep, 0.2), lambda dy: reference.alpha_dropout_grad(x, keep, 0.2, dy), x)
+    prove(lambda: reference.drop_block(x, keep), lambda dy: reference.drop_block_grad(x, keep, dy), x)
+    assert_close(reference.stochastic_depth(x, rows, 0.2), x / 0.8 * rows[:, None, None, None], 1e-15)
+    assert_close(reference.drop_block(np.ones((3, 4, 5, 2)), keep).mean((1, 2, 3)), np.ones(3), 1e-14)
+
+
+def test_alpha_dropout_keeps_mean_and_variance_of_what_has_0_and_1():
+    """Of the exact expectation over keep, for x of two values, -1 and 1."""
+    for rate in (0.125, 0.5, 0.75):
+        x = np.array([-1.0, 1.0])
+        kept, dropped = (reference.alpha_dropout(x, np.full(2, keep), rate) for keep in (True, False))
+        mean = ((1 - rate) * kept + rate * dropped).mean()
+        assert abs(mean) < 1e-15
+        assert abs(((1 - rate) * kept**2 + rate * dropped**2).mean() - 1) < 1e-14
+
+
+def test_blocks_of_the_mask_by_hand():
+    """One corner in a hundred or so, in images of 5 x 6 in 2 channels."""
+    keep = reference.drop_block_mask(seed=3, number=1, step=0, shape=(20, 5, 6, 2), rate=0.3, block=3)
+    corners = reference.dropout_mask(3, 1, 0, (20, 3, 4, 2), 0.3 / 9 * 30 / 12)
+    s, i, j, c = np.argwhere(~corners)[0]
+    assert not keep[s, i : i + 3, j : j + 3, c].any()
+    assert (keep[corners.all((1, 2, 3))]).all()
+    assert keep.all((1, 2)).any(), "one of the channels should be whole"
+
+
 PHILOX_VECTORS = [  # the known answers that Salmon et al. publish with Random123 (kat_vectors, philox4x32 10)
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
     ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),

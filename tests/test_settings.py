@@ -81,6 +81,12 @@ TARGETS = {  # every kind of thing with settings: (a model that has it, where it
             schedules.InverseTimeDecay(0.3, 5, 0.9),
             schedules.PolynomialDecay(0.3, 5),
             schedules.PiecewiseConstantDecay([2, 4], [0.3, 0.2, 0.1]),
+            schedules.EarlyDropout(0.3, 0.5, True, 8),
+            schedules.LateDropout(0.3, 0.5, 8),
+            schedules.CurriculumDropout(0.3, 10, 8),
+            schedules.StepLR(0.3, 5),
+            schedules.LinearWarmup(schedules.StepLR(0.3, 5), 3, 0.1),
+            schedules.OneCycleLR(0.3, 10),
         )
     },
     **{
@@ -251,8 +257,9 @@ def test_an_object_that_is_called_shows_its_call():
 
 
 def test_every_class_with_settings_has_a_target():
-    bases = {settings.Closed, mc.Layer, optimizers.Optimizer, schedules.Schedule, regularizers.Regularizer}
+    bases = {settings.Closed, mc.Layer, optimizers.Optimizer, regularizers.Regularizer}
     bases |= {initializers.Initializer, constraints.Constraint, losses.Loss, metrics.Metric, losses.Configured}
+    bases |= {schedules.Schedule, schedules.RunSchedule}
     names = {cls.__name__ for cls in PUBLIC - bases if cls.__name__[0] != "_"}
     others = {cls.__name__ for cls in PUBLIC if issubclass(cls, losses.Loss | metrics.Metric)}
     assert names - set(TARGETS) <= others, "give the new class a place in TARGETS"

@@ -3,7 +3,7 @@
 An experiment is a file with
 
 - ``TITLE``, ``PAPER`` (what the paper found, and where), ``FULL`` and ``QUICK`` (sizes), ``here(size)`` (what we run),
-  perhaps ``NOTE`` (what else is to be said about the full runs);
+  perhaps ``NOTE`` (what else is to be said about the full runs) and ``SEEDS``, where it is another number of them;
 - ``specs(size)``: the arguments of all its trainings but the seed, as a list of dicts;
 - ``train(seed, **spec)``: one training, a dict of what was measured; it can run in any process, and is kept in a file;
 - ``report(results, size)``: a ``report.Report`` made from the results of all of them.
@@ -24,6 +24,7 @@ import numpy as np
 import minicnn as mc
 from minicnn import layers, processes
 
+SEEDS = 5
 BATCH_SIZE = 100
 MOMENTUM = 0.9
 LOSS = "sparse_categorical_crossentropy"

@@ -71,6 +71,11 @@ def between(claim, value, low, high, unit="", why=""):
     return Check(claim, outcome, f"{value}{unit}", why)
 
 
+def change(difference):
+    """A difference with its sign: "-0.0147 ± 0.0021"."""
+    return f"{difference.mean:+.4f}" + f" ± {difference.se:.4f}" * (len(difference.values) > 1)
+
+
 def table(head, rows):
     """A Markdown table, its columns aligned."""
     lines = [[str(cell) for cell in line] for line in (head, *rows)]

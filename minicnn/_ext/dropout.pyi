@@ -14,6 +14,7 @@ def forward(
     draw: NDArray[np.uint64],
     scale: NDArray[np.float64],
     sharing: _Sharing = None,
+    alpha: bool = False,
 ) -> None: ...
 def backward(
     dy: NDArray[_Real],
@@ -25,3 +26,13 @@ def backward(
 ) -> None: ...
 def mask(keep: NDArray[np.uint32], draw: NDArray[np.uint64]) -> None: ...
 def scale(x: NDArray[_Real], factor: NDArray[np.float64], y: NDArray[_Real]) -> None: ...
+def block_words(size: int) -> int: ...
+def blocks(
+    x: NDArray[_Real],
+    keep: NDArray[np.uint32],
+    y: NDArray[_Real],
+    draw: NDArray[np.uint64],
+    shape: tuple[int, int, int],
+    block: int,
+    drawing: bool,
+) -> None: ...

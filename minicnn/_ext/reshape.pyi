@@ -23,6 +23,11 @@ def rescale(
     offset: float,
     y: NDArray[_Real],
 ) -> None: ...
+def divide(
+    x: NDArray[_Real],
+    divisor: NDArray[np.float64],
+    y: NDArray[_Real],
+) -> None: ...
 def upsample(
     x: NDArray[_Real],
     y: NDArray[_Real],

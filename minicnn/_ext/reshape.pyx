@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of the layers that move or rescale numbers: padding, cropping, Rescaling, UpSampling2D and Permute.
+"""Kernels of the layers that move or rescale numbers: padding, cropping, Rescaling, Temperature, UpSampling2D, Permute.
 
 Design: items are images or samples; a long sample is rescaled in parts of about 16,384 elements.
 
@@ -13,8 +13,8 @@ the one that becomes it.
 """
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, item, new_job, part_start, parts_for, rows_at,
-                                          submit)
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, fixed, item, new_job, part_start, parts_for,
+                                          rows_at, submit)
 from minicnn._ext.machinery.runtime cimport (MOST_LANES, Windows, affine, average_windows, blend, chosen_leaves, real,
                                              require, stretch, transpose, use_leaves)
 
@@ -78,6 +78,7 @@ def crop(const real[:, :, :, ::1] y not None, real[:, :, :, ::1] x not None, Py_
 cdef struct RescaleArrays:
     Array x                  # (n, size)
     Array y                  # (n, size)
+    Array divisor            # (1,) double; absent for a scale that stays
 
 
 cdef struct Rescale:
@@ -88,23 +89,40 @@ cdef struct Rescale:
 
 cdef void rescale_parts(const Rescale *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t i, image, start, end
+    cdef double scale = g.scale
+    if g.arrays.divisor.data is not NULL:
+        scale = 1 / (<const double *> g.arrays.divisor.data)[0]
     for i in range(first, last):
         image, start = i // g.parts, part_start(i % g.parts, g.parts, g.size)
         end = part_start(i % g.parts + 1, g.parts, g.size)
-        affine(<const real *> item(g.arrays.x, image) + start, <real> g.scale, <real> g.offset,
+        affine(<const real *> item(g.arrays.x, image) + start, <real> scale, <real> g.offset,
                <real *> item(g.arrays.y, image) + start, end - start)
+
+
+cdef int submit_rescaling(const real[:, ::1] x, real[:, ::1] y, Rescale *g) except -1:
+    cdef Py_ssize_t n = x.shape[0], size = x.shape[1]
+    require(y.shape[0] == n and y.shape[1] == size, "y must have the shape of x")
+    g.arrays.x, g.arrays.y = rows_at(&x[0, 0], size), rows_at(<const real *> &y[0, 0], size)
+    g.size, g.parts = size, parts_for(size)
+    cdef Job job = new_job(<Kernel> rescale_parts[real], IMAGES, sizeof(g.arrays), n, n * size / 4.0)
+    job.parts = g.parts
+    return submit(&job, g, sizeof(Rescale))
 
 
 def rescale(const real[:, ::1] x not None, double scale, double offset, real[:, ::1] y not None):
     """y = scale * x + offset, element by element, of n samples (n, size)."""
-    cdef Py_ssize_t n = x.shape[0], size = x.shape[1], parts = parts_for(size)
     cdef Rescale g
-    require(y.shape[0] == n and y.shape[1] == size, "y must have the shape of x")
-    g.arrays.x, g.arrays.y = rows_at(&x[0, 0], size), rows_at(<const real *> &y[0, 0], size)
-    g.size, g.parts, g.scale, g.offset = size, parts, scale, offset
-    cdef Job job = new_job(<Kernel> rescale_parts[real], IMAGES, sizeof(g.arrays), n, n * size / 4.0)
-    job.parts = parts
-    submit(&job, &g, sizeof(g))
+    g.scale, g.offset, g.arrays.divisor = scale, offset, fixed(NULL)
+    submit_rescaling(x, y, &g)
+
+
+def divide(const real[:, ::1] x not None, const double[::1] divisor not None, real[:, ::1] y not None):
+    """y = x * (1 / divisor[0]), element by element, of n samples (n, size); a plan divides by what is there when it
+    runs."""
+    require(divisor.shape[0] == 1, "divisor must be one number")
+    cdef Rescale g
+    g.scale, g.offset, g.arrays.divisor = 1.0, -0.0, fixed(&divisor[0])  # x + -0.0 keeps the sign of a 0
+    submit_rescaling(x, y, &g)
 
 
 # ---- upsampling ----

@@ -5,7 +5,7 @@ import json
 import os
 import re
 
-from minicnn import _files, document
+from minicnn import _files
 from minicnn.callbacks import BackupAndRestore, Callback
 from minicnn.cli import building, defaults, sources, words
 
@@ -239,10 +239,6 @@ class Backup(BackupAndRestore):
     def __init__(self, path):
         super().__init__(os.path.dirname(path) or ".", delete_checkpoint=False)
         self.path = path
-
-    def epochs_done(self):
-        """How many epochs are done already."""
-        return document.read_run(self.path)["epoch"] if os.path.lexists(self.path) else 0
 
 
 class Saver(Callback):

@@ -2,8 +2,10 @@
 
 ``digits`` is embedded; ``mnist``, ``fashion_mnist``, ``kmnist``, ``cifar10`` and ``cifar100`` read the original files
 from a folder, or download them, when ``load_data`` is called; ``info`` says which of them are here, ``fetch`` gets one.
+``idx`` reads any IDX file.
+
 Of pictures of one's own, ``image_folder`` reads a folder with one folder for each class, ``image_csv`` those that a
-table names, and ``images`` one; ``train_test_split`` divides arrays.  ``idx`` reads any IDX file.
+table names, and ``images`` one.  ``train_test_split`` divides arrays.
 """
 
 from minicnn.datasets import cifar10, cifar100, digits, fashion_mnist, idx, images, kmnist, mnist

@@ -118,7 +118,7 @@ class Form(NamedTuple):
         folder, _, name = full.rpartition("/")
         if member.isdir() and full == self.folder:
             return ""
-        if not (member.isreg() and folder == self.folder) or member.issparse() or member.size > _MOST:
+        if not (member.isreg() and folder == self.folder) or member.issparse():
             kind = "the link" if member.issym() or member.islnk() else "the entry"
             required = f"must hold nothing but files in {self.folder}/"
             raise DataError(path, f"{required}; got {kind} {member.name!r}")

@@ -13,7 +13,8 @@ _REFUSED = ("EPS", "WMF", "MPEG")  # Pillow hands these to other programs (Ghost
 _MOST_PIXELS = 50_000_000  # a larger picture is a mistake or an attack; docs/reliability.md says what memory it takes
 _STRIP = 2**20  # pixels that are converted together where it takes several steps
 _ORIENTATION = 0x0112  # EXIF's tag
-_GAP = 3.0  # how many times as large as needed a JPEG is decoded at least, so that resizing still takes means
+_BLOCKS = 8  # pixels along a side, from which on it does not matter that means are over whole pixels
+_GAP = 2.5  # how many times as large as needed a JPEG is decoded at least, so that resizing still takes means
 
 
 def read_image(path, shape, crop_to_aspect_ratio=False, pad_to_aspect_ratio=False):
@@ -23,14 +24,14 @@ def read_image(path, shape, crop_to_aspect_ratio=False, pad_to_aspect_ratio=Fals
     (damaged EXIF data are ignored), transparent places become white (255) unless C is 4, colours become what C asks
     for, and 16-bit grey keeps its upper 8 bits.
 
-    If its size is not H x W it is resized to it, every new pixel a mean over the area that it covers (of whole blocks
-    where H and W divide the size, otherwise weighted, Pillow's HAMMING), or interpolated where it grows.  Proportions
+    If its size is not H x W it is resized to it: every new pixel is a mean over the area that it covers (Pillow's BOX
+    where H and W divide the size or it is 8 times as large, else HAMMING), or interpolated where it grows.  Proportions
     change, unless
 
     - ``crop_to_aspect_ratio``: the largest part about the middle that has the proportions of H x W is taken, or
     - ``pad_to_aspect_ratio``: all of it is, as large as fits, in the middle, with black (RGBA: transparent) beside it.
 
-    A large JPEG is decoded at a half, a quarter or an eighth of its size where that is still 3 times H x W.
+    A large JPEG is decoded at a half, a quarter or an eighth of its size where that is still 2.5 times H x W.
 
     ImportError without Pillow; DataError, which names the file, if it is no picture, is damaged, has more than 50
     million pixels or 32,768 along a side, holds 32-bit numbers, or is a pipe or a device; ValueError for another
@@ -103,7 +104,7 @@ def _opened(path, use, Image):
             if max(width, height) > _check.MOST_PIXELS:  # Pillow takes memory for every row, however short
                 raise DataError(path, f"has {width} x {height} pixels, more than {_check.MOST_PIXELS} along a side")
             return use(picture)
-        except (DataError, MemoryError):
+        except DataError:
             raise
         except Exception as error:  # damaged bytes lead Pillow's decoders to errors of many kinds
             raise DataError(path, f"is not a readable image ({_said(error)})") from error
@@ -164,7 +165,7 @@ def _resized(picture, wanted, fit, Image):
     box, size = _region(picture.size, wanted, fit)
     across, down = _shrinking(picture.size, wanted, fit)
     filters = Image.Resampling
-    if across == int(across) and down == int(down):
+    if (across == int(across) and down == int(down)) or min(across, down) >= _BLOCKS:
         method = filters.BOX
     else:
         method = filters.HAMMING if min(across, down) >= 1 else filters.BILINEAR

@@ -97,7 +97,7 @@ class LazyPictures:
                 row[...] = images.read(file, self._choice.shape, self._choice.fit)
             except DataError as error:
                 fix = "Remove the file, or read with lazy=False, which leaves it out"
-                raise type(error)(file, f"{_reason(file, error)}. {fix}") from error
+                raise DataError(file, f"{error.what}. {fix}") from error
         return x, self.y[part].copy()
 
     def __getattr__(self, name):
@@ -176,7 +176,7 @@ def collected(choice, path, files, y, class_names, skipped, said=(), stacklevel=
             try:
                 found = read(file)
             except (DataError, OSError) as error:
-                skipped.append((file, _reason(file, error)))
+                skipped.append((file, error.what if isinstance(error, DataError) else error.strerror or str(error)))
                 continue
             if x is not None:
                 x[len(good)] = found
@@ -211,13 +211,6 @@ def _divided(choice, y, classes):
     with contextlib.suppress(ValueError):  # whole numbers that count or measure something are seldom twice the same
         return by(classes_of(y))
     return by(None)
-
-
-def _reason(file, error):
-    """What an error says, without the path."""
-    if isinstance(error, DataError):
-        return str(error).removeprefix(f"{file}: ")
-    return error.strerror or str(error)
 
 
 def _of_classes(class_names, y):

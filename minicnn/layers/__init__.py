@@ -20,11 +20,13 @@ from minicnn.layers.activation import (
     Swish,
     Tanh,
 )
+from minicnn.layers.alpha_dropout import AlphaDropout
 from minicnn.layers.compose import Chain, Concurrent, Residual
 from minicnn.layers.compose import Composite as Composite  # a base class: not in the registry
 from minicnn.layers.conv import Conv2D
 from minicnn.layers.dense import Dense
 from minicnn.layers.depthwise import DepthwiseConv2D, SeparableConv2D
+from minicnn.layers.drop_block import DropBlock2D
 from minicnn.layers.dropconnect import DropConnect
 from minicnn.layers.dropout import Dropout, SpatialDropout2D
 from minicnn.layers.gaussian import GaussianDropout, GaussianNoise
@@ -33,6 +35,8 @@ from minicnn.layers.input import InputLayer as InputLayer
 from minicnn.layers.norm import BatchNormalization, GroupNormalization, LayerNormalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
+from minicnn.layers.stochastic_depth import StochasticDepth
+from minicnn.layers.temperature import Temperature
 from minicnn.layers.transpose import Conv2DTranspose
 
 # Keras's short names, and PyTorch's SiLU.  The registry has each class once.
@@ -47,6 +51,7 @@ __all__ = [
     "GELU",
     "SELU",
     "Activation",
+    "AlphaDropout",
     "AveragePooling2D",
     "BatchNormalization",
     "Chain",
@@ -56,6 +61,7 @@ __all__ = [
     "Cropping2D",
     "Dense",
     "DepthwiseConv2D",
+    "DropBlock2D",
     "DropConnect",
     "Dropout",
     "Flatten",
@@ -81,8 +87,10 @@ __all__ = [
     "Softmax",
     "Softplus",
     "SpatialDropout2D",
+    "StochasticDepth",
     "Swish",
     "Tanh",
+    "Temperature",
     "UpSampling2D",
     "ZeroPadding2D",
 ]

@@ -31,7 +31,8 @@ class Dropout(Mask, Layer, compiled=True):
 
     - ``rate``: a number in [0, 1], the fraction that is DROPPED, as in Keras and PyTorch; the p of the 2014 paper is
       the fraction kept.  At 0 all pass and nothing is drawn; at 1 all is zero, forward and backward.  Or a Schedule
-      (``schedules.py``), a function from the layer's step to the rate; ``current_rate`` says what it is now.
+      (``schedules.py``), a function from the layer's step, or from the share of the run that is over, to the rate;
+      ``current_rate`` says what it is now.
     - ``seed``: None takes the model's.  The mask is a function of (seed, number of the layer in the model, number of
       training forwards so far, index of the element in the batch) and of nothing else.
     - ``noise_shape``: None, or as in Keras one entry for each axis of x, the batch first: None (or the length of the
@@ -49,6 +50,7 @@ class Dropout(Mask, Layer, compiled=True):
     """
 
     _draws_again = False
+    _alpha = False  # True: AlphaDropout's formula
 
     def __init__(self, rate, mode="inverted", seed=None, noise_shape=None, dtype=None):
         super().__init__(dtype)
@@ -77,12 +79,12 @@ class Dropout(Mask, Layer, compiled=True):
     @property
     def output_function(self):
         """ "same" where evaluation lets all pass, "changed" where it scales."""
-        return "same" if self.mode == "inverted" or self.rate == 0 else "changed"
+        return "same" if self._inverted or self.rate == 0 else "changed"
 
     def forward(self, x, training=False):
         x = self.check_input(x)
         if not training:
-            return self.own(x) if self.mode == "inverted" else self._scaled(x)
+            return self.own(x) if self._inverted else self._scaled(x)
         each_time(self._begin_step, x.shape)
         y, mask = self._drop(x, self._lot)
         self.keep(len(x), mask)
@@ -90,7 +92,7 @@ class Dropout(Mask, Layer, compiled=True):
 
     def _drop(self, x, lot):
         y, mask = empty(x.shape, x.dtype), empty((len(x), kernels.words(x[:1].size, self._sharing)), np.uint32)
-        kernels.forward(as_rows(x), mask, as_rows(y), *lot, self._sharing)
+        kernels.forward(as_rows(x), mask, as_rows(y), *lot, self._sharing, self._alpha)
         return y, mask
 
     def backward(self, dy):

@@ -66,10 +66,7 @@ class Random:
         After a step that was rolled back the same numbers are drawn again.  A frozen layer that was read from a file
         repeats the last step before it was saved.
         """
-        step = self.state["step"]
-        rolled_back = self._latest is not None and self._latest[0] >= step
-        if self._frozen and step > 0 and not rolled_back:
-            step -= 1
+        step = self.state["step"] - self._repeats
         strength = self._strength_at(step)  # first: a schedule may fail
         self.state["step"], self._latest = step + 1, (step, shape)
         before = self._draw[0], self._scale[0]
@@ -77,6 +74,13 @@ class Random:
         self._settle(self._lot, strength, seed, step, TRAINING_MASK, 0, ALL)
         if self._draws_again or before != (self._draw[0], self._scale[0]):
             self.forget()  # backward of an earlier forward would use the numbers of this one
+
+    @property
+    def _repeats(self):
+        """Whether the next training forward draws the numbers of the latest one again."""
+        step = self.state["step"]
+        rolled_back = self._latest is not None and self._latest[0] >= step
+        return self._frozen and step > 0 and not rolled_back
 
     def _settle(self, lot, strength, seed, step, purpose, first, period):
         threshold, scale = strength

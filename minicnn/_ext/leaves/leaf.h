@@ -87,6 +87,21 @@ LEAF NAME(mask_scale)(const REAL *RESTRICT x, const uint32_t *RESTRICT keep, idx
     for (uint32_t b = 0; i < n; i++, b++) y[i] = *keep >> b & 1 ? x[i] * scale : 0;
 }
 
+/* y += shift where the bit of `keep` is set, else y = dropped; element i has bit offset + i. */
+LEAF NAME(mask_shift)(const uint32_t *RESTRICT keep, idx offset, REAL shift, REAL dropped, REAL *RESTRICT y, idx n)
+{
+    idx i = 0;
+    for (; i < n && (offset + i) % 32; i++)
+        y[i] = keep[(offset + i) / 32] >> ((offset + i) % 32) & 1 ? y[i] + shift : dropped;
+    for (keep += (offset + i) / 32; i + 32 <= n; i += 32) {
+        const uint32_t bits = *keep++;
+        for (uint32_t b = 0; b < 32; b++) y[i + b] = bits >> b & 1 ? y[i + b] + shift : dropped;
+    }
+    for (uint32_t b = 0; i < n; i++, b++) y[i] = *keep >> b & 1 ? y[i] + shift : dropped;
+}
+
+#include "blocks.h"
+
 /* y = x * factor; the factors are float for either type */
 LEAF NAME(times)(const REAL *RESTRICT x, const float *RESTRICT factor, REAL *RESTRICT y, idx n)
 {

@@ -94,6 +94,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, overlap_add, (const REAL *x, REAL *y, idx rows, idx step, idx n))                                         \
     L(void, affine, (const REAL *x, REAL a, REAL b, REAL *y, idx n))                                                  \
     L(void, mask_scale, (const REAL *x, const uint32_t *keep, idx offset, REAL scale, REAL *y, idx n))                \
+    L(void, mask_shift, (const uint32_t *keep, idx offset, REAL shift, REAL dropped, REAL *y, idx n))                 \
     L(void, times, (const REAL *x, const float *factor, REAL *y, idx n))                                              \
     L(void, add_scaled, (const REAL *x, REAL a, const float *z, REAL *y, idx n))                                      \
     L(void, activate, (const Curve *f, const REAL *x, REAL *y, idx n))                                                \
@@ -147,6 +148,7 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
 #define EACH_SINGLE_LEAF(L)                                                                                           \
     L(void, keep_bits, (uint32_t *keep, idx first, idx count, uint32_t threshold, uint64_t key, uint32_t step,        \
                         uint32_t stream))                                                                             \
+    L(idx, drop_blocks, (uint32_t *keep, uint32_t *spare, idx size, idx column, idx row, idx block))                  \
     L(void, gaussian, (float *factor, idx first, idx count, float mean, float sigma, uint64_t key, uint32_t step,     \
                        uint32_t stream))                                                                              \
     L(int, multiply_adds, (idx n, float x, float y, float *lanes))                                                    \
@@ -194,6 +196,9 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define mask_scale(x, keep, offset, scale, y, n) FOR(y, mask_scale)(x, keep, offset, scale, y, n)
 #define keep_bits(keep, first, count, threshold, key, step, stream)                                                   \
     LEAVES->f32->keep_bits(keep, first, count, threshold, key, step, stream)
+#define mask_shift(keep, offset, shift, dropped, y, n) FOR(y, mask_shift)(keep, offset, shift, dropped, y, n)
+#define drop_blocks(keep, spare, size, column, row, block)                                                            \
+    LEAVES->f32->drop_blocks(keep, spare, size, column, row, block)
 #define times(x, factor, y, n) FOR(y, times)(x, factor, y, n)
 #define add_scaled(x, a, z, y, n) FOR(y, add_scaled)(x, a, z, y, n)
 #define gaussian(factor, first, count, mean, sigma, key, step, stream)                                                \

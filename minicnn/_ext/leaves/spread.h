@@ -50,6 +50,13 @@ static void copy_bits(uint32_t *to, ptrdiff_t place, const uint32_t *from, ptrdi
 static void fill_bits(uint32_t *to, ptrdiff_t place, int value, ptrdiff_t bits)
 {
     while (bits > 0) {
+        if (place % 32 == 0 && bits >= 32) {
+            const ptrdiff_t words = bits / 32;
+            memset(to + place / 32, value ? 0xFF : 0, (size_t)words * 4);
+            place += words * 32;
+            bits -= words * 32;
+            continue;
+        }
         const ptrdiff_t room = 32 - place % 32, take = bits < room ? bits : room;
         put_bits(to, place, value ? 0xFFFFFFFFu : 0, take);
         place += take;

@@ -61,6 +61,9 @@ cdef extern from "leaves.h" nogil:
     void keep_bits(uint32_t *keep, Py_ssize_t first, Py_ssize_t count, uint32_t threshold, uint64_t key,
                    uint32_t step, uint32_t stream)
     void mask_scale(const void *x, const uint32_t *keep, Py_ssize_t offset, double scale, void *y, Py_ssize_t n)
+    void mask_shift(const uint32_t *keep, Py_ssize_t offset, double shift, double dropped, void *y, Py_ssize_t n)
+    Py_ssize_t drop_blocks(uint32_t *keep, uint32_t *spare, Py_ssize_t size, Py_ssize_t column, Py_ssize_t row,
+                           Py_ssize_t block)
     void times(const void *x, const float *factor, void *y, Py_ssize_t n)
     void add_scaled(const void *x, double a, const float *z, void *y, Py_ssize_t n)
     void gaussian(float *factor, Py_ssize_t first, Py_ssize_t count, float mean, float sigma, uint64_t key,

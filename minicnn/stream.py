@@ -1,0 +1,429 @@
+"""Batches that come one after the other: data larger than memory, made as they are needed, or without an end.
+
+Beside arrays ``fit``, ``evaluate`` and ``predict`` take data that give batches, (x, y) or (x, y, sample_weight):
+
+- a *sequence* has ``__len__`` and ``__getitem__(i)``, as Keras's Sequence and PyDataset have;
+- a *loader* has ``__iter__`` and perhaps ``__len__``, as PyTorch's DataLoader: each iteration is a pass over its data;
+- an *iterator*, such as a generator, goes on where it is.
+
+Rows of memory maps are batches that come one after the other, too (``Rows``).
+
+A ``Source`` knows which batch comes when; a ``Stream`` has it get the next one while the model computes with the one
+before.  One thread does that, a batch ahead and never beyond the end of an epoch, so that all calls into the data come
+one after the other and in the order in which they would come without it: what they give has the same bits.  An
+attribute ``workers`` of the data that is 0 keeps them in the thread that trains, as Keras's does.
+"""
+
+import collections.abc
+import contextvars
+import mmap
+import os
+import queue
+import threading
+import warnings
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minicnn import _check, datasets
+
+PATIENCE = 5.0  # seconds that a stream waits at its end for data that are still at work
+END = object()  # instead of a batch: there is none left
+_FORMS = "(x, y) or (x, y, sample_weight)"
+
+
+class Batch(NamedTuple):
+    """Arrays of their own: whoever gave them may overwrite his.
+
+    ``rows``: the numbers of the samples, None if they have none.
+    """
+
+    x: Any
+    y: Any
+    weights: Any
+    rows: Any = None
+
+
+# ---- what is what ----
+
+
+def gives_batches(data, lists=True):
+    """True for data that give batches, False for what is one array, or nothing of that kind.
+
+    ``lists``: whether a list of batches is one of them.
+    """
+    if isinstance(data, list):
+        return (
+            lists
+            and bool(data)
+            and all(isinstance(one, tuple) and len(one) in (2, 3) and np.ndim(one[0]) for one in data)
+        )
+    if isinstance(data, str | bytes | tuple | collections.abc.Mapping | np.generic) or hasattr(data, "__array__"):
+        return False
+    if hasattr(data, "__array_interface__") or isinstance(data, type) or _is_buffer(data):
+        return False
+    return hasattr(data, "__iter__") or _is_sequence(data)
+
+
+def _is_sequence(data):
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__")
+
+
+def _is_buffer(data):
+    try:
+        memoryview(data)
+    except TypeError:
+        return False
+    return True
+
+
+def on_disk(array):
+    """Whether an array, or what it is a view of, is a memory map."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array.obj if isinstance(array, memoryview) else array, mmap.mmap)
+
+
+def place(epoch, number, steps, length):
+    """(pass over the data, batch in it) of step ``number`` of an epoch of ``steps`` steps, where a pass has ``length``
+    batches: passes follow each other without a gap, so a run that goes on at an epoch sees what one that was never
+    stopped sees."""
+    return divmod(epoch * steps + number, length)
+
+
+# ---- sources: which batch comes when ----
+
+
+class Source:
+    """``get(epoch, number)``: what the data give for that step, or END.  ``length``: batches of a pass, None if it is
+    not known; ``steps``: of an epoch, None for as many as come.
+
+    ``trains``: whether the data are told when a pass begins and ends: ``set_epoch(pass)``, ``on_epoch_begin()``,
+    ``on_epoch_end()``, as far as they have them.
+    """
+
+    @property
+    def about(self):
+        """What it gives batches of: (data,) or (x, y, weights)."""
+        return (self.data,)
+
+    rows = None  # the numbers of the samples of the latest batch
+    item = ""  # what says which batch it is, in the data's own words
+    until_the_end = False  # whether an epoch has as many steps as there are, whatever ``steps`` says
+
+    def __init__(self, where, data, steps, trains):
+        self.where, self.data, self.trains = where, data, trains
+        self.length = length_of(where, data)
+        self.steps = self.length if steps is None else steps
+        self.entered = None  # the pass that has begun and not ended
+
+    @property
+    def threaded(self):
+        """Whether batches are to be prepared by a thread."""
+        workers = getattr(self.data, "workers", 1)
+        return not (isinstance(workers, int) and not isinstance(workers, bool) and workers == 0)
+
+    def get(self, epoch, number):
+        raise NotImplementedError
+
+    def enter(self, number):
+        """The pass ``number`` begins."""
+        self.leave()
+        if self.trains:
+            _tell(self.data, "set_epoch", number)
+            _tell(self.data, "on_epoch_begin")
+        self.entered = number
+
+    def leave(self):
+        if self.entered is not None and self.trains:
+            _tell(self.data, "on_epoch_end")
+        self.entered = None
+
+    def end(self, epoch):
+        """All steps of the epoch are done."""
+
+
+def _tell(data, hook, *arguments):
+    if callable(getattr(data, hook, None)):
+        getattr(data, hook)(*arguments)
+
+
+def length_of(where, data):
+    """The number of batches, where the data say it."""
+    if not hasattr(data, "__len__"):
+        return None
+    try:
+        length = len(data)
+    except (TypeError, NotImplementedError):  # PyTorch: the loader has a length where what it loads has one
+        return None
+    if not length:
+        raise ValueError(_check.message(where, "the data must give at least one batch", 0))
+    return length
+
+
+class Items(Source):
+    """The batches of a sequence, in an order that is a function of the seed and the pass; seed None: as they stand."""
+
+    def __init__(self, where, data, steps=None, seed=None, trains=False):
+        super().__init__(where, data, steps, trains)
+        if self.length is None:
+            raise TypeError(_check.message(where, "the data must have a length", _check.Shown(type(data).__name__)))
+        self.seed, self.order = seed, None
+
+    def get(self, epoch, number):
+        pass_, at = place(epoch, number, self.steps, self.length)
+        if pass_ != self.entered:
+            self.enter(pass_)
+            self.order = None if self.seed is None else datasets.order(self.length, self.seed, pass_)
+        at = at if self.order is None else int(self.order[at])
+        self.item = f", item {at} of the data"
+        try:
+            return self.data[at]
+        except StopIteration as error:  # it would end a loop without a word
+            raise RuntimeError(f"{type(self.data).__name__}.__getitem__ raised StopIteration") from error
+
+    def end(self, epoch):
+        if place(epoch, self.steps, self.steps, self.length)[1] == 0:
+            self.leave()
+
+
+class Loader(Source):
+    """The batches of something that can be iterated again and again: without ``steps`` an epoch is one iteration.
+
+    Where it does not begin at the first batch of a pass, those before are drawn and left.
+    """
+
+    def __init__(self, where, data, steps=None, trains=False):
+        super().__init__(where, data, steps, trains)
+        self.until_the_end, self.iterator = steps is None, None
+
+    def get(self, epoch, number):
+        if self.iterator is None or (self.until_the_end and number == 0):
+            visit, at = epoch, number
+            if not self.until_the_end:
+                visit, at = place(epoch, number, self.steps, self.length) if self.length else (0, 0)
+            self._begin(visit)
+            for _ in range(at):
+                next(self.iterator, END)
+        found = next(self.iterator, END)
+        if found is END and not self.until_the_end:  # goes on from the beginning
+            self._begin(self.entered + 1)
+            found = next(self.iterator, END)
+        if found is END:
+            self.iterator = None
+        return found
+
+    def _begin(self, number):
+        self.enter(number)
+        self.iterator = iter(self.data)
+
+    def end(self, epoch):
+        if self.until_the_end:
+            self.leave()
+
+
+class Iterator(Source):
+    """The batches of an iterator: epoch ``first`` begins wherever it is.
+
+    Where a run goes on later than that, the batches that it has seen are drawn and left.
+    """
+
+    def __init__(self, where, data, steps=None, first=0):
+        super().__init__(where, data, steps, False)
+        self.iterator, self.first, self.drawn = iter(data), first, 0
+
+    def get(self, epoch, number):
+        while self.steps is not None and self.drawn < (epoch - self.first) * self.steps + number:
+            self._draw()
+        return self._draw()
+
+    def _draw(self):
+        self.drawn += 1
+        return next(self.iterator, END)
+
+
+class Rows(Source):
+    """Rows of arrays on disk, in the order and with the sizes of ``fit`` with arrays in memory."""
+
+    def __init__(self, where, arrays, parts, steps=None, seed=None):
+        super().__init__(where, parts, steps, False)
+        self.arrays, self.parts, self.seed, self.order = arrays, parts, seed, None
+
+    @property
+    def about(self):
+        return self.arrays
+
+    def get(self, epoch, number):
+        pass_, at = place(epoch, number, self.steps, self.length)
+        part = self.parts[at]
+        if self.seed is None:
+            self.rows = np.arange(part.start, part.stop)
+            return tuple(None if array is None else array[part] for array in self.arrays)
+        if pass_ != self.entered:
+            self.enter(pass_)
+            self.order = datasets.order(len(self.arrays[0]), self.seed, pass_)
+        self.rows = self.order[part]
+        return tuple(None if array is None else array[self.rows] for array in self.arrays)
+
+
+def source_of(where, data, steps=None, seed=None, trains=False, first=0):
+    """The ``Source`` for data that give batches; ``first``: the first epoch."""
+    if _is_sequence(data):
+        return Items(where, data, steps, seed, trains)
+    if hasattr(data, "__next__"):
+        return Iterator(where, data, steps, first)
+    return Loader(where, data, steps, trains)
+
+
+# ---- the stream ----
+
+
+class Stream:
+    """The batches of a ``Source``, each prepared while the one before is computed with.  A context.
+
+    ``place(epoch, number)`` says in errors which batch it is; ``inputs``: only x is asked for.
+    """
+
+    def __init__(self, source, place, inputs=False):
+        self.source, self.place, self.inputs = source, place, inputs
+        self.ahead = _Ahead() if source.threaded else None
+        self.ready = None  # (epoch, batch): the first one of a fit, if it was looked at before
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if self.ahead is not None and not self.ahead.stop():
+            text = f"{self.source.where}: the data are still at work on a batch, in a thread that ends when it is done"
+            if error is None:
+                warnings.warn(text, RuntimeWarning, stacklevel=4)
+            else:
+                error.add_note(text)
+
+    def first(self, epoch):
+        """The first batch of an epoch, which ``epoch`` is going to give again; None if there is none."""
+        self._ask(epoch, 0)
+        self.ready = epoch, self._answer(epoch, 0)
+        return self.ready[1]
+
+    def epoch(self, epoch=0, limit=None, first=0):
+        """Yields the batches of an epoch from the number ``first`` on: up to ``source.steps``, or ``limit``, or where
+        the data end."""
+        number, ready, self.ready = first, self.ready, None
+        if number == self.source.steps and not self.source.until_the_end:
+            return
+        if ready is None or (epoch, first) != (ready[0], 0):
+            self._ask(epoch, first)
+            ready = epoch, self._answer(epoch, first)
+        batch = ready[1]
+        while batch is not None:
+            number += 1
+            more = number != limit and (number != self.source.steps or self.source.until_the_end)
+            if more:
+                self._ask(epoch, number)
+            yield batch
+            if not more:
+                break
+            batch = self._answer(epoch, number)
+        self._do(lambda: self.source.end(epoch))
+
+    def _ask(self, epoch, number):
+        if self.ahead is not None:
+            self.ahead.begin(lambda: self._prepare(epoch, number))
+
+    def _answer(self, epoch, number):
+        return self._prepare(epoch, number) if self.ahead is None else self.ahead.result()
+
+    def _do(self, function):
+        """In the thread in which the data are."""
+        if self.ahead is None:
+            return function()
+        self.ahead.begin(function)
+        return self.ahead.result()
+
+    def _prepare(self, epoch, number):
+        source = self.source
+        try:
+            found = source.get(epoch, number)
+        except BaseException as error:
+            error.add_note(f"in {self.place(epoch, number)}{source.item}")
+            raise
+        if found is END:
+            return None
+        return _batch(f"{source.where}: {self.place(epoch, number)}", found, self.inputs, source.rows)
+
+
+def _batch(where, found, inputs, rows):
+    """What the data gave as a ``Batch``; TypeError for what is none."""
+    if inputs:
+        arrays = isinstance(found, list) and len(found) in (2, 3) and hasattr(found[0], "__array__")
+        several = arrays or (isinstance(found, tuple) and found)
+        return Batch(_own(where, "x", found[0] if several else found), None, None)
+    if not isinstance(found, list | tuple) or len(found) not in (2, 3):
+        kind = "None" if found is None else type(found).__name__
+        got = f"a {kind} of length {len(found)}" if isinstance(found, list | tuple) else kind
+        raise TypeError(_check.message(where, f"the data must give {_FORMS}", _check.Shown(got)))
+    x, y, weights = (*found, None)[:3]
+    if np.ma.is_masked(y):
+        raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
+    weights = None if weights is None else _own(where, "sample weights", weights)
+    return Batch(_own(where, "x", x), np.array(y, order="C"), weights, rows)
+
+
+def _own(where, name, value):
+    return np.array(_check.numeric_array(where, name, value), order="C")
+
+
+class _Ahead:
+    """A thread that does one thing at a time for the one that has made it."""
+
+    def __init__(self):
+        self.jobs, self.results, self.process = queue.SimpleQueue(), queue.SimpleQueue(), os.getpid()
+        self.busy = False
+        run = contextvars.copy_context().run  # np.errstate holds for the data as well
+        arguments = _work, self.jobs, self.results
+        self.thread = threading.Thread(target=run, args=arguments, name="minicnn data", daemon=True)
+        weakref.finalize(self, self.jobs.put, None)  # also where Ctrl-C comes before anybody can call ``stop``
+        self.thread.start()
+
+    def begin(self, job):
+        self.require_own_process()
+        self.busy = True
+        self.jobs.put(job)
+
+    def result(self):
+        """What the job has returned; raises what it raised."""
+        self.require_own_process()
+        found, error = self.results.get()
+        self.busy = False
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback has this frame
+        return found
+
+    def require_own_process(self):
+        if os.getpid() != self.process:
+            required = "batches come from a thread of the process that began: a fork of it cannot go on with them"
+            raise RuntimeError(_check.message("minicnn", required, _check.Shown("a child"), "Begin anew in the child"))
+
+    def stop(self):
+        """Ends the thread; False if it is still at work after a while.  Then it ends when it is done."""
+        if os.getpid() != self.process:
+            return True
+        self.jobs.put(None)
+        self.thread.join(PATIENCE)
+        return not self.thread.is_alive()
+
+
+def _work(jobs, results):
+    """What the thread does.  It knows nothing of its maker, and so ends when that is gone."""
+    while (job := jobs.get()) is not None:
+        try:
+            found = job(), None
+        except BaseException as error:  # whatever it is, it is raised where the batch is waited for
+            found = None, error
+        results.put(found)
+        del job, found
