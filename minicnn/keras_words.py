@@ -20,7 +20,9 @@ _GATE = "branches that meet in another way than a sum are a layers.Composite: do
 _CONCATENATION = "a chain branches by layers.Concurrent(branches), which joins the channels: docs/branches.md"
 _CUSTOM = "write a custom layer, a subclass of minicnn.Layer with forward and backward: examples/own_layer.py"
 _PICTURES = "datasets.images.read_image(path, size) reads one picture into an array; fit takes arrays"
-_AUGMENT = "change the arrays before fit, or write a custom layer that does it in training: examples/own_layer.py"
+_AUGMENT = (
+    "docs/augmentation.md has those there are; write a custom layer that does it in training: examples/own_layer.py"
+)
 _ONE_AXIS = "{0}2D works on samples of shape (length, 1, channels), with a window (size, 1)"
 _RECURRENT = "there are no recurrent layers"
 _ATTENTION = "there are no attention layers"
@@ -75,8 +77,10 @@ INSTEAD = {
         **_same(_ONE_AXIS.format("GlobalMaxPooling"), "GlobalMaxPooling1D", "GlobalMaxPool1D"),
         **_same(_ONE_AXIS.format("GlobalAveragePooling"), "GlobalAveragePooling1D", "GlobalAvgPool1D"),
         **_same("samples are images of two axes: there is no third one", "Conv3D", "MaxPooling3D", "AveragePooling3D"),
-        **_same(_AUGMENT, "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop"),
-        **_same(_AUGMENT, "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth"),
+        **_same(_AUGMENT, "RandomHue", "RandomSaturation", "RandomColorJitter", "RandomGrayscale", "RandomInvert"),
+        **_same(_AUGMENT, "RandomShear", "RandomAffine", "RandomPerspective", "RandomElasticTransform", "RandAugment"),
+        **_same(_AUGMENT, "RandomSharpness", "RandomPosterization", "RandomGaussianBlur", "AugMix", "AutoContrast"),
+        **_same("layers.RandomZoom(height_factor, width_factor)", "RandomHeight", "RandomWidth"),
         "Normalization": "layers.Rescaling(scale, offset), or x -= x.mean(axis=0); x /= x.std(axis=0) before fit",
         "AlphaDropout": "layers.Dropout, whose kept values are scaled; nothing keeps SELU's mean and variance",
         "SpatialDropout1D": _ONE_AXIS.format("SpatialDropout").partition(", with")[0],
