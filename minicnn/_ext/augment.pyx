@@ -42,6 +42,7 @@ cdef enum Fill:
 cdef enum Colour:
     BY_CONTRAST, BY_BRIGHTNESS, COLOURS
 
+cdef double FARTHEST = 1 << 30
 cdef double SMALLEST = 1.0 / (1 << 24)  # share of a pixel; a place that is nearer to a pixel than that is the pixel
 
 
@@ -125,16 +126,23 @@ cdef Map crop(const double *u, const double *ranges, Size x, Size y) noexcept no
 cdef Map map_of(Motion motion, const Draw *draw, Py_ssize_t sample, const double *ranges, Size x,
                 Size y) noexcept nogil:
     cdef double[NUMBERS] u
+    cdef Map m
+    cdef double *number = &m.row
+    cdef int i
     numbers(draw, sample, u)
     if motion == BY_FLIP:
-        return flip(u, ranges, x, y)
-    if motion == BY_TRANSLATION:
-        return translate(u, ranges, x, y)
-    if motion == BY_ROTATION:
-        return rotate(u, ranges, x, y)
-    if motion == BY_ZOOM:
-        return zoom(u, ranges, x, y)
-    return crop(u, ranges, x, y)
+        m = flip(u, ranges, x, y)
+    elif motion == BY_TRANSLATION:
+        m = translate(u, ranges, x, y)
+    elif motion == BY_ROTATION:
+        m = rotate(u, ranges, x, y)
+    elif motion == BY_ZOOM:
+        m = zoom(u, ranges, x, y)
+    else:
+        m = crop(u, ranges, x, y)
+    for i in range(6):  # so that every place can be counted
+        number[i] = min(max(number[i], -FARTHEST), FARTHEST)
+    return m
 
 
 # ---- places between pixels ----
@@ -187,9 +195,7 @@ cdef inline Py_ssize_t whole_below(double at) noexcept nogil:
 
 cdef inline Py_ssize_t split(double at, bint linear, double *share) noexcept nogil:
     """The pixel before the place, or on it, and the share of the one behind it."""
-    cdef Py_ssize_t p
-    at = min(max(at, -1e15), 1e15)
-    p = whole_below(at if linear else at + 0.5)
+    cdef Py_ssize_t p = whole_below(at if linear else at + 0.5)
     share[0] = at - p if linear else 0
     if share[0] < SMALLEST:
         share[0] = 0
@@ -342,15 +348,16 @@ cdef inline void move_pixel(const Move *g, const Taps *rows, const Taps *columns
 
 
 cdef void move_pixels(const Move *g, const Map *m, const real *x, real *y, const real *outside) noexcept nogil:
-    cdef Py_ssize_t i, j, p, q, row = g.x.w * g.c
-    cdef double row_share, share
+    cdef Py_ssize_t i, j, p, q, row = g.x.w * g.c, last_row = g.x.h - 1, last_column = g.x.w - 1
+    cdef double at_row, at_column, row_share, share
     cdef const real *a
     cdef Taps rows, columns
     for i in range(g.y.h):
+        at_row, at_column = m.row + m.row_i * i, m.column + m.column_i * i
         for j in range(g.y.w):
-            p = split(m.row + m.row_i * i + m.row_j * j, g.linear, &row_share)
-            q = split(m.column + m.column_i * i + m.column_j * j, g.linear, &share)
-            if 0 <= p < g.x.h - 1 and 0 <= q < g.x.w - 1 and row_share and share:
+            p = split(at_row + m.row_j * j, g.linear, &row_share)
+            q = split(at_column + m.column_j * j, g.linear, &share)
+            if 0 <= p < last_row and 0 <= q < last_column and row_share and share:
                 a = x + p * row + q * g.c
                 mix_four(a, a + g.c, a + row, a + row + g.c, <real> row_share, <real> share, y, g.c)
             else:
