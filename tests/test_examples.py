@@ -38,8 +38,8 @@ def number(pattern, text):
 
 def test_every_example_is_run_here():
     assert NAMES == [
-        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_dropout", "training_loop",
-        "weight_norms",
+        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_augmentation", "see_dropout",
+        "training_loop", "weight_norms",
     ]  # fmt: skip
 
 
@@ -184,6 +184,23 @@ def test_resnet_is_the_papers(monkeypatch):
         assert sizes == [(32, 32, 16), (16, 16, 32), (8, 8, 64)]
     with pytest.raises(ValueError, match=r"^resnet: depth must be 8, 14, 20, \.\.\.; got 10$"):
         resnet.resnet(10)
+
+
+def test_see_augmentation(tmp_path):
+    pytest.importorskip("matplotlib")
+    out, err = run("see_augmentation", "--quick", "--out", "picture.png", folder=tmp_path)
+    assert err == ""
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    names = re.findall(r"^Random(\w+)", out, re.MULTILINE)
+    assert (
+        names
+        == ["Flip"] * 2
+        + ["Translation", "Rotation"]
+        + ["Zoom"] * 2
+        + ["Crop", "Contrast", "Brightness"]
+        + ["Erasing"] * 2
+    )
+    assert out.endswith("picture.png: the image itself is the leftmost of each row\n")
 
 
 def test_see_dropout(tmp_path):
