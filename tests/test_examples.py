@@ -38,8 +38,8 @@ def number(pattern, text):
 
 def test_every_example_is_run_here():
     assert NAMES == [
-        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_augmentation", "see_dropout",
-        "training_loop", "weight_norms",
+        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_augmentation",
+        "see_dropout", "training_loop", "weight_norms",
     ]  # fmt: skip
 
 
