@@ -728,7 +728,8 @@ cdef int run_erase(const real[:, :, :, ::1] x, const real[:, :, :, ::1] y, const
     g.size, g.c, g.backward = Size(x.shape[1], x.shape[2]), x.shape[3], backward
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0, 0, 0], size), rows_at(&y[0, 0, 0, 0], size)
     g.arrays.draw, g.arrays.ranges, g.arrays.seen = fixed(&draw[0]), fixed(&ranges[0]), fixed(seen)
-    g.arrays.fill = fixed(NULL if fill is None else &fill[0])
+    if fill is not None:
+        g.arrays.fill = fixed(&fill[0])
     job = new_job(<Kernel> erase_images[real], IMAGES, sizeof(g.arrays), x.shape[0], x.shape[0] * size * 0.5)
     job.scratch = GROUP * sizeof(float)
     return submit(&job, &g, sizeof(g))
