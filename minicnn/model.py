@@ -736,8 +736,8 @@ class Sequential(Closed):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
         x may be ``datasets.Pictures``, or data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is
-        taken; without ``batch_size``.  ``batch_size``: samples at a time, None for 256; the result does not depend on
-        it.  ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
+        taken; without ``batch_size``.  ``batch_size``: samples at a time, None for 256, on which no result depends.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("predict", unknown)
         x, _ = intake.unpacked("Sequential.predict", x, None)
