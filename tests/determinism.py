@@ -75,6 +75,7 @@ CHAINS = (
             activation="elu",
         ),
         lambda: layers.Concurrent([[], [layers.Conv2D(5, 3, padding="same"), layers.StochasticDepth(0.3, "batch")]]),
+        lambda: layers.StochasticDepth(0.2),
         lambda: layers.Chain([layers.Conv2D(7, 3, activation="softplus"), layers.MaxPooling2D(2)]),
         lambda: layers.ReLU(),
         lambda: layers.Softplus(),
