@@ -22,7 +22,9 @@ _CUSTOM = "write a custom layer, a subclass of minicnn.Layer with forward and ba
 _PICTURES = (
     "datasets.image_folder(path, image_size) reads a folder of pictures, datasets.images.read_image(path, shape) one"
 )
-_AUGMENT = "change the arrays before fit, or write a custom layer that does it in training: examples/own_layer.py"
+_AUGMENT = (
+    "docs/augmentation.md has those there are; write a custom layer that does it in training: examples/own_layer.py"
+)
 _ONE_AXIS = "{0}2D works on samples of shape (length, 1, channels), with a window (size, 1)"
 _RECURRENT = "there are no recurrent layers"
 _ATTENTION = "there are no attention layers"
@@ -30,7 +32,8 @@ _EMBEDDING = "there is no embedding; layers.Dense takes the rows of utils.to_cat
 _NO_SWITCH = "there is nothing to switch: every step is compiled and recorded, and there is no graph"
 _ONE_OUTPUT = "a model has one output, so its loss has no weights; samples have sample_weight and class_weight in fit"
 _NOT_HERE = "these data are not at hand; datasets.digits comes with the package, and fit takes any arrays"
-_BATCHES = "fit takes arrays and sees all samples in every epoch; for batches of your own call train_on_batch"
+_BATCHES = "fit takes any object with __len__ and __getitem__(i) -> (x, y), and iterators: docs/data.md"
+_ONE_THREAD = "one thread prepares the next batch, or none where the data have an attribute workers = 0"
 _HISTORY = "CSVLogger writes the numbers of every epoch, and plot.history draws them; others' loggers: docs/training.md"
 _COUNTS = "metrics.confusion_matrix(y, model.predict(x)) counts what it is made of"
 _ARRAYS = "arrays are NumPy's: use numpy"
@@ -77,8 +80,10 @@ INSTEAD = {
         **_same(_ONE_AXIS.format("GlobalMaxPooling"), "GlobalMaxPooling1D", "GlobalMaxPool1D"),
         **_same(_ONE_AXIS.format("GlobalAveragePooling"), "GlobalAveragePooling1D", "GlobalAvgPool1D"),
         **_same("samples are images of two axes: there is no third one", "Conv3D", "MaxPooling3D", "AveragePooling3D"),
-        **_same(_AUGMENT, "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop"),
-        **_same(_AUGMENT, "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth"),
+        **_same(_AUGMENT, "RandomHue", "RandomSaturation", "RandomColorJitter", "RandomGrayscale", "RandomInvert"),
+        **_same(_AUGMENT, "RandomShear", "RandomAffine", "RandomPerspective", "RandomElasticTransform", "RandAugment"),
+        **_same(_AUGMENT, "RandomSharpness", "RandomPosterization", "RandomGaussianBlur", "AugMix", "AutoContrast"),
+        **_same("layers.RandomZoom(height_factor, width_factor)", "RandomHeight", "RandomWidth"),
         "Normalization": "layers.Rescaling(scale, offset), or x -= x.mean(axis=0); x /= x.std(axis=0) before fit",
         "SpatialDropout1D": _ONE_AXIS.format("SpatialDropout").partition(", with")[0],
         "SpatialDropout3D": "samples are images of two axes: there is no third one",
@@ -106,7 +111,7 @@ INSTEAD = {
         **_same(_PICTURES, "get_file", "split_dataset", "text_dataset_from_directory"),
         **_same("model.summary() prints the layers, examples/see_dropout.py draws what they do", "plot_model"),
         **_same("model.summary() prints the layers", "model_to_dot"),
-        **_same(_BATCHES, "Sequence", "PyDataset", "timeseries_dataset_from_array"),
+        **_same(_BATCHES, "timeseries_dataset_from_array"),
         **_same(
             "load_model(path, custom_layers={'Name': Name})",
             *("custom_object_scope", "CustomObjectScope", "register_keras_serializable", "get_custom_objects"),
@@ -132,8 +137,8 @@ INSTEAD = {
     },
     "Sequential": {
         "predict_classes": "the classes are model.predict(x).argmax(axis=-1)",
-        "fit_generator": _BATCHES,
-        **_same("evaluate and predict take arrays", "evaluate_generator", "predict_generator"),
+        "fit_generator": "fit takes generators: fit(generator, steps_per_epoch=...)",
+        **_same("evaluate and predict take generators", "evaluate_generator", "predict_generator"),
         **_same(_UP_TO, "input", "inputs", "output"),
         "params": "model.weights are the arrays, model.state_dict() copies of them by name",
         **_same(_LOOP, "train_step", "test_step", "predict_step", "make_train_function", "compute_loss"),
@@ -155,14 +160,12 @@ INSTEAD = {
         "learning_rate": "it is the optimiser's: compile(optimizers.Adam(learning_rate))",
     },
     "Sequential.fit": {
-        **_same(_BATCHES, "steps_per_epoch", "validation_steps"),
         "nb_epoch": "epochs",
-        **_same("arrays are read by the thread that trains", "workers", "use_multiprocessing", "max_queue_size"),
+        **_same(_ONE_THREAD, "workers", "use_multiprocessing", "max_queue_size"),
     },
     "Sequential.evaluate": {
-        **_same("evaluate and predict see all samples that they are given: cut x and y", "steps"),
         **_same("only fit calls callbacks", "callbacks"),
-        **_same("arrays are read by the thread that computes", "workers", "use_multiprocessing", "max_queue_size"),
+        **_same(_ONE_THREAD, "workers", "use_multiprocessing", "max_queue_size"),
     },
     "Sequential.summary": {
         "expand_nested": "the layers in a layer are always shown",

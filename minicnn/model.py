@@ -613,10 +613,18 @@ class Sequential(Closed):
     ):
         """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
 
-        - ``batch_size``: samples of a step, >= 1.  ``drop_last``: what becomes of the last batch of an epoch where it
-          would be smaller.  None: it is trained on, but a single sample that is left joins the batch before it, because
-          batch normalisation cannot train on one; False: it is trained on as it is; True: it is dropped (PyTorch's
-          meaning). ``datasets.batches`` gives the same batches.
+        ``datasets.Pictures``, as ``image_folder`` gives, take the place of x and y, and of ``validation_data``.  Where
+        the data have ``class_names`` and the model has none, it takes them; if both have they must be the same.
+
+        Memory maps are read batch by batch.  x may also be data that give batches, (x, y) or (x, y, sample_weight):
+        anything with ``__len__`` and ``__getitem__(i)``, whose batches are shuffled, anything that can be iterated
+        again and again and has a length, or an iterator, with ``steps_per_epoch``; then without y, ``batch_size``,
+        ``validation_split``, ``sample_weight`` and ``drop_last``.  A thread prepares the next batch (``stream.py``).
+
+        - ``batch_size``: samples of a step, >= 1; None for 32.  ``drop_last``: what becomes of the last batch of an
+          epoch where it would be smaller.  None: it is trained on, but a single sample that is left joins the batch
+          before it, because batch normalisation cannot train on one; False: it is trained on as it is; True: it is
+          dropped (PyTorch's meaning). ``datasets.batches`` gives the same batches.
         - ``epochs``: the number of the last epoch; epochs ``initial_epoch`` to ``epochs`` - 1 are trained, so that
           training in pieces gives the bits of one ``fit``.  Rates of dropout that go by the run (EarlyDropout and its
           like, ``schedules.RunSchedule``) need more: the run is epochs 0 to ``epochs`` - 1, so each piece must say the
@@ -625,10 +633,14 @@ class Sequential(Closed):
         - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
         - ``callbacks``: a list of ``callbacks.Callback``, or one.
         - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
-          ``validation_data``: (x, y) or (x, y, sample_weight) instead.  Their results are logged as val_loss and so on.
+          ``validation_data``: (x, y) or (x, y, sample_weight) instead, or data that give them.  Their results are
+          logged as val_loss and so on.
           Warns where the split leaves none of a class to train on, as it does where samples are sorted by class.
           ``validation_batch_size``: samples at a time, None for ``batch_size``.  ``validation_freq`` n: they are
           computed after every n-th epoch alone, counted from the first of all; or a list of epochs, from 1.
+          ``validation_steps``: the number of their batches, None for all.
+        - ``steps_per_epoch``: steps of an epoch, None for one pass over the samples.  Passes follow each other without
+          a gap: an epoch goes on where the one before ended.
         - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
         - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i
           the product of both.  Classes without a weight weigh 1.  Class weights are for training alone: neither
@@ -648,12 +660,13 @@ class Sequential(Closed):
         bad arguments, before anything is changed, also where a batch would be too small for a layer; ValueError, before
         the first step, for callbacks that need a log which will not be there.  What only a step can show ends training
         there, and the step changes nothing: ValueError, with the sample, for a number in x that is not finite;
-        FloatingPointError, with the step and the layer, if the loss is not finite.  However training ends,
-        ``on_train_end`` of the callbacks is called (callbacks.py).
+        ValueError or TypeError, with the batch, for one that is wrong; an exception of the data as itself, with a note
+        of the batch; FloatingPointError, with the step and the layer, if the loss is not finite.  However training
+        ends, ``on_train_end`` of the callbacks is called (callbacks.py).
 
-        Warns where ``initial_epoch`` is above 0 and the optimiser, one with moments or a schedule, has done no step
-        yet: it begins again.  Files that keep it are those of ``saving.save_checkpoint`` and ModelCheckpoint's with
-        ``save_optimizer``.
+        Warns where an iterator ends early, which ends training, and where ``initial_epoch`` is above 0 and the
+        optimiser, one with moments or a schedule, has done no step yet: it begins again.  Files that keep it are those
+        of ``saving.save_checkpoint`` and ModelCheckpoint's with ``save_optimizer``.
         """
         self._refuse_keywords("fit", unknown)
         data = x
@@ -709,9 +722,9 @@ class Sequential(Closed):
         """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list in the
         order of ``metrics_names``.
 
-        x may be data that give batches, as for ``fit``, without y, ``batch_size`` and ``sample_weight``; those of an
-        iterator are taken until it ends.  ``batch_size``: None for 32.  ``verbose``: as in ``fit``, but of this one
-        pass.  ``steps``: the number of batches, None for all.
+        x may be ``datasets.Pictures``, without y, or data that give batches, as for ``fit``, without y, ``batch_size``
+        and ``sample_weight``; those of an iterator are taken until it ends.  ``batch_size``: None for 32.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("evaluate", unknown)
         self._require_classes_of("Sequential.evaluate", x)
@@ -722,8 +735,8 @@ class Sequential(Closed):
     def predict(self, x, batch_size=None, verbose=0, steps=None, **unknown):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
-        x may be data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is taken; without
-        ``batch_size``.  ``batch_size``: samples at a time, None for 256; the result does not depend on it.
+        x may be ``datasets.Pictures``, or data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is
+        taken; without ``batch_size``.  ``batch_size``: samples at a time, None for 256, on which no result depends.
         ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("predict", unknown)

@@ -1,10 +1,10 @@
-"""Keras's utilities: rows for class numbers, rows of length 1, one seed for all."""
+"""Keras's utilities: rows for class numbers, rows of length 1, a base for data that give batches, one seed for all."""
 
 import numpy as np
 
 from minicnn import _check
 
-__all__ = ["default_seed", "normalize", "set_random_seed", "to_categorical"]
+__all__ = ["PyDataset", "Sequence", "default_seed", "normalize", "set_random_seed", "to_categorical"]
 
 
 def to_categorical(x, num_classes=None):
@@ -41,6 +41,40 @@ def normalize(x, axis=-1, order=2):
     x = np.atleast_1d(_check.numeric_array("utils.normalize", "x", x))
     norms = np.linalg.norm(x, order, axis, keepdims=True)
     return x / np.where(norms == 0, 1, norms)
+
+
+# ---- batches ----
+
+
+class PyDataset:
+    """A base for data that give batches: ``len(data)`` batches, ``data[i]`` is (x, y) or (x, y, sample_weight).
+
+    Any object with both will do for ``fit``, ``evaluate`` and ``predict``; this one has the constructor and the hooks
+    of Keras's.  ``workers``: 1, and a thread calls it to prepare the next batch while the model computes; 0: the
+    thread that trains calls it.
+    """
+
+    def __init__(self, workers=1, use_multiprocessing=False, max_queue_size=10):
+        if workers not in (0, 1) or use_multiprocessing:
+            required = "one thread prepares the next batch, so workers must be 1 or 0 and use_multiprocessing False"
+            got = _check.Shown(f"workers={workers}, use_multiprocessing={use_multiprocessing}")
+            raise ValueError(_check.message(type(self).__name__, required, got))
+        self.workers = workers
+
+    def __len__(self):
+        raise NotImplementedError(f"{type(self).__name__} has no __len__(), the number of batches")
+
+    def __getitem__(self, index):
+        raise NotImplementedError(f"{type(self).__name__} has no __getitem__(index), which gives a batch")
+
+    def on_epoch_begin(self):
+        """Called before each epoch of ``fit``."""
+
+    def on_epoch_end(self):
+        """Called after each epoch of ``fit``."""
+
+
+Sequence = PyDataset
 
 
 # ---- seeds ----

@@ -91,9 +91,9 @@ def test_modules_and_functions_of_others_are_not_suggested():
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda m: m.compile("sgd", "mse", jit_compile=True), r"compile: takes no such keyword; got `jit_compile`. In min"),
-    (lambda m: m.fit([1], [1], steps_per_epoch=2), r"fit: takes no such keyword; got `steps_per_epoch`. In minicnn: f"),
+    (lambda m: m.fit([1], [1], workers=2), r"fit: takes no such keyword; got `workers`. In minicnn: one thread"),
     (lambda m: m.fit([1], [1], epoch=2), r"fit: the keywords are x, y, batch_size, .*; got `epoch`. Did you mean `epo"),
-    (lambda m: m.predict([1], steps=2), r"predict: takes no such keyword; got `steps`. In minicnn: .* cut x and y$"),
+    (lambda m: m.predict([1], workers=2), r"predict: takes no such keyword; got `workers`. In minicnn: one thread"),
     (lambda m: m.evaluate([1], [1], callbacks=[]), r"evaluate: takes no such keyword; got `callbacks`. In minicnn: on"),
     (lambda m: m.summary(line_length=80), r"summary: takes no such keyword; got `line_length`. In minicnn: the table"),
     (lambda m: m.summary(qqqqq=80), r"summary: the keywords are print_fn; got `qqqqq`$"),

@@ -625,3 +625,33 @@ print(*[max(sizes) - first for sizes, first in zip(zip(*found), before)])
     private, of_the_file = map(float, run(code).split())
     assert private < 200, private
     assert of_the_file < 500  # Linux reads around what is asked for
+
+
+# ---- runs that were stopped ----
+
+
+@pytest.mark.parametrize("kind", ["items", "told", "loader", "iterator", "map", "steps"])
+@pytest.mark.parametrize("freq", ["epoch", 2])
+@pytest.mark.parametrize("last", [4, 7])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(kind, freq, last, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    more = {"verbose": 0, "epochs": 4, "steps_per_epoch": {"iterator": 3, "steps": 4}.get(kind)}
+
+    def run(*callbacks):
+        model = compiled()
+        made = {"items": Items, "told": Epochs, "loader": Loader, "iterator": endless, "steps": Items}
+        given = (made[kind](),) if kind != "map" else (np.load(tmp_path / "x.npy", mmap_mode="r"), LABELS, SIZE)
+        model.fit(*given, **more, callbacks=[*callbacks])
+        return model
+
+    def stop(model):
+        if model.optimizer.iterations == last:
+            raise Broken
+
+    whole = run()
+    backup = [mc.callbacks.BackupAndRestore(str(tmp_path / "backup"), freq) for _ in range(2)]
+    with pytest.raises(Broken):
+        run(Hook(stop), backup[0])
+    model = run(Hook(lambda model: None), backup[1])
+    assert whole_state(model) == whole_state(whole)
+    assert model.history.history == whole.history.history

@@ -84,3 +84,28 @@ def test_seeds_that_are_refused(seed, error, seeds):
     with pytest.raises(error, match=r"^utils.set_random_seed: seed must be a whole number in \[0, 4294967295\]"):
         utils.set_random_seed(seed)
     assert utils.default_seed() == 0
+
+
+# ---- a base for data that give batches ----
+
+
+def test_a_dataset_of_batches():
+    class Data(utils.Sequence):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return np.ones((3, 4)), np.zeros(3)
+
+    model = mc.Sequential([layers.Dense(2)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert model.fit(Data(), epochs=2, verbose=0).params["steps"] == 2
+    assert model.fit(Data(workers=0), validation_data=Data(), verbose=0).epoch == [0]
+    for wrong in ({"workers": 4}, {"use_multiprocessing": True}, {"workers": None}):
+        with pytest.raises(
+            ValueError, match=r"^Data: one thread prepares the next batch, so workers must be 1 or 0 .*; got w"
+        ):
+            Data(**wrong)
+    for ask in (len, lambda data: data[0]):
+        with pytest.raises(NotImplementedError, match=r"^PyDataset has no __"):
+            ask(utils.PyDataset())
