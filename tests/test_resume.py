@@ -277,6 +277,14 @@ def test_hooks_on_the_way_back(tmp_path):
     assert said == ["begin", "state 4", "epoch 1", "state 4", "batch 1", "batch 2", "epoch 2", "batch 0"]
 
 
+def test_steps_are_counted_over_all_epochs_and_pieces(tmp_path):
+    fit(tmp_path, network, lambda folder: [], stop=5, save_freq=2)
+    path = tmp_path / "backup" / "backup.npz"
+    assert document.read_run(path)["steps"] == 4
+    fit(tmp_path, network, lambda folder: [], stop=8, save_freq=3)
+    assert document.read_run(path)["steps"] == 6
+
+
 # ---- the same process goes on ----
 
 
