@@ -1,13 +1,14 @@
 """The README is a promise: its code runs, its commands are those of CI, the files that it names exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minicnn as mc
-from minicnn import layers
+from minicnn import cli, layers
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
@@ -62,6 +63,26 @@ def test_a_folder_becomes_a_model_that_knows_names(tmp_path, monkeypatch, capsys
         assert capsys.readouterr().out == f"{name}\n"
         assert names["data"].validation is not None
         assert mc.Sequential.load("pics.npz").class_names == ["green", "night", "red"]
+
+
+def test_two_lines_in_a_shell_name_pictures(tmp_path, monkeypatch, capsys):
+    """And they are those of a shell: what follows # is no part of them."""
+    pillow = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, colour in {"green": (60, 180, 60), "red": (180, 60, 60), "night": (10, 10, 30)}.items():
+        (tmp_path / "pics" / name).mkdir(parents=True)
+        (tmp_path / "new").mkdir(exist_ok=True)
+        for number in range(12):
+            pixels = np.clip(colour + rng.normal(0, 20, (40, 30 + number, 3)), 0, 255).astype(np.uint8)
+            pillow.fromarray(pixels).save(f"pics/{name}/{number}.png")
+        pillow.new("RGB", (60, 50), colour).save(f"new/{name}.jpg")
+    (block,) = blocks("shell")
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [words[0] for words in lines] == ["minicnn", "minicnn"]
+    assert [cli.main(words[1:]) for words in lines] == [0, 0]
+    named = [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert named == [[f"new/{name}.jpg", name] for name in ("green", "night", "red")]
 
 
 def test_its_two_commands_need_nothing_but_python_and_a_compiler():
