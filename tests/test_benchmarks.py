@@ -95,7 +95,7 @@ def test_a_wrong_result_is_not_timed(benchmarks):
 def test_a_residual_that_adds_nothing_is_not_timed(benchmarks, monkeypatch):
     from benchmarks import residual
 
-    monkeypatch.setattr(residual, "both_ways", lambda *arguments: lambda: [np.zeros(1)] * 2)
+    monkeypatch.setattr(residual, "both_ways", lambda *arguments, **more: lambda: [np.zeros(1)] * 2)
     with pytest.raises(AssertionError, match="what the way around adds is wrong by"):
         residual.check(4)
 
