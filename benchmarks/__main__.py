@@ -15,6 +15,7 @@ NAMES = (
     "layers",
     "depthwise",
     "steps",
+    "fit",
     "residual",
     "dropout",
     "montecarlo",
