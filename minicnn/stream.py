@@ -396,7 +396,8 @@ class _Rooms:
         room = self._next((len(x.rows), *found.shape[1:]) if chosen else found.shape, found.dtype)
         if chosen:
             return np.take(found, x.rows, axis=0, out=room, mode="clip")  # "raise" would work on a copy of ``out``
-        return found
+        np.copyto(room, found)
+        return room
 
     def _next(self, shape, dtype):
         self.rooms.reverse()
