@@ -13,6 +13,7 @@ from benchmarks import machine, results
 NAMES = (
     "kernels",
     "layers",
+    "augment",
     "depthwise",
     "steps",
     "fit",

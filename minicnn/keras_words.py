@@ -22,7 +22,9 @@ _CUSTOM = "write a custom layer, a subclass of minicnn.Layer with forward and ba
 _PICTURES = (
     "datasets.image_folder(path, image_size) reads a folder of pictures, datasets.images.read_image(path, shape) one"
 )
-_AUGMENT = "change the arrays before fit, or write a custom layer that does it in training: examples/own_layer.py"
+_AUGMENT = (
+    "docs/augmentation.md has those there are; write a custom layer that does it in training: examples/own_layer.py"
+)
 _ONE_AXIS = "{0}2D works on samples of shape (length, 1, channels), with a window (size, 1)"
 _RECURRENT = "there are no recurrent layers"
 _ATTENTION = "there are no attention layers"
@@ -78,8 +80,10 @@ INSTEAD = {
         **_same(_ONE_AXIS.format("GlobalMaxPooling"), "GlobalMaxPooling1D", "GlobalMaxPool1D"),
         **_same(_ONE_AXIS.format("GlobalAveragePooling"), "GlobalAveragePooling1D", "GlobalAvgPool1D"),
         **_same("samples are images of two axes: there is no third one", "Conv3D", "MaxPooling3D", "AveragePooling3D"),
-        **_same(_AUGMENT, "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop"),
-        **_same(_AUGMENT, "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth"),
+        **_same(_AUGMENT, "RandomHue", "RandomSaturation", "RandomColorJitter", "RandomGrayscale", "RandomInvert"),
+        **_same(_AUGMENT, "RandomShear", "RandomAffine", "RandomPerspective", "RandomElasticTransform", "RandAugment"),
+        **_same(_AUGMENT, "RandomSharpness", "RandomPosterization", "RandomGaussianBlur", "AugMix", "AutoContrast"),
+        **_same("layers.RandomZoom(height_factor, width_factor)", "RandomHeight", "RandomWidth"),
         "Normalization": "layers.Rescaling(scale, offset), or x -= x.mean(axis=0); x /= x.std(axis=0) before fit",
         "SpatialDropout1D": _ONE_AXIS.format("SpatialDropout").partition(", with")[0],
         "SpatialDropout3D": "samples are images of two axes: there is no third one",

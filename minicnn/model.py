@@ -613,6 +613,9 @@ class Sequential(Closed):
     ):
         """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
 
+        ``datasets.Pictures``, as ``image_folder`` gives, take the place of x and y, and of ``validation_data``.  Where
+        the data have ``class_names`` and the model has none, it takes them; if both have they must be the same.
+
         Memory maps are read batch by batch.  x may also be data that give batches, (x, y) or (x, y, sample_weight):
         anything with ``__len__`` and ``__getitem__(i)``, whose batches are shuffled, anything that can be iterated
         again and again and has a length, or an iterator, with ``steps_per_epoch``; then without y, ``batch_size``,
@@ -719,9 +722,9 @@ class Sequential(Closed):
         """Loss and metrics over x, y with nothing dropped, in either mode: {name: value}, or the loss, or a list in the
         order of ``metrics_names``.
 
-        x may be data that give batches, as for ``fit``, without y, ``batch_size`` and ``sample_weight``; those of an
-        iterator are taken until it ends.  ``batch_size``: None for 32.  ``verbose``: as in ``fit``, but of this one
-        pass.  ``steps``: the number of batches, None for all.
+        x may be ``datasets.Pictures``, without y, or data that give batches, as for ``fit``, without y, ``batch_size``
+        and ``sample_weight``; those of an iterator are taken until it ends.  ``batch_size``: None for 32.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("evaluate", unknown)
         self._require_classes_of("Sequential.evaluate", x)
@@ -732,8 +735,8 @@ class Sequential(Closed):
     def predict(self, x, batch_size=None, verbose=0, steps=None, **unknown):
         """The last layer's output for every sample, (N, *output_shape), with nothing dropped.
 
-        x may be data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is taken; without
-        ``batch_size``.  ``batch_size``: samples at a time, None for 256; the result does not depend on it.
+        x may be ``datasets.Pictures``, or data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is
+        taken; without ``batch_size``.  ``batch_size``: samples at a time, None for 256, on which no result depends.
         ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("predict", unknown)

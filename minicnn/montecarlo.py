@@ -25,7 +25,7 @@ class Sampler:
         noisy = [number for number, layer in enumerate(layers) if _is_noisy(layer)]
         self.cut = min(noisy, default=len(layers))
         every = [layer for _, layer in walk(layers[self.cut :])]
-        self.drawing = [layer for layer in every if hasattr(layer, "settle_sample")]
+        self.drawing = [layer for layer in every if _draws(layer)]
         given = {*map(id, self.drawing)} | {id(layer) for layer in every if not layer.parts}
         self.lots = {one: new_lot() for one in given}  # by id: a custom layer may have no hash
         self.before = Workspace(training=False, layers=layers[: self.cut])
@@ -57,6 +57,11 @@ class Sampler:
         return plan.forward()
 
 
+def _draws(layer):
+    """True for a layer of ``layers/random.py`` whose numbers differ from sample to sample."""
+    return hasattr(layer, "settle_sample") and layer.sampled
+
+
 def _is_noisy(layer):
     """True if a sample of the layer differs from its output in evaluation.
 
@@ -64,7 +69,7 @@ def _is_noisy(layer):
     be dropped.
     """
     sample = type(layer).sample
-    if sample is Layer.sample and hasattr(layer, "settle_sample"):
+    if sample is Layer.sample and _draws(layer):
         required = f"layer {path_of(layer)} draws noise in a forward of its own, and must have sample(x, lot) as well"
         raise TypeError(_check.message("Sequential.predict_mc", required, _check.kind(layer)))
     if sample not in (Layer.sample, Composite.sample):  # it draws by itself

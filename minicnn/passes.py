@@ -23,11 +23,8 @@ class _Arrays:
     def __init__(self, model, method, given, batch_size, steps, prefix, inputs):
         self.method, self.title, self.given = method, TITLES[prefix], given
         starts = range(0, len(given[0]), batch_size)
-        starts = starts[: _checked(method, prefix, steps, len(starts))]
-        self.parts = [
-            slice(start, start + batch_size) for start in starts[: _checked(method, prefix, steps, len(starts))]
-        ]
-        self.steps = len(self.parts)
+        self.starts = starts[: _checked(method, prefix, steps, len(starts))]
+        self.steps = len(self.starts)
         self.samples = min(len(given[0]), self.steps * batch_size)
 
     def __enter__(self):
@@ -37,7 +34,8 @@ class _Arrays:
         pass
 
     def batches(self):
-        return (tuple(None if one is None else one[part] for one in self.given) for part in self.parts)
+        parts = (slice(start, start + self.starts.step) for start in self.starts)  # one by one: there may be very many
+        return (tuple(None if one is None else one[part] for one in self.given) for part in parts)
 
 
 class _Batches:

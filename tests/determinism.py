@@ -38,7 +38,6 @@ CHAINS = (
         lambda: layers.Tanh(),
         lambda: layers.Dense(8, activation=layers.LeakyReLU(0.2)),
         lambda: layers.SELU(),
-        lambda: layers.AlphaDropout(0.2),
         lambda: layers.Dense(8),
         lambda: layers.HardSwish(),
         lambda: layers.LogSoftmax(),
@@ -59,6 +58,7 @@ CHAINS = (
         lambda: layers.GaussianDropout(0.3),
         lambda: layers.DropConnect(33, 0.3, activation="elu"),
         lambda: layers.Dense(30, activation="tanh"),
+        lambda: layers.AlphaDropout(0.2),
         lambda: layers.GroupNormalization(6, scale=False),
         lambda: layers.Reshape((5, 6, 1)),
         lambda: layers.Dropout(0.1, noise_shape=(None, None, 1, 1)),
@@ -76,6 +76,7 @@ CHAINS = (
             activation="elu",
         ),
         lambda: layers.Concurrent([[], [layers.Conv2D(5, 3, padding="same"), layers.StochasticDepth(0.3, "batch")]]),
+        lambda: layers.StochasticDepth(0.2),
         lambda: layers.Chain([layers.Conv2D(7, 3, activation="softplus"), layers.MaxPooling2D(2)]),
         lambda: layers.ReLU(),
         lambda: layers.Softplus(),
@@ -87,12 +88,29 @@ CHAINS = (
         lambda: layers.Flatten(),
         lambda: layers.Dense(5),
     ],
+    [
+        lambda: layers.RandomBrightness(0.2, (0, 1)),
+        lambda: layers.RandomErasing(0.7, value_range=(0, 1)),
+        lambda: layers.ZeroPadding2D(2),
+        lambda: layers.RandomCrop(13, 10),
+        lambda: layers.RandomFlip(),
+        lambda: layers.RandomContrast(0.4, (0, 1)),
+        lambda: layers.RandomTranslation(0.2, (-0.1, 0.3)),
+        lambda: layers.Conv2D(5, 3, padding="same", activation="relu"),
+        lambda: layers.RandomZoom(0.3, fill_mode="wrap"),
+        lambda: layers.RandomRotation(0.1, fill_mode="constant", fill_value=0.5),
+        lambda: layers.RandomContrast(0.4, (0, 1)),
+        lambda: layers.RandomErasing(fill_value=0.25, value_range=None),
+        lambda: layers.Conv2D(5, 3),
+        lambda: layers.GlobalAveragePooling2D(),
+    ],
 )
-LOSSES = ("sparse_categorical_crossentropy", "binary_crossentropy", "sparse_categorical_crossentropy")
+LOSSES = ("sparse_categorical_crossentropy", "binary_crossentropy", *["sparse_categorical_crossentropy"] * 2)
 OPTIMIZERS = (
     lambda: mc.optimizers.SGD(0.05, momentum=0.9, nesterov=True, clipnorm=1.0),
     lambda: mc.optimizers.AdamW(0.01),
     lambda: mc.optimizers.Adam(0.01),
+    lambda: mc.optimizers.SGD(0.05),
 )
 
 

@@ -631,7 +631,7 @@ def dropout_mask(seed, number, step, shape, rate, purpose=0):
     return keep.reshape(shape)
 
 
-def gaussian_factors(seed, number, step, shape, sigma):
+def gaussian_factors(seed, number, step, shape, sigma, purpose=0):
     """1 + sigma z, z normal (Box and Muller 1958), for layer ``number`` of a model with ``seed`` in a training forward.
 
     Element e of the batch, in group s = e // 128 with e % 128 = 32 w + 16 h + l, gets the cosine (h = 0) or the sine
@@ -639,7 +639,7 @@ def gaussian_factors(seed, number, step, shape, sigma):
     radius sqrt(-2 log((k + 1/2) / 65536)), the next 14 bits j the angle (j + 1/2) / 16384 of a quarter turn, bit 31 the
     sign of the cosine and bit 30 that of the sine.
     """
-    stream, key = number * 16, (seed & 0xFFFFFFFF, seed >> 32)
+    stream, key = number * 16 + purpose, (seed & 0xFFFFFFFF, seed >> 32)
     factors = np.zeros(math.prod(shape))
     for first in range(0, len(factors), 128):
         for lane in range(16):
@@ -653,6 +653,143 @@ def gaussian_factors(seed, number, step, shape, sigma):
                     if e < len(factors):
                         factors[e] = 1 + sigma * radius * sign * value
     return factors.reshape(shape)
+
+
+# ---- augmentation ----
+
+
+def image_numbers(seed, number, step, index, purpose=0):
+    """Eight numbers in [0, 1) of image ``index`` of a batch, for layer ``number`` of a model with ``seed`` in training
+    forward ``step``: the words of the blocks with the counters (2 index, step, stream) and (2 index + 1, ...)."""
+    key, stream = (seed & 0xFFFFFFFF, seed >> 32), number * 16 + purpose
+    blocks = (2 * index, 2 * index + 1)
+    return [w / 2**32 for block in blocks for w in philox((block & 0xFFFFFFFF, block >> 32, step, stream), key)]
+
+
+def _drawn(bounds, u):
+    return bounds[0] + (bounds[1] - bounds[0]) * u
+
+
+def flip_map(u, h, w, horizontal, vertical):
+    """As all maps: pixel (i, j) of y is what x has at (row, column) = map @ (i, j, 1)."""
+    rows = [-1, 0, h - 1] if vertical and u[1] < 0.5 else [1, 0, 0]
+    return np.array([rows, [0, -1, w - 1] if horizontal and u[0] < 0.5 else [0, 1, 0]], float)
+
+
+def translation_map(u, h, w, heights, widths):
+    return np.array([[1, 0, -_drawn(heights, u[0]) * h], [0, 1, -_drawn(widths, u[1]) * w]], float)
+
+
+def _about_centre(matrix, h, w):
+    centre = np.array([(h - 1) / 2, (w - 1) / 2])
+    return np.column_stack([matrix, centre - matrix @ centre])
+
+
+def rotation_map(u, h, w, turns):
+    angle = 2 * math.pi * _drawn(turns, u[0])
+    a, b = round(math.cos(angle), 15), round(math.sin(angle), 15)  # quarter turns are exact
+    return _about_centre(np.array([[a, b], [-b, a]]), h, w)
+
+
+def zoom_map(u, h, w, heights, widths=None):
+    zooms = _drawn(heights, u[0]), _drawn(heights, u[0]) if widths is None else _drawn(widths, u[1])
+    return _about_centre(np.diag([1 + zooms[0], 1 + zooms[1]]), h, w)
+
+
+def crop_map(u, h, w, height, width):
+    return np.array([[1, 0, int(u[0] * (h - height + 1))], [0, 1, int(u[1] * (w - width + 1))]], float)
+
+
+def _shares(at, size, fill_mode, interpolation):
+    """[(place along an axis of that size, or None outside of it; its share)] of a place between pixels."""
+    if abs(at - round(at)) < 2**-24:
+        shares = [(round(at), 1.0)]
+    elif interpolation == "nearest":
+        shares = [(math.floor(at + 0.5), 1.0)]
+    else:
+        shares = [(math.floor(at), 1 - (at - math.floor(at))), (math.floor(at) + 1, at - math.floor(at))]
+    if fill_mode == "constant":
+        return [(place if 0 <= place < size else None, share) for place, share in shares]
+    margin = 2 + math.ceil(abs(at)) + size
+    extended = np.pad(np.arange(size), margin, {"reflect": "symmetric", "wrap": "wrap", "nearest": "edge"}[fill_mode])
+    return [(int(extended[margin + place]), share) for place, share in shares]
+
+
+def _moving(matrix, size, new_size, fill_mode, interpolation):
+    """(share of every pixel of x in every pixel of y, (OH OW, H W); share of what lies outside, (OH OW,))."""
+    (h, w), (oh, ow) = size, new_size
+    shares, outside = np.zeros((oh * ow, h * w)), np.zeros(oh * ow)
+    for i in range(oh):
+        for j in range(ow):
+            row, column = matrix @ (i, j, 1)
+            for k, a in _shares(row, h, fill_mode, interpolation):
+                for m, b in _shares(column, w, fill_mode, interpolation):
+                    if k is None or m is None:
+                        outside[i * ow + j] += a * b
+                    else:
+                        shares[i * ow + j, k * w + m] += a * b
+    return shares, outside
+
+
+def moved(x, maps, new_size, fill_mode="reflect", interpolation="bilinear", fill_value=0.0):
+    """Every image of x (N, H, W, C) under its map, (N, 2, 3)."""
+    y = []
+    for image, matrix in zip(x.astype(np.float64), maps, strict=True):
+        shares, outside = _moving(matrix, image.shape[:2], new_size, fill_mode, interpolation)
+        y.append(shares @ image.reshape(-1, x.shape[3]) + fill_value * outside[:, None])
+    return np.reshape(y, (len(x), *new_size, x.shape[3]))
+
+
+def moved_grad(dy, maps, size, fill_mode="reflect", interpolation="bilinear"):
+    dx = []
+    for image, matrix in zip(dy.astype(np.float64), maps, strict=True):
+        shares, _ = _moving(matrix, size, image.shape[:2], fill_mode, interpolation)
+        dx.append(shares.T @ image.reshape(-1, dy.shape[3]))
+    return np.reshape(dx, (len(dy), *size, dy.shape[3]))
+
+
+def contrast(x, factors, low=-np.inf, high=np.inf):
+    """(x - mean) f + mean, with the mean of a channel of an image, cut to [low, high]."""
+    x, f = x.astype(np.float64), np.reshape(factors, (-1, 1, 1, 1))
+    return np.clip(f * x + (1 - f) * x.mean((1, 2), keepdims=True), low, high)
+
+
+def contrast_grad(x, factors, dy, low=-np.inf, high=np.inf):
+    z, f = contrast(x, factors), np.reshape(factors, (-1, 1, 1, 1))
+    g = np.where((z >= low) & (z <= high), dy, 0.0)
+    return f * g + (1 - f) * g.mean((1, 2), keepdims=True)
+
+
+def brightness(x, shifts, low=-np.inf, high=np.inf):
+    return np.clip(x.astype(np.float64) + np.reshape(shifts, (-1, 1, 1, 1)), low, high)
+
+
+def brightness_grad(x, shifts, dy, low=-np.inf, high=np.inf):
+    z = brightness(x, shifts)
+    return np.where((z >= low) & (z <= high), dy, 0.0)
+
+
+def erased_box(u, h, w, probabilities, scale, ratio):
+    """(top, left, height, width) of the rectangle of an image with these numbers, zeros for none."""
+    if u[0] >= _drawn(probabilities, u[1]):
+        return 0, 0, 0, 0
+    area, r = _drawn(scale, u[2]) * h * w, ratio[0] * (ratio[1] / ratio[0]) ** u[3]
+    height, width = math.sqrt(area * r), math.sqrt(area / r)
+    if height > h:
+        height, width = h, area / h
+    if width > w:
+        height, width = area / w, w
+    height, width = max(1, math.floor(height + 0.5)), max(1, math.floor(width + 0.5))
+    return math.floor(u[4] * (h - height + 1)), math.floor(u[5] * (w - width + 1)), height, width
+
+
+def erased(x, boxes, fill):
+    """``fill``: what broadcasts to the shape of x."""
+    y, fill = x.astype(np.float64), np.broadcast_to(fill, x.shape)
+    for n, (top, left, height, width) in enumerate(boxes):
+        part = n, slice(top, top + height), slice(left, left + width)
+        y[part] = fill[part]
+    return y
 
 
 # ---- regularisers and constraints ----

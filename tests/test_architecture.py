@@ -131,7 +131,7 @@ MAY_IMPORT = {
     "plot_dropout": {"_check", "layers", "plot_axes", "thinning"},
     "plot": {"_check", "metrics", "plot_axes", "plot_calibration", "plot_dropout", "thinning"},
     "tune": {"_check", "_files", "datasets", "intake", "losses", "metrics", "model", "plot", "processes", "progress"},
-    "tasks": {"datasets", "layers", "model", "optimizers"},
+    "networks": {"_check", "layers", "regularizers"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 

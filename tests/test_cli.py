@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import Sequential, cli, datasets, layers, tasks
-from minicnn.cli import main
+from minicnn import Sequential, datasets, layers, networks, tune
+from minicnn.cli import building, defaults, main, runs
 
 # The tests run in folders of their own: there the package that is tested must be found, installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(minicnn.__file__)))}
@@ -28,16 +28,15 @@ def _empty_folder(tmp_path, monkeypatch):
 def small(monkeypatch):
     """A network and a data set that train in no time."""
 
-    def network(dropout):
+    def network(input_shape, classes, dropout):
         return [
             layers.Dropout(dropout / 2),
             layers.Flatten(),
             layers.Dropout(dropout),
-            layers.Dense(10, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ]
 
-    task = cli.TASKS["digits"]._replace(network=network)
-    monkeypatch.setitem(cli.TASKS, "digits", task)
+    monkeypatch.setitem(networks.NETWORKS, "small", network)
     (x, y), (x_test, y_test) = datasets.digits.load_data()
     cut = (x[:200], y[:200]), (x_test[:50], y_test[:50])
     monkeypatch.setattr(datasets.digits, "load_data", lambda: cut)
@@ -60,13 +59,18 @@ def run(*arguments, **options):
     return subprocess.run(command, check=False, **options)
 
 
-def one_object(text):
+def one_object(text, kind=dict):
     """The only JSON object in stdout."""
     lines = text.splitlines()
     assert len(lines) == 1
     found = json.loads(lines[0], parse_constant=pytest.fail)
-    assert isinstance(found, dict)
+    assert isinstance(found, kind)
     return found
+
+
+def predictions(text):
+    """The bare list that predict prints."""
+    return one_object(text, list)
 
 
 def failed(capsys, *arguments):
@@ -102,15 +106,15 @@ def test_train_alone_trains_on_the_digits_and_writes_model_and_history():
     assert "epoch" not in done.stdout.replace("1 epochs", "")
     assert "epoch 1/1" in done.stderr
     files = {"checkpoint-without-dropout.npz", "checkpoint.npz", "history.json", "model.npz", "settings.json"}
-    assert set(os.listdir("minicnn-run")) == files
-    with open("minicnn-run/history.json") as file:
+    assert set(os.listdir("minicnn-run-1")) == files
+    with open("minicnn-run-1/history.json") as file:
         history = json.load(file)
     lengths = {"loss": 1, "accuracy": 1, "clean_loss": 1, "clean_accuracy": 1}
     assert {name: len(values) for name, values in history.items()} == lengths
     assert history["clean_loss"] < history["loss"]  # nothing dropped, and the weights of the end of the epoch
     assert "train mode: loss" in done.stderr
     assert "eval mode: clean_loss" in done.stderr
-    model = Sequential.load("minicnn-run/model.npz")
+    model = Sequential.load("minicnn-run-1/model.npz")
     assert any(isinstance(layer, layers.Dropout) and layer.rate == 0.5 for layer in model.layers)
     _, test = datasets.digits.load_data()
     loss, accuracy = model.evaluate(*test)
@@ -185,12 +189,13 @@ def test_resume_takes_the_same_options_and_a_complete_run_again(small, capsys):
 def test_resume_refuses_other_settings_and_a_new_run_does_not_resume(small, capsys):
     assert main(["train", "--epochs", "1", "--out", "d"]) == 0
     capsys.readouterr()
+    assert "d: there is a run already, with checkpoint.npz" in failed(capsys, "train", "--out", "d")
     line = failed(capsys, "train", "--resume", "d", "--seed", "4")
     assert "d was begun with --seed 0, not 4" in line
     assert "--batch-size 32, not 8" in failed(capsys, "train", "--resume", "d", "--batch-size", "8")
     assert "--data digits, not mnist" in failed(capsys, "train", "--resume", "d", "--data", "mnist")
     assert "leave out --out, or give the same folder" in usage(capsys, "train", "--resume", "d", "--out", "e")
-    assert main(["train", "--epochs", "1", "--out", "d", "--seed", "4"]) == 0
+    assert main(["train", "--epochs", "1", "--out", "d", "--seed", "4", "--overwrite"]) == 0
     assert "going on" not in capsys.readouterr().err
 
 
@@ -248,10 +253,10 @@ def test_ctrl_c_saves_and_leaves_a_run_that_goes_on(small, capsys, monkeypatch):
     assert main([*options, "straight"]) == 0
     straight = one_object(capsys.readouterr().out)
     with monkeypatch.context() as patch:
-        hooks = cli._Saver.on_train_batch_end
-        patch.setattr(cli._Saver, "on_train_batch_end", Interrupt.on_train_batch_end)
+        hooks = runs.Saver.on_train_batch_end
+        patch.setattr(runs.Saver, "on_train_batch_end", Interrupt.on_train_batch_end)
         assert main([*options, "d"]) == 130
-    assert cli._Saver.on_train_batch_end is hooks
+    assert runs.Saver.on_train_batch_end is hooks
     out, err = capsys.readouterr()
     assert out == ""
     assert "minicnn train --resume d" in err
@@ -270,8 +275,8 @@ def test_a_new_run_forgets_the_checkpoints_of_an_old_one(small, capsys, monkeypa
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli._Saver, "on_train_batch_begin", interrupt)
-        assert main(["train", "--epochs", "2", "--out", "d", "--seed", "1"]) == 130
+        patch.setattr(runs.Saver, "on_train_batch_begin", interrupt)
+        assert main(["train", "--epochs", "2", "--out", "d", "--seed", "1", "--overwrite"]) == 130
     capsys.readouterr()
     assert main(["train", "--json", "--resume", "d"]) == 0
     out, err = capsys.readouterr()
@@ -292,8 +297,8 @@ def test_a_real_ctrl_c():
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert "--resume minicnn-run" in err
-    Sequential.load("minicnn-run/model.npz")
+    assert "--resume minicnn-run-1" in err
+    Sequential.load("minicnn-run-1/model.npz")
 
 
 def test_a_run_that_diverges(small, capsys):
@@ -389,6 +394,7 @@ def test_tune_json_and_the_options(small, capsys, monkeypatch):
 def test_tune_in_two_processes(small, capsys, monkeypatch):
     pytest.importorskip("joblib")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(networks.NETWORKS, "small", networks.small)  # other processes know no other
     for jobs in ("1", "2"):
         assert main([*TUNE, "--jobs", jobs, "--out", jobs]) == 0
     with open("1/tune.json", "rb") as one, open("2/tune.json", "rb") as two:
@@ -461,7 +467,7 @@ def test_predict_npy_files_as_they_are(model_file, capsys):
     np.save("batch.npy", x[:3].astype(np.float64))
     np.save("grey.npy", x[:3, :, :, 0])
     assert main(["predict", model_file, "one.npy", "flat.npy", "batch.npy", "grey.npy", "--json"]) == 0
-    found = one_object(capsys.readouterr().out)["predictions"]
+    found = predictions(capsys.readouterr().out)
     places = [(entry["file"], entry["index"]) for entry in found]
     batches = [(file, index) for file in ("batch.npy", "grey.npy") for index in range(3)]
     assert places == [("one.npy", None), ("flat.npy", None), *batches]
@@ -486,7 +492,7 @@ def test_predict_images_scales_unless_the_model_does(model_file, capsys):
     expected = plain.predict(grey[None, :, :, None].astype(np.float32) / 255)
     for file in (model_file, "scaling.npz"):
         assert main(["predict", file, "a.png", "--json"]) == 0
-        (entry,) = one_object(capsys.readouterr().out)["predictions"]
+        (entry,) = predictions(capsys.readouterr().out)
         assert entry["class"] == expected.argmax()
         assert entry["probability"] == pytest.approx(expected.max(), rel=1e-5)
 
@@ -497,7 +503,7 @@ def test_predict_with_a_single_output(capsys):
     model.save("m.npz")
     np.save("x.npy", np.array([[3.0, 0], [-1, -1]]))
     assert main(["predict", "m.npz", "x.npy", "--json"]) == 0
-    found = one_object(capsys.readouterr().out)["predictions"]
+    found = predictions(capsys.readouterr().out)
     assert [entry["class"] for entry in found] == [1, 0]
     np.testing.assert_allclose([entry["probability"] for entry in found], 1 / (1 + np.exp([-3, -2])), rtol=1e-6)
 
@@ -524,7 +530,8 @@ def test_predict_refuses_bad_files_by_name(model_file, capsys, tmp_path):
         assert f"error: {name}: " in failed(capsys, "predict", model_file, name)
     assert "error: absent.npy: No such file or directory" in failed(capsys, "predict", model_file, "absent.npy")
     assert "error: absent.png: No such file or directory" in failed(capsys, "predict", model_file, "absent.png")
-    assert str(tmp_path) in failed(capsys, "predict", model_file, str(tmp_path))
+    os.mkdir("empty")
+    assert "error: empty: there is no picture in this folder" in failed(capsys, "predict", model_file, "empty")
 
 
 def test_predict_without_pillow_says_what_to_install(model_file, capsys, monkeypatch):
@@ -670,7 +677,7 @@ def test_the_command_line_answers_as_python_does(way, capsys):
         image.fromarray(values[..., 0]).save(file)
     assert main(["predict", "m.npz", *files, "--json"]) == 0
     out, err = capsys.readouterr()
-    found = one_object(out)["predictions"]
+    found = predictions(out)
     assert [entry["class"] for entry in found] == expected.argmax(1).tolist()
     np.testing.assert_allclose([entry["probability"] for entry in found], expected.max(1), atol=1e-4)
     assert err == ""
@@ -679,7 +686,7 @@ def test_the_command_line_answers_as_python_does(way, capsys):
     for file in ("bytes.npy", "prepared.npy"):
         assert main(["predict", "m.npz", file, "--json"]) == 0
         out, err = capsys.readouterr()
-        again = [entry["probability"] for entry in one_object(out)["predictions"]]
+        again = [entry["probability"] for entry in predictions(out)]
         np.testing.assert_allclose(again, expected.max(1), atol=1e-4)
         scaled = file == "bytes.npy" and "bytes" not in way
         assert err.startswith("minicnn: note: bytes.npy: uint8, scaled like a picture") if scaled else err == ""
@@ -748,7 +755,7 @@ def test_inverting_npy_files(digit_model, capsys):
     assert main(["predict", "digits.npz", "x.npy", "f.npy", "--invert", "--json"]) == 0
     out, err = capsys.readouterr()
     expected = model.predict(x_test[:9]).argmax(1).tolist()
-    assert [entry["class"] for entry in one_object(out)["predictions"]] == expected * 2
+    assert [entry["class"] for entry in predictions(out)] == expected * 2
     assert "f.npy: taken as it is: --invert is for pictures" in err
 
 
@@ -770,13 +777,12 @@ def test_a_bad_file_costs_itself_only(model_file, capsys):
     assert [line.split(": ")[:3] for line in err.splitlines()] == [["minicnn", "error", name] for name in named]
     assert main(["predict", model_file, *files, "--json"]) == 1
     out, again = capsys.readouterr()
-    report = one_object(out)
+    report = predictions(out)
     assert again == err
-    assert [*report] == ["model", "predictions"]
-    assert [entry["file"] for entry in report["predictions"]] == [*files, "pair.npy"]
-    assert [[*entry] for entry in report["predictions"] if "error" in entry] == [["file", "error"]] * 3
+    assert [entry["file"] for entry in report] == [*files, "pair.npy"]
+    assert [[*entry] for entry in report if "error" in entry] == [["file", "error"]] * 3
     assert main(["predict", model_file, *named, "--json"]) == 1
-    assert [entry["file"] for entry in one_object(capsys.readouterr().out)["predictions"]] == named
+    assert [entry["file"] for entry in predictions(capsys.readouterr().out)] == named
     assert main(["predict", model_file, *named]) == 1
     assert capsys.readouterr().out == ""
 
@@ -818,7 +824,7 @@ def test_npy_files_of_other_layouts(model_file, capsys):
         np.lib.format.write_array(file, x, version=(2, 0))
     np.save("none.npy", x[:0])
     assert main(["predict", model_file, "c.npy", "f.npy", "big.npy", "two.npy", "none.npy", "--json"]) == 0
-    found = [entry["probability"] for entry in one_object(capsys.readouterr().out)["predictions"]]
+    found = [entry["probability"] for entry in predictions(capsys.readouterr().out)]
     assert found == found[:3] * 4
 
 
@@ -836,9 +842,9 @@ def test_usage_suggests_the_nearest_word(capsys):
 @pytest.mark.parametrize(("samples", "steps"), [(64, 2), (65, 2), (66, 3), (1, 1)])
 def test_the_schedule_counts_the_steps_that_fit_takes(samples, steps):
     """A last sample joins the batch before it; then there is no step of its own."""
-    task = tasks.TASKS["digits"]
-    model = tasks.model(task, 0.5, 0, task.settings, samples)
-    assert model.optimizer.get_config()["learning_rate"]["config"]["decay_steps"] == steps
+    settings = {"data": "digits", "lr": 0.05, "momentum": 0.9, "optimizer": "sgd", "schedule": "exponential"}
+    optimizer = building.optimizer(settings | {"batch_size": 32, "epochs": 2}, samples)
+    assert optimizer.get_config()["learning_rate"]["config"]["decay_steps"] == steps
 
 
 @pytest.mark.parametrize(
@@ -859,3 +865,490 @@ def test_predict_refuses_outputs_that_are_no_classes(end, loss, words, capsys):
     assert out == ""
     assert "predict needs probabilities of the classes" in err
     assert words in err
+
+
+# ---- pictures of one's own ----
+
+
+def draw(folder, name, count, seed=0, size=(10, 14)):
+    """Pictures of a kind, red, green or blue on grey, in a folder; their paths."""
+    image = pytest.importorskip("PIL.Image")
+    os.makedirs(folder, exist_ok=True)
+    rng, paths = np.random.default_rng([seed, len(name)]), []
+    for number in range(count):
+        pixels = rng.integers(100, 140, (*size, 3)).astype(np.uint8)
+        pixels[2:8, 2:8, ("red", "green", "blue").index(name)] = 250
+        paths.append(os.path.join(folder, f"{name}-{number}.png"))
+        image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+@pytest.fixture
+def pics():
+    """A folder of pictures, in sizes that differ from the network's."""
+    for name, count in (("red", 12), ("green", 8), ("blue", 10)):
+        draw(os.path.join("pics", name), name, count)
+    return "pics"
+
+
+OWN = ["train", "--data", "pics", "--image-size", "8", "--json"]
+
+
+def trained(capsys, *options):
+    assert main([*OWN, *options]) == 0
+    out, err = capsys.readouterr()
+    return one_object(out), err
+
+
+def test_a_folder_becomes_a_model_with_names_and_pictures_become_names(pics, capsys):
+    report, err = trained(capsys, "--epochs", "12", "--lr", "0.005", "--out", "run")
+    assert [report[name] for name in ("class_names", "epochs", "measured_on", "data", "network", "skipped")] == [
+        ["blue", "green", "red"], 12, "validation", "pics", "small", []
+    ]  # fmt: skip
+    assert report["samples"] == {"training": 24, "validation": 6}
+    assert "without_dropout" not in report
+    assert set(os.listdir("run")) == {"checkpoint.npz", "history.json", "model.npz", "settings.json"}
+    assert err.count("resized to 8 x 8") == 1
+    assert "has 10 x 14; proportions may change: --fit crop" in err
+    model = Sequential.load("run/model.npz")
+    assert (model.fingerprint(), model.class_names) == (report["fingerprint"], report["class_names"])
+    data = datasets.image_folder("pics", 8, validation_split=0.2).validation
+    assert model.evaluate(data, return_dict=True) == {name: report[name] for name in ("loss", "accuracy")}
+    assert report["accuracy"] == 1
+    files = draw("new", "green", 2, seed=1) + draw("new", "red", 1, seed=1)
+    assert main(["predict", "run/model.npz", "new", "--json", "--top", "2"]) == 0
+    found = predictions(capsys.readouterr().out)
+    assert [entry["file"] for entry in found] == files
+    assert [entry["class"] for entry in found] == ["green", "green", "red"]
+    for entry in found:
+        assert [*entry] == ["file", "class", "probability", "top"]
+        assert entry["top"][0] == [entry["class"], entry["probability"]]
+        assert entry["top"][0][1] > entry["top"][1][1]
+        assert len(entry["top"]) == 2
+    assert main(["predict", "run/model.npz", files[2], "--top", "9"]) == 0
+    assert capsys.readouterr().out.split("\t")[::2][:1] == [files[2]]
+
+
+def test_evaluate_compares_classes_by_their_names(pics, capsys):
+    pytest.importorskip("PIL")
+    trained(capsys, "--epochs", "12", "--lr", "0.005", "--out", "run")
+    model = Sequential.load("run/model.npz")
+    draw("part/red", "red", 3, seed=2)
+    draw("part/green", "green", 2, seed=2)
+    assert main(["evaluate", "run/model.npz", "part", "--json"]) == 0
+    out, err = capsys.readouterr()
+    report = one_object(out)
+    assert report["confusion_matrix"] == [[0, 0, 0], [0, 2, 0], [0, 0, 3]]
+    assert (report["accuracy"], report["samples"], report["class_names"]) == (1, 5, ["blue", "green", "red"])
+    assert "no picture of class 'blue'" in err
+    data = datasets.image_folder("pics", 8, class_names=model.class_names)
+    assert main(["evaluate", "run/model.npz", "--data", "pics", "--json"]) == 0
+    loss, accuracy = model.evaluate(data)
+    report = one_object(capsys.readouterr().out)
+    np.testing.assert_allclose([report["loss"], report["accuracy"]], [loss, accuracy], rtol=1e-5)
+    os.rename("part/green", "part/greem")
+    assert "got 'greem'. Did you mean 'green'?" in failed(capsys, "evaluate", "run/model.npz", "part")
+    with open("pics/red/bad.png", "wb") as file:
+        file.write(b"no picture")
+    assert main(["evaluate", "run/model.npz", "pics"]) == 1
+    out, err = capsys.readouterr()
+    assert "30 images: loss" in out
+    assert "taken for blue, green, red" in out
+    assert "bad.png" in err
+
+
+@pytest.mark.parametrize("folders", [["0", "1", "2"], ["a", "b", "c"], ["a", "b"]])
+def test_a_model_without_names_takes_numbers_or_the_order(folders, capsys):
+    pytest.importorskip("PIL")
+    model = Sequential([layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3, activation="softmax")])
+    model.build((4, 4, 3))
+    model.save("m.npz")
+    for name in folders:
+        draw(os.path.join("x", name), "red", 1, size=(4, 4))
+    if len(folders) < 3:
+        assert "must have the 3 classes of the model, which has no names; got 2 classes, a, b" in failed(
+            capsys, "evaluate", "m.npz", "x"
+        )
+        return
+    assert main(["evaluate", "m.npz", "x", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert ("a, b, c are taken in this order" in err) is (folders[0] == "a")
+    matrix = np.array(one_object(out)["confusion_matrix"])
+    assert matrix.sum(1).tolist() == [1, 1, 1]
+    assert main(["predict", "m.npz", "x", "--json"]) == 0
+    assert {type(entry["class"]) for entry in predictions(capsys.readouterr().out)} == {int}
+
+
+def test_numbers_are_no_words_in_the_order_of_folders(capsys):
+    """The folder "10" comes before "2" in the alphabet."""
+    pytest.importorskip("PIL")
+    model = Sequential([layers.Flatten(), layers.Dense(11, activation="softmax")])
+    model.build((4, 4, 3))
+    model.save("m.npz")
+    draw("x/2", "red", 2, size=(4, 4))
+    draw("x/10", "red", 1, size=(4, 4))
+    assert main(["evaluate", "m.npz", "x", "--json"]) == 0
+    matrix = np.array(one_object(capsys.readouterr().out)["confusion_matrix"])
+    assert [matrix[2].sum(), matrix[10].sum(), matrix.sum()] == [2, 1, 3]
+
+
+@pytest.mark.parametrize("end", ["scaled", "bytes"])
+def test_evaluate_scales_pictures_as_predict_does(end, pics, capsys):
+    data = datasets.image_folder("pics", 8)
+    x = data.x if end == "bytes" else data.x / 255
+    first = layers.BatchNormalization(momentum=0.5)
+    model = Sequential([first, layers.Flatten(), layers.Dense(3, activation="softmax")])
+    model.compile(minicnn.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
+    model.fit(x, data.y, epochs=30, verbose=0)
+    model.class_names = data.class_names
+    model.save("m.npz")
+    loss, accuracy = model.evaluate(x, data.y)
+    assert accuracy > 0.9
+    assert main(["evaluate", "m.npz", "pics", "--json"]) == 0
+    report = one_object(capsys.readouterr().out)
+    np.testing.assert_allclose([report["loss"], report["accuracy"]], [loss, accuracy], rtol=1e-3)
+
+
+def test_the_folder_of_predict_and_what_is_left_out(model_file, capsys):
+    image = pytest.importorskip("PIL.Image")
+    for folder in ("x/b", "x/.hidden"):
+        os.makedirs(folder)
+    for name in ("x/c.png", "x/b/2.PNG", "x/b/10.jpg", "x/.hidden/a.png", "x/.a.png"):
+        image.new("L", (8, 8)).save(name)
+    for name in ("x/Thumbs.db", "x/b/notes.txt", "x/b/bad.gif"):
+        with open(name, "wb") as file:
+            file.write(b"no picture")
+    assert main(["predict", model_file, "x", "--json"]) == 1
+    out, err = capsys.readouterr()
+    found = predictions(out)
+    assert [entry["file"] for entry in found] == ["x/b/10.jpg", "x/b/2.PNG", "x/b/bad.gif", "x/c.png"]
+    assert ["error" in entry for entry in found] == [False, False, True, False]
+    assert "1 file left out that no picture is called like, such as x/b/notes.txt" in err
+    assert "resized" not in err
+
+
+def test_pictures_are_brought_to_size_as_in_the_run(pics, capsys):
+    image = pytest.importorskip("PIL.Image")
+    report, err = trained(capsys, "--epochs", "1", "--fit", "crop", "--out", "run")
+    assert "proportions are kept, margins are cut off" in err
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 40, 3)).astype(np.uint8)
+    image.fromarray(pixels).save("wide.png")
+    model, found = Sequential.load(report["model"]), {}
+    expected = {fit: datasets.images.read_image("wide.png", (8, 8, 3), *flags) for fit, flags in
+                {"crop": (True, False), "pad": (False, True), "stretch": ()}.items()}  # fmt: skip
+    for options in ([], ["--fit", "crop"], ["--fit", "pad"], ["--fit", "stretch"]):
+        assert main(["predict", "run/model.npz", "wide.png", "--json", "--top", "3", *options]) == 0
+        out, err = capsys.readouterr()
+        assert ("--fit crop, as the run in run was trained" in err) is not options
+        (entry,) = predictions(out)
+        found[" ".join(options[1:])] = entry["probability"]
+    for fit, x in expected.items():
+        assert found[fit] == pytest.approx(model.predict(x[None]).max(), rel=1e-5)
+    assert found[""] == found["crop"]
+    assert len(set(found.values())) == 3
+
+
+def test_a_table_of_numbers_names_classes(pics, capsys):
+    rows = [f"{name}/{name}-{n}.png,{label}" for name, label in (("red", 10), ("blue", 9)) for n in range(8)]
+    with open("pics/table.csv", "w") as file:
+        file.write("\n".join(["file,label", *rows]))
+    report, _ = trained(capsys, "--data", "pics/table.csv", "--epochs", "6", "--out", "run", "--validation", "0")
+    assert report["class_names"] == ["9", "10"]
+    assert [report[name] for name in ("loss", "accuracy", "measured_on")] == [None, None, None]
+    assert main(["evaluate", "run/model.npz", "pics/table.csv", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["confusion_matrix"] == [[8, 0], [0, 8]]
+    with open("pics/table.csv", "a") as file:
+        file.write("\ngreen/green-0.png,0.5\n")
+    assert "the labels must be names or whole numbers" in failed(capsys, "train", "--data", "pics/table.csv")
+
+
+RESUMED = [
+    "--schedule plateau --early-stopping 3 --lr 0.01",
+    "--schedule one-cycle --optimizer sgd --momentum 0.5",
+    "--schedule step --class-weight balanced --optimizer nadam --compare",
+    "--model resnet8 --schedule cosine --validation 0 --color grayscale",
+]
+
+
+@pytest.mark.parametrize("options", RESUMED)
+def test_a_run_of_ones_own_that_was_stopped_goes_on_bit_for_bit(options, pics, capsys, monkeypatch):
+    options = [*options.split(), "--epochs", "6"]
+    straight, _ = trained(capsys, *options, "--out", "straight")
+    with monkeypatch.context() as patch:
+
+        def interrupt(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+        patch.setattr(runs.Saver, "on_epoch_begin", interrupt)
+        assert main([*OWN, *options, "--out", "pieces"]) == 130
+    capsys.readouterr()
+    os.mkdir("elsewhere")
+    monkeypatch.chdir("elsewhere")
+    for _ in range(2):  # the second time there is nothing left to be done
+        assert main(["train", "--json", "--resume", "../pieces"]) == 0
+        out, err = capsys.readouterr()
+        report = one_object(out)
+        assert "continuing after epoch " in err
+        for name in ("loss", "accuracy", "fingerprint", "epochs", "samples", "class_names"):
+            assert report[name] == straight[name]
+        assert report.get("without_dropout") == straight.get("without_dropout")
+    with open("../straight/history.json") as one, open("../pieces/history.json") as other:
+        assert one.read() == other.read()
+
+
+def test_early_stopping_keeps_the_best_weights(pics, capsys):
+    report, err = trained(capsys, "--early-stopping", "1", "--epochs", "40", "--lr", "0.03", "--out", "run")
+    with open("run/history.json") as file:
+        history = json.load(file)
+    assert report["epochs"] == len(history["val_loss"]) < 40
+    assert "stopped early" in err
+    assert report["loss"] == pytest.approx(min(history["val_loss"]), rel=1e-6)
+    assert main(["train", "--resume", "run", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["fingerprint"] == report["fingerprint"]
+
+
+def test_other_settings_of_a_run_of_ones_own_are_refused(pics, capsys):
+    trained(capsys, "--schedule", "cosine", "--epochs", "1", "--out", "run")
+    for given, said in {
+        "--epochs 2": "--schedule cosine, which depends on it, and --epochs 1, not 2",
+        "--image-size 9": "--image-size 8x8, not 9x9",
+        "--validation 0.3": "--validation 0.2, not 0.3",
+        "--optimizer sgd": "--optimizer adam, not sgd",
+        "--compare": "--compare False, not True",
+        "--model lenet5": "--model small, not lenet5",
+    }.items():
+        assert said in failed(capsys, "train", "--resume", "run", *given.split())
+    draw("pics/red", "red", 14)
+    assert "must be a backup of this run" in failed(capsys, "train", "--resume", "run")
+
+
+def test_runs_get_folders_of_their_own(pics, small, capsys):
+    for number in (1, 2):
+        assert main(["train", "--epochs", "1", "--json"]) == 0
+        assert one_object(capsys.readouterr().out)["model"] == os.path.join(f"minicnn-run-{number}", "model.npz")
+    os.mkdir("minicnn-run-7")
+    assert main(["train", "--epochs", "1", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["history"] == os.path.join("minicnn-run-8", "history.json")
+    os.mkdir("mine")
+    assert main(["train", "--epochs", "1", "--out", "mine"]) == 0  # a folder without a run
+    capsys.readouterr()
+    before = os.stat("mine/model.npz").st_mtime_ns
+    assert "--overwrite it, or go on with it: --resume mine" in failed(capsys, "train", "--out", "mine")
+    assert os.stat("mine/model.npz").st_mtime_ns == before
+    assert "No such file or folder" in failed(capsys, "train", "--data", "./nothing", "--out", "mine", "--overwrite")
+    assert os.stat("mine/model.npz").st_mtime_ns == before
+    assert main(["train", "--epochs", "2", "--out", "mine", "--resume"]) == 0
+    assert "continuing after epoch 1" in capsys.readouterr().err
+    assert main(["train", "--epochs", "1", "--resume", "nope"]) == 0
+    assert "there is no run in nope to go on with: it is begun there" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_all_and_does_nothing(pics, capsys, tmp_path, monkeypatch):
+    before = sorted(os.listdir(tmp_path))
+    monkeypatch.setattr(Sequential, "fit", None)
+    report, _ = trained(capsys, "--dry-run", "--class-weight", "balanced", "--out", "new")
+    assert report["classes"] == {
+        "blue": {"training": 8, "validation": 2},
+        "green": {"training": 6, "validation": 2},
+        "red": {"training": 10, "validation": 2},
+    }
+    assert (report["run"], report["shape"], report["dry_run"]) == ("new", [8, 8, 3], True)
+    assert report["settings"]["class_weight"] == "balanced"
+    assert report["files"] == ["settings.json", "checkpoint.npz", "history.json", "model.npz"]
+    assert main(["train", "--data", "pics", "--dry-run", "--model", "resnet8", "--compare", "--no-compare"]) == 0
+    out = capsys.readouterr().out
+    assert "Residual" in out
+    assert "minicnn-run-1" in out
+    assert "red          10           2" in out
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_balanced_class_weights():
+    class Counted:
+        @staticmethod
+        def counts_of_classes():
+            return {"a": {"training": 6}, "b": {"training": 0}, "c": {"training": 2}}
+
+    assert building.class_weight({"class_weight": "balanced"}, Counted) == {0: 8 / 12, 2: 8 / 4}
+    assert building.class_weight({"class_weight": None}, Counted) is None
+
+
+def test_a_validation_part_of_known_data(small, capsys):
+    assert main(["train", "--epochs", "1", "--validation", "0.25", "--no-compare", "--json"]) == 0
+    report = one_object(capsys.readouterr().out)
+    assert report["samples"] == {"training": 150, "validation": 50, "test": 50}
+    assert report["measured_on"] == "test"
+    assert "without_dropout" not in report
+    assert report["class_names"] == [*"0123456789"]
+    with open(report["history"]) as file:
+        assert "val_loss" in json.load(file)
+
+
+# ---- networks of one's own ----
+
+
+def described(classes=3, shape=None, end="softmax", rate=0.5, **more):
+    model = Sequential([layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dropout(rate),
+                        layers.Dense(classes, activation=end)], seed=5)  # fmt: skip
+    if shape is not None:
+        model.build(shape)
+    for name, value in more.items():
+        setattr(model, name, value)
+    with open("net.json", "w") as file:
+        file.write(model.to_json())
+    return model
+
+
+def test_a_network_of_ones_own(pics, capsys):
+    described(shape=(8, 6, 1))
+    options = ["train", "--data", "pics", "--model", "net.json", "--epochs", "2", "--json", "--compare"]
+    assert main([*options, "--out", "run"]) == 0
+    report = one_object(capsys.readouterr().out)
+    model = Sequential.load(report["model"])
+    assert (model.input_shape, model.seed, report["seed"]) == ((8, 6, 1), 5, 5)
+    assert 0.3 < model.input_range[1] <= 1  # it does not begin by rescaling
+    assert report["without_dropout"]["fingerprint"] != report["fingerprint"]
+    data = datasets.image_folder("pics", (8, 6), "grayscale", validation_split=0.2, seed=5).validation
+    model.compile("sgd", model.loss_function, ["accuracy"])
+    assert model.evaluate(data.x.astype("f4") / 255, data.y, return_dict=True)["loss"] == report["loss"]
+    assert main(["evaluate", report["model"], "pics", "--json"]) == 0
+    again = one_object(capsys.readouterr().out)
+    assert np.trace(again["confusion_matrix"]) / 30 == again["accuracy"]
+    assert main([*options[:-1], "--out", "run", "--resume", "--epochs", "3"]) == 0
+    longer = one_object(capsys.readouterr().out)
+    os.rename("net.json", "gone.json")
+    assert main(["train", "--resume", "run", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["fingerprint"] == longer["fingerprint"]
+    described(rate=0.4, shape=(8, 6, 1))
+    assert "is another network than that with which run was begun" in failed(
+        capsys, "train", "--resume", "run", "--model", "net.json"
+    )
+
+
+def test_networks_that_do_not_fit_the_data(pics, capsys):
+    command = ["train", "--data", "pics", "--model", "net.json"]
+    described(classes=4)
+    assert "the network must have 3 outputs, one for each class of pics; got outputs of shape (4,)" in failed(
+        capsys, *command
+    )
+    described(shape=(28, 28, 1))
+    assert "images of shape (28, 28, 1); the data have (8, 8, 1)" in failed(
+        capsys, "train", "--data", "digits", "--model", "net.json"
+    )
+    described(shape=(8, 8, 3), class_names=["x", "y", "z"])
+    assert "is a network for the classes ['x', 'y', 'z']; the data have" in failed(capsys, *command)
+    for text in ("", "[]", "{}", '{"config": 3}', '{"class_name": "Sequential", "config": {"input_shape": null}}'):
+        with open("net.json", "w") as file:
+            file.write(text)
+        assert "net.json: " in failed(capsys, *command)
+    assert "absent.json: No such file or directory" in failed(capsys, "train", "--model", "absent.json")
+    assert "lenet5: input_shape must be (height, width, channels) with at least 12 x 12 pixels" in failed(
+        capsys, "train", "--model", "lenet5"
+    )
+
+
+def test_one_output_for_two_classes(capsys):
+    pytest.importorskip("PIL")
+    for name in ("red", "blue"):
+        draw(os.path.join("pics", name), name, 8)
+    described(classes=1, end="sigmoid", shape=(8, 8, 3))
+    assert (
+        main(["train", "--data", "pics", "--model", "net.json", "--epochs", "40", "--out", "run", "--lr", ".05"]) == 0
+    )
+    capsys.readouterr()
+    assert main(["evaluate", "run/model.npz", "pics", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["confusion_matrix"] == [[8, 0], [0, 8]]
+    assert main(["predict", "run/model.npz", "pics/red", "--json", "--top", "2"]) == 0
+    entry = predictions(capsys.readouterr().out)[0]
+    assert [name for name, _ in entry["top"]] == ["red", "blue"]
+    assert sum(p for _, p in entry["top"]) == pytest.approx(1)
+
+
+# ---- data ----
+
+
+def test_data_info_and_fetch(capsys, monkeypatch):
+    assert main(["data", "info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [*defaults.DATA]
+    assert main(["data", "info", "mnist", "--json"]) == 0
+    (about,) = one_object(capsys.readouterr().out).values()
+    assert about["class_names"] == [*"0123456789"]
+    assert about["here"] is False
+    assert main(["data", "fetch", "digits", "digits", "--json"]) == 0
+    assert one_object(capsys.readouterr().out) == {"digits": [datasets.digits.FILE]}
+    monkeypatch.setenv("MINICNN_OFFLINE", "1")
+    assert main(["data", "fetch", "mnist", "digits"]) == 1
+    out, err = capsys.readouterr()
+    assert "MINICNN_OFFLINE" in err
+    assert out.startswith("digits: ")
+    assert "fetch needs the name of a data set" in usage(capsys, "data", "fetch")
+    assert "Did you mean fetch?" in usage(capsys, "data", "fetsh")
+    assert "Did you mean cifar10?" in usage(capsys, "data", "fetch", "cifar1")
+
+
+# ---- the door, once more ----
+
+
+@pytest.mark.parametrize("arguments", ["", "--help", "--version", "train --help", "predict -h", "trian",
+                                       "train --lrr 3", "evaluate"])  # fmt: skip
+def test_help_and_wrong_words_do_not_wait_for_numpy(arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "minicnn", *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False)
+    assert done.returncode == (2 if arguments in ("", "trian", "train --lrr 3", "evaluate") else 0)
+    assert "argparse" in done.stderr
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "minicnn.cli.parser" in imported
+    assert not {"numpy", "minicnn.model", "minicnn.layers", "json"} & imported
+
+
+def test_a_program_that_is_called_minicnn_too_has_all_of_minicnn():
+    with open("minicnn", "w") as file:
+        file.write("import minicnn\nfrom minicnn import Layer, layers\nprint(minicnn.History, layers.ReLU)\n"
+                   "print(hasattr(minicnn, 'no'), minicnn.networks.small.__name__)\n"
+                   "try: layers.LSTM\nexcept AttributeError as error: print(error)\n")  # fmt: skip
+    done = subprocess.run([sys.executable, "minicnn"], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.stdout.splitlines()[1] == "False small"
+    assert "no recurrent layers" in done.stdout
+
+
+def test_the_words_of_the_parser_are_those_of_the_package():
+    assert tuple(networks.NETWORKS) == defaults.MODELS
+    assert tune.RATES == defaults.RATES
+    assert tuple(datasets.info()) == defaults.DATA
+    names = {name.lower() for name in minicnn.optimizers.__all__} if hasattr(minicnn.optimizers, "__all__") else None
+    for name in defaults.OPTIMIZERS:
+        assert type(minicnn.optimizers.get(name)).__name__.lower() == name
+        assert names is None or name in names
+    with_dropout = [name for name in networks.NETWORKS if any(
+        hasattr(layer, "freeze_mask") for layer in networks.NETWORKS[name]((32, 32, 3)))]  # fmt: skip
+    assert tuple(with_dropout) == defaults.WITH_DROPOUT
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ("train --data digts", "invalid choice: 'digts'"), ("train --data digts", "Did you mean digits?"),
+    ("train --model resnet2", "Did you mean resnet20?"), ("train --optimizer adm", "Did you mean adam?"),
+    ("train --schedule cosin", "Did you mean cosine?"), ("train --early-stoping 3", "Did you mean --early-stopping?"),
+    ("train --image-size 3y4", "must be a number of pixels such as 32, or HEIGHTxWIDTH; got '3y4'"),
+    ("train --image-size 0", "must be a number of pixels"), ("train --validation 1", "at least 0 and below 1; got 1"),
+    ("train --early-stopping 3", "--early-stopping needs a validation part"),
+    ("train --momentum 0.5 --optimizer adam", "--momentum is for --optimizer sgd, not adam"),
+    ("train --model resnet8 --dropout 0.5", "resnet8 has its own, or none"),
+    ("train --model resnet8 --compare", "--compare is for networks with dropout, which resnet8 has not"),
+    ("train --image-size 16", "--image-size is for pictures of your own, not for --data digits"),
+    ("train --fit pad --data mnist", "--fit is for pictures of your own"),
+    ("train --resume", "--resume needs the folder of the run"), ("train --overwrite", "--overwrite needs --out"),
+    ("train --resume d --overwrite", "leave one of them out"),
+    ("predict m.npz x.png --top 0", "--top: must be at least 1"), ("predict m.npz x.png --fit squeeze", "--fit"),
+    ("data", "required: info|fetch"), ("data info imagenet", "invalid choice: 'imagenet'"),
+])  # fmt: skip
+def test_wrong_usage(arguments, said, capsys, tmp_path):
+    assert said in usage(capsys, *arguments.split())
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_usage_of_evaluate(model_file, capsys):
+    assert "given twice" in usage(capsys, "evaluate", model_file, "digits", "--data", "mnist")
+    assert "--fit is for pictures of your own" in usage(capsys, "evaluate", model_file, "--fit", "pad")
+    assert "--data-dir is for the files of known" in usage(capsys, "evaluate", model_file, "./x", "--data-dir", "y")

@@ -484,6 +484,10 @@ def test_large_jpegs_are_decoded_small_and_no_worse(tmp_path, pillow, monkeypatc
         error, *theirs = (np.sqrt(np.mean((np.asarray(one, float) - want) ** 2)) for one in (found, *resized))
         assert error <= max(theirs)
     assert sizes[0] == (-(-width // scale), -(-height // scale))
+    if (height, width) == (330, 600):
+        shape = (60, 110, 3) if turned else (110, 60, 3)  # a tenth along one side, a third along the other
+        images.read_image(tmp_path / "p.jpg", shape)
+        assert sizes[-1] == (width, height)
     grey = images.read_image(tmp_path / "p.jpg", (32, 32, 1))[..., 0]  # is decoded without its colours
     colour = images.read_image(tmp_path / "p.jpg", (32, 32, 3)) @ [0.299, 0.587, 0.114]
     assert np.abs(grey - colour).mean() < 1

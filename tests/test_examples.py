@@ -38,8 +38,8 @@ def number(pattern, text):
 
 def test_every_example_is_run_here():
     assert NAMES == [
-        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_dropout", "training_loop",
-        "weight_norms",
+        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_augmentation",
+        "see_dropout", "training_loop", "weight_norms",
     ]  # fmt: skip
 
 
@@ -186,18 +186,38 @@ def test_resnet_is_the_papers(monkeypatch):
         resnet.resnet(10)
 
 
+def test_see_augmentation(tmp_path):
+    pytest.importorskip("matplotlib")
+    out, err = run("see_augmentation", "--quick", "--out", "picture.png", folder=tmp_path)
+    assert err == ""
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    names = re.findall(r"^Random(\w+)", out, re.MULTILINE)
+    assert (
+        names
+        == ["Flip"] * 2
+        + ["Translation", "Rotation"]
+        + ["Zoom"] * 2
+        + ["Crop", "Contrast", "Brightness"]
+        + ["Erasing"] * 2
+    )
+    assert out.endswith("picture.png: the image itself is the leftmost of each row\n")
+
+
 def test_see_dropout(tmp_path):
     pytest.importorskip("matplotlib")
     out, err = run("see_dropout", "--quick", "--small", "--out", "pictures", folder=tmp_path)
     assert err == ""
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
-    names = ("1_mask", "2_feature_maps", "3_scaling", "4_thinned", "5_mc_against_scaled", "6_ablation")
-    assert pictures == [f"{name}.png" for name in names]
+    names = ["1_mask", "2_feature_maps", "3_scaling", "4_thinned", "5_mc_against_scaled", "6_ablation"]
+    assert pictures == [f"{name}.png" for name in [*names, "7_blocks", "8_branches"]]
     assert re.findall(r"^pictures[/\\](.*)$", out, re.MULTILINE) == pictures  # in the same order
     assert all((tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     assert number(r"^trained with dropout, 3 epochs: test accuracy ([\d.]+) %", out) > 40  # usually 70 %
     assert "they add up to 70.0 in training and to 100 in evaluation" in out
     assert "evaluation down to 70, inverted dropout takes training up to 100.0" in out
+    assert "DropBlock2D(0.25, 3) drops 23 % of the values here, and Dropout as many." in out
+    assert 'mode "row" 5, 5, 6 of 8 samples lose the branch in three steps' in out
+    assert 'mode "batch" one coin a step is for all: 8, 0, 0.' in out
     assert number(r"the scaled network, in one pass, ([\d.]+) %", out) == number(r"with dropout, 3 .* ([\d.]+) %", out)
     assert number(r"without 80 %: trained with dropout, ([\d.]+) %", out) == number(
         r"with dropout, 3 .* ([\d.]+) %", out

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -146,6 +147,16 @@ def test_what_cannot_be_read_is_skipped_before_the_rest_is_shuffled(folder, tmp_
         assert ("and 1 more in `skipped`" in text) == (not lazy)
     with pytest.raises(DataError, match=r"00\.png: .*Remove the file, or read with lazy=False"):
         list(data) + list(data.validation)
+
+
+def test_what_pillow_warns_of_is_not_passed_on(folder):
+    paint(folder / "cat" / "odd.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert len(image_folder(folder).x) == 21
+    assert warned == []
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        images.read_image(folder / "cat" / "odd.png", (8, 8, 3))
 
 
 def test_what_is_left_out_without_a_word(folder):

@@ -87,6 +87,8 @@ VALUES = [None, True, False, 0, 1, -1, 2, 3, 7, 2**15, 2**31, 2**32 - 1, 2**53, 
 
 
 SECOND = [
+    lambda: mc.layers.RandomTranslation(0.1, (-0.2, 0.3), "wrap"),
+    lambda: mc.layers.RandomErasing((0.2, 0.5), fill_value=0.5, value_range=None),
     lambda: mc.layers.Reshape((4, 4, 2)),
     lambda: mc.layers.Conv2D(3, 2, kernel_initializer="he_normal", use_bias=False),
     lambda: mc.layers.LeakyReLU(0.1),

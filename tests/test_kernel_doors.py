@@ -7,6 +7,7 @@ import pytest
 
 from minicnn._ext import (
     activation,
+    augment,
     batch,
     compose,
     conv,
@@ -26,6 +27,7 @@ from minicnn._ext.machinery import runtime
 DTYPES = [np.float32, np.float64]
 DRAW = np.array([32768, 1, 0, 0, 0, 8], np.uint64)
 ONE = np.ones(1)
+RANGES = np.array([0.1, 0.9, 0.1, 0.3, -0.5, 0.5, 1, -1, 1])
 
 
 def ints(*rows):
@@ -91,6 +93,22 @@ def right():
         "dropout.scale": (dropout.scale, (x, ONE, x.copy())),
         "gaussian": (gaussian.multiply, (x, x.copy(), DRAW, ONE)),
         "gaussian.add": (gaussian.add, (x, x.copy(), DRAW, ONE)),
+        "move": (augment.move, (image, image.copy(), DRAW, RANGES, augment.ROTATION, augment.WRAP, True, 0.0)),
+        "move_backward": (
+            augment.move_backward,
+            (image, image.copy(), DRAW, RANGES, augment.ROTATION, augment.WRAP, True),
+        ),
+        "augment.crop": (augment.move, (grown, image, DRAW, RANGES, augment.CROP, augment.WRAP, False, 0.0)),
+        "maps": (augment.maps, (np.zeros((3, 6)), DRAW, RANGES, augment.ZOOM, (4, 4), (4, 4))),
+        "colour": (augment.colour, (image, image.copy(), DRAW, RANGES, np.ones(3), augment.CONTRAST)),
+        "colour_backward": (
+            augment.colour_backward,
+            (image, image.copy(), image.copy(), DRAW, RANGES, augment.CONTRAST),
+        ),
+        "factors": (augment.factors, (np.zeros(3), DRAW, RANGES)),
+        "erase": (augment.erase, (image, image.copy(), DRAW, RANGES, np.ones(3), np.ones(3))),
+        "erase_backward": (augment.erase_backward, (image, image.copy(), DRAW, RANGES)),
+        "boxes": (augment.boxes, (np.zeros((3, 4)), DRAW, RANGES, (4, 4))),
         "activation.forward": (activation.forward, ((1, 0.0, 0.0, 0.0), x, x.copy())),
         "activation.backward": (activation.backward, ((1, 0.0, 0.0, 0.0), x, x.copy(), x.copy())),
         "softmax": (activation.softmax, (x3, x3.copy())),
@@ -138,6 +156,10 @@ MEANING = {  # (argument, axis) whose length may be another: fewer pieces, large
     "penalty.value": {(0, 0)},
     "of_samples": {(0, 1)},
     "pad": IMAGES,
+    "augment.crop": IMAGES,
+    "maps": {(0, 0)},
+    "factors": {(0, 0)},
+    "boxes": {(0, 0)},
     "crop": IMAGES,
     "copy_channels": {(0, 2), (1, 2)},
     "take_channels": {(0, 2), (2, 2)},
@@ -247,6 +269,29 @@ def test_places_that_are_none_of_alpha(places):
         activation.prelu(x, alpha, places, x.copy())
     with refused():
         activation.prelu_backward(x, x, alpha, places, alpha.copy(), x.copy())
+
+
+@pytest.mark.parametrize("number", [-1, 5, 2**20])
+def test_motions_and_colours_that_are_none(number):
+    x = zeros(2, 4, 4, 3)
+    for motion, fill in ((number, augment.WRAP), (augment.FLIP, number)):
+        with refused():
+            augment.move(x, x.copy(), DRAW, RANGES, motion, fill, True, 0.0)
+        with refused():
+            augment.move_backward(x, x.copy(), DRAW, RANGES, motion, fill, True)
+    with refused():
+        augment.maps(np.zeros((3, 6)), DRAW, RANGES, number, (4, 4), (4, 4))
+    for entry, more in ((augment.colour, (x.copy(),)), (augment.colour_backward, (x.copy(), x.copy()))):
+        with refused():
+            entry(x, *more, DRAW, RANGES, *[np.ones(3)] * (entry is augment.colour), number)
+
+
+@pytest.mark.parametrize("size", [(5, 4), (4, 0), (-1, 4)])
+def test_crops_that_do_not_fit(size):
+    for entry, arguments in ((augment.maps, (np.zeros((3, 6)),)), (augment.boxes, (np.zeros((3, 4)),))):
+        with refused():
+            motion = (augment.CROP, (4, 4), size) if entry is augment.maps else ((size[0] - 5, size[1]),)
+            entry(*arguments, DRAW, RANGES, *motion)
 
 
 @pytest.mark.parametrize("kind", [-1, len(activation.KINDS), 2**20])

@@ -116,6 +116,25 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
     "Permute": ({"dims": (3, 1, 2)}, (4, 3, 5)),
+    "RandomBrightness": ({"factor": (-0.2, 0.3), "value_range": None, "seed": 3}, IMAGE),
+    "RandomContrast": ({"factor": (0.3, 0.6), "value_range": None, "seed": 3}, IMAGE),
+    "RandomCrop": ({"height": 4, "width": 5, "seed": 3}, IMAGE),
+    "RandomErasing": (
+        {"factor": (0.5, 0.9), "scale": (0.1, 0.4), "fill_value": (0.5, -1.0, 0.0, 2.0), "value_range": None, "seed": 3,
+         "ratio": (0.5, 1.5)}, IMAGE,
+    ),
+    "RandomFlip": ({"mode": "horizontal", "seed": 3}, IMAGE),
+    "RandomRotation": (
+        {"factor": (-0.1, 0.2), "fill_mode": "wrap", "interpolation": "nearest", "seed": 3, "fill_value": 0.5}, IMAGE,
+    ),
+    "RandomTranslation": (
+        {"height_factor": (-0.1, 0.3), "width_factor": 0.2, "fill_mode": "nearest", "interpolation": "nearest",
+         "seed": 3, "fill_value": 0.5}, IMAGE,
+    ),
+    "RandomZoom": (
+        {"height_factor": (-0.1, 0.3), "width_factor": 0.2, "fill_mode": "constant", "interpolation": "nearest",
+         "seed": 3, "fill_value": 0.5}, IMAGE,
+    ),
     "ReLU": ({"max_value": 1.5, "negative_slope": 0.25, "threshold": 0.5}, (5, 3)),
     "Rescaling": ({"scale": 0.5, "offset": -1.0}, (5, 3)),
     "Residual": (

@@ -32,7 +32,7 @@ CANDIDATES = [
     *("tanh", "softmax", "gelu", "same", "valid", "classical", "exact", "auto", "l2", "max_norm", "he_normal", "bogus"),
     *((2, 2), (1, 1), ((1, 0), (0, 1)), ((-3, -3), (-3, -3)), (None, 1, None), [], {}, {"step": -1}, np.zeros(3)),
     *(regularizers.L1L2(0.1, 0.2), constraints.MaxNorm(0.5), constraints.UnitNorm(7)),
-    *(schedules.ExponentialDecay(0.2, 3, 0.9), optimizers.Adam(), [metrics.Accuracy()], "float64"),
+    *(schedules.ExponentialDecay(0.2, 3, 0.9), optimizers.Adam(), [metrics.Accuracy()], "float64", "row"),
 ]  # fmt: skip
 REFUSALS = (AttributeError, TypeError, ValueError)
 

@@ -63,6 +63,8 @@ def test_the_order_is_that_of_the_seed():
     assert train.tolist() != sorted(train)
     plain, first, *_ = train_test_split(np.arange(40), y, stratify=False, seed=7)
     assert [*first, *plain] == order.tolist()
+    first, second, *_ = train_test_split(np.arange(8), [0, 1] * 4, 0.25, seed=3)
+    assert (first.tolist(), second.tolist()) == ([4, 0, 3, 6, 5, 7], [2, 1])  # on every machine
     assert train_test_split(np.arange(40), y, seed=8)[0].tolist() != train.tolist()
 
 

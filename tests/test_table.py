@@ -59,6 +59,19 @@ def test_forms_of_tables(read, text):
     assert (data.class_names, data.y.dtype, data.skipped) == (["cat", "dog"], np.int64, [])
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(read):
+    assert rows(read("\ufeff0.png,cat\n1.png,dog\n")) == {"0.png": "cat", "1.png": "dog"}
+    assert rows(read("\ufefffile,label\n0.png,cat\n1.png,dog\n", file_column="file")) == {
+        "0.png": "cat",
+        "1.png": "dog",
+    }
+
+
+def test_the_delimiter_is_the_one_that_makes_files(read):
+    text = "file;x,y\n0.png;1,5\n1.png;2,5\n"  # two columns by commas as well
+    assert rows(read(text, label_mode="class")) == {"0.png": "1,5", "1.png": "2,5"}
+
+
 def test_columns(read):
     text = 'n,what,kind,picture\n1,x,"a, b",0.png\n2,y,"c ""d""",1.png\n'
     wanted = {"0.png": "a, b", "1.png": 'c "d"'}
@@ -96,7 +109,11 @@ def test_numbers_and_names(read):
         ("0.png,3\n1.png,N/A\n", "number", "every label must be a number; got 'N/A' in line 2"),
         ("0.png,3\n1.png,nan\n", "number", "every label must be a number; got 'nan'"),
         ("0.png,1e999\n1.png,3\n", "number", "every label must be a number; got '1e999'"),
-        ("0.png;3\n1.png;1,5\n", "auto", "must not have a decimal comma; got the label '1,5' in line 2. Write a point"),
+        (
+            "0.png;3,5\n1.png;1,5\n",
+            "auto",
+            "must not have a decimal comma; got the label '3,5' in line 1. Write a point",
+        ),
     ):
         with pytest.raises(DataError, match=said):
             read(text, label_mode=mode)

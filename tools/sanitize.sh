@@ -56,7 +56,7 @@ run() { # SET FILE...
     printf 'tests/test_%s.py\n' "${@:2}" | grep -vxF "$left_out" | xargs -P "$(nproc)" -I{} \
         "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler $(printf -- '--deselect=%s ' $left_out) {} || failed=yes
 }
-kernels="activation batch compose constraints conv dense depthwise dropconnect dropout gaussian losses montecarlo noise norm
+kernels="activation augment batch compose constraints conv dense depthwise dropconnect dropout gaussian losses montecarlo noise norm
     optimizers plan pool random regularizers reshape transpose winograd"
 failed=
 if [ "${2:-}" = quick ]; then

@@ -61,7 +61,7 @@ def image_folder(
     names, numbers = numbering(where, set(folders), class_names)
     files, y, skipped = [], [], [(file, "lies beside the folders of the classes, in none of them") for file in beside]
     for name, folder in folders.items():
-        for file in _files(folder, (), skipped):
+        for file in files_in(folder, skipped):
             files.append(file)
             y.append(numbers[name])
     return collected(choice, path, files, y, names, skipped, _doubts(path, folders, class_names))
@@ -88,7 +88,7 @@ def _classes(path):
     return dict(sorted(folders.items())), beside
 
 
-def _files(folder, above, skipped):
+def files_in(folder, skipped, above=()):
     """The files in a folder, at any depth, in the order of their names; what cannot be entered goes to ``skipped``."""
     try:
         about = os.stat(folder)
@@ -104,7 +104,7 @@ def _files(folder, above, skipped):
         if not entry.is_dir():
             yield entry.path
         elif entry.name not in OF_SYSTEMS:
-            yield from _files(entry.path, (*above, (about.st_dev, about.st_ino)), skipped)
+            yield from files_in(entry.path, skipped, (*above, (about.st_dev, about.st_ino)))
 
 
 def _doubts(path, folders, class_names):

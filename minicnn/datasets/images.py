@@ -84,8 +84,10 @@ def read(path, shape, fit):
 
 
 def look(path):
-    """Nothing, or DataError or OSError where the beginning of the file shows that ``read`` would raise it."""
-    _opened(path, lambda picture: None, pillow())
+    """(height, width) of the upright picture; DataError or OSError where the beginning of the file shows that ``read``
+    would raise it."""
+    Image = pillow()
+    return _opened(path, lambda picture: picture.size if _sideways(picture, Image) else picture.size[::-1], Image)
 
 
 def _opened(path, use, Image):
@@ -148,13 +150,15 @@ def _draft(picture, mode, wanted, fit, Image):
     """Has a JPEG decoded at a fraction of its size, where it is large enough, and without its colours for grey."""
     if picture.format not in ("JPEG", "MPO"):
         return
-    sideways = _turn(picture, Image) in (
-        *(Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE),
-        *(Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
-    )
-    size = picture.size[::-1] if sideways else picture.size
+    size = picture.size[::-1] if _sideways(picture, Image) else picture.size
     by = max((by for by in (2, 4, 8) if by * _GAP <= min(_shrinking(size, wanted, fit))), default=1)
     picture.draft(mode, tuple(max(1, side // by) for side in picture.size))
+
+
+def _sideways(picture, Image):
+    """Whether width and height are exchanged when it is turned upright."""
+    turns = Image.Transpose
+    return _turn(picture, Image) in (turns.TRANSPOSE, turns.TRANSVERSE, turns.ROTATE_90, turns.ROTATE_270)
 
 
 def _resized(picture, wanted, fit, Image):

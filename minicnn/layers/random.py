@@ -31,12 +31,13 @@ class Random:
 
     The layer calls ``_set_up_random`` in its constructor, and in a training forward ``each_time(self._begin_step,
     x.shape)`` before the kernel that reads ``self._lot``.  One whose numbers have a strength (``noise.py``: a rate)
-    says it in ``_strength_at``; ``sample(x, lot)`` draws for ``predict_mc``.
+    says it in ``_strength_at``; ``sample(x, lot)`` draws for ``predict_mc``, unless ``sampled`` is False.
 
     A number drawn is a function of (seed, number of the layer in the model, step, index in the batch) and of nothing
     else.  ``state["step"]`` counts the training forwards, but not repetitions of a frozen one.
     """
 
+    sampled = True  # whether predict_mc draws: not for what is no part of the network, such as augmentation
     _draws_again = True  # whether backward makes the numbers again; False if forward keeps them
     _lot = property(lambda self: Lot(self._draw, self._scale))
 

@@ -14,6 +14,7 @@ cdef extern from "philox.h" nogil:
 cdef enum:
     GROUP = 128      # decisions that are drawn together (philox.h)
     ALWAYS = 65536   # the threshold of rate 1: above every number of 16 bits
+    BESIDE = 8       # added to the purpose of a stream: numbers of elements, where those of the stream are of images
 
 
 # What noise is a function of: `draw` of a lot in layers/noise.py, an array of as many numbers.

@@ -1,0 +1,129 @@
+"""Augmentation to look at: what each layer makes of two images in six training steps, and how images are filled up.
+
+Draws one picture and says with which numbers each layer begins.  Needs matplotlib: pip install "minicnn[plot]".
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import minicnn as mc
+from minicnn import layers
+
+try:
+    from matplotlib.figure import Figure
+    from PIL import Image  # matplotlib cannot do without
+except ImportError:
+    raise SystemExit('this example draws with matplotlib: pip install "minicnn[plot]"') from None
+
+UNIT = (0, 1)  # the range of the images
+LAYERS = {
+    'RandomFlip("horizontal")': lambda: layers.RandomFlip("horizontal"),
+    "RandomFlip()": lambda: layers.RandomFlip(),
+    'RandomTranslation(0.2, 0.2, "constant")': lambda: layers.RandomTranslation(0.2, 0.2, "constant"),
+    "RandomRotation(0.1)": lambda: layers.RandomRotation(0.1),
+    "RandomZoom(0.4)": lambda: layers.RandomZoom(0.4),
+    "RandomZoom(0.4, 0.4)": lambda: layers.RandomZoom(0.4, 0.4),
+    "RandomCrop, 3/4 of each side": lambda h, w: layers.RandomCrop(3 * h // 4, 3 * w // 4),
+    "RandomContrast(0.7, (0, 1))": lambda: layers.RandomContrast(0.7, UNIT),
+    "RandomBrightness(0.4, (0, 1))": lambda: layers.RandomBrightness(0.4, UNIT),
+    "RandomErasing(0.8, value_range=(0, 1))": lambda: layers.RandomErasing(0.8, value_range=UNIT),
+    "RandomErasing(0.8, fill_value=0.5)": lambda: layers.RandomErasing(0.8, fill_value=0.5, value_range=UNIT),
+}
+FILLS = ("reflect", "wrap", "nearest", "constant")
+
+
+def house(size=48):
+    """A picture that tells left from right and up from down: a house, a tree beside it, a sun."""
+    row, column = np.mgrid[:size, :size] / size
+    picture = np.full((size, size, 3), (0.55, 0.75, 0.95))
+    picture[row > 0.75] = 0.35, 0.6, 0.25
+    picture[(row - 0.17) ** 2 + (column - 0.82) ** 2 < 0.01] = 1.0, 0.85, 0.2
+    picture[(row > 0.45) & (row < 0.82) & (column > 0.12) & (column < 0.55)] = 0.85, 0.55, 0.4
+    picture[(row < 0.46) & (row > 0.2 + 1.1 * abs(column - 0.335))] = 0.65, 0.2, 0.15
+    picture[(row > 0.58) & (row < 0.82) & (column > 0.2) & (column < 0.3)] = 0.35, 0.2, 0.1
+    picture[(row > 0.55) & (row < 0.67) & (column > 0.38) & (column < 0.48)] = 0.95, 0.95, 0.7
+    picture[(row > 0.55) & (row < 0.85) & (column > 0.73) & (column < 0.78)] = 0.4, 0.25, 0.1
+    picture[(row - 0.52) ** 2 + (column - 0.755) ** 2 < 0.015] = 0.15, 0.45, 0.2
+    return picture.astype(np.float32)
+
+
+def made(make, image):
+    """The layer, built for the image."""
+    layer = make(*image.shape[:2]) if make.__code__.co_argcount == 2 else make()
+    layer.seed = 6
+    layer.build(image.shape, np.random.default_rng(0))
+    return layer
+
+
+def steps(layer, image, count):
+    """What the layer makes of the image in so many training steps."""
+    return [layer.forward(image[None], training=True)[0] for _ in range(count)]
+
+
+def drawn(layer):
+    """In words, what was drawn for the image in the latest step."""
+    if isinstance(layer, layers.RandomErasing):
+        top, left, height, width = layer.last_boxes[0]
+        return f"a rectangle of {height} x {width} pixels from row {top}, column {left} on" if height else "nothing"
+    if isinstance(layer, layers.RandomContrast | layers.RandomBrightness):
+        return f"the factor {layer.last_factors[0]:+.2f}"
+    (a, b, c), (d, e, f) = layer.last_maps[0]
+    return f"(i, j) from row {a:.2f} i {b:+.2f} j {c:+.2f}, column {d:.2f} i {e:+.2f} j {f:+.2f}"
+
+
+def show(panel, image, title=""):
+    grey = image.shape[-1] == 1
+    panel.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=1)
+    panel.set_xticks([])
+    panel.set_yticks([])
+    if title:
+        panel.set_title(title, fontsize=9, loc="left")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("augmentation.png"), help="the file of the picture")
+    parser.add_argument("--steps", type=int, default=6, help="training steps of each image")
+    parser.add_argument("--quick", action="store_true", help="2 training steps")
+    options = parser.parse_args()
+    count = 2 if options.quick else options.steps
+
+    digit = mc.datasets.digits.load_data()[0][0][2]
+    images = [house(), digit.reshape(8, 8, 1).astype(np.float32)]
+    rows, columns = len(LAYERS) + len(FILLS), 2 * (count + 1)
+    figure = Figure(figsize=(0.95 * columns, 1.25 * rows))
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.98, wspace=0.06, hspace=0.3)
+    panels = figure.subplots(rows, columns)
+    for number, (name, make) in enumerate(LAYERS.items()):
+        for place, image in enumerate(images):
+            layer, first = made(make, image), place * (count + 1)
+            show(panels[number, first], image, "" if place else name)
+            for step, panel in enumerate(panels[number, first + 1 : first + 1 + count]):
+                show(panel, steps(layer, image, 1)[0])
+                if step == 0 and place == 0:
+                    print(f"{name}: {drawn(layer)}")
+    for number, fill in enumerate(FILLS, len(LAYERS)):
+        for place, image in enumerate(images):
+            row = panels[number, place * (count + 1) : (place + 1) * (count + 1)]
+            show(row[0], image, "" if place else f'fill_mode="{fill}": moved, turned, zoomed out')
+            for panel in row[1:]:
+                panel.set_axis_off()
+            moving = [
+                lambda fill=fill: layers.RandomTranslation((0.3, 0.3), (0.3, 0.3), fill),
+                lambda fill=fill: layers.RandomRotation((0.08, 0.08), fill),
+                lambda fill=fill: layers.RandomZoom((0.8, 0.8), None, fill),
+            ]
+            for make, panel in zip(moving, row[1:], strict=False):
+                panel.set_axis_on()
+                show(panel, steps(made(make, image), image, 1)[0])
+    figure.savefig(options.out, dpi=80)
+    with Image.open(options.out) as image:
+        small = image.convert("RGB").quantize(128)
+    small.save(options.out, optimize=True)
+    print(f"{options.out}: the image itself is the leftmost of each row")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The command line: ``minicnn train | tune | evaluate | predict | data | summary | info``, also ``python -m minicnn``.
+
+Results go to stdout, progress, notes and errors to stderr.  Exit status: 0 done, 1 failed or a file could not be read
+(one line says why), 2 wrong usage, 130 after Ctrl-C; what has been trained is saved.
+
+parser.py says what there is to say; each verb is a module with a function of its name.  NumPy and the rest of minicnn
+are imported when the words are understood: ``--help`` and a wrong option need neither.
+"""
+
+import importlib
+import sys
+
+from minicnn.cli import words
+from minicnn.cli.parser import VERBS, parser_of
+
+
+def main(argv=None):
+    """Runs the command line ``argv`` (default: the program's own) and returns the exit status."""
+    options = parser_of().parse_args(argv)
+    try:
+        verb = importlib.import_module(VERBS[options.verb])
+        if options.threads is not None:
+            from minicnn import set_num_threads
+
+            set_num_threads(options.threads)
+        status = getattr(verb, options.verb)(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status or 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader went away, as `| head` does
+        words.silence_stdout()
+        return 1
+    except words.Usage as error:
+        parser_of().refuse(options.verb, str(error))
+    except words.FAILURES as error:
+        words.silence_stdout()
+        words.note(f"error: {words.sentence(error)}")
+        return 1

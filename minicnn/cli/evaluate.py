@@ -1,0 +1,109 @@
+"""``minicnn evaluate``."""
+
+import json
+
+import numpy as np
+
+from minicnn import datasets, metrics, saving
+from minicnn.cli import building, defaults, predict, runs, sources, words
+from minicnn.cli.scale import Scale
+from minicnn.datasets import images
+from minicnn.datasets.folder import ENDINGS
+
+
+def evaluate(options):
+    """Prints loss, accuracy and confusion matrix; the status is 1 if a picture could not be read."""
+    if options.data is not None and options.pictures is not None:
+        raise words.Usage("the data are given twice, as DATA and by --data")
+    model = saving.load_model(options.model)
+    name = options.pictures or options.data or _fitting(options.model, model)
+    predict.require_classes(options.model, model)
+    scale, skipped = Scale(model, options.invert), []
+    if sources.is_known(name):
+        if options.fit is not None or options.invert:
+            raise words.Usage(f"--{'invert' if options.invert else 'fit'} is for pictures of your own")
+        _, (x, y) = sources.known(name, options.data_dir)
+        if x.shape[1:] == model.input_shape:
+            x = scale.of_known(x)
+    else:
+        if options.data_dir is not None:
+            raise words.Usage("--data-dir is for the files of known data sets, such as --data mnist")
+        way = runs.fit_beside(options.model) if options.fit is None else options.fit
+        found, y = _pictures(name, model, way)
+        skipped = found.skipped
+        x = scale.of_pictures(found.files, found.x)
+    if model.loss_function is None or not model.metrics:
+        loss = building.LOSS if model.output_shape != (1,) else "binary_crossentropy"
+        model.compile("sgd", model.loss_function or loss, ["accuracy"])
+    report = model.evaluate(x, y, batch_size=256, return_dict=True)
+    probabilities = model.predict_proba(x, batch_size=256)
+    outputs = probabilities.argmax(1) if probabilities.shape[1] > 1 else (probabilities[:, 0] > 0.5).astype(int)
+    matrix = metrics.confusion_matrix(y, outputs, max(2, probabilities.shape[1]))
+    report = {
+        "accuracy": float(np.mean(outputs == np.ravel(y))),
+        "loss": report["loss"],
+        "confusion_matrix": matrix.tolist(),
+        "class_names": model.class_names,
+        "data": name,
+        "samples": len(x),
+        "model": options.model,
+        "skipped": [{"file": path, "error": reason} for path, reason in skipped],
+    }
+    words.show(json.dumps(words.finite(report)) if options.json else _text(report))
+    return int(any(path.lower().endswith(ENDINGS) for path, _ in skipped))
+
+
+def _fitting(path, model):
+    """The known data set that fits the model: its images, and its classes where the model names them."""
+    shapes = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}
+    named = [name for name in defaults.DATA if sources.names_of(name) == model.class_names]
+    fitting = [name for name in defaults.DATA if shapes.get(name, (28, 28, 1)) == model.input_shape]
+    chosen = [name for name in fitting if name in named or model.class_names is None]
+    if not chosen:
+        needs = f"x must have shape (N, {', '.join(map(str, model.input_shape))})"
+        got = "other classes in the known data sets of that shape"
+        if not fitting:
+            got = "shape (N, 8, 8, 1) in the digits, and no other known data set fits"
+        raise ValueError(f"{path}: {needs}; got {got}. Say which pictures: minicnn evaluate {path} FOLDER")
+    return chosen[0]
+
+
+def _pictures(data, model, way):
+    """(the pictures, their labels as the model numbers the classes)."""
+    shape, classes = model.input_shape, max(2, model.output_shape[0])
+    colors = {channels: color for color, channels in images.CHANNELS.items()}
+    if len(shape) != 3 or shape[2] not in colors:
+        raise ValueError(f"evaluate needs a model of pictures, (height, width, 1, 3 or 4); got {shape}")
+    settings = {"image_size": shape[:2], "color": colors[shape[2]], "fit": way}
+    numbers = [str(k) for k in range(classes)]
+    if model.class_names is not None:
+        found = sources.pictures(data, settings, class_names=model.class_names)
+    else:
+        found = sources.pictures(data, settings)
+        if found.class_names is not None and set(found.class_names) <= set(numbers):
+            found.y = np.array([int(name) for name in found.class_names])[found.y]
+        elif found.class_names is not None:
+            if len(found.class_names) != classes:
+                got = f"{len(found.class_names)} classes, {', '.join(found.class_names[:10])}"
+                raise ValueError(f"{data}: must have the {classes} classes of the model, which has no names; got {got}")
+            words.note(
+                f"note: the model has no names of classes: {', '.join(found.class_names)} are taken in this order"
+            )
+    sources.note_sizes(found.files, shape[:2], way)
+    if found.y.dtype.kind == "f" or not 0 <= found.y.min() <= found.y.max() < classes:
+        raise datasets.DataError(data, f"has labels that are none of the {classes} classes of the model")
+    return found, found.y
+
+
+def _text(report):
+    matrix, names = np.array(report["confusion_matrix"]), report["class_names"]
+    lines = [f"{report['data']}, {words.count(report['samples'], 'image')}: loss {report['loss']:.4f}, accuracy "
+             f"{100 * report['accuracy']:.2f} %"]  # fmt: skip
+    if len(matrix) <= 20:
+        names = [str(k) for k in range(len(matrix))] if names is None else names
+        width, cell = max(map(len, [*names, "true"])), max(3, len(str(matrix.max())))
+        lines += ["", f"{'true':<{width}}  taken for " + ", ".join(names)]
+        lines += [
+            f"{name:<{width}}  {' '.join(f'{n:{cell}}' for n in row)}" for name, row in zip(names, matrix, strict=True)
+        ]
+    return "\n".join(lines)

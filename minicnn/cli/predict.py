@@ -1,0 +1,137 @@
+"""``minicnn predict``."""
+
+import json
+import math
+import os
+import warnings
+
+import numpy as np
+
+from minicnn import _files, datasets, prediction, saving
+from minicnn.cli import runs, sources, words
+from minicnn.cli.scale import Scale
+
+
+def predict(options):
+    """Prints the most probable classes of every picture; the status is 1 if a file cannot be classified."""
+    model = saving.load_model(options.model)
+    require_classes(options.model, model)
+    way = runs.fit_beside(options.model) if options.fit is None else options.fit
+    asked = _Asked(model, Scale(model, options.invert), way, options.top)
+    found, status = [], 0
+    for path, reason in _files_of(options.files):
+        try:
+            if reason is not None:
+                raise datasets.DataError(path, reason)
+            entries = asked.entries(path)
+        except words.FAILURES as error:
+            said = words.sentence(error)
+            said, status = said if said.startswith(path) else f"{path}: {said}", 1
+            entries = [{"file": path, "error": said}]
+            words.note(f"error: {said}")
+        found += entries
+        for entry in [] if options.json else [entry for entry in entries if "error" not in entry]:
+            place = entry["file"] if entry.get("index") is None else f"{entry['file']}[{entry['index']}]"
+            words.show("\t".join([place, *(f"{name}\t{p:.4f}" for name, p in entry["top"])]))
+    if options.json:
+        words.show(json.dumps(found))
+    return status
+
+
+def require_classes(path, model):
+    """ValueError for a model whose outputs are no probabilities of classes."""
+    if len(model.output_shape) != 1:
+        raise ValueError(f"{path}: predict needs a model with one row of outputs; got {model.output_shape}")
+    kind = model.output_kind
+    if kind == "labels" or (kind == "values" and model.loss_function is not None):
+        needed = f"predict needs {prediction.KINDS['classes']}, or {prediction.KINDS['binary']}"
+        raise ValueError(f"{path}: {needed}; got {prediction.KINDS[kind]}. Use Sequential.predict")
+
+
+def _files_of(given):
+    """(path, None) of those that were given and of the pictures in folders, (path, reason) of what cannot be read."""
+    for path in given:
+        if not os.path.isdir(path):
+            yield path, None
+            continue
+        files, others, skipped = sources.pictures_in(path)
+        yield from ((file, None) for file in files)
+        yield from skipped
+        if others:
+            named = f"{words.count(len(others), 'file')} left out that no picture is called like, such as {others[0]}"
+            words.note(f"note: {path}: {named}")
+        if not files and not skipped:
+            yield path, "there is no picture in this folder"
+
+
+class _Asked:
+    """A model that is asked about files."""
+
+    def __init__(self, model, scale, fit, top):
+        self.model, self.scale, self.fit, self.top, self.resized = model, scale, fit, top, False
+
+    def entries(self, path):
+        """What is found in one file."""
+        numbered = path.lower().endswith(".npy")
+        images, single = self._npy(path) if numbered else (self._picture(path), True)
+        try:
+            probabilities = self.model.predict_proba(images)
+        except (ValueError, TypeError) as error:
+            raise datasets.DataError(path, error) from error
+        if not np.isfinite(probabilities).all():
+            raise datasets.DataError(path, "leads to outputs that are not finite; does it contain NaN or infinity?")
+        found = []
+        for index, row in enumerate(probabilities):
+            row = row if len(row) > 1 else np.array([1 - row[0], row[0]])
+            order = sorted(range(len(row)), key=lambda k: -row[k])[: self.top]  # of equal ones the first
+            top = [[self._name(k), float(row[k])] for k in order]
+            entry = {"file": path} | ({"index": None if single else index} if numbered else {})
+            found.append(entry | {"class": top[0][0], "probability": top[0][1], "top": top})
+        return found
+
+    def _name(self, k):
+        return k if self.model.class_names is None else self.model.class_names[k]
+
+    def _picture(self, path):
+        """A picture as a batch of one."""
+        shape = self.model.input_shape
+        keeping = {f"{fit}_to_aspect_ratio": self.fit == fit for fit in ("crop", "pad")}
+        image = datasets.images.read_image(path, shape, **keeping)
+        if not self.resized and (found := datasets.images.look(path)) != shape[:2]:
+            self.resized = True
+            words.note(f"note: {sources.resized(path, found, shape[:2], self.fit)}")
+        return self.scale.of_picture(path, image)[None]
+
+    def _npy(self, path):
+        """(the array in a .npy file as a batch for the model, whether it is just one image)."""
+        array, shape = _mapped(path), self.model.input_shape
+        single = shape in (array.shape, (*array.shape, 1))
+        return self.scale.of_array(path, array[None] if single else array), single
+
+
+def _mapped(path):
+    """The array in a .npy file as a memory map, which takes no memory, however large the file says it is."""
+    file, size = _files.open_regular(path, lambda what: datasets.DataError(path, what))
+    with file:
+        try:
+            with warnings.catch_warnings(action="ignore"):  # files of Python 2
+                version = np.lib.format.read_magic(file)
+                if version not in NPY_HEADERS:
+                    raise ValueError("its version is not 1.0 or 2.0")
+                shape, fortran, dtype = NPY_HEADERS[version](file)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects")
+            if not all(type(axis) is int and axis >= 0 for axis in shape):
+                raise ValueError("its shape is not valid")
+            begin, order = file.tell(), "F" if fortran else "C"
+            wanted = math.prod(shape) * dtype.itemsize
+            if begin + wanted > size:
+                raise ValueError(f"it declares {wanted} bytes as {shape} {dtype}, more than it holds")
+            if not wanted:
+                return np.empty(shape, dtype, order)
+            return np.memmap(file, dtype, "r", begin, shape, order)
+        except Exception as error:  # a damaged header leads NumPy to errors of many kinds
+            raise datasets.DataError(path, f"is not a readable .npy file ({error})") from error
+
+
+NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

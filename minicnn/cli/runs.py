@@ -1,0 +1,252 @@
+"""The folder of a training run: its settings, its checkpoints and what comes out of it."""
+
+import contextlib
+import json
+import os
+import re
+
+from minicnn import _files
+from minicnn.callbacks import BackupAndRestore, Callback
+from minicnn.cli import building, defaults, sources, words
+
+NAMES = (
+    *("data", "image_size", "color", "fit", "validation", "model", "dropout", "compare", "epochs", "batch_size"),
+    *("optimizer", "lr", "momentum", "schedule", "early_stopping", "class_weight", "seed"),
+)
+CHECKPOINTS = ("checkpoint.npz", "checkpoint-without-dropout.npz")
+FILES = (*CHECKPOINTS, "model.npz", "history.json", "settings.json", "network.json")
+RUN = re.compile(r"minicnn-run-(\d{1,9})")
+
+
+class Run:
+    """A run with its ``settings``: those of the options, of the run that goes on, or the defaults.
+
+    ``data``: those of the settings, under the name that was given.  ``text``: the description of a network of one's
+    own, or None.  Nothing is written before ``begin``.
+    """
+
+    def __init__(self, options):
+        self.folder, resumes = _folder(options)
+        self.continues = resumes and os.path.exists(self.path(CHECKPOINTS[0]))
+        before = self._settings_before() if resumes else {}
+        if resumes and not self.continues:
+            words.note(f"there is no run in {self.folder} to go on with: it is begun there")
+        elif not resumes and self.folder is not None:
+            self._require_free(options.overwrite)
+        given = {name: value for name in NAMES if (value := getattr(options, name)) is not None}
+        self.data = given.get("data", before.get("data", "digits"))  # as it was written
+        if "data" in given and not sources.is_known(given["data"]):
+            given["data"] = os.path.abspath(given["data"])  # a run may go on from another folder
+        if "model" in given and given["model"] not in defaults.MODELS:
+            given["model"] = os.path.abspath(given["model"])
+        if self.continues:
+            self._require_same(before, given)
+        elif given.get("data", before.get("data")) != before.get("data"):
+            before = {}  # nothing is trained yet, and the settings belong to other data
+        self.text = self._text(before, given)
+        self.settings = _completed(before, given, self.text)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    @property
+    def named(self):
+        """The folder as it will be called."""
+        return self.folder if self.folder is not None else _next_free()
+
+    def begin(self):
+        """Makes the folder, without the files of another run in it, and writes the settings into it."""
+        if self.folder is None:
+            self.folder = _claimed()
+        os.makedirs(self.folder, exist_ok=True)
+        for name in () if self.continues else FILES:  # of an earlier run: not to be resumed
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path(name))
+        if self.text is not None:
+            _files.write_atomically(self.path("network.json"), [self.text.encode()])
+        self.write_json("settings.json", self.settings)
+
+    def write_json(self, name, value):
+        _files.write_atomically(self.path(name), [json.dumps(value, indent=1).encode() + b"\n"])
+
+    def _require_free(self, overwrite):
+        found = [name for name in FILES if os.path.lexists(self.path(name))]
+        if found and not overwrite:
+            fix = f"choose another folder, or --overwrite it, or go on with it: --resume {self.folder}"
+            raise FileExistsError(f"{self.folder}: there is a run already, with {found[0]}; {fix}")
+
+    def _require_same(self, before, given):
+        for name in [name for name in given if name in before and given[name] != before[name]]:
+            option = f"--{name.replace('_', '-')}"
+            if name == "epochs":
+                if before.get("schedule") not in defaults.OVER_ALL_EPOCHS:
+                    continue
+                option = f"--schedule {before['schedule']}, which depends on it, and {option}"
+            values = [shown(value) for value in (before[name], given[name])]
+            was = f"was begun with {option} {values[0]}, not {values[1]}"
+            raise ValueError(f"{self.folder} {was}; use another folder")
+
+    def _text(self, before, given):
+        model = given.get("model", before.get("model"))
+        if model is None or model in defaults.MODELS:
+            return None
+        kept = self.path("network.json") if self.folder is not None and "model" in before else None
+        text = None
+        if kept is not None and os.path.lexists(kept):
+            text = building.read_text(kept)
+        if "model" not in given and text is not None:
+            return text
+        found = building.read_text(model)
+        if self.continues and text is not None and found != text:
+            raise ValueError(f"{model}: is another network than that with which {self.folder} was begun")
+        return found
+
+    def _settings_before(self):
+        """The settings with which the run was begun, {} where there are none."""
+        path = self.path("settings.json")
+        try:
+            file, size = _files.open_regular(path, lambda what: ValueError(f"{path}: {what}"))
+            with file:
+                text = file.read(size)
+        except FileNotFoundError:
+            return {}
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: is not JSON ({error})") from None
+        known = isinstance(found, dict) and isinstance(found.get("data"), str)
+        if not known or not (sources.is_known(found["data"]) or os.path.isabs(found["data"])):
+            raise ValueError(f"{path}: must hold the settings of a run; got {str(found)[:80]}")
+        found = {name: found[name] for name in NAMES if name in found}
+        if isinstance(found.get("image_size"), list):
+            found["image_size"] = tuple(found["image_size"])
+        return found
+
+
+def shown(value):
+    return "x".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _folder(options):
+    """(the folder of the run, None for a new one; whether a run in it is to go on)."""
+    if options.resume is None:
+        if options.overwrite and options.out is None:
+            raise words.Usage("--overwrite needs --out, the folder of the run to replace")
+        return options.out, False
+    if options.overwrite:
+        raise words.Usage("--resume goes on with a run, --overwrite replaces it: leave one of them out")
+    if options.resume is True:
+        if options.out is None:
+            raise words.Usage("--resume needs the folder of the run: --resume RUN")
+        return options.out, True
+    if options.out not in (None, options.resume):
+        raise words.Usage("--resume continues in its own folder: leave out --out, or give the same folder")
+    return options.resume, True
+
+
+def _next_free():
+    numbers = [int(match[1]) for name in os.listdir(".") if (match := RUN.fullmatch(name))]
+    return f"minicnn-run-{max(numbers, default=0) + 1}"
+
+
+def _claimed():
+    """A new folder of the next number; of two that begin at once each gets its own."""
+    while True:
+        folder = _next_free()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+            return folder
+
+
+def _completed(before, given, text):
+    """All settings, with the defaults of the data, the network and the optimiser."""
+    chosen = before | given
+    data = chosen.get("data", "digits")
+    key = data if sources.is_known(data) else defaults.OWN
+    size, color, seed = defaults.IMAGE_SIZE, defaults.COLOR, 0
+    if text is not None:
+        shape, seed = building.said_of(chosen["model"], text)
+        colors = {1: "grayscale", 3: "rgb", 4: "rgba"}
+        if shape is not None and len(shape) == 3 and shape[2] in colors:
+            size, color = tuple(shape[:2]), colors[shape[2]]
+    own = {"image_size": size, "color": color, "fit": "stretch"}
+    settings = {**dict.fromkeys(NAMES), "data": data, "seed": seed, **defaults.SETTINGS[key], **chosen}
+    if key == defaults.OWN:
+        settings |= {name: value for name, value in own.items() if settings[name] is None}
+    elif wrong := [name for name in own if name in given]:
+        raise words.Usage(f"--{wrong[0].replace('_', '-')} is for pictures of your own, not for --data {data}")
+    if settings["lr"] is None:
+        settings["lr"] = defaults.OPTIMIZERS[settings["optimizer"]]
+    _complete_momentum(settings, given)
+    _complete_dropout(settings, given, text)
+    if settings["early_stopping"] is not None and not settings["validation"]:
+        raise words.Usage("--early-stopping needs a validation part: --validation 0.2")
+    return settings
+
+
+def _complete_momentum(settings, given):
+    if settings["optimizer"] == "sgd":
+        settings["momentum"] = defaults.MOMENTUM if settings["momentum"] is None else settings["momentum"]
+    elif "momentum" in given:
+        raise words.Usage(f"--momentum is for --optimizer sgd, not {settings['optimizer']}")
+
+
+def _complete_dropout(settings, given, text):
+    if settings["model"] in defaults.WITH_DROPOUT:
+        settings["dropout"] = defaults.DROPOUT if settings["dropout"] is None else settings["dropout"]
+        return
+    if "dropout" in given:
+        required = f"--dropout is for --model {', '.join(defaults.WITH_DROPOUT)}"
+        raise words.Usage(f"{required}: {settings['model']} has its own, or none")
+    if text is None:  # a network without dropout
+        if given.get("compare"):
+            raise words.Usage(f"--compare is for networks with dropout, which {settings['model']} has not")
+        settings["compare"] = False
+
+
+def settings_of(options):
+    """The settings of options that begin no run (tune), with the same defaults."""
+    given = {name: value for name in NAMES if (value := getattr(options, name, None)) is not None}
+    return _completed({}, given | {"model": "small"}, None)
+
+
+def fit_beside(model_path):
+    """The way in which pictures were brought to size in the run in whose folder the file of a model is; "stretch" where
+    it is in none."""
+    path = os.path.join(os.path.dirname(model_path), "settings.json")
+    try:
+        file, size = _files.open_regular(path, lambda what: ValueError(f"{path}: {what}"))
+        with file:
+            found = json.loads(file.read(size))
+    except (OSError, ValueError, RecursionError):
+        return "stretch"
+    fit = found.get("fit") if isinstance(found, dict) else None
+    if os.path.basename(model_path) != "model.npz" or fit not in defaults.FITS:
+        return "stretch"
+    if fit != "stretch":
+        words.note(f"note: --fit {fit}, as the run in {os.path.dirname(path) or '.'} was trained")
+    return fit
+
+
+# ---- what is written while it is trained ----
+
+
+class Backup(BackupAndRestore):
+    """The state of the run after every epoch, in the file ``path``; it stays, for more epochs."""
+
+    path = None
+
+    def __init__(self, path):
+        super().__init__(os.path.dirname(path) or ".", delete_checkpoint=False)
+        self.path = path
+
+
+class Saver(Callback):
+    """Writes the history after every epoch."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def on_epoch_end(self, epoch, logs=None):
+        earlier = self.model.history.history
+        self.run.write_json("history.json", {name: [*earlier.get(name, []), value] for name, value in logs.items()})
