@@ -16,6 +16,7 @@ NAMES = (
     "augment",
     "depthwise",
     "steps",
+    "fit",
     "residual",
     "dropout",
     "montecarlo",

@@ -34,7 +34,7 @@ _FORMS = "(x, y) or (x, y, sample_weight)"
 
 
 class Batch(NamedTuple):
-    """Arrays of their own: whoever gave them may overwrite his.
+    """Arrays of their own: whoever gave them may overwrite his.  x is overwritten by the batch after the next one.
 
     ``rows``: the numbers of the samples, None if they have none.
     """
@@ -43,6 +43,13 @@ class Batch(NamedTuple):
     y: Any
     weights: Any
     rows: Any = None
+
+
+class Chosen(NamedTuple):
+    """Rows of an array that are still to be read."""
+
+    array: Any
+    rows: Any
 
 
 # ---- what is what ----
@@ -172,10 +179,10 @@ class Items(Source):
         self.seed, self.order = seed, None
 
     def get(self, epoch, number):
-        pass_, at = place(epoch, number, self.steps, self.length)
-        if pass_ != self.entered:
-            self.enter(pass_)
-            self.order = None if self.seed is None else datasets.order(self.length, self.seed, pass_)
+        visit, at = place(epoch, number, self.steps, self.length)
+        if visit != self.entered:
+            self.enter(visit)
+            self.order = None if self.seed is None else datasets.order(self.length, self.seed, visit)
         at = at if self.order is None else int(self.order[at])
         self.item = f", item {at} of the data"
         try:
@@ -255,16 +262,17 @@ class Rows(Source):
         return self.arrays
 
     def get(self, epoch, number):
-        pass_, at = place(epoch, number, self.steps, self.length)
+        visit, at = place(epoch, number, self.steps, self.length)
         part = self.parts[at]
         if self.seed is None:
             self.rows = np.arange(part.start, part.stop)
             return tuple(None if array is None else array[part] for array in self.arrays)
-        if pass_ != self.entered:
-            self.enter(pass_)
-            self.order = datasets.order(len(self.arrays[0]), self.seed, pass_)
+        if visit != self.entered:
+            self.enter(visit)
+            self.order = datasets.order(len(self.arrays[0]), self.seed, visit)
         self.rows = self.order[part]
-        return tuple(None if array is None else array[self.rows] for array in self.arrays)
+        x, *others = self.arrays
+        return (Chosen(x, self.rows), *(None if array is None else array[self.rows] for array in others))
 
 
 def source_of(where, data, steps=None, seed=None, trains=False, first=0):
@@ -286,7 +294,7 @@ class Stream:
     """
 
     def __init__(self, source, place, inputs=False):
-        self.source, self.place, self.inputs = source, place, inputs
+        self.source, self.place, self.inputs, self.rooms = source, place, inputs, _Rooms()
         self.ahead = _Ahead() if source.threaded else None
         self.ready = None  # (epoch, batch): the first one of a fit, if it was looked at before
 
@@ -351,15 +359,15 @@ class Stream:
             raise
         if found is END:
             return None
-        return _batch(f"{source.where}: {self.place(epoch, number)}", found, self.inputs, source.rows)
+        return _batch(f"{source.where}: {self.place(epoch, number)}", found, self.inputs, source.rows, self.rooms)
 
 
-def _batch(where, found, inputs, rows):
+def _batch(where, found, inputs, rows, rooms):
     """What the data gave as a ``Batch``; TypeError for what is none."""
     if inputs:
         arrays = isinstance(found, list) and len(found) in (2, 3) and hasattr(found[0], "__array__")
         several = arrays or (isinstance(found, tuple) and found)
-        return Batch(_own(where, "x", found[0] if several else found), None, None)
+        return Batch(rooms.take(where, found[0] if several else found), None, None)
     if not isinstance(found, list | tuple) or len(found) not in (2, 3):
         kind = "None" if found is None else type(found).__name__
         got = f"a {kind} of length {len(found)}" if isinstance(found, list | tuple) else kind
@@ -367,12 +375,35 @@ def _batch(where, found, inputs, rows):
     x, y, weights = (*found, None)[:3]
     if np.ma.is_masked(y):
         raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
-    weights = None if weights is None else _own(where, "sample weights", weights)
-    return Batch(_own(where, "x", x), np.array(y, order="C"), weights, rows)
+    weights = None if weights is None else np.array(_check.numeric_array(where, "sample weights", weights))
+    return Batch(rooms.take(where, x), np.array(y, order="C"), weights, rows)
 
 
-def _own(where, name, value):
-    return np.array(_check.numeric_array(where, name, value), order="C")
+class _Rooms:
+    """Memory for x of two batches, which take turns: one is computed with, the other prepared."""
+
+    def __init__(self):
+        self.rooms = [np.empty(0), np.empty(0)]
+
+    def take(self, where, x):
+        """A copy of x, an array or ``Chosen`` rows of one."""
+        if isinstance(x, Chosen) and not (
+            x.array.flags.c_contiguous and x.array.flags.aligned and x.array.dtype.isnative
+        ):  # take would copy all of it
+            x = x.array[x.rows]
+        chosen = isinstance(x, Chosen)
+        found = x.array if chosen else _check.numeric_array(where, "x", x)
+        room = self._next((len(x.rows), *found.shape[1:]) if chosen else found.shape, found.dtype)
+        if chosen:
+            return np.take(found, x.rows, axis=0, out=room, mode="clip")  # "raise" would work on a copy of ``out``
+        np.copyto(room, found)
+        return room
+
+    def _next(self, shape, dtype):
+        self.rooms.reverse()
+        if self.rooms[0].shape != shape or self.rooms[0].dtype != dtype:
+            self.rooms[0] = np.empty(shape, dtype)
+        return self.rooms[0]
 
 
 class _Ahead:
@@ -380,7 +411,6 @@ class _Ahead:
 
     def __init__(self):
         self.jobs, self.results, self.process = queue.SimpleQueue(), queue.SimpleQueue(), os.getpid()
-        self.busy = False
         run = contextvars.copy_context().run  # np.errstate holds for the data as well
         arguments = _work, self.jobs, self.results
         self.thread = threading.Thread(target=run, args=arguments, name="minicnn data", daemon=True)
@@ -389,14 +419,12 @@ class _Ahead:
 
     def begin(self, job):
         self.require_own_process()
-        self.busy = True
         self.jobs.put(job)
 
     def result(self):
         """What the job has returned; raises what it raised."""
         self.require_own_process()
         found, error = self.results.get()
-        self.busy = False
         if error is not None:
             try:
                 raise error
