@@ -93,11 +93,20 @@ def test_a_wrong_result_is_not_timed(benchmarks):
         kernels.checked("shape", case)
 
 
-def test_a_residual_that_adds_nothing_is_not_timed(benchmarks, monkeypatch):
+@pytest.mark.parametrize(
+    ("dropped", "message"),
+    [(1, "what the way around adds is wrong by"), (0, "rate 1 leaves the way around alone")],
+)
+def test_a_residual_that_adds_nothing_is_not_timed(benchmarks, monkeypatch, dropped, message):
     from benchmarks import residual
 
-    monkeypatch.setattr(residual, "both_ways", lambda *arguments, **more: lambda: [np.zeros(1)] * 2)
-    with pytest.raises(AssertionError, match="what the way around adds is wrong by"):
+    x, _ = residual.samples(residual.SHAPE, 4)
+
+    def both_ways(batch, kind, *arguments, **more):
+        return lambda: [dropped * x if kind == residual.DEPTH else np.zeros(1)] * 2
+
+    monkeypatch.setattr(residual, "both_ways", both_ways)
+    with pytest.raises(AssertionError, match=message):
         residual.check(4)
 
 
