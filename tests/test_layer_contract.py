@@ -120,7 +120,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "RandomContrast": ({"factor": (0.3, 0.6), "value_range": None, "seed": 3}, IMAGE),
     "RandomCrop": ({"height": 4, "width": 5, "seed": 3}, IMAGE),
     "RandomErasing": (
-        {"factor": (0.5, 0.9), "scale": (0.1, 0.4), "fill_value": (0.5, -1.0, 0.0, 2.0), "value_range": None, "seed": 3,
+        {"factor": (0.5, 0.9), "scale": (0.1, 0.4), "fill_value": 0.5, "value_range": None, "seed": 3,
          "ratio": (0.5, 1.5)}, IMAGE,
     ),
     "RandomFlip": ({"mode": "horizontal", "seed": 3}, IMAGE),
