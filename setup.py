@@ -44,7 +44,7 @@ STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_v
 # The leaves, in `runtime`, are for speed; the others call them and are for size, but where they move memory themselves.
 # -O3 would make more copies of the leaves' loops: 40 kB of the wheel, by which one of 120 kernels gains (measured).
 VECTORISED = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic"]
-LEVEL = {"runtime": VECTORISED, "augment": VECTORISED, "reshape": ["-O2"], "compose": ["-O2"], "winograd": ["-O2"]}
+LEVEL = {"runtime": VECTORISED, "reshape": ["-O2"], "compose": ["-O2"], "winograd": ["-O2"]}
 # What -Os leaves on, and yet makes code longer or harder to compress (measured: 2 to 3 %).
 GLUE = ["-Os", "-fno-schedule-insns2", "-fno-gcse", "-fno-tree-dominator-opts", "-fno-jump-tables"]
 SMALL = ["-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-fno-plt"]
