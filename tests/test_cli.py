@@ -12,7 +12,7 @@ import pytest
 
 import minicnn
 from minicnn import Sequential, datasets, layers, networks, tune
-from minicnn.cli import building, defaults, main, runs
+from minicnn.cli import building, defaults, main, parser, runs, sources
 
 # The tests run in folders of their own: there the package that is tested must be found, installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(minicnn.__file__)))}
@@ -206,9 +206,35 @@ def test_resume_without_a_checkpoint_begins_afresh_with_what_is_asked(small, cap
     assert main(["train", "--resume", "d", "--data", "digits", "--epochs", "1", "--json"]) == 0
     assert one_object(capsys.readouterr().out)["seed"] == 0
     os.unlink("d/checkpoint.npz")
+    line = failed(capsys, "train", "--resume", "d", "--seed", "2")  # a finished model, which a new run would replace
+    assert "d: there is a run already, with model.npz; choose another folder, or --overwrite it" in line
+    for name in ("model.npz", "history.json"):
+        os.unlink(f"d/{name}")
     assert main(["train", "--resume", "d", "--seed", "2", "--json"]) == 0
     report = one_object(capsys.readouterr().out)
     assert (report["seed"], report["epochs"]) == (2, 1)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_of_two_runs_in_one_folder_the_later_one_is_refused(small, capsys, monkeypatch, finished):
+    """The other one begins, or begins and ends, while this one reads its data."""
+    load = sources.load
+
+    def slowly(*arguments, **more):
+        monkeypatch.setattr(sources, "load", load)
+        if finished:
+            assert main(["train", "--epochs", "1", "--out", "d", "--seed", "3"]) == 0
+            capsys.readouterr()
+        else:
+            options = parser.parser_of().parse_args(["train", "--out", "d", "--seed", "3"])
+            runs.Run(options).begin()
+        return load(*arguments, **more)
+
+    monkeypatch.setattr(sources, "load", slowly)
+    assert "d: there is a run already" in failed(capsys, "train", "--epochs", "1", "--out", "d")
+    with open("d/settings.json") as file:
+        assert json.load(file)["seed"] == 3
+    assert os.path.exists("d/model.npz") == finished
 
 
 def test_damaged_files_of_a_run(small, capsys):

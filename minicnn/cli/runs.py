@@ -14,7 +14,8 @@ NAMES = (
     *("optimizer", "lr", "momentum", "schedule", "early_stopping", "class_weight", "seed"),
 )
 CHECKPOINTS = ("checkpoint.npz", "checkpoint-without-dropout.npz")
-FILES = (*CHECKPOINTS, "model.npz", "history.json", "settings.json", "network.json")
+RESULTS = ("model.npz", "history.json")  # there is none before the first checkpoint
+FILES = (*CHECKPOINTS, *RESULTS, "settings.json", "network.json")
 RUN = re.compile(r"minicnn-run-(\d{1,9})")
 
 
@@ -29,10 +30,13 @@ class Run:
         self.folder, resumes = _folder(options)
         self.continues = resumes and os.path.exists(self.path(CHECKPOINTS[0]))
         before = self._settings_before() if resumes else {}
+        self.replaces = options.overwrite
         if resumes and not self.continues:
+            self._require_free(RESULTS)
             words.note(f"there is no run in {self.folder} to go on with: it is begun there")
         elif not resumes and self.folder is not None:
-            self._require_free(options.overwrite)
+            self._require_free(FILES)
+        self.resumes = resumes
         given = {name: value for name in NAMES if (value := getattr(options, name)) is not None}
         self.data = given.get("data", before.get("data", "digits"))  # as it was written
         if "data" in given and not sources.is_known(given["data"]):
@@ -59,9 +63,8 @@ class Run:
         if self.folder is None:
             self.folder = _claimed()
         os.makedirs(self.folder, exist_ok=True)
-        for name in () if self.continues else FILES:  # of an earlier run: not to be resumed
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path(name))
+        if not self.continues:
+            self._take_folder()
         if self.text is not None:
             _files.write_atomically(self.path("network.json"), [self.text.encode()])
         self.write_json("settings.json", self.settings)
@@ -69,11 +72,27 @@ class Run:
     def write_json(self, name, value):
         _files.write_atomically(self.path(name), [json.dumps(value, indent=1).encode() + b"\n"])
 
-    def _require_free(self, overwrite):
-        found = [name for name in FILES if os.path.lexists(self.path(name))]
-        if found and not overwrite:
-            fix = f"choose another folder, or --overwrite it, or go on with it: --resume {self.folder}"
+    def _require_free(self, names):
+        """FileExistsError if files with these names are there and not to be replaced."""
+        found = [name for name in names if os.path.lexists(self.path(name))]
+        if found and not self.replaces:
+            fix = "choose another folder, or --overwrite it"
+            if os.path.lexists(self.path(CHECKPOINTS[0])):
+                fix += f", or go on with it: --resume {self.folder}"
             raise FileExistsError(f"{self.folder}: there is a run already, with {found[0]}; {fix}")
+
+    def _take_folder(self):
+        """Looks again, as reading the data takes a while; of two that begin at once only one gets beyond this."""
+        self._require_free(RESULTS if self.resumes else FILES)
+        if not (self.resumes or self.replaces):
+            try:
+                os.close(os.open(self.path("settings.json"), os.O_CREAT | os.O_EXCL, 0o666))
+            except FileExistsError:
+                self._require_free(FILES)
+            return
+        for name in FILES:  # of an earlier run: not to be resumed
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path(name))
 
     def _require_same(self, before, given):
         for name in [name for name in given if name in before and given[name] != before[name]]:
@@ -109,6 +128,8 @@ class Run:
             with file:
                 text = file.read(size)
         except FileNotFoundError:
+            return {}
+        if not text:  # it was killed at once
             return {}
         try:
             found = json.loads(text)
