@@ -44,12 +44,14 @@ class ReliabilityCurve:
     - ``edges`` (B + 1,): bin b holds the confidences in (edges[b], edges[b + 1]], the first one 0 as well.
     - ``count`` (B,): its samples n_b; ``confidence``, ``accuracy`` (B,): their mean confidence c_b and the share a_b
       that is right; NaN in a bin without samples.
+    - ``of_one``: whether they are of a single probability, of class 1: a c_b below 1/2 then is a confidence in class 0.
     """
 
     edges: np.ndarray
     count: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
+    of_one: bool = False
 
     def error(self, norm="l1"):
         """The calibration error, with w_b = n_b / N, over the bins that have samples:
@@ -81,9 +83,14 @@ class ReliabilityCurve:
     @property
     def overconfidence(self):
         """sum_b w_b (c_b - a_b), the mean confidence less the accuracy: above 0 where the network is surer than it is
-        right, below 0 where it is right more often than it says.  Its size is at most ``ece``."""
+        right, below 0 where it is right more often than it says.  Its size is at most ``ece``.
+
+        Of a single probability a bin with c_b < 1/2 counts the other way around, as w_b (a_b - c_b): that is how much
+        surer of class 0 the network is.
+        """
         filled = self.count > 0
-        return float((self.count * (self.confidence - self.accuracy))[filled].sum() / self.count.sum())
+        surer = np.where(self.of_one & (self.confidence < 0.5), -1, 1) * (self.confidence - self.accuracy)
+        return float((self.count * surer)[filled].sum() / self.count.sum())
 
 
 def reliability_curve(y_true, y_prob, n_bins=15, strategy="uniform"):
@@ -147,11 +154,12 @@ def _curve(where, y_true, y_prob, n_bins, strategy):
     if strategy == "quantile":
         last = -(-len(p) * np.arange(1, n_bins) // n_bins) - 1  # the last sample of each bin but one, rounded up
         edges = np.unique(np.concatenate([[0.0], np.sort(confidence)[last], [1.0]]))
+        edges = np.append(edges[edges < confidence.max()], 1.0)  # nothing is above the largest
     bins = np.clip(np.searchsorted(edges, confidence) - 1, 0, len(edges) - 2)
     count = np.bincount(bins, minlength=len(edges) - 1)
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
         means = [np.bincount(bins, values, len(edges) - 1) / count for values in (confidence, right)]
-    return ReliabilityCurve(edges, count, *means)
+    return ReliabilityCurve(edges, count, *means, p.ndim == 1)
 
 
 def _checked(where, y_true, y_prob):

@@ -359,6 +359,10 @@ class RunSchedule(Schedule):
     most, in ``fit`` and everywhere else, like that of all other schedules; and training in pieces of any ``epochs`` is
     the same as in one.
 
+    The place in the run is state, not a weight: weights that are put back alone (``load_weights``, ``set_weights``,
+    ``EarlyStopping(restore_best_weights=True)``) leave the rate where the run has come to, which evaluation in the
+    classical mode and ``predict_mc`` go by.  ``save``, copies and checkpoints hold it.
+
     A custom one is a subclass with ``at(share) -> rate``, called with numbers in [0, 1]; a model file cannot hold it.
     """
 

@@ -68,13 +68,29 @@ def test_against_the_twin(n, classes, n_bins, seed, sharp):
             assert expected_calibration_error(y, p, n_bins, norm, strategy) == want
             assert curve.error(norm) == want
         assert (curve.ece, curve.mce) == (curve.error("l1"), curve.error("max"))
-        assert curve.overconfidence == pytest.approx(confidence.mean() - right.mean(), abs=1e-12)
+        assert (curve.count > 0).all() or strategy == "uniform"
+        assert curve.of_one == (classes == 1)
+        if classes > 1:
+            assert curve.overconfidence == pytest.approx(confidence.mean() - right.mean(), abs=1e-12)
         assert abs(curve.overconfidence) <= curve.ece + 1e-12
 
 
 # Four samples of three classes: confidences 0.9 (right), 0.8 (wrong), 0.5 (right), 0.55 (wrong).
 P = np.array([[0.9, 0.1, 0.0], [0.1, 0.8, 0.1], [0.25, 0.25, 0.5], [0.55, 0.2, 0.25]])
 Y = np.array([0, 2, 2, 1])
+
+
+def test_one_probability_is_as_sure_of_class_0():
+    p, y = np.array([0.99, 0.01] * 10), np.array([1, 0] * 8 + [0, 1] * 2)  # right in 16 of 20
+    one, two = reliability_curve(y, p, 10), reliability_curve(y, np.stack([1 - p, p], 1), 10)
+    assert one.overconfidence == pytest.approx(two.overconfidence) == pytest.approx(0.99 - 0.8)
+    assert one.ece == pytest.approx(two.ece)
+
+
+def test_bins_of_equal_mass_are_never_empty():
+    curve = reliability_curve([0, 1, 0, 1], np.full((4, 2), (0.9, 0.1)), 2, "quantile")
+    np.testing.assert_array_equal(curve.edges, [0, 1])
+    np.testing.assert_array_equal(curve.count, [4])
 
 
 def test_by_hand():

@@ -492,7 +492,7 @@ def test_without_matplotlib(monkeypatch):
 # ---- calibration ----
 
 RIGHT = mc.calibration.reliability_curve([1, 0, 1, 1], [0.9, 0.2, 0.7, 0.6], 4)  # (0, 1/4], (1/2, 3/4], (3/4, 1]
-SURE = mc.calibration.reliability_curve([0, 0, 1, 1], [0.9, 0.2, 0.7, 0.6], 4)
+SURE = mc.calibration.reliability_curve([0, 0, 0, 1], [0.9, 0.2, 0.7, 0.6], 4)
 
 
 def rectangles(panel):
@@ -506,8 +506,8 @@ def test_the_reliability_diagram():
     assert accuracy == [(0, 25, 0, 0), (50, 25, 0, 100), (75, 25, 0, 100)]  # the bin from 25 to 50 % is empty
     np.testing.assert_allclose(gap, [(0, 25, 0, 20), (50, 25, 100, -35), (75, 25, 100, -10)])
     assert rectangles(share) == [[(0, 25, 0, 25), (50, 25, 0, 50), (75, 25, 0, 25)]]
-    assert one.get_title() == "one\nECE 25.0 %, underconfident by 15.0 %"  # (20 + 2 * 35 + 10) / 4, 60 - 75
-    assert other.get_title() == "other\nECE 45.0 %, overconfident by 10.0 %"  # (20 + 2 * 35 + 90) / 4, 60 - 50
+    assert one.get_title() == "one\nECE 25.0 %, underconfident by 25.0 %"  # (20 + 2 * 35 + 10) / 4, both
+    assert other.get_title() == "other\nECE 35.0 %, overconfident by 25.0 %"  # (20 + 2 * 15 + 90) / 4, -20 + ...
     assert sorted(texts(figure)) == ["accuracy", "calibrated", "gap to the mean confidence"]
     assert [panel.get_ylabel() for panel in figure.axes] == ["accuracy in %", "", "samples in %", ""]
     assert [panel.get_xlabel() for panel in figure.axes] == ["", "", "confidence in %", "confidence in %"]

@@ -30,7 +30,7 @@ class AlphaDropout(Dropout, compiled=True):
     - ``seed``: None takes the model's.  The mask is that of a ``Dropout`` in the same place.
 
     The fraction dropped is rate rounded to 1/65536, as in ``Dropout``; b is made of the rounded one, so that the mean
-    stays 0.
+    stays 0.  a is made of rate itself: beyond 0.9999, where rounding changes 1 - rate by much, the variance is above 1.
 
     Raises ValueError for a rate that is NaN or outside [0, 1], TypeError for one that is no number (a bool is none);
     ValueError at ``build`` if ``noise_shape`` does not fit.

@@ -34,9 +34,10 @@ class DropBlock2D(Noise, Layer, compiled=True):
     x, y: (N, H, W, C), float32 or float64; dropped elements are exactly 0, even where they were NaN or inf.
 
     - ``rate``: a number in [0, 1], or a Schedule, as in ``Dropout``.  gamma is chosen so that blocks cover the fraction
-      ``rate`` of an image, counted as often as they cover it; as blocks overlap, about 1 - exp(-rate) is dropped where
-      they are small, and less at the edges than in the middle.  At 0 all pass and nothing is drawn.  At 1, where this
-      formula would still keep some, all is zero, forward and backward, as in the rest of the family.
+      ``rate`` of an image, counted as often as they cover it; as blocks overlap, less is dropped: about 1 - exp(-rate)
+      where they have many pixels and are small beside the image, and less at its edges than in its middle.  At 0 all
+      pass and nothing is drawn.  At 1, where this formula would still keep some, all is zero, forward and backward, as
+      in the rest of the family.
     - ``block_size``: B, a whole number >= 1, the side of a block in pixels.  At 1 it is Dropout, but for the scale.
       ValueError at ``build`` if it does not fit into the image (torchvision takes a smaller one then, without a word).
     - ``seed``: None takes the model's.  The mask is a function of (seed, number of the layer in the model, number of
