@@ -18,7 +18,10 @@ def over(model, method, given, batch_size, steps=None, prefix="", inputs=False):
 
 
 class _Arrays:
-    """``steps``: how many batches there are, None if that is not known; ``samples``: the same."""
+    """``steps``: how many batches there are, None if that is not known; ``samples``: the same; ``once``: whether the
+    data cannot be read again."""
+
+    once = False
 
     def __init__(self, model, method, given, batch_size, steps, prefix, inputs):
         self.method, self.title, self.given = method, TITLES[prefix], given
@@ -45,9 +48,10 @@ class _Batches:
         self.model, self.method, self.title, self.given, self.inputs = model, method, TITLES[prefix], given, inputs
         of = f" of {TITLES[prefix]}" if prefix else ""
         source = stream.source_of(f"Sequential.{method}", given[0])
+        self.once = isinstance(source, stream.Iterator)
         self.limit = _checked(method, prefix, steps, source.length)
         self.steps = source.length if self.limit is None else self.limit
-        if prefix and self.steps is None and isinstance(source, stream.Iterator):
+        if prefix and self.steps is None and self.once:
             required = "validation_steps must be given with validation_data that go on after each epoch"
             raise ValueError(_check.message(source.where, required, _check.Shown(type(given[0]).__name__)))
         self.stream = stream.Stream(source, lambda epoch, number: f"batch {number}{of}", inputs)

@@ -201,6 +201,10 @@ class Fit:
         """What must be the same where a run goes on (resume.py), beside the model."""
         trained_on = (self.step.x, self.step.y, self.step.weights) if self.stream is None else self.stream.source.about
         validation = self.passes["val_"].given if "val_" in self.passes else None
+        if validation is not None and self.passes["val_"].once:
+            got, fix = _check.Shown(type(validation[0]).__name__), "Give arrays or a Sequence"
+            required = "validation_data must be what can be read again where a run is to go on (BackupAndRestore)"
+            raise ValueError(_check.message("Sequential.fit", required, got, fix))
         return {
             **self.asked,
             "samples": _about_samples(trained_on),

@@ -639,3 +639,15 @@ def test_killed_at_every_place_of_a_write(moment, tmp_path, monkeypatch):
     assert left > 0 or moment == "after its name"
     assert long_run(folder, 1, 4) == straight
     assert not folder.exists()
+
+
+def test_validation_data_that_pass_once_are_refused(tmp_path):
+    def batches():
+        while True:
+            yield X[:4], Y[:4]
+
+    model, again = network(), "validation_data must be what can be read again where a run is to go on"
+    with pytest.raises(ValueError, match=rf"^Sequential\.fit: {again} \(BackupAndRestore\); got generator\. Give arr"):
+        watched = {"validation_data": batches(), "validation_steps": 2}
+        model.fit(X, Y, verbose=0, callbacks=[BackupAndRestore(tmp_path)], **watched)
+    assert os.listdir(tmp_path) == []
