@@ -647,7 +647,7 @@ def test_validation_data_that_pass_once_are_refused(tmp_path):
             yield X[:4], Y[:4]
 
     model, again = network(), "validation_data must be what can be read again where a run is to go on"
+    watched = {"validation_data": batches(), "validation_steps": 2}
     with pytest.raises(ValueError, match=rf"^Sequential\.fit: {again} \(BackupAndRestore\); got generator\. Give arr"):
-        watched = {"validation_data": batches(), "validation_steps": 2}
         model.fit(X, Y, verbose=0, callbacks=[BackupAndRestore(tmp_path)], **watched)
     assert os.listdir(tmp_path) == []
