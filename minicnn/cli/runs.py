@@ -14,7 +14,7 @@ NAMES = (
     *("optimizer", "lr", "momentum", "schedule", "early_stopping", "class_weight", "seed"),
 )
 CHECKPOINTS = ("checkpoint.npz", "checkpoint-without-dropout.npz")
-RESULTS = ("model.npz", "history.json")  # there is none before the first checkpoint
+RESULTS = ("model.npz", "history.json")
 FILES = (*CHECKPOINTS, *RESULTS, "settings.json", "network.json")
 RUN = re.compile(r"minicnn-run-(\d{1,9})")
 
@@ -32,7 +32,7 @@ class Run:
         before = self._settings_before() if resumes else {}
         self.replaces = options.overwrite
         if resumes and not self.continues:
-            self._require_free(RESULTS)
+            self._require_free(self._results())
             words.note(f"there is no run in {self.folder} to go on with: it is begun there")
         elif not resumes and self.folder is not None:
             self._require_free(FILES)
@@ -72,6 +72,12 @@ class Run:
     def write_json(self, name, value):
         _files.write_atomically(self.path(name), [json.dumps(value, indent=1).encode() + b"\n"])
 
+    def _results(self):
+        """The names of files that a run without checkpoints does not replace: none where Ctrl-C came in the first
+        epoch, after which there is a model, of which no epoch is trained."""
+        begun = os.path.lexists(self.path("settings.json")) and not os.path.lexists(self.path("history.json"))
+        return () if begun else RESULTS
+
     def _require_free(self, names):
         """FileExistsError if files with these names are there and not to be replaced."""
         found = [name for name in names if os.path.lexists(self.path(name))]
@@ -83,7 +89,7 @@ class Run:
 
     def _take_folder(self):
         """Looks again, as reading the data takes a while; of two that begin at once only one gets beyond this."""
-        self._require_free(RESULTS if self.resumes else FILES)
+        self._require_free(self._results() if self.resumes else FILES)
         if not (self.resumes or self.replaces):
             try:
                 os.close(os.open(self.path("settings.json"), os.O_CREAT | os.O_EXCL, 0o666))
