@@ -121,6 +121,7 @@ def main():
     verdict("a temperature makes that of predict smaller", ece[PREDICT, "after"], ece[PREDICT])
     verdict("the ECE of the ensemble is smaller than that of predict", ece[ENSEMBLE], ece[PREDICT])
     verdict("and than that of predict with a temperature", ece[ENSEMBLE], ece[PREDICT, "after"])
+    verdict("a temperature makes that of the ensemble smaller", ece[ENSEMBLE, "after"], ece[ENSEMBLE])
     if options.picture:
         draw(runs, options.picture)
         print(f"\n{options.picture}")

@@ -135,7 +135,7 @@ def test_calibration(tmp_path):
     assert thinned[4] < 1 > ensemble[4]
     assert "the ECE of predict is smaller than that of predict_mc: holds (by " in out
     assert "a temperature makes that of predict_mc smaller: holds (by " in out
-    assert out.count(" (by ") == 5
+    assert out.count(" (by ") == 6
 
 
 def test_own_layer(tmp_path):
