@@ -356,6 +356,7 @@ def test_any_split_of_the_data(kind):
         found.append(layer.augmented(x, lot))
     layer.settle_sample(lot, None, 0, 0, 7)
     assert_same_bits(layer.augmented(np.concatenate([x] * 3), lot), np.concatenate(found))
+    assert_same_bits(placed(KINDS[kind](), (6, 7, 3)).augmented(x, lot), found[0])  # one that was never trained
     for first, n in ((0, 3), (3, 4)):
         layer.settle_sample(lot, None, 1, first, n)
         assert_same_bits(layer.augmented(x[first : first + n], lot), found[1][first : first + n])
