@@ -536,6 +536,15 @@ def test_a_right_range_is_no_matter(kind, recwarn):
 
 
 @ranged
+def test_an_image_of_one_colour_says_nothing_of_the_range(kind, recwarn):
+    layer = build(RANGED[kind](), (6, 7, 2))
+    layer.forward(np.zeros_like(X), training=True)
+    assert not recwarn
+    with pytest.warns(UserWarning, match=WARNING):
+        layer.forward(X, training=True)
+
+
+@ranged
 def test_a_wrong_range_is_said_in_a_plan(kind):
     model = mc.Sequential([layers.Rescaling(1 / 255), RANGED[kind](), layers.Flatten(), layers.Dense(3)], seed=4)
     model.compile("sgd", "sparse_categorical_crossentropy")
