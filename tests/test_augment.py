@@ -356,6 +356,7 @@ def test_any_split_of_the_data(kind):
         found.append(layer.augmented(x, lot))
     layer.settle_sample(lot, None, 0, 0, 7)
     assert_same_bits(layer.augmented(np.concatenate([x] * 3), lot), np.concatenate(found))
+    assert_same_bits(placed(KINDS[kind](), (6, 7, 3)).augmented(x, lot), found[0])  # one that was never trained
     for first, n in ((0, 3), (3, 4)):
         layer.settle_sample(lot, None, 1, first, n)
         assert_same_bits(layer.augmented(x[first : first + n], lot), found[1][first : first + n])
@@ -532,6 +533,15 @@ def test_a_right_range_is_no_matter(kind, recwarn):
         for x in (np.zeros_like(X), scale * X + shift, scale * X + shift):
             layer.forward(x, training=True)
     assert not recwarn
+
+
+@ranged
+def test_an_image_of_one_colour_says_nothing_of_the_range(kind, recwarn):
+    layer = build(RANGED[kind](), (6, 7, 2))
+    layer.forward(np.zeros_like(X), training=True)
+    assert not recwarn
+    with pytest.warns(UserWarning, match=WARNING):
+        layer.forward(X, training=True)
 
 
 @ranged
