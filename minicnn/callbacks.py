@@ -37,6 +37,7 @@ class Callback:
 
     model = None
     params = None
+    ends_last = False  # True: ``on_train_end`` comes after those of the others, to put back what they may have done
 
     def __init_subclass__(cls, **kwargs):
         """TypeError for a hook that ``fit`` would never call: a misspelt one, or one of evaluation or prediction."""
@@ -621,6 +622,8 @@ class LearningRateFinder(Callback):
     Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, section 3.3, there with rates
     along a straight line.  The words are PyTorch Lightning's, the default range is fastai's.
     """
+
+    ends_last = True
 
     def __init__(self, min_lr=1e-7, max_lr=10.0, num_training_steps=100, early_stop_threshold=4.0):
         where = "LearningRateFinder"

@@ -629,6 +629,7 @@ class _Hooks:
         first one here is raised.
         """
         first = error
+        self.begun.sort(key=lambda callback: callback.ends_last)
         while self.begun:
             try:
                 self.begun.pop(0).on_train_end(logs)

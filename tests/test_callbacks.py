@@ -1083,6 +1083,12 @@ def test_a_test_of_learning_rates(rate, tmp_path):
     assert whole_state(model) == whole_state(straight)
 
 
+def test_others_that_put_weights_back_do_so_before_a_test_of_rates():
+    stopping = EarlyStopping("loss", patience=9, restore_best_weights=True)
+    found(LearningRateFinder(1e-3, 1e-1), callbacks=[stopping])
+    assert stopping.best_epoch is not None
+
+
 def test_a_test_of_rates_takes_the_steps_that_there_are_and_ends_where_the_loss_rises():
     finder = LearningRateFinder(1e-4, 1e-2)
     found(finder)
