@@ -36,8 +36,7 @@ class Pairs(NamedTuple):
     boxes: np.ndarray | None = None
 
     def inputs(self, x):
-        """The batch x (N, ...), mixed: a new array.  float32 and float64 stay what they are, all else becomes float32.
-        """
+        """The batch x (N, ...), mixed: a new array, float32 unless x is float64."""
         x = _check.numeric_array("Pairs.inputs", "x", x)
         n, images = len(self.partners), self.boxes is not None
         if (x.ndim != 4 if images else x.ndim < 1) or len(x) != n:
@@ -65,9 +64,7 @@ class Pairs(NamedTuple):
 
     def larger(self, y, others=None):
         """Of y (N, ...) and y[partners] what has the larger share; of equal shares the sample's own."""
-        return np.where(
-            self._column(self.shares >= 0.5, np.ndim(y)), y, y[self.partners] if others is None else others
-        )
+        return np.where(self._column(self.shares >= 0.5, np.ndim(y)), y, y[self.partners] if others is None else others)
 
     @staticmethod
     def _column(values, ndim):
@@ -151,7 +148,7 @@ def power(u, exponent):
     t = np.maximum((2 * s * logarithm / LOG_2 + e) * exponent, -2000.0)  # of 2; it is 0 there
     whole = np.floor(t + 0.5)
     y = _horner([1 / math.factorial(k) for k in range(15)], (t - whole) * LOG_2)
-    return np.ldexp(y, whole.astype(np.int64))
+    return np.ldexp(y, whole.astype(np.int32))
 
 
 def cosine(turns):
@@ -178,9 +175,9 @@ class MixUp(Mix):
         x~[n] = s x[n] + (1 - s) x[p[n]]        l~[n] = s l(o[n], y[n]) + (1 - s) l(o[n], y[p[n]])
         s[n] ~ Beta(alpha, alpha)               p: a permutation of the batch; o: the outputs for x~
 
-    x: (N, ...), any samples.  l~ is l(o[n], s y[n] + (1 - s) y[p[n]]), the loss of the mixed target, for every loss that
-    is linear in it, as cross-entropies are; for those of numbers (``Loss.mixes_targets``) it is the loss of the mixed
-    target.  See ``fit`` for weights and metrics.
+    x: (N, ...), any samples.  For losses that are linear in the target, as cross-entropies are, l~ is the loss of the
+    mixed target, l(o[n], s y[n] + (1 - s) y[p[n]]), and for those of numbers (``Loss.mixes_targets``) that is what is
+    computed.  See ``fit`` for weights and metrics.
 
     - ``alpha`` > 0: near 0 nearly every s is near 0 or 1, and hardly anything is mixed; 1 makes all s equally likely;
       the larger it is, the nearer they are to 1/2.
@@ -209,8 +206,8 @@ class CutMix(Mix):
         B has its middle anywhere in the image, and what reaches beyond it is cut off; before that its sides are H and W
         times sqrt(1 - t), rounded to pixels, with t ~ Beta(alpha, alpha)
 
-    x: (N, H, W, C); outputs (N,) or (N, K): one answer for an image.  The loss is that of MixUp, also where it is one of
-    numbers; that a number is in proportion to areas is for you to say.
+    x: (N, H, W, C); outputs (N,) or (N, K): one answer for an image.  The loss is that of MixUp, also where it is one
+    of numbers; whether a number is in proportion to areas is for you to say.
 
     - ``alpha`` > 0: 1 makes all t equally likely.
     - ``seed``: as of MixUp.

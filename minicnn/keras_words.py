@@ -84,6 +84,8 @@ INSTEAD = {
         **_same(_AUGMENT, "RandomShear", "RandomAffine", "RandomPerspective", "RandomElasticTransform", "RandAugment"),
         **_same(_AUGMENT, "RandomSharpness", "RandomPosterization", "RandomGaussianBlur", "AugMix", "AutoContrast"),
         **_same("layers.RandomZoom(height_factor, width_factor)", "RandomHeight", "RandomWidth"),
+        "MixUp": "fit(mix=augment.MixUp(alpha)), for it changes labels too",
+        "CutMix": "fit(mix=augment.CutMix(alpha)), for it changes labels too",
         "Normalization": "layers.Rescaling(scale, offset), or x -= x.mean(axis=0); x /= x.std(axis=0) before fit",
         "SpatialDropout1D": _ONE_AXIS.format("SpatialDropout").partition(", with")[0],
         "SpatialDropout3D": "samples are images of two axes: there is no third one",

@@ -94,7 +94,7 @@ class Loss(Configured):
     Attributes: ``name``; ``fuses_softmax``, True for the categorical cross-entropies, focal or not, and the
     Kullback-Leibler divergence; ``gradient_at``, "logits" for those and "outputs" for all others;
     ``needs_from_logits``, whether the value depends on ``from_logits``; ``yes_or_no``, whether it takes each output for
-    the answer to a question of its own (binary); ``mixes_targets``, whether the targets are numbers, which ``fit(mix=)``
+    the answer to a question of its own (binary); ``mixes_targets``, whether targets are numbers, which ``fit(mix=)``
     mixes, rather than answers, whose losses it weighs.
     """
 

@@ -650,9 +650,9 @@ class Sequential(Closed):
           the validation part.
         - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
           samples trained on and their ``sample_weight``.  Training is the same bit for bit; it costs a forward pass.
-        - ``mix``: ``augment.mixup(alpha)`` or ``augment.cutmix(alpha)``, or the word alone for its default: every batch is
-          trained on as pairs of its samples.  Weights stay those of each sample; a loss of numbers, such as "mse", is that of
-          mixed targets and takes none.  Accuracies are of the answer with the larger share.  Validation and
+        - ``mix``: ``augment.mixup(alpha)`` or ``augment.cutmix(alpha)``, or the word alone for its default: every batch
+          is trained on as pairs of its samples.  Weights stay with their samples; a loss of numbers, such as "mse", is
+          that of mixed targets and takes none.  Accuracies are of the answer with the larger share.  Validation and
           ``clean_train_metrics`` see no mixing.
 
         The loss and the metrics of an epoch are means over its batches as they were trained: in train mode, with
