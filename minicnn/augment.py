@@ -154,7 +154,7 @@ def power(u, exponent):
 def cosine(turns):
     """cos(2 pi turns) for 0 < turns < 1: the sine's series within a quarter of a turn."""
     a = 2 * math.pi * (np.abs(turns - 0.5) - 0.25)
-    return a * _horner([(-1) ** k / math.factorial(2 * k + 1) for k in range(12)], a * a)
+    return a * _horner([(-1) ** k / math.factorial(2 * k + 1) for k in range(11)], a * a)
 
 
 def _horner(coefficients, x):

@@ -148,6 +148,13 @@ def test_mixing_is_linear_and_keeps_what_is_equal(kind):
     assert_same_bits(a, before)
 
 
+def test_the_answer_with_the_larger_share():
+    for y in (Y, ONE_HOT):
+        pairs = augment.Pairs(np.array([2, 0, 1]), np.array([0.3, 0.5, 0.9]))
+        assert pairs.larger(y[:3]).tolist() == [y[2].tolist(), y[1].tolist(), y[2].tolist()]
+    assert pairs.targets([1.0, 2.0, 4.0]).tolist() == [1 * 0.3 + 4 * 0.7, 1.5, 4 * 0.9 + 2 * (1 - 0.9)]
+
+
 def test_a_cut_copies_bits():
     pairs = CutMix().draw(8, SHAPE, 0)
     y = pairs.inputs(X[:8])
