@@ -13,6 +13,7 @@ from test_layer_contract import TABLE, new
 
 import minicnn as mc
 from minicnn import (
+    augment,
     constraints,
     initializers,
     layers,
@@ -239,7 +240,7 @@ PUBLIC = {
     *(getattr(layers, name) for name in layers.__all__),
     *(
         cls
-        for module in (optimizers, schedules, initializers, regularizers, constraints, losses, metrics)
+        for module in (optimizers, schedules, initializers, regularizers, constraints, losses, metrics, augment)
         for cls in vars(module).values()
         if inspect.isclass(cls) and issubclass(cls, settings.Closed)
     ),
@@ -273,7 +274,7 @@ def test_every_class_with_settings_has_a_target():
     bases |= {initializers.Initializer, constraints.Constraint, losses.Loss, metrics.Metric, losses.Configured}
     bases |= {schedules.Schedule, schedules.RunSchedule}
     names = {cls.__name__ for cls in PUBLIC - bases if cls.__name__[0] != "_"}
-    others = {cls.__name__ for cls in PUBLIC if issubclass(cls, losses.Loss | metrics.Metric)}
+    others = {cls.__name__ for cls in PUBLIC if issubclass(cls, losses.Loss | metrics.Metric | augment.Mix)}
     assert names - set(TARGETS) <= others, "give the new class a place in TARGETS"
 
 
