@@ -122,7 +122,7 @@ MAY_IMPORT = {
     "models": {"_check", "model"},
     "advice": {"layers", "outputs"},
     "summary": {"layer", "tree"},
-    "prediction": {"_check", "montecarlo"},
+    "prediction": {"_check", "layer", "montecarlo", "tree"},
     "ensemble": {"_check", "intake", "model", "prediction", "processes", "targets", "training"},
     "thinning": {"_check", "layer", "layers", "metrics", "targets"},
     "calibration": {"_check", "layer", "layers", "model", "outputs", "prediction", "targets"},
