@@ -727,7 +727,7 @@ class Holds(mc.Layer):
 
 
 OTHER_SHAPE = r"augment must keep the shape of the model's inputs, \(6, 7, 2\); got \(3, 3, 2\)"
-HOW = r"the model must have a layer that augments images; got Conv2D, .*\. Say which to use: predict_tta\(x, augment=\[layers.RandomFlip"
+HOW = r"the model must have a layer that augments images; got Conv2D, .*\. Say which to use: predict_tta\(x, augment="
 
 
 def tta(augment):
@@ -742,7 +742,7 @@ def tta(augment):
     (tta([]), ValueError, r"augment must hold a layer that augments images, such as layers.RandomFlip; got \[\]"),
     (tta(L.Rescaling(2)), ValueError, r"augment must hold a layer that augments images, .*; got Rescaling\(2.0\)"),
     (tta(L.RandomCrop(3, 3)), ValueError, OTHER_SHAPE),
-    (tta([L.RandomFlip(), L.Dropout(0.5)]), ValueError, "augment must hold .*others without parameters and noise; got D"),
+    (tta([L.RandomFlip(), L.Dropout(0.5)]), ValueError, "augment must hold .*others without parameters and noise; got"),
     (tta(L.Conv2D(2, 3, padding="same")), ValueError, "augment must hold .* without parameters and noise; got Conv2D"),
     (lambda: network(Holds()).predict_tta(X), TypeError, r"a layer that holds one that augments, 0.flip, must say how"),
 ])  # fmt: skip
