@@ -54,24 +54,25 @@ def trained(x, y, name, front, network, shape, epochs, seed):
     return model
 
 
-def choose(data, name, seed, epochs):
+def choose(data, name, seed, epochs, images=IMAGES):
     """Accuracy in percent on a validation part."""
     (x, y), _ = load(data)
     if data == "digits":  # the digits of one writer stand together: those of other writers, one block for each seed
         block = len(x) // SEEDS
         others = np.arange(seed * block, (seed + 1) * block)
-        chosen = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(x)), others))[:IMAGES]
+        chosen = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(x)), others))[:images]
     else:
         order = np.random.default_rng(seed).permutation(len(x))
-        chosen, others = order[:IMAGES], order[IMAGES : IMAGES + 2000]
+        chosen, others = order[:images], order[images : images + 2000]
     model = trained(x[chosen], y[chosen], name, [], "small", x.shape[1:], epochs, seed)
     return 100 * model.evaluate(x[others], y[others])[1]
 
 
-def gain(data, name, seed, epochs):
+def gain(data, name, seed, epochs, images=None):
     """Accuracy in percent on the test part; of the digits enlarged to 16 x 16, which the network needs."""
     (x, y), (x_test, y_test) = load(data)
-    chosen = np.random.default_rng(seed).permutation(len(x))[: IMAGES if data == "mnist" else None]
+    images = images or {"mnist": IMAGES, "digits": len(x)}[data]
+    chosen = np.random.default_rng(seed).permutation(len(x))[:images]
     front, shape = ([layers.Resizing(16, 16)], (16, 16, 1)) if data == "digits" else ([], x.shape[1:])
     model = trained(x[chosen], y[chosen], name, front, "keras_cifar", shape, epochs, seed)
     return 100 * model.evaluate(x_test, y_test)[1]
@@ -153,8 +154,8 @@ def main():
                 continue
             begin, epochs = time.perf_counter(), 1 if options.quick else EPOCHS[part][data]
             names = SETS[:: 3 if options.quick else 1] if part == "choose" else (NOTHING, CHOSEN)
-            seeds = range(2 if options.quick else SEEDS)
-            found = {name: [run(data, name, seed, epochs) for seed in seeds] for name in names}
+            seeds, few = range(2 if options.quick else SEEDS), [200] if options.quick else []
+            found = {name: [run(data, name, seed, epochs, *few) for seed in seeds] for name in names}
             results = kept() if options.write else results  # another process may have written meanwhile
             results.setdefault(part, {})[data] = found
             print(f"{part}, {data}: {time.perf_counter() - begin:.0f} s", file=sys.stderr)

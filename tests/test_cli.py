@@ -1318,6 +1318,19 @@ def test_a_network_of_ones_own(pics, capsys):
     )
 
 
+def test_a_normalization_in_front_is_adapted(pics, capsys):
+    chain = [layers.Normalization(), layers.Flatten(), layers.Dense(3, activation="softmax")]
+    with open("net.json", "w") as file:
+        file.write(Sequential(chain, seed=5).to_json())
+    report, _ = trained(capsys, "--model", "net.json", "--augment", "flip", "--epochs", "2", "--out", "run")
+    x = datasets.image_folder("pics", 8, validation_split=0.2, seed=5).x.astype("float32") / 255
+    model = Sequential.load(report["model"])
+    np.testing.assert_allclose(model.layers[1].state["mean"], x.mean(axis=(0, 1, 2)), rtol=1e-5)
+    assert model.layers[1].state["count"].tolist() == [len(x)]
+    assert main(["train", "--resume", "run", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["fingerprint"] == report["fingerprint"]
+
+
 def test_networks_that_do_not_fit_the_data(pics, capsys):
     command = ["train", "--data", "pics", "--model", "net.json"]
     described(classes=4)

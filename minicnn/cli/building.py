@@ -150,7 +150,18 @@ def class_weight(settings, data):
 def as_inputs(made, x, settings):
     """Images as the model is to be trained on them: bytes only where its network begins by rescaling, behind what
     augments, else numbers in [0, 1]."""
-    first = made.layers[len(augment.layers_of(settings, x.shape[1:]))]
-    if x.dtype.name != "uint8" or isinstance(first, layers.Rescaling):
+    if x.dtype.name != "uint8" or isinstance(_first(made, settings), layers.Rescaling):
         return x
     return x.astype("float32") / 255
+
+
+def adapt(made, x, settings):
+    """Adapts the Normalization with which a network may begin to the images that it is going to be trained on."""
+    first = _first(made, settings)
+    if isinstance(first, layers.Normalization) and first.mean is None:
+        first.adapt(x)
+
+
+def _first(made, settings):
+    """The first layer of the network, behind what augments."""
+    return made.layers[len(augment.layers_of(settings))]

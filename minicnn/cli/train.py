@@ -61,6 +61,7 @@ def _trained(run, data, model, suffix, rate, saved_as=None):
     """(model, history) after all epochs, with a checkpoint after every one; goes on with one that exists."""
     settings, backup = run.settings, runs.Backup(run.path(f"checkpoint{suffix}.npz"))
     parts = {part: (building.as_inputs(model, x, settings), y) for part, (x, y) in data.parts.items() if part != "test"}
+    building.adapt(model, parts["training"][0], settings)
     done = backup.epochs_done()
     what = settings["model"] if rate is None else f"dropout {rate:g}"
     words.note(what + (f", continuing after epoch {done}" if done else ""))
