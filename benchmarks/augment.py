@@ -11,8 +11,8 @@ TEXT = """\
 A training forward of one layer, called by hand on float32 images as they stand at the beginning of a network, where no
 gradient of them is needed; *backward* is what it would cost elsewhere. *Share*: of a step of `keras_cifar` with as many
 images, measured side by side. The step itself is timed without augmentation and with what is usual for images of 32x32
-(ZeroPadding2D(4), RandomCrop(32, 32), RandomFlip("horizontal")) before it, in one plan; and with mixup and cutmix,
-`fit(mix=...)`.
+(ZeroPadding2D(4), RandomCrop(32, 32), RandomFlip("horizontal")) before it, in one plan, and with mixup and cutmix,
+`fit(mix=...)`; a difference that is smaller than the spread says no more than that.
 """
 BATCH, SHAPE = 128, (32, 32, 3)
 LAYERS = {
@@ -62,7 +62,7 @@ def run(quick=False, plots=None):
     rows = [[STEP, f"{1e3 * step:.2f}", "", percent(found[STEP].spread), percent(1)]]
     for name in (AUGMENTED, *MIXES):
         more = found[name].median / steps - step
-        rows.append([name, f"{1e3 * (step + more):.2f}", "", percent(found[name].spread), f"{more / step:+.0%}"])
+        rows.append([name, f"{1e3 * (step + more):.2f}", "", percent(found[name].spread), f"{100 * more / step:+.0f} %"])
     for name in LAYERS:
         forward, both = found[name], found[f"{name}, and back"].median
         rows.append([

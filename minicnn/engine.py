@@ -37,7 +37,8 @@ class Engine:
 
     def forget_plans(self):
         """Records all plans again when they are next needed: the layers may have other arrays than before."""
-        self._training_plans, self._idle, self._idle_samplers = Workspace(training=True), [], []
+        self._training_plans, self._idle = Workspace(training=True), []
+        self._idle_samplers = {False: [], True: []}  # by whether they augment
         self._plans_by_hand = Workspace(training=True, by_hand=True)
         self._pending = None  # the plan whose forward ran in a training loop that the user wrote
 
@@ -93,14 +94,14 @@ class Engine:
             idle.append(workspace)
 
     @contextlib.contextmanager
-    def sampler(self):
-        """Lends a ``Sampler`` of Monte-Carlo samples in the same way."""
+    def sampler(self, augmenting=False):
+        """Lends a ``Sampler``, of Monte-Carlo samples or of augmented ones, in the same way."""
         self.settle()
-        idle = self._idle_samplers
+        idle = self._idle_samplers[augmenting]
         try:
             sampler = idle.pop()
         except IndexError:
-            sampler = Sampler(self)
+            sampler = Sampler(self, augmenting)
         try:
             yield sampler
         finally:

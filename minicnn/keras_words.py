@@ -86,10 +86,9 @@ INSTEAD = {
         **_same(_AUGMENT, "RandomShear", "RandomAffine", "RandomPerspective", "RandomElasticTransform", "RandAugment"),
         **_same(_AUGMENT, "RandomSharpness", "RandomPosterization", "RandomGaussianBlur", "AugMix", "AutoContrast"),
         **_same("layers.RandomZoom(height_factor, width_factor)", "RandomHeight", "RandomWidth"),
-        "Normalization": "layers.Rescaling(scale, offset), or x -= x.mean(axis=0); x /= x.std(axis=0) before fit",
         "SpatialDropout1D": _ONE_AXIS.format("SpatialDropout").partition(", with")[0],
         "SpatialDropout3D": "samples are images of two axes: there is no third one",
-        **_same("resize before fit: datasets.images.read_image(path, shape)", "Resizing", "CenterCrop"),
+        "CenterCrop": "layers.Cropping2D(cropping); layers.RandomCrop(height, width) takes the middle in evaluation",
     },
     "Layer": {
         **_same(_UP_TO, "input", "output"),

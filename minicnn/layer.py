@@ -833,6 +833,12 @@ def give_back(layers, kept):
         layer._kept = one
 
 
+def arrays_of(layers):
+    """The arrays that the layers hold beside their parameters, as plans may point to them."""
+    held = [one for layer in layers for one in (*vars(layer).values(), *layer.state.values())]
+    return [array for array in held if isinstance(array, np.ndarray)]
+
+
 def changes(layers):
     """How often each layer was changed from outside: equal lists mean that nothing was set in between."""
     return [layer._changes for layer in layers]
@@ -865,13 +871,13 @@ def in_python(layer):
 def output_of(layer, x, training=False, lots=None):
     """``layer.forward(x, training)``, or with lots ``layer.sample(x, lot)``, held to the contract of a layer.
 
-    ``lots``: {id of a layer: its Lot} for all layers that hold no others; one that does is given all of them.
+    ``lots``: what the sample is a function of, and what it samples (``Lots`` of ``layers/random.py``).
     """
     python = in_python(layer)
     if python:
         x = layer._as_batch("forward", "x", x, layer.input_shape).copy()
     n = len(x)
-    y = layer.forward(x, training=training) if lots is None else layer.sample(x, lots.get(id(layer), lots))
+    y = layer.forward(x, training=training) if lots is None else lots.output(layer, x)
     return _required(layer, "forward", y, (n, *layer.output_shape)) if python else y
 
 

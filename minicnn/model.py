@@ -804,6 +804,32 @@ class Sequential(Closed):
 
         return prediction.predict_mc(self, x, n_samples, seed, batch_size, return_samples)
 
+    def predict_tta(self, x, n_samples=32, seed=None, batch_size=None, return_samples=False, augment=None):
+        """Test-time augmentation: the ``Prediction`` of ``n_samples`` looks at every image, each time another version.
+
+        With T = n_samples, f the network in evaluation and a_t(x) what the augmentation layers make of x in sample t,
+
+            mean = (1/T) sum_t f(a_t(x)),    std = sqrt((1/T) sum_t (f(a_t(x)) - mean)^2),
+
+        and more (``minicnn.Prediction``).  Only those layers behave as in training: nothing is dropped, moving
+        statistics are used, and nothing is counted or changed.
+
+        - ``augment``: layers to use in the place of the model's own, which stay as they are in ``predict``: a layer, or
+          a list such as [ZeroPadding2D(2), RandomCrop(32, 32)] that keeps the shape of the model's inputs.  None: the
+          model's own.
+        - ``n_samples``, ``seed``, ``batch_size``, ``return_samples``: as of ``predict_mc``.
+
+        What happens to an image is a function of (seed, layer, t, index of the image in x): the same x and seed give
+        the same bits, at any batch size and number of threads.  ValueError for a model without augmentation layers;
+        warns if all samples are equal.
+
+        Source: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks",
+        NIPS 2012, section 4.1, with five crops and their mirror images.
+        """
+        from minicnn import prediction  # here: many programs never use it
+
+        return prediction.predict_tta(self, x, n_samples, seed, batch_size, return_samples, augment)
+
     def outputs(self, x):
         """The output of every layer for a batch x, in eval mode, as a list."""
         x, found = _check.contiguous(self.checked_inputs("outputs", x), self.dtype), []

@@ -1,7 +1,8 @@
-"""Monte-Carlo dropout: the layers before the first noise are computed once, the others again and again.
+"""Outputs that are drawn: Monte-Carlo dropout, and test-time augmentation.
 
-The samples of the noise are functions of (seed, layer, number of the sample, index in the data) alone: neither the
-batch size nor the number of threads changes a bit.  Where a batch is small, several samples are made in one pass.
+The layers before the first that draws are computed once, the others again and again.  The samples are functions of
+(seed, layer, number of the sample, index in the data) alone: neither the batch size nor the number of threads changes a
+bit.  Where a batch is small, several samples are made in one pass.
 """
 
 import numpy as np
@@ -9,35 +10,41 @@ import numpy as np
 from minicnn import _check
 from minicnn.layer import Layer, path_of
 from minicnn.layers import Composite
-from minicnn.layers.random import new_lot
+from minicnn.layers.random import AugmentedLots, Lots, new_lot
 from minicnn.plan import Workspace
 from minicnn.tree import walk
 
-ROWS = 256  # of a pass through the noisy layers, at most, except for a larger batch
+ROWS = 256  # of a pass through the layers that draw, at most, except for a larger batch
 BYTES = 1 << 20  # of what enters them, roughly: more would not stay in a second-level cache
 
 
 class Sampler:
-    """The plans for both parts of an ``Engine``'s chain.  One thread has it at a time."""
+    """The plans for both parts of an ``Engine``'s chain.  One thread has it at a time.
 
-    def __init__(self, engine):
-        layers = engine.layers
-        noisy = [number for number, layer in enumerate(layers) if _is_noisy(layer)]
-        self.cut = min(noisy, default=len(layers))
-        every = [layer for _, layer in walk(layers[self.cut :])]
-        self.drawing = [layer for layer in every if _draws(layer)]
-        given = {*map(id, self.drawing)} | {id(layer) for layer in every if not layer.parts}
-        self.lots = {one: new_lot() for one in given}  # by id: a custom layer may have no hash
+    ``augmenting``: the layers that augment images draw, and not those with noise.  ``front``: layers before the
+    engine's, built and without parameters; then of those that augment only these draw.
+    """
+
+    def __init__(self, engine, augmenting=False, front=()):
+        layers = [*front, *engine.layers]
+        self.drawing = [layer for _, layer in walk(front or layers) if (augments if augmenting else draws)(layer)]
+        given = {*map(id, self.drawing)}  # by id: a custom layer may have no hash
+        differs = [_holds(layer, given) if augmenting else _is_noisy(layer) for layer in layers]
+        self.cut = differs.index(True) if True in differs else len(layers)
+        if not augmenting:
+            given |= {id(layer) for _, layer in walk(layers[self.cut :]) if not layer.parts}
+        self.lots = (AugmentedLots if augmenting else Lots)((one, new_lot()) for one in given)
+        self.count = len(layers)
         self.before = Workspace(training=False, layers=layers[: self.cut])
         self.behind = Workspace(training=False, layers=layers[self.cut :], lots=self.lots)
 
     def samples(self, engine, x, first, n_samples, seed):
         """(n_samples, n, *output_shape) for the batch x, whose samples are first, first + 1, ... of the data."""
         features, n = self._features(engine, x), len(x)
-        if self.cut == len(engine.layers):
+        if self.cut == self.count:
             return np.repeat(features[None], n_samples, axis=0)
         rows = min(ROWS, BYTES // features[:1].nbytes)
-        copies = min(n_samples, max(1, rows // n))  # of the batch, each with its own noise, in one pass
+        copies = min(n_samples, max(1, rows // n))  # of the batch, each with its own numbers, in one pass
         plan = self.behind.plan(engine, copies * n)
         plan.x.reshape(copies, *features.shape)[...] = features
         found = np.empty((n_samples, n, *engine.output_shape), engine.dtype)
@@ -49,7 +56,7 @@ class Sampler:
         return found
 
     def _features(self, engine, x):
-        """What enters the first noisy layer."""
+        """What enters the first layer that draws."""
         if self.cut == 0:
             return _check.contiguous(x, engine.dtype)
         plan = self.before.plan(engine, len(x))
@@ -57,9 +64,14 @@ class Sampler:
         return plan.forward()
 
 
-def _draws(layer):
+def draws(layer):
     """True for a layer of ``layers/random.py`` whose numbers differ from sample to sample."""
     return hasattr(layer, "settle_sample") and layer.sampled
+
+
+def augments(layer):
+    """True for a layer that changes images in training and is no part of the network."""
+    return hasattr(layer, "augmented")
 
 
 def _is_noisy(layer):
@@ -69,23 +81,39 @@ def _is_noisy(layer):
     be dropped.
     """
     sample = type(layer).sample
-    if sample is Layer.sample and _draws(layer):
+    if sample is Layer.sample and draws(layer):
         required = f"layer {path_of(layer)} draws noise in a forward of its own, and must have sample(x, lot) as well"
         raise TypeError(_check.message("Sequential.predict_mc", required, _check.kind(layer)))
     if sample not in (Layer.sample, Composite.sample):  # it draws by itself
         return True
     noisy = [name for name, part in layer.parts.items() if _is_noisy(part)]
-    if noisy and sample is Layer.sample:
-        required = f"a layer that holds a noisy one, {path_of(layer)}.{noisy[0]}, must say how a sample goes through it"
-        fix = "Make it a subclass of layers.Composite with flow(x, call), or give it sample(x, lots)"
-        raise TypeError(_check.message("Sequential.predict_mc", required, _check.kind(layer), fix))
+    if noisy:
+        _require_sample(layer, noisy[0], "predict_mc", "a noisy one")
     return bool(noisy)
 
 
-def samples(model, x, n_samples, seed, batch_size):
-    """Yields (slice of x, outputs (n_samples, n, *output_shape)) for one batch after the other."""
+def _holds(layer, drawing):
+    """True for a layer that is among those that draw, by their ids, or holds one; TypeError as for ``_is_noisy``."""
+    inner = [name for name, part in layer.parts.items() if _holds(part, drawing)]
+    if inner:
+        _require_sample(layer, inner[0], "predict_tta", "one that augments")
+    return id(layer) in drawing or bool(inner)
+
+
+def _require_sample(layer, name, method, what):
+    if type(layer).sample is Layer.sample:
+        required = f"a layer that holds {what}, {path_of(layer)}.{name}, must say how a sample goes through it"
+        fix = "Make it a subclass of layers.Composite with flow(x, call), or give it sample(x, lots)"
+        raise TypeError(_check.message(f"Sequential.{method}", required, _check.kind(layer), fix))
+
+
+def samples(model, x, n_samples, seed, batch_size, lent=None):
+    """Yields (slice of x, outputs (n_samples, n, *output_shape)) for one batch after the other.
+
+    ``lent``: a context that gives a ``Sampler``; None for one of Monte-Carlo samples.
+    """
     step = ROWS if batch_size is None else batch_size
-    with model.engine.sampler() as sampler:
+    with model.engine.sampler() if lent is None else lent as sampler:
         for start in range(0, len(x), step):
             batch = x[start : start + step]
             yield slice(start, start + len(batch)), sampler.samples(model.engine, batch, start, n_samples, seed)

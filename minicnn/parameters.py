@@ -111,14 +111,6 @@ class Parameters:
         """The ``Penalties`` of the regularisers as they are now."""
         return Penalties(self.values, self.gradients, self.governed_by("regularizer"))
 
-    def arrays(self):
-        """What plans may point to: the flat vectors, and the arrays that layers hold as well."""
-        arrays = [self.values, self.gradients]
-        for layer in self.tree.values():
-            held = (*vars(layer).values(), *layer.state.values())
-            arrays += [array for array in held if isinstance(array, np.ndarray)]
-        return arrays
-
     # ---- by name ----
 
     def states(self):

@@ -18,7 +18,7 @@ import numpy as np
 from minicnn import chain
 from minicnn._ext import batch
 from minicnn._ext.machinery import plan as native
-from minicnn.layer import changes, give_back, in_python, kept_by, output_of
+from minicnn.layer import arrays_of, changes, give_back, in_python, kept_by, output_of
 from minicnn.recording import collect_penalties, empty, mean_penalty
 from minicnn.tree import walk
 
@@ -62,8 +62,8 @@ class Plan:
     ``by_hand``: for a training loop that a user writes.  The gradient of the input may be asked for, and layers may be
     called one by one, so each recorded layer keeps what its own ``backward`` needs.
 
-    ``layers``: a stretch of the engine's, without ``training``.  ``lots``: as of ``output_of``; then ``forward`` makes
-    the Monte-Carlo sample that the lots describe at the time.
+    ``layers``: a stretch of the engine's, or of those and others before them without parameters; without ``training``.
+    ``lots``: as of ``output_of``; then ``forward`` makes the sample that the lots describe at the time.
     """
 
     def __init__(self, engine, n, training, by_hand=False, layers=None, lots=None):
@@ -74,7 +74,8 @@ class Plan:
         self._recorded_layers = [layer for _, layer in walk([layer for layer in self._layers if not in_python(layer)])]
         self._marks = self._marks_now()
         self._recorded = native.Plan()
-        for array in engine.parameters.arrays():
+        vectors = engine.parameters.values, engine.parameters.gradients
+        for array in (*vectors, *arrays_of(self._every)):
             self._recorded.use(array)
         for lot in (lots or {}).values():
             for array in lot:

@@ -1,15 +1,18 @@
 """What several networks, or one network with many masks of dropout, say together: mean, spread, votes, uncertainty.
 
 ``Ensemble.predict`` asks several networks; ``predict_mc`` asks one network again and again, each time with different
-units dropped.
+units dropped, and ``predict_tta`` each time about other versions of the images.
 """
 
+import contextlib
 import copy
 import warnings
 
 import numpy as np
 
 from minicnn import _check, montecarlo
+from minicnn.layer import Layer, require_layer, take_places
+from minicnn.tree import walk
 
 KINDS = {  # what the outputs of a member are
     "classes": "probabilities of the classes, along the last axis",
@@ -191,18 +194,70 @@ def read(model, kind, outputs):
 
 def predict_mc(model, x, n_samples=50, seed=None, batch_size=None, return_samples=False):
     """See ``Sequential.predict_mc``."""
-    where = "Sequential.predict_mc"
+    text = "does the model have a dropout layer with a rate above 0?"
+    return _sampled(model, "predict_mc", x, n_samples, seed, batch_size, return_samples, text)
+
+
+def _sampled(model, method, x, n_samples, seed, batch_size, return_samples, question, lend=None):
+    """``lend``: what gives a ``Sampler`` for the model once it is built; None for one of Monte-Carlo samples."""
+    where = f"Sequential.{method}"
     n_samples = _check.integer(where, "n_samples", n_samples, 1)
     seed = None if seed is None else _check.integer(where, "seed", seed, 0, 2**64 - 1)
     batch_size = None if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
     return_samples = _check.boolean(where, "return_samples", return_samples)
-    x = model.checked_inputs("predict_mc", x)
+    x = model.checked_inputs(method, x)
     kind = model.output_kind
-    found = montecarlo.samples(model, x, n_samples, seed, batch_size)
+    found = montecarlo.samples(model, x, n_samples, seed, batch_size, *([lend()] if lend else []))
     blocks = (read(model, kind, outputs) for _, outputs in found)
     empty = np.empty((n_samples, 0, *model.output_shape), model.dtype)
     prediction = Prediction.of_blocks(blocks, empty, kind, "mean", return_samples)
     if n_samples > 1 and len(x) and not prediction.std.any():
-        text = f"{where}: all {n_samples} samples are equal; does the model have a dropout layer with a rate above 0?"
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(f"{where}: all {n_samples} samples are equal; {question}", stacklevel=4)
     return prediction
+
+
+# ---- test-time augmentation ----
+
+
+def predict_tta(model, x, n_samples=32, seed=None, batch_size=None, return_samples=False, augment=None):
+    """See ``Sequential.predict_tta``."""
+    where = "Sequential.predict_tta"
+
+    def lend():
+        if augment is not None:
+            front = _front(where, model, augment)
+            return contextlib.nullcontext(montecarlo.Sampler(model.engine, augmenting=True, front=front))
+        if not any(montecarlo.augments(layer) for _, layer in walk(model.layers)):
+            required = "the model must have a layer that augments images"
+            fix = 'Say which to use: predict_tta(x, augment=[layers.RandomFlip("horizontal")])'
+            got = _check.Shown(", ".join(type(layer).__name__ for layer in model.layers))
+            raise ValueError(_check.message(where, required, got, fix))
+        return model.engine.sampler(augmenting=True)
+
+    question = "do the augmentation layers change anything?"
+    return _sampled(model, "predict_tta", x, n_samples, seed, batch_size, return_samples, question, lend)
+
+
+def _front(where, model, augment):
+    """Copies of the layers, built to stand before the model's."""
+    given = [augment] if isinstance(augment, Layer) else augment
+    if not isinstance(given, list | tuple):
+        required = "augment must be a layer or a list of layers"
+        raise TypeError(_check.message(where, required, _check.kind(augment)))
+    front = tuple(copy.deepcopy(require_layer(f"{where}: augment", layer)) for layer in given)
+    walked = walk(front)
+    take_places(walked, model.seed, model.dtype, first=len(walk(model.layers)))
+    shape, rng = model.input_shape, np.random.default_rng(model.seed)
+    for layer in front:
+        shape = layer.build(shape, rng)
+    if shape != model.input_shape:
+        required = f"augment must keep the shape of the model's inputs, {model.input_shape}"
+        raise ValueError(_check.message(where, required, shape))
+    for _, layer in walked:
+        if layer.params or montecarlo.draws(layer):
+            required = "augment must hold layers that augment images, and others without parameters and noise"
+            raise ValueError(_check.message(where, required, layer))
+    if not any(montecarlo.augments(layer) for _, layer in walked):
+        required = "augment must hold a layer that augments images, such as layers.RandomFlip"
+        raise ValueError(_check.message(where, required, augment))
+    return front

@@ -89,6 +89,10 @@ CHAINS = (
         lambda: layers.Dense(5),
     ],
     [
+        lambda: layers.Resizing(11, 13, crop_to_aspect_ratio=True),
+        lambda: layers.Normalization(None, 0.5, 0.25),
+        lambda: layers.Normalization([3], [0.5, 0.5, 0.5], 0.25, invert=True),
+        lambda: layers.Resizing(12, 9, "nearest"),
         lambda: layers.RandomBrightness(0.2, (0, 1)),
         lambda: layers.RandomErasing(0.7, value_range=(0, 1)),
         lambda: layers.ZeroPadding2D(2),

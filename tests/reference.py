@@ -503,6 +503,49 @@ def up_sampling2d_grad(x, dy, size=(2, 2), interpolation="nearest"):
     return np.einsum("ik,jl,nijc->nklc", rows, columns, dy.astype(np.float64))
 
 
+def resizing_weights(size, new, interpolation):
+    """(new, size): the share that every pixel along an axis has in each of the new ones."""
+    a = np.zeros((new, size))
+    for i in range(new):
+        if interpolation == "nearest":
+            a[i, (2 * i + 1) * size // (2 * new)] = 1
+        else:
+            s = min(max((i + 0.5) * size / new - 0.5, 0), size - 1)
+            a[i] = [max(0, 1 - abs(s - k)) for k in range(size)]
+    return a
+
+
+def _resizing(h, w, height, width, interpolation, crop):
+    """(weights of the rows, weights of the columns), over the whole image."""
+    found = []
+    cut = (max(1, min(h, int(w * height / width))), max(1, min(w, int(h * width / height)))) if crop else (h, w)
+    for size, part, new in zip((h, w), cut, (height, width), strict=True):
+        weights, first = np.zeros((new, size)), int((size - part) / 2)
+        weights[:, first : first + part] = resizing_weights(part, new, interpolation)
+        found.append(weights)
+    return found
+
+
+def resizing(x, height, width, interpolation="bilinear", crop=False):
+    a, b = _resizing(*x.shape[1:3], height, width, interpolation, crop)
+    return np.einsum("ik,jl,nklc->nijc", a, b, x)
+
+
+def resizing_grad(x, height, width, dy, interpolation="bilinear", crop=False):
+    a, b = _resizing(*x.shape[1:3], height, width, interpolation, crop)
+    return np.einsum("ik,jl,nijc->nklc", a, b, dy)
+
+
+def normalization(x, mean, variance, invert=False):
+    s = np.maximum(np.sqrt(variance), 1e-7)
+    return x * s + mean if invert else (x - mean) / s
+
+
+def normalization_grad(dy, variance, invert=False):
+    s = np.maximum(np.sqrt(variance), 1e-7)
+    return dy * s if invert else dy / s
+
+
 def permute(x, dims):
     """Axis k of y is axis dims[k - 1] of x, for k >= 1."""
     return x.transpose(0, *dims)

@@ -623,3 +623,129 @@ def test_what_was_drawn_needs_a_training_forward(kind, what):
     layer.forward(images((2, 6, 7, 3)))
     with pytest.raises(RuntimeError, match=rf"{what}: needs forward\(x, training=True\) before it"):
         getattr(layer, what)
+
+
+# ---- test-time augmentation ----
+
+
+def network(*first, seed=SEED):
+    """What augments, then what has noise and statistics."""
+    model = mc.Sequential([
+        *first, layers.Conv2D(3, 3, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.5),
+        layers.Flatten(), layers.Dense(3, activation="softmax"),
+    ], seed=seed)  # fmt: skip
+    model.build((6, 7, 2))
+    return model
+
+
+def mirrored(x, t, number):
+    """Test-time sample t of RandomFlip("horizontal") as layer ``number``: purpose 1, and step t."""
+    found = x.copy()
+    for index in range(len(x)):
+        if reference.image_numbers(SEED, number, t, index, 1)[0] < 0.5:
+            found[index] = x[index, :, ::-1]
+    return found
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_tta_is_the_mean_over_looks_at_augmented_images(own):
+    flip = layers.RandomFlip("horizontal")
+    model = network(flip) if own else network()
+    found = model.predict_tta(X, 5, return_samples=True, augment=None if own else flip)
+    for t in range(5):
+        assert_close(found.samples[t], model.predict(mirrored(X, t, 0 if own else 5)), 1e-6)
+    assert_close(found.mean, found.samples.mean(axis=0, dtype=np.float64), 1e-12)
+    assert found.std.any()
+    assert found.members == 5
+    assert len(found) == len(found.classes) == len(X)
+    assert flip.input_shape is None or own  # a layer that was lent is as it was
+    assert (model.predict_tta(X, 5, seed=1, augment=None if own else flip).mean != found.mean).any()
+
+
+def test_tta_changes_nothing_and_has_no_noise():
+    model = network(layers.Residual([layers.RandomFlip("horizontal"), layers.Dropout(0.5)]))
+    weights, states = model.fingerprint(), [dict(layer.state) for layer in model.layers[0].body]
+    still = network(layers.Residual([layers.RandomFlip("horizontal"), layers.Dropout(0.0)]))
+    found = [one.predict_tta(X, 3, return_samples=True).samples for one in (model, still)]
+    assert_same_bits(found[0], found[1])
+    assert (found[0][0] != found[0][1]).any()
+    assert model.fingerprint() == weights
+    assert [dict(layer.state) for layer in model.layers[0].body] == states == [{"step": 0}, {"step": 0}]
+    assert_same_bits(model.predict(X), still.predict(X))
+
+
+@pytest.mark.parametrize(
+    "augment", [None, [make() for make in (KINDS["rotation"], KINDS["erasing"], KINDS["contrast"])]]
+)
+def test_tta_depends_on_neither_batches_nor_threads(augment):
+    found = []
+    for batch_size, threads in ((None, 1), (1, 1), (7, 2), (39, 3)):
+        use_threads(threads)
+        model = network(*[make() for name, make in KINDS.items() if name != "crop"])
+        found.append(model.predict_tta(X, 9, 3, batch_size, True, augment).samples)
+        assert_same_bits(found[-1], found[0])
+        assert_same_bits(model.predict_tta(X[:3], 9, 3, batch_size, True, augment).samples, found[0][:, :3])
+
+
+def test_tta_with_other_layers_leaves_the_models_own_out():
+    """A border and a crop: the same as without what the model begins with."""
+    crop = [layers.ZeroPadding2D(2), layers.RandomCrop(6, 7)]
+    own, plain = network(layers.RandomErasing(value_range=(0, 1)), layers.RandomFlip()), network()
+    plain.set_weights(own.get_weights())
+    found = own.predict_tta(X, 4, return_samples=True, augment=crop).samples
+    for t in range(4):
+        moved = np.zeros_like(X)
+        wide = np.pad(X, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        for index in range(len(X)):
+            u = reference.image_numbers(SEED, 8, t, index, 1)  # own has layers 0 to 6, the border is 7
+            top, left = int(u[0] * 5), int(u[1] * 5)
+            moved[index] = wide[index, top : top + 6, left : left + 7]
+        assert_close(found[t], plain.predict(moved), 1e-6)
+    assert crop[1].input_shape is None
+    assert own.predict_tta(X[:0], 4, augment=crop).mean.shape == (0, 3)
+
+
+def test_tta_says_that_all_are_equal_and_that_the_range_is_wrong():
+    with pytest.warns(
+        UserWarning, match=r"^Sequential.predict_tta: all 3 samples are equal; do the augmentation layers"
+    ):
+        network().predict_tta(X, 3, augment=layers.RandomTranslation(0, 0))
+    with pytest.warns(UserWarning, match=WARNING):
+        network().predict_tta(2 * X, 40, augment=layers.RandomBrightness(0.3, (0, 1)))
+
+
+class Holds(mc.Layer):
+    def __init__(self):
+        super().__init__()
+        self.flip = layers.RandomFlip()
+
+    def build(self, input_shape, rng):
+        return self.flip.build(super().build(input_shape, rng), rng)
+
+    def forward(self, x, training=False):
+        return self.flip.forward(x, training)
+
+
+OTHER_SHAPE = r"augment must keep the shape of the model's inputs, \(6, 7, 2\); got \(3, 3, 2\)"
+HOW = r"the model must have a layer that augments images; got Conv2D, .*\. Say which to use: predict_tta\(x, augment="
+
+
+def tta(augment):
+    return lambda: network().predict_tta(X, augment=augment)
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (tta(None), ValueError, HOW),
+    (lambda: network(L.RandomFlip()).predict_tta(X, 0), ValueError, "n_samples must be a whole number >= 1; got 0"),
+    (tta("flip"), TypeError, r"augment must be a layer or a list of layers; got 'flip' \(str\)"),
+    (tta([L.RandomFlip]), TypeError, r"every entry must be a layer; got .*Did you mean RandomFlip\(\)\?"),
+    (tta([]), ValueError, r"augment must hold a layer that augments images, such as layers.RandomFlip; got \[\]"),
+    (tta(L.Rescaling(2)), ValueError, r"augment must hold a layer that augments images, .*; got Rescaling\(2.0\)"),
+    (tta(L.RandomCrop(3, 3)), ValueError, OTHER_SHAPE),
+    (tta([L.RandomFlip(), L.Dropout(0.5)]), ValueError, "augment must hold .*others without parameters and noise; got"),
+    (tta(L.Conv2D(2, 3, padding="same")), ValueError, "augment must hold .* without parameters and noise; got Conv2D"),
+    (lambda: network(Holds()).predict_tta(X), TypeError, r"a layer that holds one that augments, 0.flip, must say how"),
+])  # fmt: skip
+def test_wrong_arguments_of_tta(call, error, message):
+    with pytest.raises(error, match=f"^Sequential.predict_tta:? ?(augment: )?{message}"):
+        call()

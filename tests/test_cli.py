@@ -12,7 +12,7 @@ import pytest
 
 import minicnn
 from minicnn import Sequential, datasets, layers, networks, tune
-from minicnn.cli import building, defaults, main, parser, runs, sources
+from minicnn.cli import augment, building, defaults, main, parser, runs, sources
 
 # The tests run in folders of their own: there the package that is tested must be found, installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(minicnn.__file__)))}
@@ -1093,6 +1093,7 @@ RESUMED = [
     "--schedule one-cycle --optimizer sgd --momentum 0.5",
     "--schedule step --class-weight balanced --optimizer nadam --compare",
     "--model resnet8 --schedule cosine --validation 0 --color grayscale",
+    "--augment standard,rotation=0.1,brightness,erasing --compare",
 ]
 
 
@@ -1143,6 +1144,7 @@ def test_other_settings_of_a_run_of_ones_own_are_refused(pics, capsys):
         "--optimizer sgd": "--optimizer adam, not sgd",
         "--compare": "--compare False, not True",
         "--model lenet5": "--model small, not lenet5",
+        "--augment flip": "--augment None, not flip",
     }.items():
         assert said in failed(capsys, "train", "--resume", "run", *given.split())
     draw("pics/red", "red", 14)
@@ -1188,6 +1190,70 @@ def test_a_dry_run_says_all_and_does_nothing(pics, capsys, tmp_path, monkeypatch
     assert "minicnn-run-1" in out
     assert "red          10           2" in out
     assert sorted(os.listdir(tmp_path)) == before
+
+
+# ---- augmentation ----
+
+GREY, COLOUR = {"data": "/pics", "color": "grayscale"}, {"data": "/pics", "color": "rgb"}
+
+
+@pytest.mark.parametrize(("text", "settings", "found"), [
+    ("flip", COLOUR, [layers.RandomFlip("horizontal")]), ("flip=both", COLOUR, [layers.RandomFlip()]),
+    ("translation", COLOUR, [layers.RandomTranslation(0.1, 0.1)]),
+    ("translation=-0.1:0.2", {"data": "mnist"}, [layers.RandomTranslation((-0.1, 0.2), (-0.1, 0.2), "constant")]),
+    ("rotation=0.2", {"data": "cifar10"}, [layers.RandomRotation(0.2)]), ("zoom", COLOUR, [layers.RandomZoom(0.1)]),
+    ("crop=2", COLOUR, [layers.ZeroPadding2D(2), layers.RandomCrop(24, 16)]),
+    ("contrast=0.3:0.5", COLOUR, [layers.RandomContrast((0.3, 0.5), (0, 255))]),
+    ("brightness=0.3", COLOUR, [layers.RandomBrightness(0.3, (0, 255))]),
+    ("erasing", COLOUR, [layers.RandomErasing(0.5, value_range=(0, 255))]),
+    ("standard", COLOUR, [layers.ZeroPadding2D((3, 2)), layers.RandomCrop(24, 16), layers.RandomFlip("horizontal")]),
+    ("standard", {"data": "fashion_mnist"}, [layers.ZeroPadding2D((3, 2)), layers.RandomCrop(24, 16),
+                                             layers.RandomFlip("horizontal")]),
+    ("standard,zoom=0", GREY, [layers.RandomTranslation(0.1, 0.1), layers.RandomRotation(0.05), layers.RandomZoom(0)]),
+    ("standard", {"data": "digits"}, [layers.RandomTranslation(0.1, 0.1, "constant"),
+                                      layers.RandomRotation(0.05, "constant")]),
+    (None, COLOUR, []),
+])  # fmt: skip
+def test_what_the_words_of_augment_stand_for(text, settings, found):
+    assert repr(augment.layers_of({"augment": text, **settings}, (24, 16, 3), 255.0)) == repr(found)
+
+
+def test_training_with_augmentation(small, capsys):
+    options = ["train", "--augment", "standard, contrast", "--epochs", "2", "--json"]
+    assert main([*options, "--out", "run"]) == 0
+    report = one_object(capsys.readouterr().out)
+    with open("run/settings.json") as file:
+        assert json.load(file)["augment"] == "standard,contrast"
+    with open("run/history.json") as file:
+        assert {"clean_loss", "loss"} <= json.load(file).keys()
+    model = Sequential.load(report["model"])
+    ours = [layers.RandomTranslation, layers.RandomRotation, layers.RandomContrast]
+    assert [type(layer) for layer in model.layers[:4]] == [*ours, layers.Dropout]
+    assert model.layers[2].value_range == (0, 1)
+    assert model.layers[0].state["step"] == 2 * 7  # batches of 32 of 200
+    assert main([*options[:3], "--out", "plain", "--epochs", "2", "--dropout", "0", "--no-compare", "--json"]) == 0
+    alone = one_object(capsys.readouterr().out)
+    assert alone["fingerprint"] == report["without_dropout"]["fingerprint"]  # which is augmented, too
+    assert main(["train", "--resume", "run", "--augment", "standard,contrast", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["fingerprint"] == report["fingerprint"]
+
+
+@pytest.mark.parametrize("rescales", [True, False])
+def test_a_network_of_ones_own_is_augmented_in_front(pics, capsys, rescales):
+    first = [layers.Rescaling(1 / 255)] if rescales else []
+    with open("net.json", "w") as file:
+        end = [layers.Flatten(), layers.Dense(3, activation="softmax")]
+        file.write(Sequential([*first, layers.Dropout(0.1), *end], seed=5).to_json())
+    options = ["--model", "net.json", "--augment", "crop=1,flip,brightness=0.1", "--epochs", "1", "--out", "run"]
+    report, err = trained(capsys, *options)
+    assert "value_range" not in err
+    model = Sequential.load(report["model"])
+    kinds = ["ZeroPadding2D", "RandomCrop", "RandomFlip", "RandomBrightness", *(["Rescaling"] if rescales else [])]
+    assert [type(layer).__name__ for layer in model.layers[: len(kinds)]] == kinds
+    assert model.layers[3].value_range == (0, 255 if rescales else 1)
+    assert (model.input_range[1] > 1) == rescales
+    assert main(["evaluate", report["model"], "pics", "--json"]) == 0
+    assert main(["predict", report["model"], "pics", "--json"]) == 0
 
 
 def test_balanced_class_weights():
@@ -1250,6 +1316,19 @@ def test_a_network_of_ones_own(pics, capsys):
     assert "is another network than that with which run was begun" in failed(
         capsys, "train", "--resume", "run", "--model", "net.json"
     )
+
+
+def test_a_normalization_in_front_is_adapted(pics, capsys):
+    chain = [layers.Normalization(), layers.Flatten(), layers.Dense(3, activation="softmax")]
+    with open("net.json", "w") as file:
+        file.write(Sequential(chain, seed=5).to_json())
+    report, _ = trained(capsys, "--model", "net.json", "--augment", "flip", "--epochs", "2", "--out", "run")
+    x = datasets.image_folder("pics", 8, validation_split=0.2, seed=5).x.astype("float32") / 255
+    model = Sequential.load(report["model"])
+    np.testing.assert_allclose(model.layers[1].state["mean"], x.mean(axis=(0, 1, 2)), rtol=1e-5)
+    assert model.layers[1].state["count"].tolist() == [len(x)]
+    assert main(["train", "--resume", "run", "--json"]) == 0
+    assert one_object(capsys.readouterr().out)["fingerprint"] == report["fingerprint"]
 
 
 def test_networks_that_do_not_fit_the_data(pics, capsys):
@@ -1343,6 +1422,10 @@ def test_the_words_of_the_parser_are_those_of_the_package():
     assert tuple(networks.NETWORKS) == defaults.MODELS
     assert tune.RATES == defaults.RATES
     assert tuple(datasets.info()) == defaults.DATA
+    assert augment.MAKE.keys() == defaults.AUGMENT.keys()
+    assert {word.partition("=")[0] for text in defaults.STANDARD_FOR.values() for word in text.split(",")} <= {
+        *augment.MAKE
+    }
     names = {name.lower() for name in minicnn.optimizers.__all__} if hasattr(minicnn.optimizers, "__all__") else None
     for name in defaults.OPTIMIZERS:
         assert type(minicnn.optimizers.get(name)).__name__.lower() == name
@@ -1356,6 +1439,16 @@ def test_the_words_of_the_parser_are_those_of_the_package():
     ("train --data digts", "invalid choice: 'digts'"), ("train --data digts", "Did you mean digits?"),
     ("train --model resnet2", "Did you mean resnet20?"), ("train --optimizer adm", "Did you mean adam?"),
     ("train --schedule cosin", "Did you mean cosine?"), ("train --early-stoping 3", "Did you mean --early-stopping?"),
+    ("train --augment flip,rotatoin=0.1", "invalid choice: 'rotatoin' (must be some of flip, translation, rot"),
+    ("train --augment flip,rotatoin=0.1", "Did you mean rotation?"), ("train --augment flip,", "invalid choice: ''"),
+    ("train --augment flip=horizontl", "flip takes one of horizontal, vertical, both; got 'horizontl'. Did you mean"),
+    ("train --augment zoom=0.1:0.2:0.3", "zoom takes a number, or two with a colon between them, such as -0.1:0.2"),
+    ("train --augment zoom=", "zoom takes a number"), ("train --augment crop=0.5", "crop takes a number of pixels"),
+    ("train --augment standard=1", "standard takes no value; got '1'"),
+    ("train --augment flip,flip", "must have flip once; got 'flip,flip'"),
+    ("train --augment rotation=2", "--augment rotation: RandomRotation: factor must be a number in [-1, 1]; got 2.0"),
+    ("train --augment erasing=nan", "--augment erasing: RandomErasing: factor must be a number in [0, 1]; got nan"),
+    ("train --augment crop=99999", "--augment crop: ZeroPadding2D: padding must be at most 32768; got 99999"),
     ("train --image-size 3y4", "must be a number of pixels such as 32, or HEIGHTxWIDTH; got '3y4'"),
     ("train --image-size 0", "must be a number of pixels"), ("train --validation 1", "at least 0 and below 1; got 1"),
     ("train --early-stopping 3", "--early-stopping needs a validation part"),

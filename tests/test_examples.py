@@ -38,8 +38,8 @@ def number(pattern, text):
 
 def test_every_example_is_run_here():
     assert NAMES == [
-        "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_augmentation",
-        "see_dropout", "training_loop", "weight_norms",
+        "augmentation", "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet",
+        "see_augmentation", "see_dropout", "training_loop", "weight_norms",
     ]  # fmt: skip
 
 
@@ -59,6 +59,36 @@ def test_digits(tmp_path):
     _, (x, y) = mc.datasets.digits.load_data()
     accuracy = 100 * (model.predict(x).argmax(1) == y).mean()
     assert f"test accuracy {accuracy:.1f} %" in out
+
+
+def test_augmentation(tmp_path):
+    out, err = run("augmentation", "--quick", folder=tmp_path)
+    assert out.count("| digits, nothing | ") == 2
+    assert len(re.findall(r"^\| digits, .* \| [+-][\d.]+ ± [\d.]+ \| (?:helps|harms|not decided) \|$", out, re.M)) == 3
+    assert len(re.findall(r"^(?:choose|gain), digits: \d+ s$", err, re.M)) == 2
+    run("augmentation", "--quick", "--write", folder=tmp_path, code=2)
+
+
+@pytest.fixture
+def augmentation(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("augmentation")
+
+
+def test_the_tables_of_augmentation_are_made_of_the_results(augmentation):
+    one = augmentation
+    results, page = one.kept(), one.PAGE.read_text()
+    assert {part: {*of} for part, of in results.items()} == {part: {"digits", "mnist"} for part in ("choose", "gain")}
+    assert {len(values) for of in results.values() for sets in of.values() for values in sets.values()} == {one.SEEDS}
+    assert one.put(results, page) == page
+    results["gain"]["mnist"]["nothing"][0] += 1
+    assert one.put(results, page) != page
+
+
+def test_verdicts_of_augmentation(augmentation):
+    assert [augmentation.verdict(v) for v in ([1, 1.1, 0.9], [-1, -1.1, -0.9], [1, -1, 2], [5])] == [
+        "helps", "harms", "not decided", "not decided",
+    ]  # fmt: skip
 
 
 def test_mnist_without_mnist_takes_the_digits_and_says_so(tmp_path):

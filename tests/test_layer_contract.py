@@ -115,6 +115,9 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     ),
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
+    "Normalization": (
+        {"axis": [3], "mean": [0.5, -1.0, 0.0, 2.0], "variance": [[[0.25, 4.0, 0.0, 1.5]]], "invert": True}, IMAGE,
+    ),
     "Permute": ({"dims": (3, 1, 2)}, (4, 3, 5)),
     "RandomBrightness": ({"factor": (-0.2, 0.3), "value_range": None, "seed": 3}, IMAGE),
     "RandomContrast": ({"factor": (0.3, 0.6), "value_range": None, "seed": 3}, IMAGE),
@@ -140,6 +143,9 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     "Residual": (
         {"body": [to_config(one) for one in SOME], "shortcut": [to_config(layers.Conv2D(4, 1))], "activation": "gelu"},
         IMAGE,
+    ),
+    "Resizing": (
+        {"height": 4, "width": 9, "interpolation": "nearest", "crop_to_aspect_ratio": True}, IMAGE,
     ),
     "Reshape": ({"target_shape": (3, -1)}, (4, 6)),
     "SeparableConv2D": (

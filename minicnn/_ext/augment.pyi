@@ -13,6 +13,7 @@ TRANSLATION: int
 ROTATION: int
 ZOOM: int
 CROP: int
+RESIZE: int
 REFLECT: int
 WRAP: int
 CONSTANT: int

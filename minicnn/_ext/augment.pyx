@@ -6,7 +6,7 @@ the kernel draws when it runs: so the bits depend neither on threads nor on how 
 draws them again, needs no memory of what forward did.
 
 To move an image is to say for every pixel of y where in x it comes from: an affine map, made of the random numbers by
-one of the functions `flip` to `crop`.  Between the pixels of x numbers are interpolated, first between rows and then
+one of the functions `flip` to `resize`.  Between the pixels of x numbers are interpolated, first between rows and then
 between columns, or the nearest is taken; what lies outside of x is mirrored, repeated, clamped or a constant.  A pixel
 that has no share is not looked at, as 0 times an inf is no number.  Where rows stay rows (all maps but rotations), rows
 are interpolated as a whole, and runs of whole pixels are copied.  Backward adds every number of dy to the pixels that
@@ -29,12 +29,12 @@ cdef enum:
     NUMBERS = 8  # random numbers of an image
     RANGES = 9   # of what is made of them
 
-FLIP, TRANSLATION, ROTATION, ZOOM, CROP = range(5)
+FLIP, TRANSLATION, ROTATION, ZOOM, CROP, RESIZE = range(6)
 REFLECT, WRAP, CONSTANT, NEAREST = range(4)
 CONTRAST, BRIGHTNESS = range(2)
 
 cdef enum Motion:
-    BY_FLIP, BY_TRANSLATION, BY_ROTATION, BY_ZOOM, BY_CROP, MOTIONS
+    BY_FLIP, BY_TRANSLATION, BY_ROTATION, BY_ZOOM, BY_CROP, BY_RESIZE, MOTIONS
 
 cdef enum Fill:
     BY_REFLECTION, BY_WRAPPING, BY_CONSTANT, BY_NEAREST, FILLS
@@ -123,6 +123,11 @@ cdef Map crop(const double *u, const double *ranges, Size x, Size y) noexcept no
     return Map(floor(u[0] * (x.h - y.h + 1)), 1, 0, floor(u[1] * (x.w - y.w + 1)), 0, 1)
 
 
+cdef Map resize(const double *ranges) noexcept nogil:
+    """Nothing is drawn.  `ranges`: where the first row of y lies in x, from one to the next, the same of columns."""
+    return Map(ranges[0], ranges[1], 0, ranges[2], 0, ranges[3])
+
+
 cdef Map map_of(Motion motion, const Draw *draw, Py_ssize_t sample, const double *ranges, Size x,
                 Size y) noexcept nogil:
     cdef double[NUMBERS] u
@@ -138,6 +143,8 @@ cdef Map map_of(Motion motion, const Draw *draw, Py_ssize_t sample, const double
         m = rotate(u, ranges, x, y)
     elif motion == BY_ZOOM:
         m = zoom(u, ranges, x, y)
+    elif motion == BY_RESIZE:
+        m = resize(ranges)
     else:
         m = crop(u, ranges, x, y)
     for i in range(6):  # so that every place can be counted
@@ -423,7 +430,8 @@ cdef int run_move(Kernel kernel, const real *x, const Py_ssize_t *x_shape, const
     require(y_shape[0] == x_shape[0] and y_shape[3] == x_shape[3], "y must have the images and the channels of x")
     g.x, g.y, g.c = Size(x_shape[1], x_shape[2]), Size(y_shape[1], y_shape[2]), x_shape[3]
     require(0 < g.x.h and 0 < g.x.w and 0 < g.c, "images must have pixels and channels")
-    require(g.y.h == g.x.h and g.y.w == g.x.w if motion != BY_CROP else 0 < g.y.h <= g.x.h and 0 < g.y.w <= g.x.w,
+    require(0 < g.y.h and 0 < g.y.w and (motion == BY_RESIZE or g.y.h <= g.x.h and g.y.w <= g.x.w)
+            and (motion == BY_RESIZE or motion == BY_CROP or g.y.h == g.x.h and g.y.w == g.x.w),
             "y must have the size of x, or a smaller one if it is cut out of it")
     g.arrays.x, g.arrays.y = rows_at(x, g.x.h * g.x.w * g.c), rows_at(y, g.y.h * g.y.w * g.c)
     g.arrays.draw, g.arrays.ranges = fixed(&draw[0]), fixed(&ranges[0])
@@ -440,7 +448,8 @@ cdef int require_numbers(const uint64_t[::1] draw, const double[::1] ranges) exc
 
 def move(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, const uint64_t[::1] draw not None,
          const double[::1] ranges not None, int motion, int fill, bint linear, double value):
-    """y (N, OH, OW, C): every image of x (N, H, W, C), moved as its random numbers say; OH, OW = H, W but for CROP.
+    """y (N, OH, OW, C): every image of x (N, H, W, C), moved as its random numbers say; OH, OW = H, W but for CROP
+    and RESIZE.
 
     ``draw``: threshold (not read), seed, step, stream, first, period, as for Dropout.  ``ranges``: 9 numbers, the first
     of which are what the motion says.  ``fill``: what lies outside of x; ``value`` if that is CONSTANT.

@@ -4,7 +4,8 @@ import json
 import math
 
 from minicnn import _files, callbacks, datasets, layers, models, networks, optimizers, schedules
-from minicnn.cli import defaults
+from minicnn.cli import augment, defaults
+from minicnn.layer import to_config
 from minicnn.model import Sequential
 from minicnn.tree import walk
 
@@ -19,7 +20,7 @@ def model(rate, seed, settings, data, samples=None, text=None):
     ``text``: the description of a network of one's own.
     """
     samples = data.counts()["training"] if samples is None else samples
-    made = _named(rate, seed, settings, data) if text is None else _own(rate, seed, settings["model"], data, text)
+    made = (_named if text is None else _own)(rate, seed, settings, data, text)
     binary = made.output_shape == (1,)
     loss = "binary_crossentropy" if binary else LOSS
     made.compile(optimizer(settings, samples), loss, ["accuracy"])
@@ -27,16 +28,18 @@ def model(rate, seed, settings, data, samples=None, text=None):
     return made
 
 
-def _named(rate, seed, settings, data):
+def _named(rate, seed, settings, data, _):
     name, classes = settings["model"], len(data.class_names)
     rate = {"dropout": rate} if name in defaults.WITH_DROPOUT else {}
     chain = networks.NETWORKS[name](data.shape, classes, **rate)
-    made = Sequential([*([layers.Rescaling(1 / 255)] if data.bytes else []), *chain], seed=seed)
+    front = augment.layers_of(settings, data.shape, 255.0 if data.bytes else 1.0)
+    made = Sequential([*front, *([layers.Rescaling(1 / 255)] if data.bytes else []), *chain], seed=seed)
     made.build(data.shape)
     return made
 
 
-def _own(rate, seed, path, data, text):
+def _own(rate, seed, settings, data, text):
+    path = settings["model"]
     described = _described(path, text)
     wanted = described["config"]["input_shape"]
     if wanted is not None and tuple(wanted) != data.shape:
@@ -44,6 +47,11 @@ def _own(rate, seed, path, data, text):
     described["config"]["seed"] = seed
     try:
         made = models.model_from_json(json.dumps(described))
+        rescales = data.bytes and isinstance(made.layers[0], layers.Rescaling)
+        front = augment.layers_of(settings, data.shape, 255.0 if rescales else 1.0)
+        if front:
+            described["config"]["layers"][:0] = map(to_config, front)
+            made = models.model_from_json(json.dumps(described))
         if rate == 0:
             for layer in dropout_layers(made):
                 layer.rate = 0.0
@@ -139,8 +147,21 @@ def class_weight(settings, data):
     return {k: sum(there) / (len(there) * number) for k, number in enumerate(counts.values()) if number}
 
 
-def as_inputs(made, x):
-    """Images as the model is to be trained on them: bytes only where it begins by rescaling, else numbers in [0, 1]."""
-    if x.dtype.name != "uint8" or isinstance(made.layers[0], layers.Rescaling):
+def as_inputs(made, x, settings):
+    """Images as the model is to be trained on them: bytes only where its network begins by rescaling, behind what
+    augments, else numbers in [0, 1]."""
+    if x.dtype.name != "uint8" or isinstance(_first(made, settings), layers.Rescaling):
         return x
     return x.astype("float32") / 255
+
+
+def adapt(made, x, settings):
+    """Adapts the Normalization with which a network may begin to the images that it is going to be trained on."""
+    first = _first(made, settings)
+    if isinstance(first, layers.Normalization) and first.mean is None:
+        first.adapt(x)
+
+
+def _first(made, settings):
+    """The first layer of the network, behind what augments."""
+    return made.layers[len(augment.layers_of(settings))]

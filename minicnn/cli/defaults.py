@@ -44,4 +44,19 @@ SETTINGS = {
 }
 DECAYS = {"mnist": 0.6}
 DATA = tuple(name for name in SETTINGS if name != OWN)
+AUGMENT = {  # words of --augment, and what holds without a value
+    "flip": "horizontal",
+    "translation": "0.1",
+    "rotation": "0.05",
+    "zoom": "0.1",
+    "crop": "1/8",  # of each side
+    "contrast": "0.2",
+    "brightness": "0.1",
+    "erasing": "0.5",
+}
+FLIPS = ("horizontal", "vertical", "both")
+STANDARD = "standard"
+STANDARD_FOR = {"writing": "translation,rotation", "pictures": "crop,flip"}  # docs/augmentation.md
+WRITING = ("digits", "mnist", "kmnist")
+ON_BLACK = (*WRITING, "fashion_mnist")
 RATES = (0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # tune.RATES

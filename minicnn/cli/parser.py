@@ -122,6 +122,37 @@ def _rates(text):
     return rates
 
 
+def _augment(text):
+    """A type for argparse: "flip,rotation=0.1" without spaces, its words and the form of their values looked at."""
+    known, seen = (*defaults.AUGMENT, defaults.STANDARD), []
+    for part in text.replace(" ", "").split(","):
+        word, equals, value = part.partition("=")
+        if word not in known:
+            said = f"invalid choice: {word!r} (must be some of {', '.join(known)})"
+            raise argparse.ArgumentTypeError(said + _did_you_mean(word, known))
+        if word in seen:
+            raise argparse.ArgumentTypeError(f"must have {word} once; got {text!r}")
+        if equals and not _is_value(word, value):
+            forms = {"flip": f"one of {', '.join(defaults.FLIPS)}", "crop": "a number of pixels", defaults.STANDARD: ""}
+            form = forms.get(word, "a number, or two with a colon between them, such as -0.1:0.2")
+            required = f"{word} takes {form}" if form else f"{word} takes no value"
+            near = _did_you_mean(value, defaults.FLIPS) if word == "flip" else ""
+            raise argparse.ArgumentTypeError(f"{required}; got {value!r}{near}")
+        seen.append(word)
+    return text.replace(" ", "")
+
+
+def _is_value(word, text):
+    if word == "flip":
+        return text in defaults.FLIPS
+    if word in ("crop", defaults.STANDARD):
+        return word == "crop" and bool(re.fullmatch(r"\d{1,5}", text))
+    try:
+        return 1 <= len([float(part) for part in text.split(":")]) <= 2
+    except ValueError:
+        return False
+
+
 def _size(text):
     """A type for argparse: "32" or "32x48" as (height, width)."""
     match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
@@ -193,6 +224,10 @@ def _train(sub):
     sub.add_argument("--class-weight", choices=("balanced",), help="balanced: samples of rare classes count for more")
     sub.add_argument("--dropout", type=_number(float, 0, 1), help="rate of the last dropout layer, the others have "
                      f"half of it (default: {defaults.DROPOUT})")  # fmt: skip
+    sub.add_argument("--augment", type=_augment, metavar="WORDS", help="layers that change the training images in "
+                     f"every step, with commas between them: {', '.join(defaults.AUGMENT)}, each with a value if it is "
+                     "not to be the usual one, such as flip,rotation=0.1,zoom=-0.1:0.2; or standard: translation and "
+                     "rotation for writing, crop and flip for pictures (docs/augmentation.md)")  # fmt: skip
     sub.add_argument("--compare", action=argparse.BooleanOptionalAction, help="train the same network at rate 0 as well"
                      " (default: of digits and mnist)")  # fmt: skip
     sub.add_argument("--out", metavar="RUN", help="folder for the model and its history (default: the next free "

@@ -7,11 +7,11 @@ import re
 
 from minicnn import _files
 from minicnn.callbacks import BackupAndRestore, Callback
-from minicnn.cli import building, defaults, sources, words
+from minicnn.cli import augment, building, defaults, sources, words
 
 NAMES = (
     *("data", "image_size", "color", "fit", "validation", "model", "dropout", "compare", "epochs", "batch_size"),
-    *("optimizer", "lr", "momentum", "schedule", "early_stopping", "class_weight", "seed"),
+    *("optimizer", "lr", "momentum", "schedule", "early_stopping", "class_weight", "augment", "seed"),
 )
 CHECKPOINTS = ("checkpoint.npz", "checkpoint-without-dropout.npz")
 RESULTS = ("model.npz", "history.json")
@@ -206,6 +206,7 @@ def _completed(before, given, text):
         settings["lr"] = defaults.OPTIMIZERS[settings["optimizer"]]
     _complete_momentum(settings, given)
     _complete_dropout(settings, given, text)
+    augment.layers_of(settings)  # Usage for values that the layers do not take, before data are read
     if settings["early_stopping"] is not None and not settings["validation"]:
         raise words.Usage("--early-stopping needs a validation part: --validation 0.2")
     return settings

@@ -19,7 +19,7 @@ def train(options):
         return _dry_run(run, data, model, options)
     run.begin()
     model, history = _trained(run, data, model, "", rate, saved_as="model.npz")
-    result = _measured(model, data) | {"fingerprint": model.fingerprint()}
+    result = _measured(model, data, settings) | {"fingerprint": model.fingerprint()}
     report = {
         **result,
         "measured_on": data.measured,
@@ -40,7 +40,7 @@ def train(options):
         if rate != 0:
             plain = building.model(0.0, settings["seed"], settings, data, text=run.text)
             plain, _ = _trained(run, data, plain, "-without-dropout", 0.0)
-            report["without_dropout"] = _measured(plain, data) | {"fingerprint": plain.fingerprint()}
+            report["without_dropout"] = _measured(plain, data, settings) | {"fingerprint": plain.fingerprint()}
     report["seconds"] = round(time.perf_counter() - begin, 3)
     words.show(json.dumps(words.finite(report)) if options.json else _table(report, data, settings))
     return 0
@@ -60,7 +60,8 @@ def _rate(settings, model, options):
 def _trained(run, data, model, suffix, rate, saved_as=None):
     """(model, history) after all epochs, with a checkpoint after every one; goes on with one that exists."""
     settings, backup = run.settings, runs.Backup(run.path(f"checkpoint{suffix}.npz"))
-    parts = {part: (building.as_inputs(model, x), y) for part, (x, y) in data.parts.items() if part != "test"}
+    parts = {part: (building.as_inputs(model, x, settings), y) for part, (x, y) in data.parts.items() if part != "test"}
+    building.adapt(model, parts["training"][0], settings)
     done = backup.epochs_done()
     what = settings["model"] if rate is None else f"dropout {rate:g}"
     words.note(what + (f", continuing after epoch {done}" if done else ""))
@@ -73,7 +74,7 @@ def _trained(run, data, model, suffix, rate, saved_as=None):
             callbacks=[backup, *watching, *([runs.Saver(run)] if saved_as else [])],
             validation_data=parts.get("validation"),
             class_weight=building.class_weight(settings, data),
-            clean_train_metrics=bool(building.dropout_layers(model)) or rate == 0,  # what it has learned, beside "loss"
+            clean_train_metrics=_is_thinned(settings, model, rate),
         ).history
     except KeyboardInterrupt:
         if saved_as:
@@ -87,12 +88,17 @@ def _trained(run, data, model, suffix, rate, saved_as=None):
     return model, history
 
 
-def _measured(model, data):
+def _is_thinned(settings, model, rate):
+    """Whether the loss of training is not that of the network on the images: what it has learned is told beside it."""
+    return bool(building.dropout_layers(model)) or rate == 0 or settings["augment"] is not None
+
+
+def _measured(model, data, settings):
     """{"loss", "accuracy"} on the test part, or else the validation part, in eval mode; None where there is neither."""
     if data.measured is None:
         return {"loss": None, "accuracy": None}
     x, y = data.parts[data.measured]
-    return model.evaluate(building.as_inputs(model, x), y, batch_size=256, return_dict=True)
+    return model.evaluate(building.as_inputs(model, x, settings), y, batch_size=256, return_dict=True)
 
 
 def _table(report, data, settings):

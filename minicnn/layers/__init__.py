@@ -43,8 +43,10 @@ from minicnn.layers.gaussian import GaussianDropout, GaussianNoise
 from minicnn.layers.input import Input as Input
 from minicnn.layers.input import InputLayer as InputLayer
 from minicnn.layers.norm import BatchNormalization, GroupNormalization, LayerNormalization
+from minicnn.layers.normalization import Normalization
 from minicnn.layers.pool import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
 from minicnn.layers.reshape import Cropping2D, Flatten, Permute, Rescaling, Reshape, UpSampling2D, ZeroPadding2D
+from minicnn.layers.resizing import Resizing
 from minicnn.layers.stochastic_depth import StochasticDepth
 from minicnn.layers.temperature import Temperature
 from minicnn.layers.transpose import Conv2DTranspose
@@ -86,6 +88,7 @@ __all__ = [
     "LeakyReLU",
     "LogSoftmax",
     "MaxPooling2D",
+    "Normalization",
     "PReLU",
     "Permute",
     "RandomBrightness",
@@ -100,6 +103,7 @@ __all__ = [
     "Rescaling",
     "Reshape",
     "Residual",
+    "Resizing",
     "SeparableConv2D",
     "Sigmoid",
     "Softmax",

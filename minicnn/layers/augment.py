@@ -35,8 +35,8 @@ class Augmentation(Random):
     ``ranges``, and ``_augment(x, lot)`` and ``_augment_backward(dy, *kept)``.
 
     A training forward draws for every image of the batch, as ``Random`` says.  In evaluation, and in the samples of
-    ``predict_mc``, nothing is drawn.  For predictions over augmented images there is ``augmented(x, lot)``, with a lot
-    that ``settle_sample`` has set.
+    ``predict_mc``, nothing is drawn.  ``predict_tta`` draws by ``augmented(x, lot)``, with a lot that ``settle_sample``
+    has set.
     """
 
     sampled = False
@@ -399,9 +399,9 @@ class _Ranged(Augmentation, Layer):
         """The least and the largest number of an image."""
         return (-math.inf, math.inf) if self.value_range is None else self.value_range
 
-    def _begin_step(self, shape):
+    def _settle_ranges(self):
         self._judge()
-        super()._begin_step(shape)
+        super()._settle_ranges()
 
     def _augment(self, x, lot):
         y = empty(x.shape, self.dtype)

@@ -16,7 +16,7 @@ from minicnn.recording import empty
 from minicnn.settings import Fixed, Setting
 
 
-class Normalization(Governed):
+class Normalizing(Governed):
     """A second base, next to ``Layer``, for layers with the parameters gamma and beta, and what Keras says of them.
 
     ``__init__`` hands the arguments that all of them have to ``_set_up``; ``build`` calls ``_add_gamma_and_beta``.  The
@@ -89,7 +89,7 @@ class Normalization(Governed):
         return self.params["beta"].reshape(-1) if self.center else self._zeros
 
 
-class BatchNormalization(Normalization, Layer, compiled=True):
+class BatchNormalization(Normalizing, Layer, compiled=True):
     """Normalises each channel (the last axis) over the batch and all other axes, R values of each channel.
 
     ::
@@ -233,7 +233,7 @@ class BatchNormalization(Normalization, Layer, compiled=True):
         return dx
 
 
-class OfSamples(Normalization):
+class OfSamples(Normalizing):
     """A third base for the two whose statistics are those of one sample, alike in training and in evaluation.
 
     The layer says in ``_sides(x)`` how the kernels see an array: rows of a sample, and the parameters that a row has.
@@ -263,13 +263,23 @@ class OfSamples(Normalization):
         return dx
 
 
-def _axes(where, name, axis):
-    """The check of LayerNormalization's ``axis``."""
+def axes_of(where, name, axis):
+    """The check of an ``axis`` that may name several."""
     if isinstance(axis, list | tuple):
         if not axis:
             raise ValueError(_check.message(where, f"{name} must be a whole number or some of them", axis))
         return tuple(_check.integer(where, f"an entry of {name}", one) for one in axis)
     return _check.integer(where, name, axis)
+
+
+def first_of_last(where, axis, input_shape):
+    """The place in a sample's shape of the first of the last axes that ``axis`` names, counting the batch's as 0."""
+    axes, last = axis if isinstance(axis, tuple) else (axis,), len(input_shape)
+    found = [one + last + 1 if one < 0 else one for one in axes]
+    if found != list(range(last + 1 - len(found), last + 1)) or found[0] < 1:
+        required = f"axis must be -1 or a list of last axes in order, such as {[*range(1, last + 1)]}"
+        raise ValueError(_check.message(where, required, axis, "Axis 0 is the batch"))
+    return found[0] - 1
 
 
 class LayerNormalization(OfSamples, Layer, compiled=True):
@@ -302,7 +312,7 @@ class LayerNormalization(OfSamples, Layer, compiled=True):
     Source: Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, 2016.
     """
 
-    axis = Fixed(_axes)
+    axis = Fixed(axes_of)
 
     def __init__(
         self,
@@ -335,13 +345,8 @@ class LayerNormalization(OfSamples, Layer, compiled=True):
     def build(self, input_shape, rng):
         input_shape = super().build(input_shape, rng)
         self._require_axes(input_shape)
-        axes = self.axis if isinstance(self.axis, tuple) else (self.axis,)
-        last = len(input_shape)
-        found = [one + last + 1 if one < 0 else one for one in axes]
-        if found != list(range(last + 1 - len(found), last + 1)) or found[0] < 1:
-            required = f"axis must be -1 or a list of last axes in order, such as {[*range(1, last + 1)]}"
-            raise ValueError(_check.message("LayerNormalization", required, self.axis, "Axis 0 is the batch"))
-        self._add_gamma_and_beta(input_shape[found[0] - 1 :], rng)
+        first = first_of_last("LayerNormalization", self.axis, input_shape)
+        self._add_gamma_and_beta(input_shape[first:], rng)
         return input_shape
 
     def _sides(self, x):

@@ -6,6 +6,7 @@ import numpy as np
 
 from minicnn import _check
 from minicnn._ext.machinery.random import MC_MASK, TRAINING_MASK
+from minicnn.tree import walk
 
 ALL = 1 << 62  # the period of a batch in which no sample comes twice
 
@@ -24,6 +25,24 @@ class Lot(NamedTuple):
 
 def new_lot():
     return Lot(np.array([0, 0, 0, 0, 0, 1], np.uint64), np.ones(1))
+
+
+class Lots(dict):
+    """{id of a layer: its Lot}, for all layers that hold no others: what a Monte-Carlo sample is a function of."""
+
+    def output(self, layer, x):
+        """The layer's sample; one that holds others is given all lots."""
+        return layer.sample(x, self.get(id(layer), self))
+
+
+class AugmentedLots(Lots):
+    """{id of a layer that augments: its Lot}: what an augmented sample is a function of, without any noise."""
+
+    def output(self, layer, x):
+        if id(layer) in self:
+            return layer.augmented(x, self[id(layer)])
+        inner = any(id(part) in self for _, part in walk(layer.parts))
+        return layer.sample(x, self) if inner else layer.forward(x, training=False)
 
 
 class Random:

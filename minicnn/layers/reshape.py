@@ -11,6 +11,14 @@ from minicnn.settings import Fixed, Setting
 MOST_ENLARGED = 2**31  # elements of one image
 
 
+def require_elements(where, shape):
+    """The shape of an enlarged image; ValueError for one that is too large."""
+    if math.prod(shape) >= MOST_ENLARGED:
+        required = f"an image of the output must have fewer than {MOST_ENLARGED:,} elements"
+        raise ValueError(_check.message(where, required, shape))
+    return shape
+
+
 def _target_shape(where, name, shape):
     if not isinstance(shape, list | tuple):
         raise TypeError(_check.message(where, f"{name} must be a tuple of whole numbers", _check.kind(shape)))
@@ -227,10 +235,7 @@ class UpSampling2D(Layer, compiled=True):
 
     def build(self, input_shape, rng):
         h, w, c = super().build(input_shape, rng)
-        self.output_shape = h * self.size[0], w * self.size[1], c
-        if math.prod(self.output_shape) >= MOST_ENLARGED:
-            required = f"an image of the output must have fewer than {MOST_ENLARGED:,} elements"
-            raise ValueError(_check.message("UpSampling2D", required, self.output_shape))
+        self.output_shape = require_elements("UpSampling2D", (h * self.size[0], w * self.size[1], c))
         return self.output_shape
 
     def forward(self, x, training=False):
