@@ -62,7 +62,9 @@ def run(quick=False, plots=None):
     rows = [[STEP, f"{1e3 * step:.2f}", "", percent(found[STEP].spread), percent(1)]]
     for name in (AUGMENTED, *MIXES):
         more = found[name].median / steps - step
-        rows.append([name, f"{1e3 * (step + more):.2f}", "", percent(found[name].spread), f"{100 * more / step:+.0f} %"])
+        rows.append(
+            [name, f"{1e3 * (step + more):.2f}", "", percent(found[name].spread), f"{100 * more / step:+.0f} %"]
+        )
     for name in LAYERS:
         forward, both = found[name], found[f"{name}, and back"].median
         rows.append([
