@@ -115,9 +115,7 @@ TABLE = {  # name: (arguments of the constructor, all other than the default, sh
     ),
     "LeakyReLU": ({"slope": 0.3}, (5, 3)),
     "MaxPooling2D": ({"pool_size": 3, "strides": (1, 2), "padding": "same"}, IMAGE),
-    "Normalization": (
-        {"axis": [3], "mean": [0.5, -1.0, 0.0, 2.0], "variance": [[[0.25, 4.0, 0.0, 1.5]]], "invert": True}, IMAGE,
-    ),
+    "Normalization": ({"axis": [3], "mean": [-1.5], "variance": [[[0.3]]], "invert": True}, IMAGE),
     "Permute": ({"dims": (3, 1, 2)}, (4, 3, 5)),
     "RandomBrightness": ({"factor": (-0.2, 0.3), "value_range": None, "seed": 3}, IMAGE),
     "RandomContrast": ({"factor": (0.3, 0.6), "value_range": None, "seed": 3}, IMAGE),
