@@ -1,4 +1,4 @@
-"""Checking gradients by finite differences: ``gradcheck`` for custom layers and for whole models.
+"""Checks that name the mistake: ``gradcheck`` for custom layers and whole models, ``check_dropout`` for dropout.
 
 ``backward`` is right if it gives the derivatives of L = sum(y * r), y = ``forward(x)``, for any fixed r.  Regularisers
 add to L what ``backward`` answers for too: of a layer the penalty of its outputs (``activity_regularizer``), of a model
@@ -7,6 +7,8 @@ the penalties of all outputs and of the parameters (``model.penalty()``).
 Derivatives are measured by the central difference (L(v + h) - L(v - h)) / 2h, whose error is of the order h^2 (Press et
 al., "Numerical Recipes", section 5.7), in float64 and with the masks of dropout held still.  At a corner (ReLU at 0,
 two equal values under a max pool) there is no derivative: such places are skipped and counted.
+
+Which mistake a wrong gradient looks like is said by ``verdicts.py``; ``dropout_check.py`` counts what dropout does.
 """
 
 import copy
@@ -15,9 +17,12 @@ import dataclasses
 import numpy as np
 
 from minicnn import _check
+from minicnn.dropout_check import DropoutCheck, DropoutError, check_dropout
 from minicnn.layer import Layer
 from minicnn.recording import collect_penalties, mean_penalty
 from minicnn.tree import named_values, walk
+
+__all__ = ["DropoutCheck", "DropoutError", "GradientCheck", "GradientError", "check_dropout", "gradcheck"]
 
 MOST_SKIPPED = 0.25  # of the places of one array: more corners than that prove nothing
 
