@@ -179,7 +179,7 @@ class _Trial:
         self.dtype = dtype if isinstance(dtype, np.dtype) else np.dtype(np.float64)
 
     def _make_ready(self):
-        if not _takes_training(self.thing):
+        if not takes_training(self.thing):
             raise DropoutError(f"{self.name}.forward {TRAINING}")
         if getattr(self.thing, "input_shape", None) is not None:
             self.shape = (self.shape[0], *self.thing.input_shape)
@@ -213,10 +213,11 @@ class _Trial:
         return (rng.uniform(0.5, 1.5, self.shape) * rng.choice([-1.0, 1.0], self.shape)).astype(self.dtype)
 
 
-TRAINING = "must take `training`, and drop where it is True: def forward(self, x, training=False)"
+TRAINING = "must take `training`: def forward(self, x, training=False)"
 
 
-def _takes_training(layer):
+def takes_training(layer):
+    """Whether ``layer.forward(x, training=True)`` can be called."""
     try:
         parameters = inspect.signature(layer.forward).parameters
     except (TypeError, ValueError):  # not written in Python

@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "datasets": BASE | {"_files", "datasets", "progress"},
     "dropout_check": {"_check", "layer", "layers", "schedules"},
     "verdicts": set(),
-    "testing": {"_check", "dropout_check", "layer", "recording", "tree", "verdicts"},
+    "testing": {"_check", "dropout_check", "layer", "recording", "settings", "tree", "verdicts"},
     "callbacks": {"_check", "_files", "document", "metrics", "schedules"},
     "archive": {"_files"},
     # __init__ for the version that stands in every file
