@@ -1,15 +1,15 @@
 """Whether a layer is dropout: ``testing.check_dropout``, which names the mistake where it is not.
 
-``gradcheck`` proves that ``backward`` fits ``forward``; what ``forward`` means it cannot know.  Here it is counted.  With
-r the rate, keep ~ Bernoulli(1 - r) drawn for every element, sample and step:
+``gradcheck`` proves that ``backward`` fits ``forward``; what ``forward`` means it cannot know.  Here it is counted.
+With r the rate, keep ~ Bernoulli(1 - r) drawn for every element, sample and step:
 
     inverted:    training y = x keep / (1 - r),    dx = dy keep / (1 - r),    evaluation y = x
     classical:   training y = x keep,              dx = dy keep,              evaluation y = x (1 - r)
 
 What is a number of its own (a scale, a zero, which mask) is compared, what is random is counted.  A count k of n with
 probability p each is called wrong where 2 exp(-n KL(k/n || p)) < ERROR, KL(a || p) = a ln(a/p) + (1 - a)
-ln((1 - a)/(1 - p)): that bounds the probability of a deviation as large (Chernoff; Hoeffding 1963, theorem 1), and so of
-an accusation of a right layer.  A check makes less than a thousand of such tests.
+ln((1 - a)/(1 - p)): that bounds the probability of a deviation as large (Chernoff; Hoeffding 1963, theorem 1), and so
+of an accusation of a right layer.  A check makes less than a thousand of such tests.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import warnings
 import numpy as np
 
 from minicnn import _check, layers, schedules
-from minicnn.layer import Layer
+from minicnn.layer import TRAINING, Layer, takes_training
 
 ERROR = 1e-14  # of one test
 RATES = (0.2, 0.7)  # checked beside the layer's own: at 0.5 keeping and dropping are alike, and 1/r is 1/(1 - r)
@@ -75,21 +75,21 @@ def check_dropout(layer, shape=SHAPE, rate=None):
 
     - ``layer``: one of minicnn's or a custom one, built or not, left as it is; any object with ``forward(x, training)``
       and perhaps ``backward(dy)``; or a function ``f(x, rate, training) -> y``.
-    - ``shape``: of x, the batch first, with 2 samples or more.  A layer that is built gets samples of its own shape, and
-      one for images (64, 2, 2, 25) in the place of the default.
-    - ``rate``: the fraction dropped, in [0, 1]; None: ``layer.rate``.  Other rates are tried as well, where the layer can
-      be made again with them from its arguments, and always of a function.
+    - ``shape``: of x, the batch first, with 2 samples or more.  A layer that is built gets samples of its own shape,
+      and one for images (64, 2, 2, 25) in the place of the default.
+    - ``rate``: the fraction dropped, in [0, 1]; None: ``layer.rate``.  Other rates are tried as well, where the layer
+      can be made again with them from its arguments, and always of a function.
 
     Checked are the share kept; that what is kept is multiplied by one number, 1 / (1 - rate) or, classical, 1; that the
-    mean in training is that of evaluation; that evaluation drops nothing and gives the same twice; that masks are new in
-    every step and independent between steps, samples and units; that ``backward`` multiplies by the mask and scale of
-    ``forward``; and that ``freeze_mask``, if there is one, holds the mask.  Units may share decisions along some axes
-    of a sample with several (whole channels), and along those that the layer's ``noise_shape`` says.
+    mean in training is that of evaluation; that evaluation drops nothing and gives the same twice; that masks are new
+    in every step and independent between steps, samples and units; that ``backward`` multiplies by the mask and scale
+    of ``forward``; and that ``freeze_mask``, if there is one, holds the mask.  Units may share decisions along some
+    axes of a sample with several (whole channels), and along those that the layer's ``noise_shape`` says.
 
     Returns a ``DropoutCheck``.  What an honest layer need not know stands in its ``notes``: the rates 0 and 1 exactly,
-    NaN where it is dropped, and a missing ``freeze_mask``.  Raises ``DropoutError`` (an AssertionError) with every mistake
-    found; TypeError or ValueError for wrong arguments, also for layers of ours that drop other things than units.
-    The probability that a right layer is accused is below 1e-10, whatever random numbers it draws; those of
+    NaN where it is dropped, and a missing ``freeze_mask``.  Raises ``DropoutError`` (an AssertionError) with every
+    mistake found; TypeError or ValueError for wrong arguments, also for layers of ours that drop other things than
+    units. The probability that a right layer is accused is below 1e-10, whatever random numbers it draws; those of
     NumPy's and Python's global generators are set for the check, and put back.
     """
     where = "check_dropout"
@@ -211,18 +211,6 @@ class _Trial:
     def numbers(self, rng):
         """Random numbers of both signs, none near 0."""
         return (rng.uniform(0.5, 1.5, self.shape) * rng.choice([-1.0, 1.0], self.shape)).astype(self.dtype)
-
-
-TRAINING = "must take `training`: def forward(self, x, training=False)"
-
-
-def takes_training(layer):
-    """Whether ``layer.forward(x, training=True)`` can be called."""
-    try:
-        parameters = inspect.signature(layer.forward).parameters
-    except (TypeError, ValueError):  # not written in Python
-        return True
-    return "training" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def _trials(layer, shape, rate):
@@ -348,7 +336,7 @@ def _all_alike(masks, axis, p):
 
 
 def _mistakes(seen):
-    """A sentence for each mistake: of the modes alone, if they are wrong, or else of masks, shares, scales, backward."""
+    """A sentence for each mistake: of the modes alone where they are wrong, or of masks, shares, scales, backward."""
     found = _of_values(seen) or _of_modes(seen)
     if found:
         return found
@@ -387,8 +375,8 @@ def _of_modes(seen):
         if not one.masks.any() and _impossible(0, one.masks.size, 1 - one.trial.rate):
             return [f"everything is dropped in training {_at(one)}: all outputs are 0"]
         if dropping:
-            return [f"dropping in evaluation: with training=False {(one.evaluated == 0).mean():.0%} of the outputs are 0 "
-                    f"{_at(one)}"]  # fmt: skip
+            share = (one.evaluated == 0).mean()
+            return [f"dropping in evaluation: with training=False {share:.0%} of the outputs are 0 {_at(one)}"]
         if not steady:
             return ["evaluation is random: forward(x, training=False) gave different values for the same x"]
         if one.scale is None and one.masks.any():

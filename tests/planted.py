@@ -6,7 +6,7 @@ from minicnn.layer import Layer
 
 
 def normal_init(shape, rng):
-    return rng.standard_normal(shape)
+    return 0.5 * rng.standard_normal(shape)
 
 
 class Faulty(Layer):
@@ -20,35 +20,42 @@ class Faulty(Layer):
     def has(self, fault):
         return fault in self.faults
 
+    def backward(self, dy):
+        dx = self.plain_backward(dy)
+        if dx is not None:
+            dx = dx * (0.37 if self.has("dx 0.37") else -1 if self.has("dx sign") else 0 if self.has("dx zero") else 1)
+        return dx
+
 
 class Conv(Faulty):
     """y[n, i, j] = sum over taps of xp[n, s i + a, s j + b] @ K[a, b] + bias, xp: x with ``pad`` zeros around it."""
 
-    size, filters, pad, stride, relu = (3, 3), 5, 1, 1, False
+    size, filters, pad, stride, relu = (3, 3), 5, (1, 1), 1, False
 
     def build(self, input_shape, rng):
         h, w, c = super().build(input_shape, rng)
         kh, kw = self.size
         self.add_param("kernel", (kh, kw, c, self.filters), normal_init, rng)
         self.add_param("bias", (self.filters,), normal_init, rng)
-        p, s = self.pad, self.stride
-        return (h + 2 * p - kh) // s + 1, (w + 2 * p - kw) // s + 1, self.filters
+        (p, q), s = self.pad, self.stride
+        return (h + 2 * p - kh) // s + 1, (w + 2 * q - kw) // s + 1, self.filters
 
     def window(self, a, b):
         """The slices of xp that tap (a, b) reads."""
         oh, ow, _ = self.output_shape
-        return (slice(None), slice(a, a + self.stride * oh, self.stride), slice(b, b + self.stride * ow, self.stride))
+        s = self.stride
+        return (slice(None), slice(a, a + s * (oh - 1) + 1, s), slice(b, b + s * (ow - 1) + 1, s))
 
     def forward(self, x, training=False):
-        p, kernel = self.pad, self.params["kernel"]
-        self.xp = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+        (p, q), kernel = self.pad, self.params["kernel"]
+        self.xp = np.pad(x, ((0, 0), (p, p), (q, q), (0, 0)))
         taps = np.ndindex(self.size)
         z = sum(self.xp[self.window(a, b)] @ kernel[a, b] for a, b in taps) + self.params["bias"]
         self.z = z
         return np.maximum(z, 0) if self.relu else z
 
-    def backward(self, dy):
-        (kh, kw), p, has = self.size, self.pad, self.has
+    def plain_backward(self, dy):
+        (kh, kw), (p, q), has = self.size, self.pad, self.has
         dz = dy * (self.z > 0) if self.relu and not has("no relu") else dy
         kernel = self.params["kernel"]
         used = kernel[::-1, ::-1] if has("dx turned") else kernel.swapaxes(0, 1) if has("dx transposed") else kernel
@@ -77,16 +84,17 @@ class Conv(Faulty):
         db = dz[0].sum((0, 1)) if has("db sample 0") else dz.mean((0, 1, 2)) if has("db mean") else db
         db = dz.sum((1, 2, 3)) if has("db axes") else dz.mean((1, 2)).sum(0) if has("db mean of places") else db
         db = dz.sum() if has("db all") else db
-        self.grads["kernel"][...] = dk / len(dy) if has("dk / n") else dk
+        dk = dk / len(dy) if has("dk / n") else dk
+        self.grads["kernel"][...] = 0.37 * dk if has("dk 0.37") else dk
         self.grads["bias"][...] = db
-        n, h, w, c = self.xp.shape
-        start = 0 if has("dx cut") else 2 * p if has("dx cut end") else p
-        dx = dxp[:, start : start + h - 2 * p, start : start + w - 2 * p].copy()
+        _, h, w, _ = self.xp.shape
+        i, j = (0, 0) if has("dx cut") else (2 * p, 2 * q) if has("dx cut end") else (p, q)
+        dx = dxp[:, i : i + h - 2 * p, j : j + w - 2 * q].copy()
         if has("dx border"):
             dx[:, :1] = dx[:, -1:] = dx[:, :, :1] = dx[:, :, -1:] = 0
         if has("dx border doubled"):
-            dx[:, :1] *= 2
-            dx[:, -1:] *= 2
+            dx[:, 0] *= 2
+            dx[:, -1] *= 2
         if has("dx sample 0"):
             dx[1:] = 0
         return None if has("dx none") else dx
@@ -108,18 +116,19 @@ class Dense(Faulty):
         self.slope = {None: np.ones_like(z), "tanh": 1 - np.tanh(z) ** 2, "relu": 1.0 * (z > 0)}[self.f]
         return {None: z, "tanh": np.tanh(z), "relu": np.maximum(z, 0)}[self.f]
 
-    def backward(self, dy):
+    def plain_backward(self, dy):
         has, kernel = self.has, self.params["kernel"]
         dz = dy if has("no slope") else dy * self.slope
         dk, db = self.x.T @ dz, dz.sum(0)
-        self.grads["kernel"][...] = dk.T if has("dk transposed") else self.x[:1].T @ dz[:1] if has("dk sample 0") else dk
+        dk = dk.T if has("dk transposed") else self.x[:1].T @ dz[:1] if has("dk sample 0") else dk
+        self.grads["kernel"][...] = dk * (0.37 if has("dk 0.37") else 1 / 3 if has("dk third") else 1)
         db = dz.sum(1) if has("db axes") else dz[-1] if has("db last sample") else db
-        self.grads["bias"][...] = dz.mean() if has("db mean of all") else dz.sum(0, keepdims=True)[0] if has("x") else db
+        self.grads["bias"][...] = dz.mean() if has("db mean of all") else db
         return dz @ (kernel if has("dx not transposed") else kernel.T)
 
 
 class Norm(Faulty):
-    """y = gamma (x - mean) / sqrt(var + eps) + beta, over ``axes``: batch normalisation, or over (1, 2) of each sample."""
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, over ``axes``: of the batch, or with (1, 2) of each sample."""
 
     axes, eps = (0,), 1e-3
 
@@ -135,7 +144,7 @@ class Norm(Faulty):
         self.xhat = (x - self.mean) / self.sd
         return self.params["gamma"] * self.xhat + self.params["beta"]
 
-    def backward(self, dy):
+    def plain_backward(self, dy):
         has, over = self.has, tuple(range(dy.ndim - 1))
         dgamma, dbeta = (dy * (self.x if has("dg x") else self.xhat)).sum(over), dy.sum(over)
         self.grads["gamma"][...] = dbeta if has("dg beta") else dgamma
@@ -155,7 +164,7 @@ class Softmax(Faulty):
         self.y = e / e.sum(-1, keepdims=True)
         return self.y.copy()
 
-    def backward(self, dy):
+    def plain_backward(self, dy):
         y = self.y
         if self.has("dx diagonal"):
             return y * (1 - y) * dy
@@ -169,7 +178,7 @@ class ReLU(Faulty):
         self.x = x
         return np.maximum(x, 0)
 
-    def backward(self, dy):
+    def plain_backward(self, dy):
         if self.has("dx mask of dy"):
             return dy * (dy > 0)
         if self.has("dx turned round"):
@@ -197,7 +206,7 @@ class Pool(Faulty):
             y[:, i, j] = x[window].max((1, 2)) if self.largest else x[window].mean((1, 2))
         return y
 
-    def backward(self, dy):
+    def plain_backward(self, dy):
         dx = np.zeros_like(self.x)
         for i, j, window in self.places():
             x = self.x[window]
@@ -212,3 +221,13 @@ class Pool(Faulty):
             else:
                 dx[window] += part
         return dx
+
+
+def gradients_with(layer, x, faults):
+    """{name: gradient} of such a layer, built as gradcheck builds it, with these mistakes instead of its own."""
+    twin = type(layer)(*faults, **{k: v for k, v in vars(layer).items() if k in vars(type(layer))})
+    twin.dtype = np.dtype(np.float64)
+    twin.build(x.shape[1:], np.random.default_rng(0))
+    y = twin.forward(x, training=True)
+    dx = twin.backward(np.random.default_rng(1).standard_normal(y.shape))
+    return {"x": np.nan if dx is None else dx} | {name: array.copy() for name, array in twin.grads.items()}
