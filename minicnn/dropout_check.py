@@ -265,7 +265,7 @@ class _Seen:
         rng = np.random.default_rng(0)
         size, rare, shared = math.prod(trial.shape), min(trial.rate, 1 - trial.rate), _declared(trial)
         alone = math.prod(length for axis, length in enumerate(trial.shape) if axis not in shared)
-        self.steps = int(min(max(8, 20_000 / alone, 100 / (rare * alone)) + 1, max(8, MOST // size)))
+        self.steps = int(min(max(8, 8_000 / alone, 100 / (rare * alone)) + 1, max(8, MOST // size)))
         x = trial.numbers(rng)
         first, second = trial.forward(x, False), trial.forward(x, False)
         self.evaluated = np.stack([first, second]) / x
