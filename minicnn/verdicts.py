@@ -559,7 +559,7 @@ def _normalised(case, d, true):
                             and true.shape[true.ndim - array.ndim :] == array.shape)]  # fmt: skip
     if case.x.shape != case.y.shape or not d.known.all():
         return
-    for count in range(1, true.ndim + 1):
+    for count in range(true.ndim, 0, -1):  # what fits all is right for parts, too
         for axes in itertools.combinations(range(true.ndim), count):
             if math.prod(true.shape[axis] for axis in axes) < 5:
                 continue
