@@ -101,8 +101,8 @@ def check_dropout(layer, shape=SHAPE, rate=None):
         mistakes = _mistakes(seen)
         if mistakes:
             name = trials[0].name
-            listed = "; ".join(mistakes) if len(mistakes) == 1 else "".join(f"\n- {one}" for one in mistakes)
-            raise DropoutError(f"{name}: {listed}")
+            listed = f" {mistakes[0]}" if len(mistakes) == 1 else "".join(f"\n- {one}" for one in mistakes)
+            raise DropoutError(f"{name}:{listed}")
         notes += _notes(layer, trials, seen)
     mode = "inverted" if abs(seen[0].evaluation - 1) < CLOSE else "classical"
     kept = {one.trial.rate: float(one.decisions.mean()) for one in seen}

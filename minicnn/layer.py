@@ -248,6 +248,9 @@ class Layer(Closed):
     - None, where the class says nothing: it is not known.
 
     Where it is not known, code that needs to know raises ValueError, unless the loss says ``from_logits``.
+
+    A layer that draws random numbers in training should have a method ``freeze_mask()``: after it every training
+    forward draws the same numbers.  ``testing.gradcheck`` calls it, since differences of random functions are random.
     """
 
     dtype = _OfChain(_check.real_dtype, optional=True)

@@ -201,12 +201,15 @@ def planted_layers(draw, most):
     n, c, seed = draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(0, 99))
     options = {}
     if kind is Conv:
+        square = not {"dx transposed", "dk transposed"}.isdisjoint(faults)
         side = draw(st.integers(1, 3))
-        size = (
-            (side, side) if "dx transposed" in faults or "dk transposed" in faults else (side, draw(st.integers(1, 3)))
-        )
-        options = {"size": size, "filters": draw(st.integers(1, 3)),
-                   "pad": draw(st.sampled_from([(0, 0), (1, 1), (1, 0)])), "stride": draw(st.integers(1, 2)), "relu": draw(st.booleans())}  # fmt: skip
+        options = {
+            "size": (side, side if square else draw(st.integers(1, 3))),
+            "filters": draw(st.integers(1, 3)),
+            "pad": draw(st.sampled_from([(0, 0), (1, 1), (1, 0)])),
+            "stride": draw(st.integers(1, 2)),
+            "relu": draw(st.booleans()),
+        }
     elif kind is Dense:
         options = {"units": draw(st.integers(1, 5)), "f": draw(st.sampled_from([None, "tanh", "relu"]))}
     elif kind is Pool:
