@@ -318,7 +318,7 @@ class _Subject:
             )
             meaning = "After it, every training forward must draw the same numbers"
             raise GradientError(f"{self.name}.forward gave different values for the same x: {fix}. {meaning}")
-        self.plain = {path: found for path, found in plain.items() if self._is_read(found[2])}
+        self.plain = {path: found for path, found in plain.items() if self._is_read(*found)}
 
     def arrays(self):
         """{name: (array, what messages call it)}: x and every parameter."""
@@ -334,16 +334,25 @@ class _Subject:
         plain = {path: array for path, (_, _, array) in self.plain.items()}
         return {name: layer.params[key] for name, layer, key in named_values(self.layers, "params")} | plain
 
-    def _is_read(self, array):
-        """Whether y depends on an array that was there before ``forward``."""
-        before = array.copy()
-        array += 0.1 * (1 + np.abs(array))
+    def _is_read(self, layer, name, array):
+        """Whether y depends on an array that was there before ``forward``; another one is put into its place, since it
+        may be the array of a parameter, which is read under the other name."""
+        other = array + 0.1 * (1 + np.abs(array))
+        if name in vars(layer):
+            vars(layer)[name] = other
+        elif any(np.shares_memory(array, one) for one in layer.params.values()):
+            return False
+        else:
+            before, array[...] = array.copy(), other
         try:
             return not np.array_equal(self.forward()[0], self.y)
         except Exception:  # of somebody else's code, for values that it never meant: not known
             return False
         finally:
-            array[...] = before
+            if name in vars(layer):
+                vars(layer)[name] = array
+            else:
+                array[...] = before
             self.forward()
 
     def notes(self):
@@ -380,7 +389,15 @@ class _Subject:
             for name, one in _arrays_in(vars(layer))
             if one.shape == array.shape and one is not array
         }
-        kept |= {f"grads[{key!r}]": np.array(one) for key, one in layer.grads.items() if np.shape(one) == array.shape}
+        of_params = [
+            layer.grads.get(key) for key in layer.params
+        ]  # a bias has the gradient of a fixed offset beside it
+        kept |= {
+            f"grads[{key!r}]": np.array(one)
+            for key, one in layer.grads.items()
+            if np.shape(one) == array.shape and key not in layer.params
+        }
+        kept = {name: one for name, one in kept.items() if not any(np.array_equal(one, other) for other in of_params)}
         if not kept:
             return None
         places = range(0, array.size, -(-array.size // 8))
@@ -428,7 +445,7 @@ class _Subject:
             gradient, shape = layer.grads.get(key), layer.params[key].shape
             if getattr(gradient, "shape", None) != shape:
                 what = f"{type(layer).__name__}.backward: grads[{key!r}]"
-                got = f"{_described(gradient)}{self._summed(getattr(gradient, 'shape', None), shape)}"
+                got = f"{_described(gradient)}{self._summed(getattr(gradient, 'shape', None), shape, key)}"
                 raise GradientError(f"{what} must have shape {shape}; got {got}")
             found[name] = np.array(gradient, np.float64)
         return found
@@ -451,7 +468,7 @@ class _Subject:
             hint = f". Shapes: {', '.join(f'{name} {shape}' for name, shape in known.items())}"
         return f"{self.name}.backward raised {type(error).__name__}: {error}{hint}"
 
-    def _summed(self, got, wanted, name="it"):
+    def _summed(self, got, wanted, name):
         """Whether a gradient is dy summed over the wrong axes, as its shape says."""
         axes = range(self.y.ndim)
         for count in axes:
@@ -465,8 +482,8 @@ class _Subject:
 
     def gradients(self):
         """Those of one backward, after a second one has given the same."""
-        before = {name: values.copy() for name, values in self.weights().items()}
         self.forward()
+        before = {name: values.copy() for name, values in self.weights().items()}
         first = self.backward()
         for name, values in self.weights().items():
             if not np.array_equal(before[name], values):

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 SAME = 1e-6  # two gradients agree, relative to the largest element
-MOST_FORWARDS = 4000  # that a matrix of derivatives may cost
+MOST_FORWARDS = 3000  # that a matrix of derivatives may cost
 MOST_ELEMENTS = 8_000_000  # that it may have
 LARGE = 1e3  # on a bias: every z is positive
 FEW = 12  # places that tell one changed layer from another
@@ -240,8 +240,8 @@ def _sizes(case, power):
         found["H W of x" if len(x) == 4 else "L of x"] = x[1:-1]
     if power:
         found["H W C" if len(y) == 4 else "L C" if len(y) == 3 else "M"] = y[1:]
-    elif len(x) == len(y) > 2 and not case.subject.weights() and (d := case.derivatives()) is not None:
-        found["the size of a window"] = (int(d.depends().sum(1 if d.by_sample else 0).max()),)
+    elif len(x) > 2 and not case.subject.weights() and (d := case.derivatives()) is not None:
+        found["the number of inputs of an output"] = (int(d.depends().sum(1 if d.by_sample else 0).max()),)
     for array in () if power else case.subject.weights().values():
         if array.ndim == 4:
             found["KH KW"] = array.shape[:2]
@@ -496,6 +496,11 @@ def _of_own_input(case, d, true):
     if softmax:
         yield f"y dy alone, the cross terms are missing{formula}", y * r
     yield "it is dy as it came: the derivative of forward is missing", r
+    if not softmax and case.agree(true, diagonal.reshape(true.shape) * r):
+        x = case.x
+        for name, f in {"x": x, "y": y, "(1 - y)": 1 - y, "y (1 - y)": y * (1 - y), "(1 - y^2)": 1 - y * y,
+                        "x (1 - x)": x * (1 - x), "(1 - x^2)": 1 - x * x}.items():  # fmt: skip
+            yield f"it is dy {name}, and that is not dy times the derivative of forward", r * f
 
 
 def _of_parameter_factors(case, d, true):
@@ -544,7 +549,9 @@ def _shifted(case, d, true):
             outside = np.ones(true.shape, bool)
             outside[there] = False
             by = ", ".join(map(str, shift))
-            if np.abs(given[outside]).max(initial=0) > SAME * case.scale:
+            if case.agree(given, np.roll(true, shift, range(1, true.ndim - 1))):
+                yield f"shifted round by ({by}) places"
+            elif np.abs(given[outside]).max(initial=0) > SAME * case.scale:
                 yield f"shifted by ({by}) places: is the padding cut on the wrong side?"
             else:
                 yield f"shifted by ({by}) places"
@@ -639,6 +646,11 @@ def _border(case, wrong):
     if case.name != "x" or wrong.ndim < 3:
         return ""
     at = wrong.any((0, wrong.ndim - 1))
+    for axis, name in enumerate(("row", "column") if at.ndim == 2 else ("place",)):
+        lines = np.flatnonzero(at.any(tuple(a for a in range(at.ndim) if a != axis)))
+        for word, edge in (("first", 0), ("last", at.shape[axis] - 1)):
+            if lines.tolist() == [edge] and at.shape[axis] > 2:
+                return f"{BORDER}, in the {word} {name}"
     for width in range(1, (min(at.shape) - 1) // 2 + 1):
         inside = (slice(width, -width),) * at.ndim
         if not at[inside].any() and 5 * at[inside].size >= at.size:

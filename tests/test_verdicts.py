@@ -73,7 +73,7 @@ def verdict(layer, x):
     (conv("db mean of places"), IMAGES, r"factor 0.05, which is 1/\(H W\) = 1/\(5 \* 4\)"),
     (conv("dk / n"), IMAGES, "factor 0.3333, N being 3: the loss divides by the batch size, a layer must not"),
     (Dense("dk third"), normal(3, 5), r"factor 0.3333: is a scale missing, or applied twice\?$"),  # and N is 3
-    (Pool("dx no mean", size=2, stride=2, largest=False), IMAGES, "factor 4, which is the size of a window = 4"),
+    (Pool("dx no mean", size=2, stride=2, largest=False), IMAGES, "factor 4, which is the number of inputs of an"),
     # normalisations
     (Norm("dx mean"), FLAT, "the mean's term of batch normalisation is missing"),
     (Norm("dx variance"), FLAT, "the variance's term of batch normalisation is missing"),
@@ -159,7 +159,7 @@ TRUE_FOR = {
     "1/(N H W)": {"db mean"},
     "1/(H W)": {"db mean of places"},
     "N being": {"dk / n"},
-    "size of a window": {"dx no mean"},
+    "number of inputs of an output": {"dx no mean"},
     "the mean's term": {"dx mean", "dx sum for mean"},
     "the variance's term": {"dx variance"},
     "the terms of mean and variance": {"dx mean"},
