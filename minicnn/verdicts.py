@@ -169,7 +169,9 @@ def likely_mistake(case, thorough):
         both.sum() >= 4 or abs(c - 1) <= SAME or not (more or less)
     )
     if one_ratio and not more and not less:
-        return _name_factor(case, c, int(both.sum()), thorough)
+        named = _name_factor(case, c, int(both.sum()), thorough)
+        if named is not None:
+            return named
     off = "" if abs(c - 1) <= SAME else f", and off by the constant factor {c:.4g}"
     if case.name == "x" and case.x.shape == case.y.shape and more and (one_ratio or not both.any()):
         return _of_mask(one_ratio, less, off)
@@ -198,37 +200,38 @@ def _of_mask(one_ratio, less, off):
 
 
 def _name_factor(case, c, places, thorough):
+    """None for a single number, which is always off by a factor, if that has no name."""
     if abs(c + 1) < 10 * SAME:
         return "the sign is wrong"
     off = f"off by the constant factor {c:.4g}" if abs(c - 1) > 1e-3 else f"off by the constant factor {c:.10g}"
     power = _power_of_n(case, c) if thorough else _power_by_value(case, c)
-    rest, n = c / float(len(case.x)) ** power, len(case.x)
-    if power and abs(rest - 1) < 1e-4:
+    n, rest = len(case.x), c / float(len(case.x)) ** (power or 0)
+    if power and abs(rest - 1) < 1e-5:
         return f"{off}, N being {n}: the loss divides by the batch size, a layer must not"
     drop = _of_rate(rest, case) if power == 0 else None
-    names = _names(rest, case, power)
+    names = _names(rest, case, power) if power is not None else []
     if drop and not names:
         return f"{off}: {drop}"
     if names and not drop and len(names) < 3:
         what = "is it a mean where the sum belongs?" if abs(c) < 1 else "is it a sum where the mean belongs?"
         return f"{off}, which is {' or '.join(names)}: {what}"
-    return f"{off}: is a scale missing, or applied twice?" if places > 1 else GENERAL
+    return f"{off}: is a scale missing, or applied twice?" if places > 1 else None
 
 
 def _power_by_value(case, c):
     n = len(case.x)
-    return next((k for k in (1, -1) if n > 1 and abs(c * float(n) ** -k - 1) < 1e-4), 0)
+    return next((k for k in (1, -1) if n > 1 and abs(c * float(n) ** -k - 1) < 1e-5), 0)
 
 
 def _power_of_n(case, c):
-    """k, where the factor goes with N^k: seen by a batch of one sample more."""
+    """k, where the factor goes with N^k: seen by a batch of one sample more; None where it goes with something else."""
     found = case.more_samples()
     if found is None:
         return _power_by_value(case, c)
     given, true = found
     square, n = float((true * true).sum()), len(case.x)
     ratio = float((given * true).sum()) / square / c if square else 1.0
-    return next((k for k in (0, -1, 1) if abs(ratio - ((n + 1) / n) ** k) < 1e-4), 0)
+    return next((k for k in (0, -1, 1) if abs(ratio - ((n + 1) / n) ** k) < 1e-5), None)
 
 
 def _sizes(case, power):
@@ -253,7 +256,7 @@ def _names(rest, case, power):
     found = []
     for letters, lengths in _sizes(case, power).items():
         for sign in (power,) if power else (1, -1):
-            if abs(rest * float(math.prod(lengths)) ** -sign - 1) < 1e-4:
+            if abs(rest * float(math.prod(lengths)) ** -sign - 1) < 1e-5:
                 word = f"N {letters}" if power else letters
                 numbers = " * ".join(map(str, (len(case.x), *lengths) if power else lengths))
                 found.append(f"{word} = {numbers}" if sign > 0 else f"1/({word}) = 1/({numbers})")

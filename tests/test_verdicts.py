@@ -252,13 +252,13 @@ def budget(share):
     return settings(max_examples=max(1, int(settings.default.max_examples * share)))
 
 
-@budget(0.4)
+@budget(1.0)
 @given(planted_layers(most=3))
 def test_no_verdict_is_false(planted):
     check_planted(*planted)
 
 
-@budget(0.3)
+@budget(0.5)
 @given(planted_layers(most=0))
 def test_no_right_layer_is_accused(planted):
     layer, x = planted
