@@ -236,20 +236,35 @@ def _trials(layer, shape, rate):
 
 
 def _made_again(layer, rate, other):
-    """A new layer of the class with the same arguments but the rate; None where that cannot be done."""
+    """A new layer of the class with the same arguments but the rate; None where that cannot be done.
+
+    Made, not changed: what ``__init__`` makes of the rate would stay what it was, and an honest layer be accused.
+    """
+    if getattr(layer, "rate", None) != rate:
+        return None
+    cls = type(layer)
+    if "rate" not in vars(layer) and isinstance(getattr(cls, "rate", None), int | float):  # an attribute of the class
+        of_class = type(cls.__name__, (cls,), {"rate": other, "__module__": cls.__module__})
+        return _made(of_class, layer, {}, other)
+    made = (_made(cls, layer, {name: other}, other) for name in _parameters(cls))  # the one that becomes its rate
+    return next((one for one in made if one is not None), None)
+
+
+def _parameters(cls):
     try:
-        parameters = inspect.signature(type(layer)).parameters
-        if isinstance(layer, Layer):
-            config = {name: value for name, value in layer.get_config().items() if name in parameters}
-        else:
-            config = {name: getattr(layer, name) for name in parameters if hasattr(layer, name)}
-        needed = {
-            n for n, one in parameters.items() if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
-        }
-        if not needed <= config.keys() or config.get("rate") != rate:
-            return None
-        made = type(layer)(**{**config, "rate": other})
-        return made if getattr(made, "rate", None) == other else None
+        names = [*inspect.signature(cls).parameters]
+    except (TypeError, ValueError):  # not written in Python
+        return []
+    return sorted(names, key=lambda name: name != "rate")
+
+
+def _made(cls, layer, changed, rate):
+    try:
+        parameters = _parameters(type(layer))
+        config = layer.get_config() if isinstance(layer, Layer) else vars(layer)
+        arguments = {name: value for name, value in config.items() if name in parameters}
+        made = cls(**{**arguments, **changed})
+        return made if made.rate == rate else None
     except Exception:  # a class of somebody else's: whatever it raises, it cannot be made like this
         return None
 

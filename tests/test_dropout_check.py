@@ -228,6 +228,32 @@ def test_a_rate_that_cannot_be_changed_is_checked_alone():
     assert notes[0].startswith("checked at rate 0.5 alone, where keeping and dropping are alike")
 
 
+def test_rates_that_are_said_otherwise():
+    class OfTheClass(Global):
+        rate = 0.5
+
+        def __init__(self):
+            self.keep_prob = 1 - self.rate  # which goes along
+
+        def draw(self, shape):
+            return np.random.random(shape) < self.keep_prob
+
+        faults, mode = (), "inverted"
+
+    class ByAnotherName(OfTheClass):
+        def __init__(self, drop=0.5):
+            self.rate = drop
+            super().__init__()
+
+    class Exchanged(ByAnotherName):
+        def draw(self, shape):
+            return ~super().draw(shape)
+
+    for layer in (OfTheClass(), ByAnotherName(), ByAnotherName(0.1)):
+        assert set(check_dropout(layer).kept) == {layer.rate, 0.2, 0.7}
+    assert mistake_of(Exchanged()).startswith("Exchanged: keep and drop exchanged")
+
+
 def test_functions():
     def right(x, rate, training):
         return np.where(np.random.random(x.shape) >= rate, x / (1 - rate), 0) if training else x
