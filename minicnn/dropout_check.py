@@ -381,7 +381,7 @@ def _of_modes(seen):
         dropping, steady = (one.evaluated == 0).any(), (one.evaluated[0] == one.evaluated[1]).all()
         noisy = one.masks.all() and one.scale is None
         if idle and dropping:
-            return ["training and evaluation are exchanged: values are dropped with training=False, and none with True"]
+            return ["dropping in evaluation, and nothing is dropped in training: are the two exchanged?"]
         if idle and noisy:
             return [f"nothing is dropped in training {_at(one)}: no output is 0, and the factors y / x differ "
                     "(noise that multiplies, as in GaussianDropout?)"]  # fmt: skip

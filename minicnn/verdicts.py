@@ -173,12 +173,15 @@ def likely_mistake(case, thorough):
         if named is not None:
             return named
     off = "" if abs(c - 1) <= SAME else f", and off by the constant factor {c:.4g}"
-    if case.name == "x" and case.x.shape == case.y.shape and more and (one_ratio or not both.any()):
+    masked = case.name == "x" and case.x.shape == case.y.shape and not zero_t.all()
+    if masked and more and (one_ratio or not both.any()):
         return _of_mask(one_ratio, less, off)
     if one_ratio and less and not more:
         where = _where(case, c) if thorough else ""
         return f"{PART}{off}{f' It is wrong {where}' if where else ''}"
     found = (_of_layer(case) or _of_derivatives(case)) if thorough else None
+    if found is None and zero_t.all():
+        return "nonzero where it should be 0, everywhere"
     if found is None and one_ratio and more and not less:
         return f"nonzero where it should be 0, and right elsewhere{off}"
     if found is None and thorough:
