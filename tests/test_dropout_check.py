@@ -117,7 +117,7 @@ MISTAKES = {
     "squared": r"scaled twice in training: divided by (1 - rate)^2",
     "1.1": "scaled wrongly: the factor is",
     "modes": "dropping in evaluation, and nothing is dropped in training: are the two exchanged?",
-    "nothing dropped": "nothing is dropped in training",
+    "nothing dropped": "nothing is dropped in training at rate",
     "noise": "what is kept is not x times one number",
     "backward: inverse mask": "the mask is turned round in backward",
     "backward: old mask": "backward has the mask of the step before",
