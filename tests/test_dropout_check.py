@@ -47,7 +47,7 @@ class Drop(Layer):
         if has("pairs"):
             drawn[1::2] = drawn[: 2 * (len(drawn) // 2) : 2]
         if has("halves"):
-            drawn = np.concatenate([drawn[: shape[0] // 2]] * 2)
+            drawn = np.resize(drawn[: shape[0] // 2], shape)
         if has("count"):
             drawn = drawn.argsort(-1).argsort(-1) / shape[-1]
         if has("first unit"):
