@@ -177,7 +177,6 @@ TRUE_FOR = {
     "turned round in backward?": {"dx turned round"},
     "the constant factor 0.37": {"dk 0.37", "dx 0.37"},
     "the sign is wrong": {"dx sign"},
-    "was it computed at all": {"dx zero"},
 }
 COMMON = ["dx 0.37", "dx sign", "dx zero"]
 FAULTS = {
