@@ -175,7 +175,7 @@ def likely_mistake(case, thorough):
     off = "" if abs(c - 1) <= SAME else f", and off by the constant factor {c:.4g}"
     masked = case.name == "x" and case.x.shape == case.y.shape and not zero_t.all()
     if masked and more and (one_ratio or not both.any()):
-        return _of_mask(one_ratio, less, off)
+        return _of_mask(one_ratio, zero_g, zero_t, off)
     if one_ratio and less and not more:
         where = _where(case, c) if thorough else ""
         return f"{PART}{off}{f' It is wrong {where}' if where else ''}"
@@ -191,12 +191,15 @@ def likely_mistake(case, thorough):
     return found or GENERAL
 
 
-def _of_mask(one_ratio, less, off):
-    if not less:
+def _of_mask(one_ratio, zero_g, zero_t, off):
+    if not zero_g.any():
         return f"nonzero where it should be 0: is the mask applied in backward?{off}"
+    if not (zero_g & ~zero_t).any():
+        return f"nonzero where it should be 0, and right elsewhere{off}"
     if one_ratio:
         return f"nonzero where it should be 0, and zero where it should not: is the mask that of forward?{off}"
-    return "nonzero where it should be 0, and zero where it should not: is the mask turned round in backward?"
+    which = "turned round" if zero_g.size >= 16 else "that of forward"  # of a few places any mask may be the opposite
+    return f"nonzero where it should be 0, and zero where it should not: is the mask {which} in backward?"
 
 
 # ---- constants by what they are ----

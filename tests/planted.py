@@ -224,10 +224,12 @@ class Pool(Faulty):
 
 
 def gradients_with(layer, x, faults):
-    """{name: gradient} of such a layer, built as gradcheck builds it, with these mistakes instead of its own."""
-    twin = type(layer)(*faults, **{k: v for k, v in vars(layer).items() if k in vars(type(layer))})
+    """{name: gradient} of such a layer that is built, with its parameters and these mistakes instead of its own."""
+    twin = type(layer)(*faults, **{name: value for name, value in vars(layer).items() if name in vars(type(layer))})
     twin.dtype = np.dtype(np.float64)
     twin.build(x.shape[1:], np.random.default_rng(0))
+    for name, array in layer.params.items():
+        twin.params[name][...] = array
     y = twin.forward(x, training=True)
     dx = twin.backward(np.random.default_rng(1).standard_normal(y.shape))
     return {"x": np.nan if dx is None else dx} | {name: array.copy() for name, array in twin.grads.items()}

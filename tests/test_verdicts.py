@@ -158,7 +158,7 @@ TRUE_FOR = {
     "the wrong axes": {"db axes", "db all", "db mean of all"},
     "1/(N H W)": {"db mean"},
     "1/(H W)": {"db mean of places"},
-    "N being": {"dk / n"},
+    "N being": {"dk / n", "db mean", "db mean of all"},  # with one place and one unit
     "number of inputs of an output": {"dx no mean"},
     "the mean's term": {"dx mean", "dx sum for mean"},
     "the variance's term": {"dx variance"},
@@ -173,7 +173,7 @@ TRUE_FOR = {
     "but sample 0": {"dx sample 0"},
     "`return dx`": {"dx none"},
     "the mask applied": {"dx no mask", "no relu"},
-    "that of forward?": {"dx mask of dy"},
+    "that of forward": {"dx mask of dy", "dx turned round"},
     "turned round in backward?": {"dx turned round"},
     "the constant factor 0.37": {"dk 0.37", "dx 0.37"},
     "the sign is wrong": {"dx sign"},
@@ -234,6 +234,13 @@ def differs(layer, x):
 
 
 def check_planted(layer, x):
+    layer.dtype = np.dtype(np.float64)
+    layer.build(x.shape[1:], np.random.default_rng(0))
+    for name, array in layer.params.items():
+        array += np.random.default_rng(len(name)).uniform(0.1, 0.5, array.shape)
+    planted = set(layer.faults)
+    if getattr(layer, "size", None) in [(side, 1) for side in (1, 2, 3)] and planted & {"dx turned", "dx turned rows"}:
+        planted |= {"dx turned", "dx turned rows"}  # the same
     try:
         gradcheck(layer, x, samples=60)
         text = ""
@@ -244,7 +251,7 @@ def check_planted(layer, x):
         return
     assert layer.faults, f"a right layer is accused: {text}"
     for said, faults in TRUE_FOR.items() if "raised" not in text else ():
-        assert said not in text or faults & layer.faults, f"{said} was not planted: {text}"
+        assert said not in text or faults & planted, f"{said} was not planted: {text}"
 
 
 def budget(share):
