@@ -638,12 +638,16 @@ def _where(case, c=1.0):
     if d is None or case.gradient.ndim < 2:
         return ""
     true = c * d.gradient()
-    wrong = d.known & (np.abs(case.gradient - true) > SAME * max(np.abs(true).max(), case.scale))
-    if border := _border(case, wrong):
+    least = SAME * max(np.abs(true).max(), case.scale)
+    wrong, some = d.known & (np.abs(case.gradient - true) > least), np.abs(true) > least
+    if border := _border(case, wrong, some):
         return border
     for axis in range(true.ndim):
-        bad = wrong.any(tuple(a for a in range(true.ndim) if a != axis))
+        others = tuple(a for a in range(true.ndim) if a != axis)
+        bad = wrong.any(others)
         places, right = np.flatnonzero(bad), np.flatnonzero(~bad)
+        if not some.any(others)[~bad].all():  # where all is 0 nothing is seen to be right
+            continue
         if case.name == "x" and axis == 0 and len(places) and len(right):
             return f"in all samples but sample {right[0]}" if len(right) == 1 else f"in the samples {places.tolist()}"
         if 0 < len(places) <= len(bad) // 2:
@@ -651,7 +655,7 @@ def _where(case, c=1.0):
     return ""
 
 
-def _border(case, wrong):
+def _border(case, wrong, some):
     if case.name != "x" or wrong.ndim < 3:
         return ""
     at = wrong.any((0, wrong.ndim - 1))
@@ -662,7 +666,8 @@ def _border(case, wrong):
                 return f"{BORDER}, in the {word} {name}"
     for width in range(1, (min(at.shape) - 1) // 2 + 1):
         inside = (slice(width, -width),) * at.ndim
-        if not at[inside].any() and 5 * at[inside].size >= at.size:
+        seen = some.any((0, wrong.ndim - 1))[inside].all()
+        if not at[inside].any() and seen and 5 * at[inside].size >= at.size:
             shown = "" if width == 1 else f"{width} "
             lines = "rows and columns" if at.ndim == 2 else "places"
             return f"{BORDER}, in the outermost {shown}{lines}"
