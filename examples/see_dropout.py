@@ -1,6 +1,6 @@
 """Dropout to look at: masks, scaling, thinned networks, their average, and networks that lose units.
 
-Trains a small CNN on the embedded digits twice, with dropout and without, writes eight pictures into a folder, and says
+Trains a small CNN on the embedded digits twice, with dropout and without, writes nine pictures into a folder, and says
 of each of them what is to be seen, with this run's numbers.  Needs matplotlib: pip install "minicnn[plot]".
 """
 
@@ -179,6 +179,55 @@ def masks_of_branches(images):
     )
 
 
+def crossed_out_network():
+    """A network of dense layers as textbooks draw it: whole, in three steps of training, and in evaluation."""
+    sizes, heights = (4, 6, 6, 2), []
+    for size in sizes:
+        heights.append(np.arange(size) - (size - 1) / 2)
+    drops = [layers.Dropout(rate, seed=seed) for rate, seed in ((0.25, 4), (0.5, 1), (0.5, 0))]
+    for layer, size in zip(drops, sizes, strict=False):
+        layer.build((size,), np.random.default_rng(0))
+    figure, counts = Figure(figsize=(12.5, 4.4), layout="constrained"), []
+    for step, panel in enumerate(figure.subplots(1, 5)):
+        keep = [np.ones(size, bool) for size in sizes]
+        if 1 <= step <= 3:
+            for number, layer in enumerate(drops):
+                layer.forward(np.ones((1, sizes[number])), training=True)
+                keep[number] = layer.last_mask[0]
+            counts.append(str(sum((~one).sum() for one in keep)))
+        _draw_network(panel, heights, keep)
+        panel.set_title(("without dropout", "training, step 1", "step 2", "step 3", "evaluation (inference)")[step])
+        panel.set_xlabel(("", *["kept outputs / (1 - rate)"] * 3, "all of it, nothing scaled")[step])
+    figure.suptitle(
+        "Dropout(0.25) on the inputs and Dropout(0.5) on two hidden layers: in every step other units are left out"
+    )
+    return figure, (
+        f"{', '.join(counts)} of {sum(sizes[:3])} units are crossed out in three steps, drawn anew in each. A "
+        "crossed-out unit gives 0 and gets no gradient: none of the lines to it and from it is there, and their "
+        "weights do not learn from this sample. The outputs are never dropped. In evaluation every unit is there."
+    )
+
+
+def _draw_network(panel, heights, keep):
+    for place in range(len(heights) - 1):
+        for a, kept in zip(heights[place], keep[place], strict=True):
+            for b, also in zip(heights[place + 1], keep[place + 1], strict=True):
+                if kept and also:
+                    panel.plot((place, place + 1), (a, b), color="0.72", linewidth=0.7, zorder=1)
+    for place, (column, kept) in enumerate(zip(heights, keep, strict=True)):
+        for height, here in zip(column, kept, strict=True):
+            colour = "tab:blue" if here else "white"
+            edge = "tab:blue" if here else "tab:orange"
+            panel.scatter(place, height, s=150, color=colour, edgecolors=edge, linewidths=1.5, zorder=2)
+            if not here:
+                panel.scatter(place, height, s=75, color="tab:orange", marker="x", linewidths=2, zorder=3)
+    panel.set_xticks(range(4), ["inputs", "hidden", "hidden", "outputs"])
+    panel.set_yticks([])
+    panel.set_xlim(-0.4, 3.4)
+    panel.spines[:].set_visible(False)
+    panel.tick_params(length=0)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("see_dropout"), help="folder for the pictures")
@@ -204,6 +253,7 @@ def main():
         "6_ablation": removed_units(models, x_test, y_test),
         "7_blocks": masks_of_blocks(model.outputs(x_test[:1])[0][0]),
         "8_branches": masks_of_branches(x_test[:8]),
+        "9_network": crossed_out_network(),
     }
     for name, (figure, text) in pictures.items():
         path = options.out / f"{name}.png"

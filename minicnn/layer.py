@@ -248,6 +248,9 @@ class Layer(Closed):
     - None, where the class says nothing: it is not known.
 
     Where it is not known, code that needs to know raises ValueError, unless the loss says ``from_logits``.
+
+    A layer that draws random numbers in training should have a method ``freeze_mask()``: after it every training
+    forward draws the same numbers.  ``testing.gradcheck`` calls it, since differences of random functions are random.
     """
 
     dtype = _OfChain(_check.real_dtype, optional=True)
@@ -643,11 +646,26 @@ def _take_places_alone(layer):
     take_places(walk(layer.parts), layer.stream[0], layer.dtype, first=layer.stream[1] + 1, around=layer)
 
 
+TRAINING = "must take `training`: def forward(self, x, training=False)"
+
+
+def takes_training(layer):
+    """Whether ``layer.forward(x, training=True)`` can be called."""
+    try:
+        parameters = inspect.signature(layer.forward).parameters
+    except (TypeError, ValueError):  # not written in Python
+        return True
+    return "training" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
 def require_layer(where, entry):
     """The entry, if it is a layer that is in no model yet; TypeError or ValueError if it is not."""
     if not isinstance(entry, Layer):
         fix = f"Did you mean {entry.__name__}()?" if isinstance(entry, type) and issubclass(entry, Layer) else ""
         raise TypeError(_check.message(where, "every entry must be a layer", entry, fix))
+    if not is_ours(type(entry)) and not takes_training(entry):
+        required = f"{type(entry).__name__}.forward {TRAINING}"
+        raise TypeError(_check.message(where, required, _check.Shown(str(inspect.signature(entry.forward)))))
     if any(layer.input_shape is not None for _, layer in walk([entry])):
         raise ValueError(_check.message(where, "a layer can stand in one place only", entry, "Make a new one"))
     return entry

@@ -57,7 +57,9 @@ MAY_IMPORT = {
     "constraints": BASE | {"configured", "settings"},
     "optimizers": BASE | {"configured", "constraints", "schedules", "settings"},
     "datasets": BASE | {"_files", "datasets", "progress"},
-    "testing": {"_check", "layer", "recording", "tree"},
+    "dropout_check": {"_check", "layer", "layers", "schedules"},
+    "verdicts": set(),
+    "testing": {"_check", "dropout_check", "layer", "recording", "settings", "tree", "verdicts"},
     "callbacks": {"_check", "_files", "document", "metrics", "schedules"},
     "archive": {"_files"},
     # __init__ for the version that stands in every file

@@ -240,7 +240,7 @@ def test_see_dropout(tmp_path):
     assert err == ""
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     names = ["1_mask", "2_feature_maps", "3_scaling", "4_thinned", "5_mc_against_scaled", "6_ablation"]
-    assert pictures == [f"{name}.png" for name in [*names, "7_blocks", "8_branches"]]
+    assert pictures == [f"{name}.png" for name in [*names, "7_blocks", "8_branches", "9_network"]]
     assert re.findall(r"^pictures[/\\](.*)$", out, re.MULTILINE) == pictures  # in the same order
     assert all((tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     assert number(r"^trained with dropout, 3 epochs: test accuracy ([\d.]+) %", out) > 40  # usually 70 %
@@ -249,6 +249,7 @@ def test_see_dropout(tmp_path):
     assert "DropBlock2D(0.25, 3) drops 23 % of the values here, and Dropout as many." in out
     assert 'mode "row" 5, 5, 6 of 8 samples lose the branch in three steps' in out
     assert 'mode "batch" one coin a step is for all: 8, 0, 0.' in out
+    assert "6, 7, 5 of 16 units are crossed out in three steps" in out
     assert number(r"the scaled network, in one pass, ([\d.]+) %", out) == number(r"with dropout, 3 .* ([\d.]+) %", out)
     assert number(r"without 80 %: trained with dropout, ([\d.]+) %", out) == number(
         r"with dropout, 3 .* ([\d.]+) %", out

@@ -363,3 +363,154 @@ def test_outputs_that_are_all_zero_have_gradients_of_rounding_errors(make):
     for seed in range(20):
         x = np.random.default_rng(seed).standard_normal((1, 1, 1, 1))
         assert gradcheck(make(), x)
+
+
+# ---- what is no gradient ----
+
+
+class Plain(Layer):
+    """y = x W, with W where no optimiser sees it: of a kind to choose."""
+
+    kind = "drawn in build"
+
+    def __init__(self, kind="drawn in build"):
+        self.kind = kind
+        if kind not in ("drawn in build", "trains a parameter"):
+            self.W = np.random.standard_normal((5, 4)) if kind == "drawn" else np.arange(20.0).reshape(5, 4)
+
+    def build(self, input_shape, rng):
+        (d,) = super().build(input_shape, rng)
+        self.add_param("bias", (4,), lambda shape, rng: np.zeros(shape), rng)
+        if self.kind == "drawn in build":
+            self.W = rng.standard_normal((d, 4))
+        if "param" in self.kind:
+            self.add_param("W", (d, 4), lambda shape, rng: rng.standard_normal(shape), rng)
+        if self.kind.startswith("param"):
+            self.W = self.params["W"]
+        return (4,)
+
+    def used(self):
+        by_name = self.kind in ("param under another name, not read", "trains a parameter")
+        return self.params["W"] if by_name else self.W
+
+    def forward(self, x, training=False):
+        self.x = x
+        return x @ self.used() + self.params["bias"]
+
+    def backward(self, dy):
+        dW, dx = self.x.T @ dy, dy @ self.used().T
+        if "W" in self.params:
+            self.grads["W"][...] = dW
+        if self.kind == "gradient kept":
+            self.dW = dW
+        if self.kind == "trains itself":
+            self.W -= 0.1 * dW
+        if self.kind == "trains a parameter":
+            self.params["W"] -= 0.1 * dW
+        self.grads["bias"][...] = dy.sum(0)
+        return dx
+
+
+ADD = re.escape("make it in build with self.add_param(name, shape, initializer, rng) if it is to be trained")
+
+
+@pytest.mark.parametrize(("kind", "message"), [
+    ("drawn in build", f"Plain: self.W is a weight that no optimiser sees: .* drawn at random.*; {ADD}"),
+    ("drawn", f"Plain: self.W is a weight that no optimiser sees: .* drawn at random.*; {ADD}"),
+    ("gradient kept", f"Plain: self.W is a weight that no optimiser sees: backward leaves its gradient in dW; {ADD}"),
+    ("param under another name", r"Plain: self.W is params\['W'\] as it was built; read self.params\['W'\] each time"),
+    ("trains itself", "Plain.backward changed W: it only computes gradients, into grads; the optimiser takes the step"),
+    ("trains a parameter", "Plain.backward changed W: it only computes"),
+])  # fmt: skip
+def test_weights_that_nobody_trains(kind, message):
+    before = np.random.get_state()[1].copy()
+    layer = Plain(kind)
+    with pytest.raises(GradientError, match=f"^{message}"):
+        gradcheck(layer, X)
+    with pytest.raises(GradientError, match=f"^layer 1 of the model: {message}"):
+        gradcheck(Sequential([layers.Dense(5), layer, layers.Dense(2)]), X)
+    if kind != "drawn":
+        assert (np.random.get_state()[1] == before).all()
+
+
+def test_what_only_looks_like_a_weight():
+    """A fixed array is a note; one that is not read, or is a parameter's that is read by its name, is nothing."""
+    (note,) = gradcheck(Plain("fixed"), X).notes
+    assert note.startswith(
+        "Plain.W is read by forward, and no optimiser sees it: it stays what it is; make it in build"
+    )
+    assert note in str(gradcheck(Plain("fixed"), X))
+    assert gradcheck(Plain("param under another name, not read"), X).notes == ()
+
+    class Offset(Affine):
+        """A fixed offset has the gradient of the bias beside it, and need not be trained for that."""
+
+        offset = np.arange(4.0)
+
+        def __init__(self):
+            super().__init__()
+            self.offset = np.arange(4.0)
+
+        def forward(self, x, training=False):
+            return super().forward(x, training) + self.offset
+
+        def backward(self, dy):
+            self.dbias = dy.sum(0)
+            return super().backward(dy)
+
+    assert len(gradcheck(Offset(), X).notes) == 1
+    layer = Affine()
+    layer.build((5,), np.random.default_rng(0))
+    layer.forward(X, training=True)  # which keeps x
+    assert gradcheck(layer, X).notes == ()
+
+
+def test_parameters_that_are_all_alike_hide_no_mistake():
+    class Scale(Affine):
+        """Forgets the factor that is 1 at first, in dx."""
+
+        def build(self, input_shape, rng):
+            shape = Layer.build(self, input_shape, rng)
+            self.add_param("scale", shape, lambda shape, rng: np.ones(shape), rng)
+            return shape
+
+        def forward(self, x, training=False):
+            self.x = x
+            return self.params["scale"] * x
+
+        def backward(self, dy):
+            self.grads["scale"][...] = (dy * self.x).sum(0)
+            return dy.copy()
+
+    with pytest.raises(GradientError, match=r"the factor scale is missing|dy as it came"):
+        gradcheck(Scale(), X)
+    layer = Scale()
+    layer.build((5,), np.random.default_rng(0))
+    assert gradcheck(layer, X)  # of a layer that is built the parameters are what they are
+
+
+def test_backward_that_raises_is_an_error_of_backward():
+    class Raises(Square):
+        def backward(self, dy):
+            return dy * self.y
+
+    with pytest.raises(
+        GradientError, match=r"^Raises.backward raised AttributeError: .*Shapes: x \(3, 5\), dy \(3, 5\)$"
+    ):
+        gradcheck(Raises(), X)
+
+
+def test_random_numbers_in_backward():
+    class NewMask(FreezableDrop):
+        def backward(self, dy):
+            return dy * (np.random.default_rng().random(dy.shape) < 0.5)
+
+    with pytest.raises(GradientError, match="a second time: is a new mask drawn in backward"):
+        gradcheck(NewMask(), normal(20, 20))
+
+    class Loose(Drop):
+        def freeze_mask(self):
+            pass
+
+    with pytest.raises(GradientError, match=r"freeze_mask\(\) does not hold all of its random numbers still"):
+        gradcheck(Loose(), X)
