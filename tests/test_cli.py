@@ -1,5 +1,6 @@
 """The command line: exit statuses, what goes to stdout, what is written, and resumed runs that equal straight ones."""
 
+import csv
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 
 import minicnn
 from minicnn import Sequential, datasets, layers, networks, tune
-from minicnn.cli import building, defaults, main, parser, runs, sources
+from minicnn.cli import building, defaults, evaluate, main, parser, runs, sources
 
 # The tests run in folders of their own: there the package that is tested must be found, installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(minicnn.__file__)))}
@@ -848,10 +849,18 @@ def test_npy_files_of_other_layouts(model_file, capsys):
     np.save("big.npy", x.astype(">f8"))
     with open("two.npy", "wb") as file:
         np.lib.format.write_array(file, x, version=(2, 0))
-    np.save("none.npy", x[:0])
-    assert main(["predict", model_file, "c.npy", "f.npy", "big.npy", "two.npy", "none.npy", "--json"]) == 0
+    assert main(["predict", model_file, "c.npy", "f.npy", "big.npy", "two.npy", "--json"]) == 0
     found = [entry["probability"] for entry in predictions(capsys.readouterr().out)]
     assert found == found[:3] * 4
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 8, 8), (0, 8, 8, 1)])
+def test_a_npy_file_without_an_image_is_an_error(shape, model_file, capsys):
+    np.save("none.npy", np.zeros(shape))
+    assert main(["predict", model_file, "none.npy", "--json"]) == 1
+    (entry,) = predictions(capsys.readouterr().out)
+    assert [*entry] == ["file", "error"]
+    assert entry["error"].startswith("none.npy: ")
 
 
 # ---- words that are nearly right ----
@@ -1049,8 +1058,98 @@ def test_the_folder_of_predict_and_what_is_left_out(model_file, capsys):
     found = predictions(out)
     assert [entry["file"] for entry in found] == ["x/b/10.jpg", "x/b/2.PNG", "x/b/bad.gif", "x/c.png"]
     assert ["error" in entry for entry in found] == [False, False, True, False]
-    assert "1 file left out that no picture is called like, such as x/b/notes.txt" in err
+    assert "1 file left out as no picture, such as x/b/notes.txt" in err
     assert "resized" not in err
+
+
+def test_one_rule_for_what_is_a_picture(pics, capsys):
+    """What is in a file decides, in train, evaluate and predict; names say only what nobody takes for a picture."""
+    train = [*OWN, "--epochs", "1", "--validation", "0", "--out"]
+    assert main([*train, "first"]) == 0
+    for number, name in enumerate(("a.jfif", "b.JPE", "c", "d.TGA", "e.xyz", "f.txt")):
+        os.rename(f"pics/red/red-{number}.png", f"pics/red/{name}")
+    files = sorted(os.path.join(folder, name) for folder, _, names in os.walk("pics") for name in names)
+    for name in ("red/notes.md", "red/labels.csv", "blue/x.npy", "blue/THUMBS.DB", "blue/.hidden.png"):
+        with open(f"pics/{name}", "wb") as file:
+            file.write(b"no picture")
+    for status, bad in ((0, []), (1, ["pics/red/bad.jfif"]), (1, ["pics/red/bad.jfif", "pics/red/zbad"])):
+        for name in bad:
+            with open(name, "wb") as file:
+                file.write(b"no picture")
+        skipped = {*bad, "pics/red/notes.md", "pics/red/labels.csv", "pics/blue/x.npy"}
+        capsys.readouterr()
+        for options in (
+            [*train, f"run-{len(bad)}"],
+            [*train, "x", "--dry-run"],
+            ["evaluate", "first/model.npz", "pics", "--json"],
+        ):
+            assert main(options) == status
+            report = one_object(capsys.readouterr().out)
+            assert {entry["file"] for entry in report["skipped"]} == skipped
+            assert report["samples"] in (30, {"training": 30})
+        assert main(["predict", "first/model.npz", "pics", "--json"]) == status
+        out, err = capsys.readouterr()
+        assert [entry["file"] for entry in predictions(out)] == sorted([*files, *bad])
+        assert [entry["file"] for entry in predictions(out) if "error" in entry] == bad
+        assert "3 files left out as no picture" in err
+    assert os.path.exists("run-2/model.npz")
+
+
+def test_a_table_with_a_picture_that_is_not_there_gives_status_1(pics, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    rows = [f"{name}/{name}-{n}.png,{name}" for name in ("red", "blue") for n in range(6)]
+    for more, status in (([], 0), (["red/notes.txt,red"], 1), (["red/red-9.png,"], 1)):
+        with open("pics/table.csv", "w") as file:
+            file.write("\n".join([*rows, *more]))
+        options = ["--epochs", "1", "--data", "pics/table.csv"]
+        report = f"run-{len(os.listdir())}"
+        assert main([*OWN, *options, "--out", report]) == status
+        assert main(["evaluate", f"{report}/model.npz", "pics/table.csv"]) == status
+    assert main([*TUNE, *options, "--image-size", "8"]) == 1
+
+
+ODD_LABELS = [
+    ["01", "2", "10"], ["1.0", "2.0", "10.0"], ["-1", "0", "3"], ["+1", "-2", "10"], ["a b", " c", "d  e "],
+    ["\N{FULLWIDTH DIGIT ONE}", "\N{ARABIC-INDIC DIGIT TWO}", "x"], ["a,b", 'c"d', "e;f"], ["3", "N/A", "x"],
+    ["1e3", "1000.5", "x"], ["0x1", "1_000", "inf"], ["cafe\u0301", "猫", "\u200bz"], ["True", "False", "None"],
+    ["-0", "1", "2"], ["9" * 20, "9" * 19, "1"], ["0", "1", "2"], ["2", "1", "0"], ["file", "label", "class"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", ODD_LABELS, ids=repr)
+def test_a_table_has_the_same_classes_in_training_and_in_evaluation(labels, pics, capsys):
+    rng, rows = np.random.default_rng(len(repr(labels))), []
+    for name in ("red", "green", "blue"):
+        rows += [(f"pics/{name}/{name}-{n}.png", labels[rng.integers(3)]) for n in range(8)]
+    rows += [("pics/red/red-8.png", labels[0]), ("pics/red/red-9.png", labels[1]), ("pics/red/red-10.png", labels[2])]
+    with open("table.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("file", "label"), *rows])
+    settings = {"data": "table.csv", "validation": 0, "seed": 0, "image_size": (4, 4), "color": "rgb", "fit": "crop"}
+    data = sources.load(settings, None)
+    (_, y), names = data.parts["training"], data.class_names
+    wanted = {file: label.strip().replace("e\u0301", "é").replace("\u200b", "\ufffd") for file, label in rows}
+    assert sorted(names) == sorted(set(wanted.values()))
+    order = datasets.image_csv("table.csv", "", 4, label_mode="class").files
+    assert [names[number] for number in y] == [wanted[file] for file in order]
+    model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")])
+    model.build((4, 4, 3))
+    model.class_names = names
+    found = evaluate.pictures_for("table.csv", model, "crop")
+    assert (found.class_names, found.y.tolist(), found.files) == (names, y.tolist(), order)
+    model.class_names = None
+    if set(names) == {"0", "1", "2"}:
+        assert (
+            evaluate.pictures_for("table.csv", model, "crop").y.tolist()
+            == y.tolist()
+            == [int(wanted[f]) for f in order]
+        )
+
+
+def test_two_ways_to_write_a_number_are_no_two_classes(pics, capsys):
+    for labels in (("1", "01"), ("1", "1.0"), ("+1", "1")):
+        with open("table.csv", "w") as file:
+            file.write("".join(f"pics/red/red-{number}.png,{labels[number % 2]}\n" for number in range(8)))
+        assert "a class must have one name; got '" in failed(capsys, "train", "--data", "table.csv")
 
 
 def test_pictures_are_brought_to_size_as_in_the_run(pics, capsys):

@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 
-from minicnn import datasets, metrics, saving
+from minicnn import metrics, saving
 from minicnn.cli import building, defaults, predict, runs, sources, words
 from minicnn.cli.scale import Scale
 from minicnn.datasets import images
-from minicnn.datasets.folder import ENDINGS
 
 
 def evaluate(options):
@@ -29,8 +28,8 @@ def evaluate(options):
         if options.data_dir is not None:
             raise words.Usage("--data-dir is for the files of known data sets, such as --data mnist")
         way = runs.fit_beside(options.model) if options.fit is None else options.fit
-        found, y = _pictures(name, model, way)
-        skipped = found.skipped
+        found = pictures_for(name, model, way)
+        y, skipped = found.y, found.skipped
         x = scale.of_pictures(found.files, found.x)
     if model.loss_function is None or not model.metrics:
         loss = building.LOSS if model.output_shape != (1,) else "binary_crossentropy"
@@ -50,7 +49,7 @@ def evaluate(options):
         "skipped": [{"file": path, "error": reason} for path, reason in skipped],
     }
     words.show(json.dumps(words.finite(report)) if options.json else _text(report))
-    return int(any(path.lower().endswith(ENDINGS) for path, _ in skipped))
+    return int(sources.failed(name, skipped))
 
 
 def _fitting(path, model):
@@ -68,8 +67,8 @@ def _fitting(path, model):
     return chosen[0]
 
 
-def _pictures(data, model, way):
-    """(the pictures, their labels as the model numbers the classes)."""
+def pictures_for(data, model, way):
+    """The pictures, their labels as the model numbers the classes."""
     shape, classes = model.input_shape, max(2, model.output_shape[0])
     colors = {channels: color for color, channels in images.CHANNELS.items()}
     if len(shape) != 3 or shape[2] not in colors:
@@ -80,9 +79,9 @@ def _pictures(data, model, way):
         found = sources.pictures(data, settings, class_names=model.class_names)
     else:
         found = sources.pictures(data, settings)
-        if found.class_names is not None and set(found.class_names) <= set(numbers):
+        if set(found.class_names) <= set(numbers):
             found.y = np.array([int(name) for name in found.class_names])[found.y]
-        elif found.class_names is not None:
+        else:
             if len(found.class_names) != classes:
                 got = f"{len(found.class_names)} classes, {', '.join(found.class_names[:10])}"
                 raise ValueError(f"{data}: must have the {classes} classes of the model, which has no names; got {got}")
@@ -90,9 +89,7 @@ def _pictures(data, model, way):
                 f"note: the model has no names of classes: {', '.join(found.class_names)} are taken in this order"
             )
     sources.note_sizes(found.files, shape[:2], way)
-    if found.y.dtype.kind == "f" or not 0 <= found.y.min() <= found.y.max() < classes:
-        raise datasets.DataError(data, f"has labels that are none of the {classes} classes of the model")
-    return found, found.y
+    return found
 
 
 def _text(report):
