@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import Sequential, datasets, layers, networks, tune
+from minicnn import Sequential, datasets, inputs, layers, networks, tune
 from minicnn.cli import building, defaults, evaluate, main, parser, runs, sources
 
 # The tests run in folders of their own: there the package that is tested must be found, installed or not.
@@ -645,6 +646,26 @@ def test_stdout_that_takes_nothing(model_file):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+@pytest.mark.parametrize("arguments", ["--version", "--help", "predict m.npz x.npy"])
+def test_a_reader_that_went_away(arguments, model_file):
+    np.save("x.npy", np.zeros((3000, 8, 8)))  # more than a buffer
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(*arguments.split(), capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.returncode in ((0, 1) if arguments == "--help" else (1,))  # argparse passes over it
+    assert done.stderr == ""
+
+
+def test_a_closed_stderr_leaves_stdout_as_it_is(model_file, capsys, monkeypatch):
+    np.save("x.npy", np.zeros((2, 8, 8)))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        assert main(["predict", model_file, "gone.png", "x.npy", "--json"]) == 1
+    assert len(predictions(capsys.readouterr().out)) == 3
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 exist on Linux only")
 def test_names_that_are_not_utf_8(model_file, capsys):
     name = os.fsdecode(b"\xff.npz")
@@ -1159,18 +1180,27 @@ def test_pictures_are_brought_to_size_as_in_the_run(pics, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 40, 3)).astype(np.uint8)
     image.fromarray(pixels).save("wide.png")
     model, found = Sequential.load(report["model"]), {}
+    assert model.image_fit == "crop"
+    os.rename("run/model.npz", "alone.npz")  # the file knows, wherever it is
+    shutil.rmtree("run")
     expected = {fit: datasets.images.read_image("wide.png", (8, 8, 3), *flags) for fit, flags in
                 {"crop": (True, False), "pad": (False, True), "stretch": ()}.items()}  # fmt: skip
     for options in ([], ["--fit", "crop"], ["--fit", "pad"], ["--fit", "stretch"]):
-        assert main(["predict", "run/model.npz", "wide.png", "--json", "--top", "3", *options]) == 0
+        assert main(["predict", "alone.npz", "wide.png", "--json", "--top", "3", *options]) == 0
         out, err = capsys.readouterr()
-        assert ("--fit crop, as the run in run was trained" in err) is not options
+        assert ("--fit crop, as the model was trained" in err) is not bool(options)
         (entry,) = predictions(out)
         found[" ".join(options[1:])] = entry["probability"]
     for fit, x in expected.items():
         assert found[fit] == pytest.approx(model.predict(x[None]).max(), rel=1e-5)
     assert found[""] == found["crop"]
     assert len(set(found.values())) == 3
+    losses = {}
+    for options in ([], ["--fit", "crop"], ["--fit", "pad"]):
+        assert main(["evaluate", "alone.npz", "pics", "--json", *options]) == 0
+        losses[" ".join(options[1:])] = one_object(capsys.readouterr().out)["loss"]
+    assert losses[""] == losses["crop"] != losses["pad"]
+    assert losses[""] == model.evaluate(datasets.image_folder("pics", 8, crop_to_aspect_ratio=True), batch_size=256)[0]
 
 
 def test_a_table_of_numbers_names_classes(pics, capsys):
@@ -1442,6 +1472,7 @@ def test_the_words_of_the_parser_are_those_of_the_package():
     assert tuple(networks.NETWORKS) == defaults.MODELS
     assert tune.RATES == defaults.RATES
     assert tuple(datasets.info()) == defaults.DATA
+    assert inputs.FITS == defaults.FITS
     names = {name.lower() for name in minicnn.optimizers.__all__} if hasattr(minicnn.optimizers, "__all__") else None
     for name in defaults.OPTIMIZERS:
         assert type(minicnn.optimizers.get(name)).__name__.lower() == name
@@ -1466,11 +1497,34 @@ def test_the_words_of_the_parser_are_those_of_the_package():
     ("train --resume", "--resume needs the folder of the run"), ("train --overwrite", "--overwrite needs --out"),
     ("train --resume d --overwrite", "leave one of them out"),
     ("predict m.npz x.png --top 0", "--top: must be at least 1"), ("predict m.npz x.png --fit squeeze", "--fit"),
-    ("data", "required: info|fetch"), ("data info imagenet", "invalid choice: 'imagenet'"),
+    ("data", "required: info|fetch. Say minicnn data info, or minicnn data fetch NAME"),
+    ("--versoin", "unrecognized arguments: --versoin. Did you mean --version?"),
+    ("--versoin info", "Did you mean --version?"), ("--hlep", "Did you mean --help?"),
+    ("--json info", "unrecognized arguments: --json. The options of a verb come after it"),
+    ("--threads=3 train", "unrecognized arguments: --threads. The options of a verb come after it"),
+    ("train --hlep", "Did you mean --help?"), ("data info imagenet", "invalid choice: 'imagenet'"),
 ])  # fmt: skip
 def test_wrong_usage(arguments, said, capsys, tmp_path):
     assert said in usage(capsys, *arguments.split())
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "option", ["train --out", "train --resume", "train --data-dir", "tune --out", "evaluate m --data-dir"]
+)
+def test_paths_that_are_empty(option, capsys):
+    assert "must be the path of a folder; got ''" in usage(capsys, *option.split(), "")
+
+
+def test_evaluate_without_data_downloads_nothing(capsys, monkeypatch):
+    model = Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])
+    model.build((32, 32, 3))
+    model.save("m.npz")
+    monkeypatch.setattr(datasets.cifar10, "load_data", pytest.fail)
+    said = failed(capsys, "evaluate", "m.npz")
+    assert (
+        "say on which pictures: minicnn evaluate m.npz FOLDER, or a known data set that fits: cifar10, cifar1" in said
+    )
 
 
 def test_wrong_usage_of_evaluate(model_file, capsys):

@@ -324,6 +324,33 @@ def test_names_that_are_no_text(tmp_path):
         image_folder(tmp_path, class_names=["caf\N{REPLACEMENT CHARACTER}"])
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_model_learns_how_its_pictures_were_prepared(folder, lazy):
+    def compiled():
+        model = mc.Sequential([mc.layers.Flatten(), mc.layers.Dense(3, activation="softmax")])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    cropped = image_folder(folder, 4, crop_to_aspect_ratio=True, validation_split=0.2, lazy=lazy)
+    padded = image_folder(folder, 4, pad_to_aspect_ratio=True, lazy=lazy)
+    assert (cropped.image_fit, cropped.validation.image_fit, padded.image_fit) == ("crop", "crop", "pad")
+    assert image_folder(folder, 4, lazy=lazy).image_fit == "stretch"
+    model = compiled()
+    model.fit(cropped, validation_data=cropped.validation, class_weight={"cat": 2.0}, verbose=0)
+    assert model.image_fit == "crop"
+    model.evaluate(cropped.validation)
+    for use in (model.evaluate, model.predict, lambda data: model.fit(data, verbose=0)):
+        with pytest.warns(
+            UserWarning, match="prepared in another way, 'pad', than those of training, 'crop'"
+        ) as warned:
+            use(padded)
+        assert warned[0].filename == __file__
+    assert model.image_fit == "crop"
+    other = compiled()
+    other.fit(cropped.x, cropped.y, verbose=0) if not lazy else other.fit([*cropped], verbose=0)
+    assert other.image_fit is None
+
+
 def test_class_names_choose_the_numbers(folder):
     names = ["eel", "dog", "cow", "cat"]
     with pytest.warns(UserWarning, match="There is no picture of class 'cow'"):

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from minicnn import metrics, saving
-from minicnn.cli import building, defaults, predict, runs, sources, words
+from minicnn import datasets, metrics, saving
+from minicnn.cli import building, defaults, predict, sources, words
 from minicnn.cli.scale import Scale
 from minicnn.datasets import images
 
@@ -15,7 +15,7 @@ def evaluate(options):
     if options.data is not None and options.pictures is not None:
         raise words.Usage("the data are given twice, as DATA and by --data")
     model = saving.load_model(options.model)
-    name = options.pictures or options.data or _fitting(options.model, model)
+    name = options.pictures or options.data or _fitting(options.model, model, options.data_dir)
     predict.require_classes(options.model, model)
     scale, skipped = Scale(model, options.invert), []
     if sources.is_known(name):
@@ -27,8 +27,7 @@ def evaluate(options):
     else:
         if options.data_dir is not None:
             raise words.Usage("--data-dir is for the files of known data sets, such as --data mnist")
-        way = runs.fit_beside(options.model) if options.fit is None else options.fit
-        found = pictures_for(name, model, way)
+        found = pictures_for(name, model, sources.fit_for(model, options.fit))
         y, skipped = found.y, found.skipped
         x = scale.of_pictures(found.files, found.x)
     if model.loss_function is None or not model.metrics:
@@ -52,8 +51,9 @@ def evaluate(options):
     return int(sources.failed(name, skipped))
 
 
-def _fitting(path, model):
-    """The known data set that fits the model: its images, and its classes where the model names them."""
+def _fitting(path, model, data_dir):
+    """The known data set that fits the model, its images, and its classes where the model names them: the first that is
+    here, or that is said to be in ``data_dir``."""
     shapes = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}
     named = [name for name in defaults.DATA if sources.names_of(name) == model.class_names]
     fitting = [name for name in defaults.DATA if shapes.get(name, (28, 28, 1)) == model.input_shape]
@@ -64,7 +64,11 @@ def _fitting(path, model):
         if not fitting:
             got = "shape (N, 8, 8, 1) in the digits, and no other known data set fits"
         raise ValueError(f"{path}: {needs}; got {got}. Say which pictures: minicnn evaluate {path} FOLDER")
-    return chosen[0]
+    here = [name for name in chosen if data_dir is not None or datasets.info(name).here]
+    if not here:
+        ways = f"minicnn evaluate {path} FOLDER, or a known data set that fits: {', '.join(chosen)}"
+        raise ValueError(f"{path}: say on which pictures: {ways}, of which none is here; minicnn data fetch gets it")
+    return here[0]
 
 
 def pictures_for(data, model, way):

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from minicnn import _files, datasets, prediction, saving
-from minicnn.cli import runs, sources, words
+from minicnn.cli import sources, words
 from minicnn.cli.scale import Scale
 from minicnn.datasets import folder, images
 
@@ -17,8 +17,7 @@ def predict(options):
     """Prints the most probable classes of every picture; the status is 1 if a file cannot be classified."""
     model = saving.load_model(options.model)
     require_classes(options.model, model)
-    way = runs.fit_beside(options.model) if options.fit is None else options.fit
-    asked = _Asked(model, Scale(model, options.invert), way, options.top)
+    asked = _Asked(model, Scale(model, options.invert), sources.fit_for(model, options.fit), options.top)
     found, status = [], 0
     others = []
     for path, reason, within in _files_of(options.files):

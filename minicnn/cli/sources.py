@@ -130,6 +130,13 @@ def failed(data, skipped):
     return any(not (os.path.isdir(data) and folder.is_other(path)) for path, _ in skipped)
 
 
+def fit_for(model, chosen):
+    """How pictures of other proportions are brought to size: as it was ``chosen``, or as in training, or stretched."""
+    if chosen is None and model.image_fit not in (None, "stretch"):
+        words.note(f"note: --fit {model.image_fit}, as the model was trained")
+    return chosen or model.image_fit or "stretch"
+
+
 def note_sizes(files, size, fit):
     """Says once where pictures are resized, and how."""
     size = tuple(size)

@@ -20,6 +20,8 @@ def sentence(error):
 
 
 def note(text):
+    if sys.stderr is None:  # closed from the beginning: print would take stdout
+        return
     with contextlib.suppress(OSError, ValueError):  # a closed stderr must not change what happens
         print(f"minicnn: {text}", file=sys.stderr, flush=True)
 
