@@ -1166,11 +1166,53 @@ def test_a_table_has_the_same_classes_in_training_and_in_evaluation(labels, pics
         )
 
 
+def test_numbers_that_floats_do_not_tell_apart(pics, capsys):
+    names = ["9" * 20, "9" * 19 + "8", "3"]
+    rows = [f"pics/red/red-{number}.png,{names[number % 3]}" for number in range(9)]
+    with open("table.csv", "w") as file:
+        file.write("\n".join(rows))
+    assert trained(capsys, "--data", "table.csv", "--dry-run", "--validation", "0")[0]["class_names"] == names[::-1]
+
+
+def test_numbers_and_names_in_one_column_are_said(pics, capsys):
+    with open("table.csv", "w") as file:
+        file.write("".join(f"pics/red/red-{number}.png,{['3', 'N/A'][number % 2]}\n" for number in range(8)))
+    report, err = trained(capsys, "--data", "table.csv", "--dry-run")
+    assert report["class_names"] == ["3", "N/A"]
+    assert "some labels are numbers, as '3', and others are not, as 'N/A': all are taken for names of classes" in err
+
+
 def test_two_ways_to_write_a_number_are_no_two_classes(pics, capsys):
     for labels in (("1", "01"), ("1", "1.0"), ("+1", "1")):
         with open("table.csv", "w") as file:
             file.write("".join(f"pics/red/red-{number}.png,{labels[number % 2]}\n" for number in range(8)))
         assert "a class must have one name; got '" in failed(capsys, "train", "--data", "table.csv")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that other systems do not have")
+def test_names_that_break_lines_are_shown_with_escapes(model_file, capsys):
+    image = pytest.importorskip("PIL.Image")
+    names = ["a\nb\tc.png", "\x1b[31mred.png", "é 日.png"]
+    for name in names:
+        image.new("L", (8, 8)).save(name)
+    assert main(["predict", model_file, *names, "\x1b[0m\r.png"]) == 1
+    out, err = capsys.readouterr()
+    shown = [line.split("\t")[0] for line in out.splitlines()]
+    assert shown == [r"a\nb\tc.png", r"\x1b[31mred.png", "é 日.png"]
+    assert err.splitlines()[-1] == r"minicnn: error: \x1b[0m\r.png: No such file or directory"
+    assert main(["predict", model_file, *names, "--json"]) == 0
+    assert [entry["file"] for entry in predictions(capsys.readouterr().out)] == names
+
+
+def test_what_pillow_warns_of_is_not_passed_on(model_file, capsys, recwarn):
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (9, 9)).save("odd.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert main(["predict", model_file, "odd.png"]) == 0
+    for name in "ab":
+        os.makedirs(f"odd/{name}")
+        shutil.copy("odd.png", f"odd/{name}")
+    assert main(["train", "--data", "odd", "--validation", "0", "--dry-run"]) == 0
+    assert [*recwarn] == []
 
 
 def test_pictures_are_brought_to_size_as_in_the_run(pics, capsys):

@@ -253,6 +253,15 @@ def test_tables_that_are_none(read, content, said):
         read(content)
 
 
+def test_files_that_are_no_tables_by_far(folder, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"0\.png: must be a table of pictures; it is a picture"):
+        image_csv(folder / "0.png")
+    monkeypatch.setattr(table, "MOST_TEXT", 1023)
+    (tmp_path / "film.mp4").write_bytes(b"0.png,cat\n" * 200)
+    with pytest.raises(DataError, match=r"film\.mp4: is too large for a table; got 2,000 bytes"):
+        image_csv(tmp_path / "film.mp4")
+
+
 def test_one_class_is_a_doubt(read):
     with pytest.warns(UserWarning, match="There is one class only, 'cat'"):
         read("0.png,cat\n1.png,cat\n")

@@ -36,7 +36,7 @@ def predict(options):
         found += entries
         for entry in [] if options.json else [entry for entry in entries if "error" not in entry]:
             place = entry["file"] if entry.get("index") is None else f"{entry['file']}[{entry['index']}]"
-            words.show("\t".join([place, *(f"{name}\t{p:.4f}" for name, p in entry["top"])]))
+            words.show("\t".join([words.plain(place), *(f"{name}\t{p:.4f}" for name, p in entry["top"])]))
     if others:
         words.note(f"note: {words.count(len(others), 'file')} left out as no picture, such as {others[0]}")
     if options.json:
@@ -103,8 +103,10 @@ class _Asked:
         """A picture as a batch of one."""
         shape = self.model.input_shape
         keeping = {f"{fit}_to_aspect_ratio": self.fit == fit for fit in ("crop", "pad")}
-        image = images.read_image(path, shape, **keeping)
-        if not self.resized and (found := images.look(path)) != shape[:2]:
+        with warnings.catch_warnings(action="ignore"):  # Pillow's, of what is odd about a file
+            image = images.read_image(path, shape, **keeping)
+            found = shape[:2] if self.resized else images.look(path)
+        if found != shape[:2]:
             self.resized = True
             words.note(f"note: {sources.resized(path, found, shape[:2], self.fit)}")
         return self.scale.of_picture(path, image)[None]

@@ -1,6 +1,8 @@
 """The data that a verb works on: pictures of one's own, or a known data set."""
 
+import decimal
 import os
+import warnings
 
 import numpy as np
 
@@ -108,10 +110,15 @@ def pictures(data, settings, **arguments):
 def _order_by_value(data, found):
     """Puts names that are numbers into the order of these; ValueError where they are no classes."""
     names = found.class_names
-    if not all(map(table.is_number, names)):
+    others = [name for name in names if not table.is_number(name)]
+    if others:
+        if len(others) < len(names):
+            number = next(name for name in names if name not in others)
+            some = f"some labels are numbers, as {number!r}, and others are not, as {others[0]!r}"
+            words.note(f"note: {data}: {some}: all are taken for names of classes")
         return
-    values = [float(name) for name in names]
-    if fractions := [name for name, value in zip(names, values, strict=True) if not value.is_integer()]:
+    values = [decimal.Decimal(name) for name in names]
+    if fractions := [name for name, value in zip(names, values, strict=True) if value != value.to_integral_value()]:
         required = f"{data}: the labels must be names or whole numbers, which are classes; got {fractions[0]}"
         raise ValueError(f"{required}; train a regression in Python: docs/data.md")
     known = {}
@@ -142,7 +149,8 @@ def note_sizes(files, size, fit):
     size = tuple(size)
     for file in files[:_LOOKED_AT]:
         try:
-            found = images.look(file)
+            with warnings.catch_warnings(action="ignore"):  # Pillow's, of what is odd about a file
+                found = images.look(file)
         except (OSError, ValueError):
             continue
         if found != size:

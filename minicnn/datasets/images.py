@@ -225,6 +225,8 @@ def _flat(path, picture, mode, Image):
     if picture.mode == "F":
         raise DataError(path, "holds 32-bit floats, which have no brightest value")
     deep = picture.mode.startswith("I")
+    if picture.mode == "LAB":  # from which Pillow knows no way to grey or to RGBA
+        picture = picture.convert("RGB")
     if not deep and (mode == "RGBA" or not picture.has_transparency_data):
         return picture if picture.mode == mode else picture.convert(mode)
     flat = Image.new(mode, picture.size)

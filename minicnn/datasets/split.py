@@ -112,7 +112,7 @@ def _shares(where, counts, count, size, name):
     if not high.any():
         required = f"{name} needs a class of two samples or more to divide"
         got = _check.Shown(f"{int(counts.sum()):,} samples in as many classes")
-        fix = "stratify=False divides without regard to them" if name == "test_size" else f"Leave out {name}"
+        fix = "stratify=False divides without regard to them" if name == "test_size" else f"Take {name}=0"
         raise ValueError(_check.message(where, required, got, fix))
     if not low.sum() <= count <= high.sum():
         few = count < low.sum()

@@ -17,6 +17,7 @@ DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 _SAMPLE = 50  # lines that are looked at to see what stands between the columns
+MOST_TEXT = 2**30  # bytes
 _END = "\ud800"  # a line that no text holds, set after the last one: within a quote that is not closed it is no line
 
 
@@ -272,11 +273,15 @@ def _text(path):
     """The text in a file; DataError for what is none."""
     file, size = _files.open_regular(path, lambda what: DataError(path, what))
     with file:
+        if size > MOST_TEXT:
+            raise DataError(path, f"is too large for a table; got {size:,} bytes")
         data = file.read(size)
     coding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = data.decode(coding)
     except UnicodeDecodeError as error:
+        if images.is_picture(path):
+            raise DataError(path, "must be a table of pictures; it is a picture") from None
         raise DataError(path, f"must be a text in UTF-8; got other bytes at {error.start}. Save it as UTF-8") from error
     if "\0" in text:
         raise DataError(path, "must be a text in UTF-8; got a file with zeros in it")
