@@ -74,13 +74,16 @@ class Ensemble:
         count, _ = processes.how_many(where, n_jobs, len(self.members))
         if count > 1 and arguments.get("callbacks"):
             raise ValueError(_check.message(where, "callbacks need n_jobs=1", n_jobs))
+        of_members = []
         for number, member in enumerate(self.members):
             if member.optimizer is None:
                 raise RuntimeError(f"{where}: member {number} needs compile(optimizer, loss) before it")
             with _naming(where, number):
                 # Wrong arguments stop all members before the first one trains; and each member is built.
                 names = "sample_weight", "class_weight", "validation_split", "validation_data"
-                given = {name: arguments[name] for name in names if name in arguments}
+                weights = intake.weights_by_number(where, member, arguments.get("class_weight"))
+                of_members.append(arguments | {"class_weight": weights})
+                given = {name: of_members[-1][name] for name in names if name in of_members[-1]}
                 (trained_on, *_), *_ = intake.of_fit(member, x, y, **given)
                 sizes = {name: arguments[name] for name in ("batch_size", "drop_last") if name in arguments}
                 intake.slices(member, len(trained_on), **sizes)
@@ -90,7 +93,7 @@ class Ensemble:
         for number, member in enumerate(self.members):
             rng = np.random.default_rng([self.seed, number])
             drawn = rng.integers(0, len(x), len(x)) if bootstrap else None
-            tasks.append((number, member, x, y, drawn, arguments))
+            tasks.append((number, member, x, y, drawn, of_members[number]))
         return [_fit(*task) for task in tasks] if count == 1 else _fit_in_processes(n_jobs, tasks)
 
     def _warn_of_twins(self):

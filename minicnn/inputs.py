@@ -16,6 +16,7 @@ BLOCK = 2**18  # values that are looked at together: they stay in the cache for 
 
 # What programs make of the bytes of a picture, narrow before wide: the ends for 0 and for 255.
 CONVENTIONS = ((0.0, 1.0), (-0.5, 0.5), (-1.0, 1.0), (0.0, 16.0), (-128.0, 127.0), (0.0, 255.0), (0.0, 65535.0))
+FITS = ("stretch", "crop", "pad")  # what becomes of pictures of other proportions; datasets.images has the words
 LARGEST = {np.dtype(name): float(np.finfo(name).max) for name in ("float32", "float64")}
 TOLERANCE = 0.01  # of the width, by which data may go beyond: resizing overshoots a little
 

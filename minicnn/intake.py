@@ -23,6 +23,12 @@ def unpacked(where, x, *y):
     return x.x, x.y
 
 
+def weights_by_number(where, model, class_weight, data=None):
+    """``class_weight`` with the numbers of classes in the place of their names, the model's or else the data's."""
+    names = getattr(data, "class_names", None) if model.class_names is None else model.class_names
+    return targets.weights_by_number(where, class_weight, names)
+
+
 def samples(model, method, x, y, sample_weight, class_weight=None):
     """x, y, the weights of the samples and of their classes, as arrays of one length, at least 1.
 

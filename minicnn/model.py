@@ -90,7 +90,7 @@ class Sequential(Closed):
         self._training = False
         self._declared_shape = None
         self._seen = None  # inputs.Seen of training
-        self._class_names = None
+        self._class_names = self._image_fit = None
         self._building = threading.Lock()
         if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
             raise TypeError(_check.message("Sequential", "layers must be a list of layers", _check.kind(layers)))
@@ -162,7 +162,7 @@ class Sequential(Closed):
                 raise RuntimeError(_check.message("Sequential", what, self, "Make it a layers.Composite"))
         standard = (
             *(("seed", 0 if self._has_own_seed else self.seed), ("dtype", np.float32), ("algorithm", "auto")),
-            ("class_names", None),
+            *(("class_names", None), ("image_fit", None)),
         )
         for name, default in standard:
             if getattr(self, name) != default:
@@ -453,23 +453,50 @@ class Sequential(Closed):
     def class_names(self, names):
         self._class_names = self._checked_class_names(names, self.output_shape)
 
+    @property
+    def image_fit(self):
+        """What became of pictures of other proportions than the model's: "stretch", "crop" (margins were cut off) or
+        "pad" (black ones were added); None where it is not known.
+
+        It is kept in files and copies, and the command line prepares pictures by it.  ``fit`` sets it where its data
+        have one, as ``datasets.Pictures`` have, and the model has none; other data of another one are warned of.
+        """
+        return self._image_fit
+
+    @image_fit.setter
+    def image_fit(self, fit):
+        self._image_fit = None if fit is None else _check.choice("Sequential", "image_fit", fit, inputs.FITS)
+
     def _checked_class_names(self, names, output_shape):
         """The names as a list of the model's own; ValueError where they do not fit the outputs, if those are known."""
         if names is None:
             return None
         return _check.class_names("Sequential", "class_names", names, _most_classes(output_shape))
 
-    def _require_classes_of(self, where, data):
-        """ValueError if ``data`` and the model have names of classes that differ: their numbers mean something else."""
+    def _compare_with(self, where, data):
+        """ValueError if ``data`` and the model have names of classes that differ: their numbers mean something else.
+        Warns of pictures that are prepared in another way."""
         names = getattr(data, "class_names", None)
         if names is not None and self.class_names is not None and list(names) != list(self.class_names):
             required = f"the classes of the data must be the model's, {self.class_names}, in this order"
             fix = "Read them with class_names=model.class_names, or assign model.class_names first"
             raise ValueError(_check.message(where, required, names, fix))
+        self._compare_fit(where, data, 4)
 
-    def _take_class_names(self, data):
-        """Takes the names of the classes of ``data``, if they have any and the model has none.  Where no loss of
-        classes is computed they may be something else than the outputs, and are left."""
+    def _compare_fit(self, where, data, stacklevel=3):
+        fit = getattr(data, "image_fit", None)
+        if fit is not None and self.image_fit not in (None, fit):
+            warnings.warn(
+                f"{where}: pictures of other proportions are prepared in another way, {fit!r}, than those of training, "
+                f"{self.image_fit!r}. Read them in the same way, or assign model.image_fit",
+                stacklevel=stacklevel,
+            )
+
+    def _take_from(self, data):
+        """Takes what the model does not know yet: how pictures were prepared, and the names of the classes.  Where no
+        loss of classes is computed they may be something else than the outputs, and are left."""
+        if self.image_fit is None:
+            self.image_fit = getattr(data, "image_fit", None)
         names = getattr(data, "class_names", None)
         loss = self.loss_function
         if names is None or self.class_names is not None:
@@ -643,11 +670,11 @@ class Sequential(Closed):
         - ``steps_per_epoch``: steps of an epoch, None for one pass over the samples.  Passes follow each other without
           a gap: an epoch goes on where the one before ended.
         - ``shuffle``: the order of an epoch is a function of the model's seed and the epoch's number; False: as given.
-        - ``class_weight``: {class: weight}; ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i
-          the product of both.  Classes without a weight weigh 1.  Class weights are for training alone: neither
-          val_loss nor clean_loss has them, and nor does ``evaluate``; sample weights are cut by ``validation_split`` as
-          x and y are.  Metrics are divided by the sum of the weights: where there are metrics it must not be 0, also in
-          the validation part.
+        - ``class_weight``: {class: weight}, classes by number, or by name where they have ``class_names``;
+          ``sample_weight``: (N,).  The loss is (1/N) sum_i w_i l_i, as in Keras, w_i the product of both.  Classes
+          without a weight weigh 1.  Class weights are for training alone: neither val_loss nor clean_loss has them, and
+          nor does ``evaluate``; sample weights are cut by ``validation_split`` as x and y are.  Metrics are divided by
+          the sum of the weights: where there are metrics it must not be 0, also in the validation part.
         - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
           samples trained on and their ``sample_weight``.  Training is the same bit for bit; it costs a forward pass.
         - ``mix``: ``augment.mixup(alpha)`` or ``augment.cutmix(alpha)``, or the word alone for its default: every batch
@@ -675,8 +702,9 @@ class Sequential(Closed):
         """
         self._refuse_keywords("fit", unknown)
         data = x
-        self._require_classes_of("Sequential.fit", data)
-        self._require_classes_of("Sequential.fit", validation_data)
+        class_weight = intake.weights_by_number("Sequential.fit", self, class_weight, data)
+        self._compare_with("Sequential.fit", data)
+        self._compare_with("Sequential.fit", validation_data)
         x, y = intake.unpacked("Sequential.fit", data, y)
         validation_data = intake.unpacked("Sequential.fit", validation_data)
         run = loop.Fit(
@@ -704,7 +732,7 @@ class Sequential(Closed):
         with run, self.engine.hold("fit"), run.run, run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
             self._put(history=run.history)
-            self._take_class_names(data)
+            self._take_from(data)
             try:
                 self._training, self.stop_training = True, False
                 run.train()
@@ -714,6 +742,7 @@ class Sequential(Closed):
 
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
         """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
+        class_weight = intake.weights_by_number("Sequential.train_on_batch", self, class_weight)
         return loop.train_on_batch(self, x, y, sample_weight, class_weight)
 
     def test_on_batch(self, x, y, sample_weight=None, return_dict=False):
@@ -733,7 +762,7 @@ class Sequential(Closed):
         ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("evaluate", unknown)
-        self._require_classes_of("Sequential.evaluate", x)
+        self._compare_with("Sequential.evaluate", x)
         x, y = intake.unpacked("Sequential.evaluate", x, y)
         return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose, steps)
 
@@ -746,6 +775,7 @@ class Sequential(Closed):
         ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
         """
         self._refuse_keywords("predict", unknown)
+        self._compare_fit("Sequential.predict", x)
         x, _ = intake.unpacked("Sequential.predict", x, None)
         if not loop.gives_batches(x, lists=False):
             x = self.checked_inputs("predict", x)
@@ -916,6 +946,7 @@ class Sequential(Closed):
             "input_shape": shape and list(shape),
             "input_range": None if self._seen is None else list(self.input_range),
             "input_mean": self.input_mean,
+            **({} if self.image_fit is None else {"image_fit": self.image_fit}),
             **self._named_classes(),
             "layers": [to_config(layer) for layer in self.layers],
         }
@@ -937,6 +968,7 @@ class Sequential(Closed):
         model._declared_shape = None if config["input_shape"] is None else tuple(config["input_shape"])
         model.name = config.get("name")
         model._seen = seen
+        model.image_fit = config.get("image_fit")
         model.class_names = config.get("class_names")
         return model
 
@@ -1038,7 +1070,7 @@ class Sequential(Closed):
         self._put(history=trained.history, stop_training=trained.stop_training)
         if self.history is not None:
             self.history.set_model(self)
-        self._seen, self._class_names = trained._seen, trained._class_names
+        self._seen, self._class_names, self._image_fit = trained._seen, trained._class_names, trained._image_fit
         self.engine.forget_plans()  # they point to arrays that the layers had before
         self.engine.bind()
 

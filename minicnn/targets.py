@@ -22,6 +22,7 @@ __all__ = [
     "same_shape",
     "sample_weights",
     "signs",
+    "weights_by_number",
 ]
 
 _ONE_HOT_TOLERANCE = 1e-3  # of the sum of a row of targets: float16 probabilities of 1,000 classes pass
@@ -88,6 +89,26 @@ def sample_weights(where, weights, n):
         raise ValueError(_check.message(where, required, _check.shape_of(weights)))
     reject(where, "sample weights must be finite", weights, ~np.isfinite(weights))
     return _check.contiguous(weights, np.float64)
+
+
+def weights_by_number(where, class_weight, names):
+    """``class_weight`` with numbers in the place of ``names``, the classes' in their order, or None where they have
+    none; ValueError for another name, and for a class that is there twice."""
+    if names is None or not isinstance(class_weight, dict):
+        return class_weight
+    found = {}
+    for key, weight in class_weight.items():
+        if isinstance(key, str) and key not in names:
+            near = _check.nearest(key, names)
+            fix = f"Did you mean {near!r}?" if near else f"There are {', '.join(map(repr, names))}"[:200]
+            required = "a class of class_weight must be the number or the name of one"
+            raise ValueError(_check.message(where, required, key, fix))
+        number = list(names).index(key) if isinstance(key, str) else key
+        if number in found:
+            required = "class_weight must have one weight for each class"
+            raise ValueError(_check.message(where, required, _check.Shown(f"two for {key!r}")))
+        found[number] = weight
+    return found
 
 
 def class_weights(where, y, class_weight, classes=None, stacklevel=2):

@@ -49,6 +49,29 @@ def test_they_go_along(tmp_path):
     assert model.class_names == NAMES
 
 
+def test_how_pictures_were_prepared_goes_along(tmp_path):
+    model = model_of()
+    assert model.image_fit is None
+    plain = model.get_config()
+    model.image_fit = "crop"
+    assert model.get_config().keys() - plain.keys() == {"image_fit"}
+    model.save(tmp_path / "m.npz")
+    for other in (mc.Sequential.load(tmp_path / "m.npz"), copy.copy(model), models.model_from_json(model.to_json())):
+        assert other.image_fit == "crop"
+    with pytest.raises(ValueError, match="image_fit must be one of 'stretch', 'crop', 'pad'; got 'cut'"):
+        model.image_fit = "cut"
+    document, arrays = describe(model)
+    for nonsense in ("", "cut", 3, ["crop"], True):
+        document["model"]["image_fit"] = nonsense
+        write(tmp_path / "bad.npz", document, arrays)
+        with pytest.raises(mc.ModelFileError, match=r"bad\.npz: does not describe a model.*image_fit"):
+            mc.Sequential.load(tmp_path / "bad.npz")
+    inner = model_of(build=False)
+    inner.image_fit = "pad"
+    with pytest.raises(RuntimeError, match="takes the other one's image_fit; got 'pad'"):
+        mc.Sequential([inner])
+
+
 def test_predictions_stay_numbers():
     model, x = model_of(), np.random.default_rng(0).random((5, 2, 2, 1))
     before = model.predict(x), model.fingerprint()
@@ -68,6 +91,31 @@ def test_members_of_an_ensemble_keep_theirs(n_jobs):
         np.random.default_rng(0).random((6, 2, 2, 1)), np.arange(6) % 3, bootstrap=True, verbose=0, n_jobs=n_jobs
     )
     assert [member.class_names[1] for member in ensemble.members] == ["a dog0", "a dog1"]
+
+
+def test_class_weights_by_name():
+    x, y = np.random.default_rng(0).random((12, 2, 2, 1)), np.arange(12) % 3
+    trained = []
+    for weights in ({1: 3.0, 2: 0.5}, {"a dog": 3.0, "eel": 0.5}, {"a dog": 3.0, 2: 0.5}, {}):
+        model = model_of()
+        model.class_names = NAMES
+        model.fit(x, y, class_weight=weights, verbose=0)
+        model.train_on_batch(x, y, class_weight=weights)
+        ensemble = mc.Ensemble([copy.deepcopy(model)], seed=1)
+        ensemble.fit(x, y, class_weight=weights, bootstrap=True, verbose=0)
+        trained.append((model.fingerprint(), ensemble.members[0].fingerprint()))
+    assert trained[0] == trained[1] == trained[2]
+    assert not {*trained[0]} & {*trained[3]}
+    for weights, said in (
+        ({"a dig": 1.0}, "must be the number or the name of one; got 'a dig'. Did you mean 'a dog'"),
+        ({"xyz": 1.0}, "got 'xyz'. There are '猫', 'a dog', 'eel'"),
+        ({"eel": 1.0, 2: 1.0}, "one weight for each class; got two for 2"),
+    ):
+        with pytest.raises(ValueError, match=f"^Sequential.fit: .*{said}"):
+            model.fit(x, y, class_weight=weights, verbose=0)
+    model.class_names = None
+    with pytest.raises(TypeError, match="a class of class_weight must be a whole number"):
+        model.fit(x, y, class_weight={"eel": 1.0}, verbose=0)
 
 
 @pytest.mark.parametrize(("names", "error", "text"), [

@@ -1,7 +1,9 @@
 """The command line: exit statuses, what goes to stdout, what is written, and resumed runs that equal straight ones."""
 
+import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +13,8 @@ import numpy as np
 import pytest
 
 import minicnn
-from minicnn import Sequential, datasets, layers, networks, tune
-from minicnn.cli import augment, building, defaults, main, parser, runs, sources
+from minicnn import Sequential, datasets, inputs, layers, networks, tune
+from minicnn.cli import augment, building, defaults, evaluate, main, parser, runs, sources
 
 # The tests run in folders of their own: there the package that is tested must be found, installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(minicnn.__file__)))}
@@ -644,6 +646,26 @@ def test_stdout_that_takes_nothing(model_file):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+@pytest.mark.parametrize("arguments", ["--version", "--help", "predict m.npz x.npy"])
+def test_a_reader_that_went_away(arguments, model_file):
+    np.save("x.npy", np.zeros((3000, 8, 8)))  # more than a buffer
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(*arguments.split(), capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.returncode in ((0, 1) if arguments == "--help" else (1,))  # argparse passes over it
+    assert done.stderr == ""
+
+
+def test_a_closed_stderr_leaves_stdout_as_it_is(model_file, capsys, monkeypatch):
+    np.save("x.npy", np.zeros((2, 8, 8)))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        assert main(["predict", model_file, "gone.png", "x.npy", "--json"]) == 1
+    assert len(predictions(capsys.readouterr().out)) == 3
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 exist on Linux only")
 def test_names_that_are_not_utf_8(model_file, capsys):
     name = os.fsdecode(b"\xff.npz")
@@ -848,10 +870,18 @@ def test_npy_files_of_other_layouts(model_file, capsys):
     np.save("big.npy", x.astype(">f8"))
     with open("two.npy", "wb") as file:
         np.lib.format.write_array(file, x, version=(2, 0))
-    np.save("none.npy", x[:0])
-    assert main(["predict", model_file, "c.npy", "f.npy", "big.npy", "two.npy", "none.npy", "--json"]) == 0
+    assert main(["predict", model_file, "c.npy", "f.npy", "big.npy", "two.npy", "--json"]) == 0
     found = [entry["probability"] for entry in predictions(capsys.readouterr().out)]
     assert found == found[:3] * 4
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 8, 8), (0, 8, 8, 1)])
+def test_a_npy_file_without_an_image_is_an_error(shape, model_file, capsys):
+    np.save("none.npy", np.zeros(shape))
+    assert main(["predict", model_file, "none.npy", "--json"]) == 1
+    (entry,) = predictions(capsys.readouterr().out)
+    assert [*entry] == ["file", "error"]
+    assert entry["error"].startswith("none.npy: ")
 
 
 # ---- words that are nearly right ----
@@ -1049,8 +1079,140 @@ def test_the_folder_of_predict_and_what_is_left_out(model_file, capsys):
     found = predictions(out)
     assert [entry["file"] for entry in found] == ["x/b/10.jpg", "x/b/2.PNG", "x/b/bad.gif", "x/c.png"]
     assert ["error" in entry for entry in found] == [False, False, True, False]
-    assert "1 file left out that no picture is called like, such as x/b/notes.txt" in err
+    assert "1 file left out as no picture, such as x/b/notes.txt" in err
     assert "resized" not in err
+
+
+def test_one_rule_for_what_is_a_picture(pics, capsys):
+    """What is in a file decides, in train, evaluate and predict; names say only what nobody takes for a picture."""
+    train = [*OWN, "--epochs", "1", "--validation", "0", "--out"]
+    assert main([*train, "first"]) == 0
+    for number, name in enumerate(("a.jfif", "b.JPE", "c", "d.TGA", "e.xyz", "f.txt")):
+        os.rename(f"pics/red/red-{number}.png", f"pics/red/{name}")
+    files = sorted(os.path.join(folder, name) for folder, _, names in os.walk("pics") for name in names)
+    for name in ("red/notes.md", "red/labels.csv", "blue/x.npy", "blue/THUMBS.DB", "blue/.hidden.png"):
+        with open(f"pics/{name}", "wb") as file:
+            file.write(b"no picture")
+    for status, bad in ((0, []), (1, ["pics/red/bad.jfif"]), (1, ["pics/red/bad.jfif", "pics/red/zbad"])):
+        for name in bad:
+            with open(name, "wb") as file:
+                file.write(b"no picture")
+        skipped = {*bad, "pics/red/notes.md", "pics/red/labels.csv", "pics/blue/x.npy"}
+        capsys.readouterr()
+        for options in (
+            [*train, f"run-{len(bad)}"],
+            [*train, "x", "--dry-run"],
+            ["evaluate", "first/model.npz", "pics", "--json"],
+        ):
+            assert main(options) == status
+            report = one_object(capsys.readouterr().out)
+            assert {entry["file"] for entry in report["skipped"]} == skipped
+            assert report["samples"] in (30, {"training": 30})
+        assert main(["predict", "first/model.npz", "pics", "--json"]) == status
+        out, err = capsys.readouterr()
+        assert [entry["file"] for entry in predictions(out)] == sorted([*files, *bad])
+        assert [entry["file"] for entry in predictions(out) if "error" in entry] == bad
+        assert "3 files left out as no picture" in err
+    assert os.path.exists("run-2/model.npz")
+
+
+def test_a_table_with_a_picture_that_is_not_there_gives_status_1(pics, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    rows = [f"{name}/{name}-{n}.png,{name}" for name in ("red", "blue") for n in range(6)]
+    for more, status in (([], 0), (["red/notes.txt,red"], 1), (["red/red-9.png,"], 1)):
+        with open("pics/table.csv", "w") as file:
+            file.write("\n".join([*rows, *more]))
+        options = ["--epochs", "1", "--data", "pics/table.csv"]
+        report = f"run-{len(os.listdir())}"
+        assert main([*OWN, *options, "--out", report]) == status
+        assert main(["evaluate", f"{report}/model.npz", "pics/table.csv"]) == status
+    assert main([*TUNE, *options, "--image-size", "8"]) == 1
+
+
+ODD_LABELS = [
+    ["01", "2", "10"], ["1.0", "2.0", "10.0"], ["-1", "0", "3"], ["+1", "-2", "10"], ["a b", " c", "d  e "],
+    ["\N{FULLWIDTH DIGIT ONE}", "\N{ARABIC-INDIC DIGIT TWO}", "x"], ["a,b", 'c"d', "e;f"], ["3", "N/A", "x"],
+    ["1e3", "1000.5", "x"], ["0x1", "1_000", "inf"], ["cafe\u0301", "猫", "\u200bz"], ["True", "False", "None"],
+    ["-0", "1", "2"], ["9" * 20, "9" * 19, "1"], ["0", "1", "2"], ["2", "1", "0"], ["file", "label", "class"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", ODD_LABELS, ids=repr)
+def test_a_table_has_the_same_classes_in_training_and_in_evaluation(labels, pics, capsys):
+    rng, rows = np.random.default_rng(len(repr(labels))), []
+    for name in ("red", "green", "blue"):
+        rows += [(f"pics/{name}/{name}-{n}.png", labels[rng.integers(3)]) for n in range(8)]
+    rows += [("pics/red/red-8.png", labels[0]), ("pics/red/red-9.png", labels[1]), ("pics/red/red-10.png", labels[2])]
+    with open("table.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("file", "label"), *rows])
+    settings = {"data": "table.csv", "validation": 0, "seed": 0, "image_size": (4, 4), "color": "rgb", "fit": "crop"}
+    data = sources.load(settings, None)
+    (_, y), names = data.parts["training"], data.class_names
+    wanted = {file: label.strip().replace("e\u0301", "é").replace("\u200b", "\ufffd") for file, label in rows}
+    assert sorted(names) == sorted(set(wanted.values()))
+    order = datasets.image_csv("table.csv", "", 4, label_mode="class").files
+    assert [names[number] for number in y] == [wanted[file] for file in order]
+    model = Sequential([layers.Flatten(), layers.Dense(3, activation="softmax")])
+    model.build((4, 4, 3))
+    model.class_names = names
+    found = evaluate.pictures_for("table.csv", model, "crop")
+    assert (found.class_names, found.y.tolist(), found.files) == (names, y.tolist(), order)
+    model.class_names = None
+    if set(names) == {"0", "1", "2"}:
+        assert (
+            evaluate.pictures_for("table.csv", model, "crop").y.tolist()
+            == y.tolist()
+            == [int(wanted[f]) for f in order]
+        )
+
+
+def test_numbers_that_floats_do_not_tell_apart(pics, capsys):
+    names = ["9" * 20, "9" * 19 + "8", "3"]
+    rows = [f"pics/red/red-{number}.png,{names[number % 3]}" for number in range(9)]
+    with open("table.csv", "w") as file:
+        file.write("\n".join(rows))
+    assert trained(capsys, "--data", "table.csv", "--dry-run", "--validation", "0")[0]["class_names"] == names[::-1]
+
+
+def test_numbers_and_names_in_one_column_are_said(pics, capsys):
+    with open("table.csv", "w") as file:
+        file.write("".join(f"pics/red/red-{number}.png,{['3', 'N/A'][number % 2]}\n" for number in range(8)))
+    report, err = trained(capsys, "--data", "table.csv", "--dry-run")
+    assert report["class_names"] == ["3", "N/A"]
+    assert "some labels are numbers, as '3', and others are not, as 'N/A': all are taken for names of classes" in err
+
+
+def test_two_ways_to_write_a_number_are_no_two_classes(pics, capsys):
+    for labels in (("1", "01"), ("1", "1.0"), ("+1", "1")):
+        with open("table.csv", "w") as file:
+            file.write("".join(f"pics/red/red-{number}.png,{labels[number % 2]}\n" for number in range(8)))
+        assert "a class must have one name; got '" in failed(capsys, "train", "--data", "table.csv")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that other systems do not have")
+def test_names_that_break_lines_are_shown_with_escapes(model_file, capsys):
+    image = pytest.importorskip("PIL.Image")
+    names = ["a\nb\tc.png", "\x1b[31mred.png", "é 日.png"]
+    for name in names:
+        image.new("L", (8, 8)).save(name)
+    assert main(["predict", model_file, *names, "\x1b[0m\r.png"]) == 1
+    out, err = capsys.readouterr()
+    shown = [line.split("\t")[0] for line in out.splitlines()]
+    assert shown == [r"a\nb\tc.png", r"\x1b[31mred.png", "é 日.png"]
+    assert err.splitlines()[-1] == r"minicnn: error: \x1b[0m\r.png: No such file or directory"
+    assert main(["predict", model_file, *names, "--json"]) == 0
+    assert [entry["file"] for entry in predictions(capsys.readouterr().out)] == names
+
+
+def test_what_pillow_warns_of_is_not_passed_on(model_file, capsys, recwarn):
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (9, 9)).save("odd.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert main(["predict", model_file, "odd.png"]) == 0
+    for name in "ab":
+        os.makedirs(f"odd/{name}")
+        shutil.copy("odd.png", f"odd/{name}")
+    assert main(["train", "--data", "odd", "--validation", "0", "--dry-run"]) == 0
+    assert [*recwarn] == []
 
 
 def test_pictures_are_brought_to_size_as_in_the_run(pics, capsys):
@@ -1060,18 +1222,27 @@ def test_pictures_are_brought_to_size_as_in_the_run(pics, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 40, 3)).astype(np.uint8)
     image.fromarray(pixels).save("wide.png")
     model, found = Sequential.load(report["model"]), {}
+    assert model.image_fit == "crop"
+    os.rename("run/model.npz", "alone.npz")  # the file knows, wherever it is
+    shutil.rmtree("run")
     expected = {fit: datasets.images.read_image("wide.png", (8, 8, 3), *flags) for fit, flags in
                 {"crop": (True, False), "pad": (False, True), "stretch": ()}.items()}  # fmt: skip
     for options in ([], ["--fit", "crop"], ["--fit", "pad"], ["--fit", "stretch"]):
-        assert main(["predict", "run/model.npz", "wide.png", "--json", "--top", "3", *options]) == 0
+        assert main(["predict", "alone.npz", "wide.png", "--json", "--top", "3", *options]) == 0
         out, err = capsys.readouterr()
-        assert ("--fit crop, as the run in run was trained" in err) is not options
+        assert ("--fit crop, as the model was trained" in err) is not bool(options)
         (entry,) = predictions(out)
         found[" ".join(options[1:])] = entry["probability"]
     for fit, x in expected.items():
         assert found[fit] == pytest.approx(model.predict(x[None]).max(), rel=1e-5)
     assert found[""] == found["crop"]
     assert len(set(found.values())) == 3
+    losses = {}
+    for options in ([], ["--fit", "crop"], ["--fit", "pad"]):
+        assert main(["evaluate", "alone.npz", "pics", "--json", *options]) == 0
+        losses[" ".join(options[1:])] = one_object(capsys.readouterr().out)["loss"]
+    assert losses[""] == losses["crop"] != losses["pad"]
+    assert losses[""] == model.evaluate(datasets.image_folder("pics", 8, crop_to_aspect_ratio=True), batch_size=256)[0]
 
 
 def test_a_table_of_numbers_names_classes(pics, capsys):
@@ -1426,6 +1597,7 @@ def test_the_words_of_the_parser_are_those_of_the_package():
     assert {word.partition("=")[0] for text in defaults.STANDARD_FOR.values() for word in text.split(",")} <= {
         *augment.MAKE
     }
+    assert inputs.FITS == defaults.FITS
     names = {name.lower() for name in minicnn.optimizers.__all__} if hasattr(minicnn.optimizers, "__all__") else None
     for name in defaults.OPTIMIZERS:
         assert type(minicnn.optimizers.get(name)).__name__.lower() == name
@@ -1460,11 +1632,34 @@ def test_the_words_of_the_parser_are_those_of_the_package():
     ("train --resume", "--resume needs the folder of the run"), ("train --overwrite", "--overwrite needs --out"),
     ("train --resume d --overwrite", "leave one of them out"),
     ("predict m.npz x.png --top 0", "--top: must be at least 1"), ("predict m.npz x.png --fit squeeze", "--fit"),
-    ("data", "required: info|fetch"), ("data info imagenet", "invalid choice: 'imagenet'"),
+    ("data", "required: info|fetch. Say minicnn data info, or minicnn data fetch NAME"),
+    ("--versoin", "unrecognized arguments: --versoin. Did you mean --version?"),
+    ("--versoin info", "Did you mean --version?"), ("--hlep", "Did you mean --help?"),
+    ("--json info", "unrecognized arguments: --json. The options of a verb come after it"),
+    ("--threads=3 train", "unrecognized arguments: --threads. The options of a verb come after it"),
+    ("train --hlep", "Did you mean --help?"), ("data info imagenet", "invalid choice: 'imagenet'"),
 ])  # fmt: skip
 def test_wrong_usage(arguments, said, capsys, tmp_path):
     assert said in usage(capsys, *arguments.split())
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "option", ["train --out", "train --resume", "train --data-dir", "tune --out", "evaluate m --data-dir"]
+)
+def test_paths_that_are_empty(option, capsys):
+    assert "must be the path of a folder; got ''" in usage(capsys, *option.split(), "")
+
+
+def test_evaluate_without_data_downloads_nothing(capsys, monkeypatch):
+    model = Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])
+    model.build((32, 32, 3))
+    model.save("m.npz")
+    monkeypatch.setattr(datasets.cifar10, "load_data", pytest.fail)
+    said = failed(capsys, "evaluate", "m.npz")
+    assert (
+        "say on which pictures: minicnn evaluate m.npz FOLDER, or a known data set that fits: cifar10, cifar1" in said
+    )
 
 
 def test_wrong_usage_of_evaluate(model_file, capsys):

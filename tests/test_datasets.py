@@ -402,6 +402,16 @@ def test_sixteen_bits_transparency_and_orientation(tmp_path, pillow):
     assert images.read_image(tmp_path / "cmyk.jpg", (3, 3, 3)).min() == 255
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16"])
+def test_every_mode_becomes_every_number_of_channels(tmp_path, pillow, mode):
+    pillow.new(mode, (3, 3), (90, 128, 128) if mode in ("YCbCr", "LAB") else None).save(tmp_path / "x.tiff")
+    color = images.read_image(tmp_path / "x.tiff", (3, 3, 3))
+    grey = np.asarray(pillow.fromarray(color).convert("L"))
+    np.testing.assert_allclose(images.read_image(tmp_path / "x.tiff", (3, 3, 1))[..., 0].astype(int), grey, atol=1)
+    rgba = images.read_image(tmp_path / "x.tiff", (3, 3, 4))
+    assert (rgba[..., 3] == 0).all() if mode in ("LA", "RGBA") else (rgba[..., :3] == color).all()
+
+
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbagegarb", b"Exif\0\0", b"x", b"Exif\0\0MM\0*\xff\xff\xff\xff"])
 @pytest.mark.filterwarnings("default")  # Pillow may warn of them

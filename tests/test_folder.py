@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 import warnings
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_what_cannot_be_read_is_skipped_before_the_rest_is_shuffled(folder, tmp_
     bad = {
         "cat/00.png": whole[: len(whole) // 2],
         "cat/empty.jpg": b"",
-        "cat/Thumbs.db": b"\xd0\xcf\x11\xe0" + bytes(600),
+        "cat/sheet.xls": b"\xd0\xcf\x11\xe0" + bytes(600),
         "dog/notes.txt": b"not a picture",
         "eel/program.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         "eel/z.svg": b"<svg/>",
@@ -167,14 +168,19 @@ def test_what_is_left_out_without_a_word(folder):
     paint(folder / "__MACOSX" / "cat" / "1.png")
     (folder / "cat" / ".DS_Store").write_bytes(b"Bud1")
     (folder / "labels.csv").write_text("a,b\n")
+    (folder / "README").write_text("a,b\n")
+    for name in ("Thumbs.db", "dog/THUMBS.DB", "cat/desktop.ini", "eel/Icon\r"):
+        (folder / name).write_bytes(b"?")
+    paint(folder / "cat" / "@eaDir" / "1.png")
     assert image_folder(folder).files == before
 
 
 def test_pictures_beside_the_classes_are_named(folder):
-    file = paint(folder / "top.PNG")
-    with pytest.warns(UserWarning, match="1 file skipped"):
+    files = [str(paint(folder / name).rename(folder / name[4:])) for name in ("png.a.png", "png.b.jfif.png")]
+    (folder / "c.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match="2 files skipped"):
         data = image_folder(folder)
-    assert data.skipped == [(str(file), "lies beside the folders of the classes, in none of them")]
+    assert data.skipped == [(file, "lies beside the folders of the classes, in none of them") for file in files]
     assert len(data.x) == 20
 
 
@@ -187,17 +193,94 @@ def test_folders_in_classes_links_and_circles(folder, tmp_path_factory):
         (folder / "cat" / "z.png").symlink_to(elsewhere / "one" / "y.png")
         (folder / "cat" / "circle").symlink_to(folder / "cat")
         (folder / "cat" / "lost.png").symlink_to(folder / "nowhere")
+        (folder / "cat" / "itself.png").symlink_to(folder / "cat" / "itself.png")
     except OSError:
         pytest.skip("no links here")
-    with pytest.warns(UserWarning, match="2 files skipped"):
+    with pytest.warns(UserWarning, match="3 files skipped"):
         data = image_folder(folder)
     assert data.class_names == ["cat", "dog", "eel", "fox"]
     assert np.bincount(data.y).tolist() == [12, 6, 4, 1]
     assert sorted(values(data))[-3:] == [250, 251, 251]
-    assert [reason for _, reason in data.skipped] == [
-        "is a link to a folder in which it lies",
-        "No such file or directory",
-    ]
+    said = {os.path.basename(file): reason for file, reason in data.skipped}
+    assert said.pop("circle").startswith(f"is a link to {os.path.realpath(folder / 'cat')}, which is not outside of ")
+    assert said.pop("lost.png") == "No such file or directory"
+    assert "symbolic links" in said.pop("itself.png")
+    assert said == {}
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "../dog", "../dog/in", "/", "../../elsewhere/up"])
+def test_a_link_gives_a_class_nothing_that_has_a_place_of_its_own(folder, target, tmp_path):
+    """What lies in the folder of the classes, or around it, is no part of the class from which a link leads there."""
+    data = folder / "data"
+    for name in ("cat", "dog", "eel"):
+        (data / name).mkdir(parents=True)
+        (folder / name / "0.png").rename(data / name / "0.png")
+    paint(data / "dog" / "in" / "1.png")
+    (folder / "elsewhere").mkdir()
+    try:
+        (folder / "elsewhere" / "up").symlink_to(folder)
+        (data / "cat" / "link").symlink_to(target)
+    except OSError:
+        pytest.skip("no links here")
+    with pytest.warns(UserWarning, match="1 file skipped .*link: is a link to .*, which is not outside of"):
+        found = image_folder(data)
+    assert np.bincount(found.y).tolist() == [1, 2, 1]
+    assert [file for file, _ in found.skipped] == [str(data / "cat" / "link")]
+    (data / "cat" / "link").unlink()
+    (data / "fox").symlink_to(data / "dog")  # a class as well
+    with pytest.warns(UserWarning, match="fox: is a link to .*There is no picture of class 'fox'"):
+        assert np.bincount(image_folder(data).y, minlength=4).tolist() == [1, 2, 1, 0]
+
+
+def test_circles_outside_end_and_are_read_once(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    paint(elsewhere / "one" / "y.png", 251)
+    try:
+        (elsewhere / "one" / "again").symlink_to(elsewhere)
+        (elsewhere / "back").symlink_to(folder)
+        (folder / "cat" / "first").symlink_to(elsewhere)
+        (folder / "cat" / "second").symlink_to(elsewhere / "one")
+    except OSError:
+        pytest.skip("no links here")
+    with pytest.warns(UserWarning, match="3 files skipped"):
+        data = image_folder(folder)
+    assert np.bincount(data.y).tolist() == [11, 6, 4]
+    said = {os.path.relpath(file, folder): reason[:30] for file, reason in data.skipped}
+    once = "is a link to a folder that has"
+    assert said.pop(os.path.join("cat", "first", "back")).startswith("is a link to ")
+    assert said == {os.path.join("cat", "first", "one", "again"): once, os.path.join("cat", "second"): once}
+
+
+def test_folders_deeper_than_the_stack(tmp_path):
+    deep = os.path.join(tmp_path, "cat", *["d"] * 300)
+    try:
+        os.makedirs(deep)
+        pillow.new("L", (4, 4)).save(os.path.join(deep, "1.png"))
+    except OSError:
+        pytest.skip("no such folders here")
+    image_folder(tmp_path, class_names=["cat"])  # what is imported late has been
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(traceback.extract_stack()) + 150)
+    try:
+        data = image_folder(tmp_path, class_names=["cat"])
+    finally:
+        sys.setrecursionlimit(limit)
+    assert data.files == [os.path.join(deep, "1.png")]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="no closed folders here")
+def test_folders_that_are_closed(folder):
+    (folder / "cat" / "closed").mkdir()
+    paint(folder / "cat" / "closed" / "in" / "1.png")
+    (folder / "dog" / "link").symlink_to(folder / "cat" / "closed" / "in")
+    (folder / "cat" / "closed").chmod(0)
+    try:
+        with pytest.warns(UserWarning, match="2 files skipped"):
+            data = image_folder(folder)
+    finally:
+        (folder / "cat" / "closed").chmod(0o700)
+    assert np.bincount(data.y).tolist() == [10, 6, 4]
+    assert {reason for _, reason in data.skipped} >= {"Permission denied"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
@@ -239,6 +322,33 @@ def test_names_that_are_no_text(tmp_path):
     data.class_names = data.class_names[::-1]
     with pytest.raises(ValueError, match="must have every class that there is; got 'b'"):
         image_folder(tmp_path, class_names=["caf\N{REPLACEMENT CHARACTER}"])
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_model_learns_how_its_pictures_were_prepared(folder, lazy):
+    def compiled():
+        model = mc.Sequential([mc.layers.Flatten(), mc.layers.Dense(3, activation="softmax")])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        return model
+
+    cropped = image_folder(folder, 4, crop_to_aspect_ratio=True, validation_split=0.2, lazy=lazy)
+    padded = image_folder(folder, 4, pad_to_aspect_ratio=True, lazy=lazy)
+    assert (cropped.image_fit, cropped.validation.image_fit, padded.image_fit) == ("crop", "crop", "pad")
+    assert image_folder(folder, 4, lazy=lazy).image_fit == "stretch"
+    model = compiled()
+    model.fit(cropped, validation_data=cropped.validation, class_weight={"cat": 2.0}, verbose=0)
+    assert model.image_fit == "crop"
+    model.evaluate(cropped.validation)
+    for use in (model.evaluate, model.predict, lambda data: model.fit(data, verbose=0)):
+        with pytest.warns(
+            UserWarning, match="prepared in another way, 'pad', than those of training, 'crop'"
+        ) as warned:
+            use(padded)
+        assert warned[0].filename == __file__
+    assert model.image_fit == "crop"
+    other = compiled()
+    other.fit(cropped.x, cropped.y, verbose=0) if not lazy else other.fit([*cropped], verbose=0)
+    assert other.image_fit is None
 
 
 def test_class_names_choose_the_numbers(folder):

@@ -69,6 +69,7 @@ def test_the_order_is_that_of_the_seed():
 
 
 @pytest.mark.parametrize("labels", [
+    np.array(["b", "a", "c"] * 10, object),
     np.array(["b", "a", "c"] * 10), ["b", "a", "c"] * 10, np.array([3.0, -1.0, 2.0] * 10), np.eye(3)[[0, 1, 2] * 10],
     np.array([[4], [9], [7]] * 10), np.array([True, False, False] * 10),
 ])  # fmt: skip
@@ -108,17 +109,19 @@ def test_a_memory_map_and_pictures(tmp_path):
     (([1, 2], [1, 1], 0.9), ValueError, "test_size must leave samples on both sides of 2; got 0.9"),
     (([1], [1]), ValueError, "both sides of 1"),
     (([], []), ValueError, "both sides of 0"),
-    (([1, 2], [1, 2]), ValueError, "at most 0 of 2 samples; got 0.2. Choose a smaller test_size, or stratify=False"),
+    (([1, 2], [1, 2]), ValueError, "a class of two samples or more to divide; got 2 samples in as many classes. stra"),
     (([1, 2], [1, 1], 0), ValueError, "test_size must be a whole number >= 1; got 0"),
     (([1, 2], [1, 1], 1.0), ValueError, r"test_size must be a number in \(0, 1\); got 1.0"),
     (([1, 2], [1, 1], True), TypeError, r"test_size must be a number in \(0, 1\); got True \(bool\)"),
     (([1, 2], [1, 1], float("nan")), ValueError, "got nan"),
     (([1, 2], [1, 1], 0.5, "yes"), ValueError, "stratify must have a batch axis|stratify must be"),
     (([1, 2], [1, 1], 0.5, [0.5, 0.7]), ValueError, "stratify must be True, False, or one label for each of the 2"),
-    (([1, 2], [1, 1], 0.5, True, -1), ValueError, "seed must be a whole number"),
+    (([1, 2], [1, 1], 0.5, True, -1), ValueError, r"^datasets\.train_test_split: seed must be a whole number in \[0, "),
+    (([1, 2], [1, 1], 0.5, True, 0.0), TypeError, r"^datasets\.train_test_split: seed must be a whole number"),
     ((5, [1, 1]), ValueError, "x must have a batch axis"),
     (([1, 2], [None, 1]), TypeError, "y must be an array of numbers"),
     (([[1], [1, 2]], [1, 1]), ValueError, "x must be a rectangular array"),
+    (([1, 2], np.array(["a", 1], object)), TypeError, "y must be an array of numbers"),
 ])  # fmt: skip
 def test_bad_arguments(arguments, error, text):
     with pytest.raises(error, match=text):

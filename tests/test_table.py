@@ -12,11 +12,14 @@ pillow = pytest.importorskip("PIL.Image")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """0.png to 7.png, of the grey values 0, 30, 60 ..."""
+    """0.png to 7.png, of the grey values 0, 30, 60 ..., and 0-0.png to 3-19.png."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "sub").mkdir()
     for number in range(8):
         pillow.new("L", (9, 9), 30 * number).save(folder / f"{number}.png")
+    for number in range(20):
+        pillow.new("L", (9, 9), 30 * (number % 8)).save(folder / f"{number % 8}-{number}.png")
+    pillow.new("L", (9, 9), 0).save(folder / "no ending", format="png")
     pillow.new("L", (9, 9), 250).save(folder / "sub" / "a b.png")
     return folder
 
@@ -65,6 +68,31 @@ def test_a_byte_order_mark_is_no_part_of_a_name(read):
         "0.png": "cat",
         "1.png": "dog",
     }
+
+
+def test_the_delimiter_that_the_table_says(read):
+    for delimiter in ";,|:":
+        text = f"sep={delimiter}\r\nfile,label\r\n0.png,cat\r\n1.png,cat\r\n1.png,dog\r\n".replace(",", delimiter)
+        with pytest.raises(DataError, match="'cat' in line 4 and 'dog' in line 5"):
+            read(text)
+        assert rows(read(text.replace("1.png", "2.png", 1))) == {"0.png": "cat", "2.png": "cat", "1.png": "dog"}
+
+
+@pytest.mark.parametrize("text", [
+    "gone.jfif,cat\n0.png,dog\n", "gone.TGA,cat\n0.png,dog\n", "gone,cat\nno ending,dog\n1.png,cat\n",
+    "gone,3.5\nno ending,1\n", "gone.xyz,3\n0.png,1\n",
+])  # fmt: skip
+def test_a_first_line_that_names_a_missing_picture_is_no_heading(read, text):
+    with pytest.warns(UserWarning, match="1 file skipped"):
+        data = read(text)
+    assert [os.path.basename(file) for file, _ in data.skipped] == [text.split(",")[0]]
+
+
+@pytest.mark.parametrize("text", ["id,class\n0.png,cat\n1.png,dog\n", "image.path,x\n0.png,cat\n1.png,dog\n",
+                                  "file,cat\n0.png,cat\n1.png,dog\n"])  # fmt: skip
+def test_headings_of_any_words(read, text):
+    data = read(text)
+    assert (rows(data), data.skipped) == ({"0.png": "cat", "1.png": "dog"}, [])
 
 
 def test_the_delimiter_is_the_one_that_makes_files(read):
@@ -136,6 +164,62 @@ def test_rows_without_a_picture_are_skipped(read, folder):
         read("no.png,cat\n")
 
 
+def test_rows_with_too_few_fields_are_skipped(read):
+    with pytest.warns(UserWarning, match="2 files skipped"):
+        data = read("file,place,label,by\n0.png,x,cat,\n1.png,cat,me\n2.png,x,dog,\n3.png,x\n")
+    assert rows(data) | data_of(data) == {"0.png": "x", "2.png": "x"} | {
+        "1.png": "has 3 fields in line 3, and the first line has 4",
+        "3.png": "has 2 fields in line 5, and the first line has 4",
+    }
+    assert read("file,label,,\n0.png,cat\n1.png,dog,,,,\n").skipped == []  # empty ones at the end do not count
+
+
+def data_of(data):
+    return {os.path.basename(file): reason for file, reason in data.skipped}
+
+
+def test_a_file_has_one_label(read, folder):
+    text = "file,label\n0.png,cat\n1.png,dog\n./0.png,cat\n"
+    with pytest.warns(UserWarning, match="1 file skipped"):
+        data = read(text)
+    assert (rows(data), data_of(data)) == (
+        {"0.png": "cat", "1.png": "dog"},
+        {"0.png": "is in line 4, as in line 2: it is taken once"},
+    )
+    for more, said in (
+        (f"{folder / '1.png'},cat\n", "'dog' in line 3 and 'cat' in line 5"),
+        ("0.png,Cat\n", "'cat' in"),
+    ):
+        with pytest.raises(DataError, match=f"a file must have one label; .*has {said}"):
+            read(text + more)
+    with pytest.raises(DataError, match="'1' in line 1 and '2' in line 2"):
+        read("0.png,1\n0.png,2\n")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ('0.png,cat\n1.png,"dog\n2.png,cat\n', "in the row that begins in line 2. Is a quote not closed there?"),
+    ('0.png,cat\n1.png,"dog', "in the row that begins in line 2. Is a quote not closed there?"),
+    ('"0.png,cat\n1.png,"dog"\n2.png,cat\n', "in the row that begins in line 1. Is a quote not closed there?"),
+    ('0.png,"cat\n1.png,dog"\n2.png,cat\n', "line break in a file's name or a label, in the row that begins in line 1"),
+    ('f,l,say\n0.png,cat,"a\nb"\n1.png,dog,"x\n2.png,cat,"y"\n', "in the row that begins in line 4. Is a quote"),
+    ("0.png,cat\n1.png,dog\n2,5.png,cat\n", r"as many fields as the first one; got 3 in line 3, 2 in the first. Put"),
+    ("0.png,cat\n1.png,dog, the black one\n", "got 3 in line 2, 2 in the first"),
+    ("0.png;cat\n1.png;dog;x\n", "got 3 in line 2, 2 in the first"),
+    ('f,l\n\n0.png,cat\n\n"1.png","dog" x,y\n', "got 3 in line 5, 2 in the first"),
+    ("0.png,cat\n1.png,a\a\n2.png,a\b\n", "must not become the same name of a class.*another one in line 3"),
+])  # fmt: skip
+def test_lines_that_are_wrong(read, text, said):
+    with pytest.raises(DataError, match=rf"labels\.csv: .*{said}"):
+        read(text)
+
+
+def test_quoted_line_breaks_in_other_columns(read):
+    text = 'file,label,say\n0.png,cat,"a ""b""\n,c"\n1.png,dog,"\n\n"\n"2.png","cat",\n1.png,cat,\n'
+    with pytest.raises(DataError, match="'dog' in line 4 and 'cat' in line 8"):
+        read(text)
+    assert rows(read(text.removesuffix("1.png,cat,\n"))) == WANTED
+
+
 def test_paths(read, folder, tmp_path):
     assert rows(read("sub/a b.png,cat\n0.png,dog\n")) == {"a b.png": "cat", "0.png": "dog"}
     assert rows(read("sub\\a b.png,cat\n0.png,dog\n")) == {"a b.png": "cat", "0.png": "dog"}  # written on Windows
@@ -145,14 +229,14 @@ def test_paths(read, folder, tmp_path):
 
 
 def test_the_split_and_lazy(read):
-    text = "".join(f"{number % 8}.png,{'ab'[number % 2]}\n" for number in range(20))
+    text = "".join(f"{number % 8}-{number}.png,{'ab'[number % 2]}\n" for number in range(20))
     data = read(text, validation_split=0.2, seed=2)
     assert (np.bincount(data.y).tolist(), np.bincount(data.validation.y).tolist()) == ([8, 8], [2, 2])
     lazy = read(text, validation_split=0.2, seed=2, lazy=True)
     np.testing.assert_array_equal(np.concatenate([x for x, _ in lazy.validation]), data.validation.x)
     numbers = read(text.replace("a", "7").replace("b", "8"), validation_split=0.2, seed=2)
     assert numbers.y.tolist() == (data.y + 7).tolist()
-    ages = "".join(f"{number % 8}.png,{number}\n" for number in range(20))
+    ages = "".join(f"{number % 8}-{number}.png,{number}\n" for number in range(20))
     assert len(read(ages, validation_split=0.2).validation.y) == 4  # no two are alike: divided plainly
     with pytest.raises(ValueError, match="validation_split must leave samples on both sides of 1"):
         read("0.png,7\n", validation_split=0.2)
@@ -167,6 +251,15 @@ def test_the_split_and_lazy(read):
 def test_tables_that_are_none(read, content, said):
     with pytest.raises(DataError, match=rf"labels\.csv: .*{said}"):
         read(content)
+
+
+def test_files_that_are_no_tables_by_far(folder, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"0\.png: must be a table of pictures; it is a picture"):
+        image_csv(folder / "0.png")
+    monkeypatch.setattr(table, "MOST_TEXT", 1023)
+    (tmp_path / "film.mp4").write_bytes(b"0.png,cat\n" * 200)
+    with pytest.raises(DataError, match=r"film\.mp4: is too large for a table; got 2,000 bytes"):
+        image_csv(tmp_path / "film.mp4")
 
 
 def test_one_class_is_a_doubt(read):

@@ -16,8 +16,8 @@ from minicnn.cli.parser import VERBS, parser_of
 
 def main(argv=None):
     """Runs the command line ``argv`` (default: the program's own) and returns the exit status."""
-    options = parser_of().parse_args(argv)
     try:
+        options = _options(argv)
         verb = importlib.import_module(VERBS[options.verb])
         if options.threads is not None:
             from minicnn import set_num_threads
@@ -38,3 +38,13 @@ def main(argv=None):
         words.silence_stdout()
         words.note(f"error: {words.sentence(error)}")
         return 1
+
+
+def _options(argv):
+    """What the words ask for; they end the program where they ask for help or are wrong."""
+    try:
+        return parser_of().parse_args(argv)
+    except SystemExit:
+        if sys.stdout is not None:  # what was said must be gone before Python ends, which would show a closed pipe
+            sys.stdout.flush()
+        raise

@@ -24,7 +24,7 @@ def model(rate, seed, settings, data, samples=None, text=None):
     binary = made.output_shape == (1,)
     loss = "binary_crossentropy" if binary else LOSS
     made.compile(optimizer(settings, samples), loss, ["accuracy"])
-    made.class_names = data.class_names
+    made.class_names, made.image_fit = data.class_names, settings["fit"]
     return made
 
 

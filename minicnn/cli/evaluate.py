@@ -5,10 +5,9 @@ import json
 import numpy as np
 
 from minicnn import datasets, metrics, saving
-from minicnn.cli import building, defaults, predict, runs, sources, words
+from minicnn.cli import building, defaults, predict, sources, words
 from minicnn.cli.scale import Scale
 from minicnn.datasets import images
-from minicnn.datasets.folder import ENDINGS
 
 
 def evaluate(options):
@@ -16,7 +15,7 @@ def evaluate(options):
     if options.data is not None and options.pictures is not None:
         raise words.Usage("the data are given twice, as DATA and by --data")
     model = saving.load_model(options.model)
-    name = options.pictures or options.data or _fitting(options.model, model)
+    name = options.pictures or options.data or _fitting(options.model, model, options.data_dir)
     predict.require_classes(options.model, model)
     scale, skipped = Scale(model, options.invert), []
     if sources.is_known(name):
@@ -28,9 +27,8 @@ def evaluate(options):
     else:
         if options.data_dir is not None:
             raise words.Usage("--data-dir is for the files of known data sets, such as --data mnist")
-        way = runs.fit_beside(options.model) if options.fit is None else options.fit
-        found, y = _pictures(name, model, way)
-        skipped = found.skipped
+        found = pictures_for(name, model, sources.fit_for(model, options.fit))
+        y, skipped = found.y, found.skipped
         x = scale.of_pictures(found.files, found.x)
     if model.loss_function is None or not model.metrics:
         loss = building.LOSS if model.output_shape != (1,) else "binary_crossentropy"
@@ -50,11 +48,12 @@ def evaluate(options):
         "skipped": [{"file": path, "error": reason} for path, reason in skipped],
     }
     words.show(json.dumps(words.finite(report)) if options.json else _text(report))
-    return int(any(path.lower().endswith(ENDINGS) for path, _ in skipped))
+    return int(sources.failed(name, skipped))
 
 
-def _fitting(path, model):
-    """The known data set that fits the model: its images, and its classes where the model names them."""
+def _fitting(path, model, data_dir):
+    """The known data set that fits the model, its images, and its classes where the model names them: the first that is
+    here, or that is said to be in ``data_dir``."""
     shapes = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}
     named = [name for name in defaults.DATA if sources.names_of(name) == model.class_names]
     fitting = [name for name in defaults.DATA if shapes.get(name, (28, 28, 1)) == model.input_shape]
@@ -65,11 +64,15 @@ def _fitting(path, model):
         if not fitting:
             got = "shape (N, 8, 8, 1) in the digits, and no other known data set fits"
         raise ValueError(f"{path}: {needs}; got {got}. Say which pictures: minicnn evaluate {path} FOLDER")
-    return chosen[0]
+    here = [name for name in chosen if data_dir is not None or datasets.info(name).here]
+    if not here:
+        ways = f"minicnn evaluate {path} FOLDER, or a known data set that fits: {', '.join(chosen)}"
+        raise ValueError(f"{path}: say on which pictures: {ways}, of which none is here; minicnn data fetch gets it")
+    return here[0]
 
 
-def _pictures(data, model, way):
-    """(the pictures, their labels as the model numbers the classes)."""
+def pictures_for(data, model, way):
+    """The pictures, their labels as the model numbers the classes."""
     shape, classes = model.input_shape, max(2, model.output_shape[0])
     colors = {channels: color for color, channels in images.CHANNELS.items()}
     if len(shape) != 3 or shape[2] not in colors:
@@ -80,9 +83,9 @@ def _pictures(data, model, way):
         found = sources.pictures(data, settings, class_names=model.class_names)
     else:
         found = sources.pictures(data, settings)
-        if found.class_names is not None and set(found.class_names) <= set(numbers):
+        if set(found.class_names) <= set(numbers):
             found.y = np.array([int(name) for name in found.class_names])[found.y]
-        elif found.class_names is not None:
+        else:
             if len(found.class_names) != classes:
                 got = f"{len(found.class_names)} classes, {', '.join(found.class_names[:10])}"
                 raise ValueError(f"{data}: must have the {classes} classes of the model, which has no names; got {got}")
@@ -90,9 +93,7 @@ def _pictures(data, model, way):
                 f"note: the model has no names of classes: {', '.join(found.class_names)} are taken in this order"
             )
     sources.note_sizes(found.files, shape[:2], way)
-    if found.y.dtype.kind == "f" or not 0 <= found.y.min() <= found.y.max() < classes:
-        raise datasets.DataError(data, f"has labels that are none of the {classes} classes of the model")
-    return found, found.y
+    return found
 
 
 def _text(report):

@@ -59,6 +59,10 @@ class Parser(argparse.ArgumentParser):
         self.given = [*(sys.argv[1:] if args is None else args)]
         return super().parse_args(args, namespace)
 
+    @property
+    def options(self):
+        return [option for action in self._actions for option in action.option_strings]
+
     def refuse(self, verb, message):
         """Ends the program as for wrong usage of a verb."""
         self.verbs[verb].error(message)
@@ -67,10 +71,17 @@ class Parser(argparse.ArgumentParser):
         given = getattr(self, "given", [])
         if not given and "VERB" in message:
             self.print_help(sys.stderr)
-        if match := re.match(r"unrecognized arguments: (-[^\s=]*)", message):
-            verb = next((self.verbs[word] for word in given if word in self.verbs), self)
-            known = re.findall(r"(?<![\w-])--?[a-z][\w-]*", verb.format_usage())
-            message += _did_you_mean(match[1], known)
+        place = next((place for place, word in enumerate(given) if word in self.verbs), len(given))
+        words = [word.split("=")[0] for word in given[:place] if word[:1] == "-"]
+        early = next((word for word in words if word not in self.options), None)
+        if self.verbs and early is not None:
+            late = any(early in verb.options for verb in self.verbs.values())
+            hint = ". The options of a verb come after it" if late else _did_you_mean(early, self.options)
+            message = f"unrecognized arguments: {early}{hint}"
+        elif match := re.match(r"unrecognized arguments: (-[^\s=]*)", message):
+            message += _did_you_mean(match[1], (self.verbs[given[place]] if place < len(given) else self).options)
+        elif message.endswith("required: info|fetch"):
+            message += ". Say minicnn data info, or minicnn data fetch NAME"
         elif match := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             known = [*self.verbs] if "VERB" in message else re.findall(r"[\w-]+", match[2])
             message += _did_you_mean(match[1], known)
@@ -180,6 +191,13 @@ def _path(text):
     return os.path.lexists(text) or bool(re.search(r"[./\\]", text))
 
 
+def _place(text):
+    """A type for argparse: the path of a folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the path of a folder; got ''")
+    return text
+
+
 _known = _word(defaults.DATA)
 _data = _word(defaults.DATA, "a folder, a table in CSV", _path)
 _model = _word(defaults.MODELS, "a file of Sequential.to_json", _path)
@@ -230,11 +248,11 @@ def _train(sub):
                      "rotation for writing, crop and flip for pictures (docs/augmentation.md)")  # fmt: skip
     sub.add_argument("--compare", action=argparse.BooleanOptionalAction, help="train the same network at rate 0 as well"
                      " (default: of digits and mnist)")  # fmt: skip
-    sub.add_argument("--out", metavar="RUN", help="folder for the model and its history (default: the next free "
-                     "minicnn-run-N)")  # fmt: skip
+    sub.add_argument("--out", type=_place, metavar="RUN", help="folder for the model and its history "
+                     "(default: the next free minicnn-run-N)")  # fmt: skip
     sub.add_argument("--overwrite", action="store_true", help="replace the run that is in --out")
-    sub.add_argument("--resume", nargs="?", const=True, metavar="RUN", help="go on with the run in RUN, or in --out, "
-                     "with its settings; begin it where there is none")  # fmt: skip
+    sub.add_argument("--resume", type=_place, nargs="?", const=True, metavar="RUN", help="go on with the run in RUN, "
+                     "or in --out, with its settings; begin it where there is none")  # fmt: skip
     sub.add_argument("--dry-run", action="store_true", help="read data and model, say what would be done, do nothing")
     sub.epilog = "Defaults: " + "; ".join(
         f"{name}: epochs {settings['epochs']}, batch size {settings['batch_size']}"
@@ -254,7 +272,9 @@ def _tune(sub):
     sub.add_argument("--repeats", type=_number(int, 1, 1000), default=1, help="with other folds and seeds (default: 1)")
     sub.add_argument("--jobs", type=_number(int, 1, 256), default=1, help="processes, with joblib; no result depends "
                      "on it (default: 1)")  # fmt: skip
-    sub.add_argument("--out", metavar="DIR", help="folder for tune.json and tune.png (default: minicnn-tune)")
+    sub.add_argument(
+        "--out", type=_place, metavar="DIR", help="folder for tune.json and tune.png (default: minicnn-tune)"
+    )
     sub.epilog = "Options left out default as for train."
 
 
@@ -263,8 +283,10 @@ def _evaluate(sub):
     sub.add_argument("pictures", nargs="?", type=_data, metavar="DATA", help=f"{DATA_HELP} (default: the known data "
                      "set that fits the model)")  # fmt: skip
     sub.add_argument("--data", type=_data, metavar="DATA", help="the same")
-    _fit(sub, "the way of the run in whose folder the model is, else stretch")
-    sub.add_argument("--data-dir", metavar="DIR", help="folder of a known data set (default: docs/data.md)")
+    _fit(sub, "as the model was trained, else stretch")
+    sub.add_argument(
+        "--data-dir", type=_place, metavar="DIR", help="folder of a known data set (default: docs/data.md)"
+    )
     _invert(sub)
 
 
@@ -276,13 +298,13 @@ def _predict(sub):
                      "scaled in the same way")  # fmt: skip
     sub.add_argument("--top", type=_number(int, 1, 10**6), default=1, metavar="K", help="so many classes of each "
                      "picture (default: 1)")  # fmt: skip
-    _fit(sub, "the way of the run in whose folder the model is, else stretch")
+    _fit(sub, "as the model was trained, else stretch")
     _invert(sub)
 
 
 def _data_sets(sub):
     sub.add_argument("action", choices=("info", "fetch"), metavar="info|fetch", help="what to do")
-    sub.add_argument("names", nargs="*", type=_known, metavar="NAME", help=", ".join(defaults.DATA))
+    sub.add_argument("names", nargs="*", default=[], type=_known, metavar="NAME", help=", ".join(defaults.DATA))
 
 
 def _summary(sub):
@@ -306,7 +328,9 @@ def _pictures(sub):
                        "(default: 32)")  # fmt: skip
     group.add_argument("--color", choices=defaults.COLORS, help="(default: rgb)")
     _fit(group, "stretch")
-    sub.add_argument("--data-dir", metavar="DIR", help="folder of a known data set (default: docs/data.md)")
+    sub.add_argument(
+        "--data-dir", type=_place, metavar="DIR", help="folder of a known data set (default: docs/data.md)"
+    )
 
 
 def _fit(sub, default):

@@ -8,23 +8,27 @@ import warnings
 import numpy as np
 
 from minicnn import _files, datasets, prediction, saving
-from minicnn.cli import runs, sources, words
+from minicnn.cli import sources, words
 from minicnn.cli.scale import Scale
+from minicnn.datasets import folder, images
 
 
 def predict(options):
     """Prints the most probable classes of every picture; the status is 1 if a file cannot be classified."""
     model = saving.load_model(options.model)
     require_classes(options.model, model)
-    way = runs.fit_beside(options.model) if options.fit is None else options.fit
-    asked = _Asked(model, Scale(model, options.invert), way, options.top)
+    asked = _Asked(model, Scale(model, options.invert), sources.fit_for(model, options.fit), options.top)
     found, status = [], 0
-    for path, reason in _files_of(options.files):
+    others = []
+    for path, reason, within in _files_of(options.files):
         try:
             if reason is not None:
                 raise datasets.DataError(path, reason)
-            entries = asked.entries(path)
+            entries = asked.entries(path, path.lower().endswith(".npy") and not within)
         except words.FAILURES as error:
+            if within and folder.is_other(path):
+                others.append(path)
+                continue
             said = words.sentence(error)
             said, status = said if said.startswith(path) else f"{path}: {said}", 1
             entries = [{"file": path, "error": said}]
@@ -32,7 +36,9 @@ def predict(options):
         found += entries
         for entry in [] if options.json else [entry for entry in entries if "error" not in entry]:
             place = entry["file"] if entry.get("index") is None else f"{entry['file']}[{entry['index']}]"
-            words.show("\t".join([place, *(f"{name}\t{p:.4f}" for name, p in entry["top"])]))
+            words.show("\t".join([words.plain(place), *(f"{name}\t{p:.4f}" for name, p in entry["top"])]))
+    if others:
+        words.note(f"note: {words.count(len(others), 'file')} left out as no picture, such as {others[0]}")
     if options.json:
         words.show(json.dumps(found))
     return status
@@ -49,19 +55,19 @@ def require_classes(path, model):
 
 
 def _files_of(given):
-    """(path, None) of those that were given and of the pictures in folders, (path, reason) of what cannot be read."""
+    """(path, None, whether it lies in a folder) of the files that were given and of those in folders, (path, reason,
+    False) of what cannot be entered."""
     for path in given:
         if not os.path.isdir(path):
-            yield path, None
+            yield path, None, False
             continue
-        files, others, skipped = sources.pictures_in(path)
-        yield from ((file, None) for file in files)
-        yield from skipped
-        if others:
-            named = f"{words.count(len(others), 'file')} left out that no picture is called like, such as {others[0]}"
-            words.note(f"note: {path}: {named}")
-        if not files and not skipped:
-            yield path, "there is no picture in this folder"
+        skipped, pictures = [], False
+        for file in folder.files_in(path, path, skipped):
+            pictures = pictures or not folder.is_other(file) or images.is_picture(file)
+            yield file, None, True
+        yield from ((file, reason, False) for file, reason in skipped)
+        if not pictures and not skipped:
+            yield path, "there is no picture in this folder", False
 
 
 class _Asked:
@@ -70,14 +76,15 @@ class _Asked:
     def __init__(self, model, scale, fit, top):
         self.model, self.scale, self.fit, self.top, self.resized = model, scale, fit, top, False
 
-    def entries(self, path):
-        """What is found in one file."""
-        numbered = path.lower().endswith(".npy")
-        images, single = self._npy(path) if numbered else (self._picture(path), True)
+    def entries(self, path, numbered):
+        """What is found in one file; ``numbered``: it is a .npy."""
+        x, single = self._npy(path) if numbered else (self._picture(path), True)
         try:
-            probabilities = self.model.predict_proba(images)
+            probabilities = self.model.predict_proba(x)
         except (ValueError, TypeError) as error:
             raise datasets.DataError(path, error) from error
+        if not len(probabilities):
+            raise datasets.DataError(path, f"must hold an image at least; got shape {x.shape}")
         if not np.isfinite(probabilities).all():
             raise datasets.DataError(path, "leads to outputs that are not finite; does it contain NaN or infinity?")
         found = []
@@ -96,8 +103,10 @@ class _Asked:
         """A picture as a batch of one."""
         shape = self.model.input_shape
         keeping = {f"{fit}_to_aspect_ratio": self.fit == fit for fit in ("crop", "pad")}
-        image = datasets.images.read_image(path, shape, **keeping)
-        if not self.resized and (found := datasets.images.look(path)) != shape[:2]:
+        with warnings.catch_warnings(action="ignore"):  # Pillow's, of what is odd about a file
+            image = images.read_image(path, shape, **keeping)
+            found = shape[:2] if self.resized else images.look(path)
+        if found != shape[:2]:
             self.resized = True
             words.note(f"note: {sources.resized(path, found, shape[:2], self.fit)}")
         return self.scale.of_picture(path, image)[None]

@@ -238,24 +238,6 @@ def settings_of(options):
     return _completed({}, given | {"model": "small"}, None)
 
 
-def fit_beside(model_path):
-    """The way in which pictures were brought to size in the run in whose folder the file of a model is; "stretch" where
-    it is in none."""
-    path = os.path.join(os.path.dirname(model_path), "settings.json")
-    try:
-        file, size = _files.open_regular(path, lambda what: ValueError(f"{path}: {what}"))
-        with file:
-            found = json.loads(file.read(size))
-    except (OSError, ValueError, RecursionError):
-        return "stretch"
-    fit = found.get("fit") if isinstance(found, dict) else None
-    if os.path.basename(model_path) != "model.npz" or fit not in defaults.FITS:
-        return "stretch"
-    if fit != "stretch":
-        words.note(f"note: --fit {fit}, as the run in {os.path.dirname(path) or '.'} was trained")
-    return fit
-
-
 # ---- what is written while it is trained ----
 
 

@@ -1,14 +1,15 @@
 """The data that a verb works on: pictures of one's own, or a known data set."""
 
+import decimal
 import os
+import warnings
 
 import numpy as np
 
 from minicnn import datasets
 from minicnn.cli import defaults, words
-from minicnn.datasets import catalogue, folder, images
+from minicnn.datasets import catalogue, folder, images, table
 
-_OF_SYSTEMS = ("thumbs.db", "desktop.ini")  # files that programs leave behind
 _LOOKED_AT = 200  # pictures whose size is asked for the sake of a note
 
 
@@ -66,12 +67,11 @@ def load(settings, data_dir):
         if "validation_split" not in str(error):
             raise
         raise ValueError(str(error).replace("validation_split", "--validation")) from error
-    names, relabel = _classes(data, found)
-    parts = {"training": (found.x, relabel(found.y))}
+    parts = {"training": (found.x, found.y)}
     if found.validation is not None:
-        parts["validation"] = found.validation.x, relabel(found.validation.y)
+        parts["validation"] = found.validation.x, found.validation.y
     note_sizes(found.files, settings["image_size"], settings["fit"])
-    return Data(data, parts, names, found.skipped)
+    return Data(data, parts, found.class_names, found.skipped)
 
 
 def known(name, data_dir):
@@ -89,7 +89,11 @@ def names_of(name):
 
 
 def pictures(data, settings, **arguments):
-    """``datasets.Pictures`` of a folder or a table; what is warned of is said as notes."""
+    """``datasets.Pictures`` of a folder or a table, with names of classes; what is warned of is said as notes.
+
+    The labels of a table are names as they stand there, also where all are whole numbers; these are in the order of
+    their values.
+    """
     arguments |= {"image_size": settings["image_size"], "color_mode": settings["color"]}
     arguments |= {f"{fit}_to_aspect_ratio": settings["fit"] == fit for fit in ("crop", "pad")}
     if not os.path.lexists(data):
@@ -97,19 +101,47 @@ def pictures(data, settings, **arguments):
     with words.warnings_as_notes():
         if os.path.isdir(data):
             return datasets.image_folder(data, **arguments)
-        return datasets.image_csv(data, **arguments)
+        found = datasets.image_csv(data, label_mode="class", **arguments)
+    if arguments.get("class_names") is None:
+        _order_by_value(data, found)
+    return found
 
 
-def _classes(data, found):
-    """(names of the classes, what makes their numbers of the labels); numbers of a table become names."""
-    if found.class_names is not None:
-        return found.class_names, lambda y: y
-    everything = np.concatenate([found.y, *([] if found.validation is None else [found.validation.y])])
-    if everything.dtype.kind == "f":
-        fix = "train a regression in Python: docs/data.md"
-        raise ValueError(f"{data}: the labels must be names or whole numbers, which are classes; got fractions; {fix}")
-    numbers = np.unique(everything)
-    return [str(number) for number in numbers], lambda y: np.searchsorted(numbers, y)
+def _order_by_value(data, found):
+    """Puts names that are numbers into the order of these; ValueError where they are no classes."""
+    names = found.class_names
+    others = [name for name in names if not table.is_number(name)]
+    if others:
+        if len(others) < len(names):
+            number = next(name for name in names if name not in others)
+            some = f"some labels are numbers, as {number!r}, and others are not, as {others[0]!r}"
+            words.note(f"note: {data}: {some}: all are taken for names of classes")
+        return
+    values = [decimal.Decimal(name) for name in names]
+    if fractions := [name for name, value in zip(names, values, strict=True) if value != value.to_integral_value()]:
+        required = f"{data}: the labels must be names or whole numbers, which are classes; got {fractions[0]}"
+        raise ValueError(f"{required}; train a regression in Python: docs/data.md")
+    known = {}
+    for name, value in zip(names, values, strict=True):
+        if known.setdefault(value, name) != name:
+            raise ValueError(f"{data}: a class must have one name; got {known[value]!r} and {name!r}, the same number")
+    order = sorted(range(len(names)), key=values.__getitem__)
+    places = np.argsort(order)
+    for part in filter(None, (found, found.validation)):
+        part.class_names, part.y = [names[number] for number in order], places[part.y]
+
+
+def failed(data, skipped):
+    """Whether a picture could not be read, or a line of a table could not be used, as (path, reason) of ``skipped``
+    say: the exit status is 1 then.  Files in a folder that are not called like pictures may lie there."""
+    return any(not (os.path.isdir(data) and folder.is_other(path)) for path, _ in skipped)
+
+
+def fit_for(model, chosen):
+    """How pictures of other proportions are brought to size: as it was ``chosen``, or as in training, or stretched."""
+    if chosen is None and model.image_fit not in (None, "stretch"):
+        words.note(f"note: --fit {model.image_fit}, as the model was trained")
+    return chosen or model.image_fit or "stretch"
 
 
 def note_sizes(files, size, fit):
@@ -117,7 +149,8 @@ def note_sizes(files, size, fit):
     size = tuple(size)
     for file in files[:_LOOKED_AT]:
         try:
-            found = images.look(file)
+            with warnings.catch_warnings(action="ignore"):  # Pillow's, of what is odd about a file
+                found = images.look(file)
         except (OSError, ValueError):
             continue
         if found != size:
@@ -135,15 +168,3 @@ def resized(file, found, size, fit):
         "pad": "proportions are kept, black margins are added",
     }
     return f"{what}; {ways[fit]}"
-
-
-def pictures_in(path):
-    """(the files of the pictures in a folder, at any depth, in the order of their names; other files; (path, reason) of
-    what cannot be entered)."""
-    files, others, skipped = [], [], []
-    for file in folder.files_in(path, skipped):
-        if file.lower().endswith(folder.ENDINGS):
-            files.append(file)
-        elif os.path.basename(file).lower() not in _OF_SYSTEMS:
-            others.append(file)
-    return files, others, skipped

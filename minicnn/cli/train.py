@@ -43,7 +43,7 @@ def train(options):
             report["without_dropout"] = _measured(plain, data, settings) | {"fingerprint": plain.fingerprint()}
     report["seconds"] = round(time.perf_counter() - begin, 3)
     words.show(json.dumps(words.finite(report)) if options.json else _table(report, data, settings))
-    return 0
+    return int(sources.failed(run.data, data.skipped))
 
 
 def _rate(settings, model, options):
@@ -136,9 +136,10 @@ def _dry_run(run, data, model, options):
         "run": run.named,
         "files": files,
     }
+    status = int(sources.failed(run.data, data.skipped))
     if options.json:
         words.show(json.dumps(words.finite(report)))
-        return 0
+        return status
     parts = [*data.parts]
     width = max(map(len, ["class", *data.class_names]))
     rows = [f"{'class':<{width}}  {'  '.join(parts)}"]
@@ -147,4 +148,4 @@ def _dry_run(run, data, model, options):
     chosen = ", ".join(f"{name} {runs.shown(value)}" for name, value in settings.items() if value is not None)
     lines = [model.summary_text(), "", f"{data.name}: {data.described()}", *rows, "", f"settings: {chosen}"]
     words.show("\n".join([*lines, f"nothing is trained or written; it would go into {run.named}: {', '.join(files)}"]))
-    return 0
+    return status

@@ -27,14 +27,16 @@ def tune(options):
     curve = minicnn.tune.dropout_curve(build, x, y, **arguments)
     report = {"data": settings["data"], "lr": settings["lr"], "momentum": settings["momentum"], **curve.to_dict()}
     files = _written(folder, report, curve)
+    status = int(sources.failed(settings["data"], data.skipped))
     seconds = round(time.perf_counter() - begin, 3)
     if options.json:
         words.show(json.dumps({**report, "seconds": seconds, "saved": files}))
-        return
+        return status
     done = (
         f"{options.cv} folds, {options.cv * options.repeats} runs a rate, {settings['epochs']} epochs, {seconds:.1f} s"
     )
     words.show(f"{data.name}: {len(x):,} training images, {done}\n\n{curve}\n\nsaved: {', '.join(files)}")
+    return status
 
 
 def _written(folder, report, curve):

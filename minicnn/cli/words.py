@@ -20,8 +20,16 @@ def sentence(error):
 
 
 def note(text):
+    if sys.stderr is None:  # closed from the beginning: print would take stdout
+        return
     with contextlib.suppress(OSError, ValueError):  # a closed stderr must not change what happens
-        print(f"minicnn: {text}", file=sys.stderr, flush=True)
+        print(f"minicnn: {plain(text)}", file=sys.stderr, flush=True)
+
+
+def plain(text):
+    """The text with an escape for every letter that cannot be printed: names of files may break lines, or do things to
+    a terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def show(text):

@@ -3,12 +3,22 @@
 import os
 
 from minicnn import _check
+from minicnn.datasets import images
 from minicnn.datasets.errors import DataError
 from minicnn.datasets.pictures import Choice, class_name, collected, numbering
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
 PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}  # of a data set, by their names
-OF_SYSTEMS = ("__MACOSX", "__pycache__")  # folders that programs leave behind
+OF_SYSTEMS = {  # what programs leave behind, folders and files, in small letters
+    *("__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+}
+OTHERS = {  # endings of files that nobody takes for a damaged picture
+    ".txt", ".md", ".rst", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".log", ".csv", ".tsv", ".xls", ".xlsx", ".ods",
+    ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".html", ".htm", ".css", ".js", ".py",
+    ".ipynb", ".sh", ".bat", ".npy", ".npz", ".pkl", ".pt", ".pth", ".h5", ".hdf5", ".onnx", ".parquet", ".db",
+    ".sqlite", ".zip", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".tar", ".tgz", ".md5", ".xmp", ".aae", ".lnk",
+    ".url", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mp3", ".wav", ".m4a",
+}  # fmt: skip
 
 
 def image_folder(
@@ -29,8 +39,9 @@ def image_folder(
         pics/cat/1.jpg   pics/cat/indoors/2.png   pics/dog/3.webp   ...
 
     Every folder in ``path`` is a class, in alphabetical order (of code points, as Keras and PyTorch have it); whatever
-    lies in it, at any depth, belongs to it.  Links to files and folders are followed.  Hidden files and folders, whose
-    names begin with a dot, are not looked at.  Each file is read as ``images.read_image`` says.
+    lies in it, at any depth, belongs to it (``files_in`` says which links are followed and what is not looked at).
+    Whether a file is a picture is seen from what is in it, not from its name.  Each is read as ``images.read_image``
+    says.
 
     - ``image_size``: (height, width) that all become, or one number for both.
     - ``color_mode``: "rgb", "grayscale" or "rgba"; 3, 1 or 4 channels.
@@ -61,7 +72,7 @@ def image_folder(
     names, numbers = numbering(where, set(folders), class_names)
     files, y, skipped = [], [], [(file, "lies beside the folders of the classes, in none of them") for file in beside]
     for name, folder in folders.items():
-        for file in files_in(folder, skipped):
+        for file in files_in(folder, path, skipped):
             files.append(file)
             y.append(numbers[name])
     return collected(choice, path, files, y, names, skipped, _doubts(path, folders, class_names))
@@ -69,18 +80,18 @@ def image_folder(
 
 def _classes(path):
     """({name of a class: its folder} in the order of the alphabet, the pictures beside them)."""
-    with os.scandir(path) as entries:
-        found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    beside = [entry.path for entry in found if entry.name.lower().endswith(ENDINGS) and not entry.is_dir()]
-    folders = {}
+    found, folders, beside = _entries(path), {}, []
     for entry in found:
-        if entry.is_dir() and entry.name not in OF_SYSTEMS:
-            name = class_name(entry.name)
-            if name in folders:
-                raise DataError(entry.path, f"is of the class {name!r}, and so is {folders[name]}. Rename one of them")
-            folders[name] = entry.path
+        if not _is_folder(entry):
+            beside += [entry.path] if images.is_picture(entry.path) else []
+            continue
+        name = class_name(entry.name)
+        if name in folders:
+            raise DataError(entry.path, f"is of the class {name!r}, and so is {folders[name]}. Rename one of them")
+        folders[name] = entry.path
     if not folders:
-        got = f"{len(beside):,} pictures" if beside else f"{len(found):,} files" if found else "nothing in it"
+        pictures = f"{len(beside):,} picture{'s' if len(beside) > 1 else ''}"
+        got = pictures if beside else f"{len(found):,} files" if found else "nothing in it"
         example = os.path.join(path, "cat", "1.jpg")
         fix = "" if not beside else ". Make a folder for each class, or name the classes in a table: image_csv"
         what = f"must hold a folder for each class, with its pictures in it, such as {example}; got {got} and no folder"
@@ -88,23 +99,71 @@ def _classes(path):
     return dict(sorted(folders.items())), beside
 
 
-def files_in(folder, skipped, above=()):
-    """The files in a folder, at any depth, in the order of their names; what cannot be entered goes to ``skipped``."""
+# ---- what is looked at ----
+
+
+def files_in(folder, root, skipped):
+    """The paths of the files in ``folder``, at any depth, in the order of their names.
+
+    Names that begin with a dot, and what programs leave behind (``OF_SYSTEMS``), are not looked at.  Links to files and
+    to folders are followed, but not to a folder that lies in ``root`` or holds it: its files have a place of their own
+    there, or are those of somebody else; nor to one that has been read.  These, and folders that cannot be entered, go
+    to ``skipped`` as (path, reason).
+    """
+    root, seen = os.path.realpath(root), set()
+    above = [_entered(folder, root, seen, skipped)]  # no recursion: folders may be deeper than Python's stack
+    while above:
+        entry = next(above[-1], None)
+        if entry is None:
+            above.pop()
+        elif _is_folder(entry):
+            above.append(_entered(entry.path, root, seen, skipped))
+        else:
+            yield entry.path
+
+
+def is_other(path):
+    """Whether a file that is no picture is not called like one either: a text, a table, a film, an archive ...  Such a
+    file may lie among pictures without anything being wrong."""
+    return os.path.splitext(path)[1].lower() in OTHERS and not os.path.isdir(path)
+
+
+def _entered(folder, root, seen, skipped):
+    """An iterator of what is looked at in a folder; of nothing where it is not to be entered."""
     try:
+        if os.path.islink(folder) or getattr(os.path, "isjunction", os.path.islink)(folder):
+            target = os.path.realpath(folder)
+            if _holds(target, root) or _holds(root, target):
+                skipped.append((folder, f"is a link to {target}, which is not outside of {root}"))
+                return iter(())
         about = os.stat(folder)
-        if (about.st_dev, about.st_ino) in above:
-            skipped.append((folder, "is a link to a folder in which it lies"))
-            return
-        with os.scandir(folder) as entries:
-            found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        if (about.st_dev, about.st_ino) in seen:
+            skipped.append((folder, "is a link to a folder that has been read"))
+            return iter(())
+        seen.add((about.st_dev, about.st_ino))
+        return iter(_entries(folder))
     except OSError as error:
         skipped.append((folder, error.strerror or str(error)))
-        return
-    for entry in found:
-        if not entry.is_dir():
-            yield entry.path
-        elif entry.name not in OF_SYSTEMS:
-            yield from files_in(entry.path, skipped, (*above, (about.st_dev, about.st_ino)))
+        return iter(())
+
+
+def _holds(folder, path):
+    """Whether a real path is that of the folder, or of something in it."""
+    folder, path = (os.path.join(os.path.normcase(one), "") for one in (folder, path))
+    return path.startswith(folder)
+
+
+def _entries(folder):
+    with os.scandir(folder) as entries:
+        looked_at = [one for one in entries if not (one.name.startswith(".") or one.name.lower() in OF_SYSTEMS)]
+    return sorted(looked_at, key=lambda entry: entry.name)
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or to a place that is closed: reading it will say so
+        return False
 
 
 def _doubts(path, folders, class_names):

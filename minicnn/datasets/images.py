@@ -1,5 +1,8 @@
 """One picture as an array; needs Pillow, which is an extra: ``pip install "minicnn[images]"``."""
 
+import os
+import warnings
+
 import numpy as np
 
 from minicnn import _check, _files
@@ -88,6 +91,22 @@ def look(path):
     would raise it."""
     Image = pillow()
     return _opened(path, lambda picture: picture.size if _sideways(picture, Image) else picture.size[::-1], Image)
+
+
+def is_picture(path):
+    """Whether ``look`` finds a picture."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Pillow's
+            look(path)
+    except (DataError, OSError):
+        return False
+    return True
+
+
+def is_called_picture(name):
+    """Whether a file's name has the ending of a kind that Pillow knows."""
+    ending = os.path.splitext(name)[1].lower()
+    return bool(ending) and ending in pillow().registered_extensions()
 
 
 def _opened(path, use, Image):
@@ -206,6 +225,8 @@ def _flat(path, picture, mode, Image):
     if picture.mode == "F":
         raise DataError(path, "holds 32-bit floats, which have no brightest value")
     deep = picture.mode.startswith("I")
+    if picture.mode == "LAB":  # from which Pillow knows no way to grey or to RGBA
+        picture = picture.convert("RGB")
     if not deep and (mode == "RGBA" or not picture.has_transparency_data):
         return picture if picture.mode == mode else picture.convert(mode)
     flat = Image.new(mode, picture.size)

@@ -54,12 +54,13 @@ class Pictures:
     - ``class_names``: a list of strings, None for numbers.  ``files``: the N paths, in the order of x.
     - ``skipped``: a list of (path, reason), the files that could not be read.
     - ``validation``: ``Pictures`` again, of what is not to be trained on, or None.
+    - ``image_fit``: what became of pictures of other proportions, "stretch", "crop" or "pad".
 
     ``Sequential.fit`` and ``evaluate`` take it in the place of x and y.
     """
 
-    def __init__(self, x, y, class_names, files, skipped=(), validation=None):
-        self.x, self.y, self.files = x, y, files
+    def __init__(self, x, y, class_names, files, skipped=(), validation=None, image_fit=None):
+        self.x, self.y, self.files, self.image_fit = x, y, files, image_fit
         self.class_names = None if class_names is None else list(class_names)
         self.skipped, self.validation = list(skipped), validation
 
@@ -72,8 +73,8 @@ class LazyPictures:
 
     ``len(pictures)`` is the number of batches.  They hold the samples in the order of ``Pictures``, cut as
     ``datasets.slices(N, batch_size)`` says, so that a single one that is left joins the last batch.  ``y``,
-    ``class_names``, ``files``, ``skipped`` and ``validation`` are those of ``Pictures``; so are the pictures.  Nothing
-    changes while batches are read: several threads may ask.
+    ``class_names``, ``files``, ``skipped``, ``validation`` and ``image_fit`` are those of ``Pictures``; so are the
+    pictures.  Nothing changes while batches are read: several threads may ask.
 
     Of every file the beginning has been read, and those that it shows to be unreadable are ``skipped``; one that is
     damaged further on is a DataError when its batch is read.
@@ -83,7 +84,7 @@ class LazyPictures:
         self.y, self.files = y, files
         self.class_names = None if class_names is None else list(class_names)
         self.skipped, self.validation = list(skipped), validation
-        self.batch_size, self._choice = choice.batch_size, choice
+        self.batch_size, self.image_fit, self._choice = choice.batch_size, choice.fit, choice
         self._slices = slices(len(y), choice.batch_size)
 
     def __len__(self):
@@ -192,8 +193,9 @@ def collected(choice, path, files, y, class_names, skipped, said=(), stacklevel=
             made.append(None)
             continue
         rest = y[chosen], class_names, [files[number] for number in chosen]
-        more = (skipped, made[0]) if made else ()
-        made.append(LazyPictures(choice, *rest, *more) if choice.lazy else Pictures(x[chosen], *rest, *more))
+        more = (skipped, made[0]) if made else ((), None)
+        lazy = choice.lazy
+        made.append(LazyPictures(choice, *rest, *more) if lazy else Pictures(x[chosen], *rest, *more, choice.fit))
     _warn(choice.where, path, skipped, [*_of_classes(class_names, y), *said], stacklevel + 1)
     return made[1]
 

@@ -25,6 +25,7 @@ def train_test_split(x, y, test_size=0.2, stratify=True, seed=0):
     each class; TypeError for the wrong kind of thing.  Names and sizes are those of scikit-learn.
     """
     where = "datasets.train_test_split"
+    seed = _check.integer(where, "seed", seed, 0, 2**64 - 1)
     x, y = _rows(where, "x", x), _rows(where, "y", y)
     if len(x) != len(y):
         lengths = _check.Shown(f"{len(x)} and {len(y)}")
@@ -48,11 +49,16 @@ def _rows(where, name, value):
             found = np.asarray(value)
         except ValueError:  # a ragged list
             found = None
-    if found is None or found.dtype.kind not in "US":
+    if found is None or not (found.dtype.kind in "UST" or _holds_strings(found)):
         found = _check.numeric_array(where, name, value)
     if not found.ndim:
         raise ValueError(_check.message(where, f"{name} must have a batch axis", _check.shape_of(found)))
     return found
+
+
+def _holds_strings(array):
+    """Whether they are strings as pandas has them."""
+    return array.dtype.kind == "O" and array.size > 0 and all(isinstance(one, str) for one in array.flat)
 
 
 def classes_of(y):
@@ -103,6 +109,11 @@ def _shares(where, counts, count, size, name):
     As near to count * n_k / n as whole numbers and the bounds go; of equal remainders the first class counts.
     """
     low, high = np.minimum(counts // 2, 1), np.maximum(counts - 1, 0)
+    if not high.any():
+        required = f"{name} needs a class of two samples or more to divide"
+        got = _check.Shown(f"{int(counts.sum()):,} samples in as many classes")
+        fix = "stratify=False divides without regard to them" if name == "test_size" else f"Take {name}=0"
+        raise ValueError(_check.message(where, required, got, fix))
     if not low.sum() <= count <= high.sum():
         few = count < low.sum()
         required = f"{name} must leave a sample of each of the {np.count_nonzero(counts)} classes on both sides: "
