@@ -456,7 +456,7 @@ def test_the_order_of_arguments(function):
 @pytest.mark.parametrize(("name", "way"), [
     ("loss", "min"), ("val_loss", "min"), ("clean_loss", "min"), ("test_loss", "min"), ("acc", "max"),
     ("val_accuracy", "max"), ("clean_top_3_accuracy", "max"), ("inaccuracy", None), ("accident_rate", None),
-    ("learning_rate", None), ("norm/0.kernel", None), ("val_f1", None), ("lossy", None), ("", None),
+    ("learning_rate", None), ("norm/0.kernel", None), ("val_f1", "max"), ("val_f1/cat", "max"), ("own/loss", None), ("lossy", None), ("", None),
 ])  # fmt: skip
 def test_which_way_is_better_by_the_name_alone(name, way):
     assert metrics.better(name) == way
