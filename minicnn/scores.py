@@ -115,26 +115,37 @@ class _OfClasses(Metric):
         self._nan = self._nan or bool(np.isnan(values).any())
 
     def _scores(self, outputs, from_logits, cut):
-        """(scores, cut): probabilities, or an increasing function of both, which keeps apart what is near 0 and 1."""
-        if self.multi_label or outputs.shape[1] == 1:
-            if cut is not None and from_logits:
-                cut = math.log(cut / (1 - cut)) if 0 < cut < 1 else math.copysign(math.inf, cut - 0.5)
-            return outputs, cut
-        with np.errstate(all="ignore"):
-            if from_logits:
-                z = outputs.astype(np.float64)
-                z -= z.max(1, keepdims=True, initial=-math.inf)
-                scores = z - np.log(np.exp(z).sum(1, keepdims=True))
-                cut = cut if cut is None else math.log(cut) if cut > 0 else -math.inf
-            else:
-                total = outputs.sum(1, keepdims=True, dtype=np.float64)
-                divided = (np.abs(total - 1) > ROUNDING) & (total > 0)  # as in the loss
-                scores = outputs / np.where(divided, total, 1).astype(outputs.dtype)
-        self._notice_nan(scores)
-        return scores, cut
+        """(scores, cut): probabilities p and a threshold, or log(p / (1 - p)) of both, which keeps apart what is near
+        0 and 1."""
+        classes = not self.multi_label and outputs.shape[1] > 1
+        if cut is not None and from_logits:
+            cut = math.log(cut / (1 - cut)) if 0 < cut < 1 else math.copysign(math.inf, cut - 0.5)
+        if classes:
+            outputs = (_odds if from_logits else _divided)(outputs)
+            self._notice_nan(outputs)
+        return outputs, cut
 
     def _count(self, outputs, truth, weights, from_logits):
         raise NotImplementedError
+
+
+def _odds(z):
+    """log(p / (1 - p)) = z_k - log(sum_j!=k exp(z_j)), float64, of the softmax p of logits (N, K)."""
+    with np.errstate(all="ignore"):
+        z = z.astype(np.float64)
+        z -= z.max(1, keepdims=True)
+        powers, first = np.exp(z), (np.arange(len(z)), z.argmax(1))
+        others = powers.sum(1, keepdims=True) - powers
+        powers[first] = 0
+        others[first] = powers.sum(1)  # what was taken from the sum there may be all that matters of it
+        return z - np.log(others)
+
+
+def _divided(p):
+    """Probabilities of classes (N, K) by their sum, where it is not 1: as the loss divides them."""
+    with np.errstate(all="ignore"):
+        total = p.sum(1, keepdims=True, dtype=np.float64)
+        return p / np.where((np.abs(total - 1) > ROUNDING) & (total > 0), total, 1).astype(p.dtype)
 
 
 def _width(shape):
@@ -209,7 +220,7 @@ class FBetaScore(_Decided):
     - ``beta``: b > 0, how many times as much recall counts as precision.
     - ``threshold``: t in [0, 1], a class is said where its probability is above; several may be, or none.  None for
       the class with the largest output, as in "accuracy", and for 0.5 where outputs are a yes or no.  Logits are
-      compared with log(t / (1 - t)), or by their softmax.
+      compared with log(t / (1 - t)), those of classes by their softmax.
     - ``class_id``: the value of this class alone, whatever the average is: scikit-learn's "binary" is class 1 of two.
     - ``multi_label``: each of several outputs is a yes or no by itself (head of this file).
     - ``name``: what logs call it.
@@ -279,9 +290,9 @@ class AUC(_OfClasses):
     The first is how often a sample of the class has a higher score than another one, ties count half; the second is
     scikit-learn's average precision, sum (R_n - R_n-1) P_n.  Keras cuts both at 200 thresholds, and interpolates.
 
-    Scores are the probabilities of the class; of logits of classes the logarithms of their softmax, which have the same
-    order.  All are kept until the epoch ends: 4 bytes a sample and class where outputs are float32, 8 where they are
-    logits of classes, 1 for what is true, and 8 a sample for its weight.  It is not in the logs of single steps.
+    Scores are the probabilities of the class; of logits of classes log(p / (1 - p)) of their softmax p, which has the
+    same order.  All are kept until the epoch ends: 4 bytes a sample and class where outputs are float32, 8 where they
+    are logits of classes, 1 for what is true, and 8 a sample for its weight.  It is not in the logs of single steps.
 
     - ``curve``: "ROC" or "PR".
     - ``average``: "macro" for the mean over the classes, "weighted" for that by the samples of each, "micro" for all
@@ -351,6 +362,6 @@ def _area(curve, scores, yes, weights):
     if not tp[-1] or (curve == "ROC" and not fp[-1]):
         return math.nan
     if curve == "PR":
-        return min(1.0, float(math.fsum(said_yes * (tp / (tp + fp))) / tp[-1]))
+        return min(1.0, math.fsum(said_yes * (tp / (tp + fp))) / tp[-1].item())
     pairs = (said_yes * (2 * (fp[-1] - fp) + said_no)).sum()
-    return min(1.0, max(0.0, float(pairs / (2 * tp[-1] * fp[-1]))))
+    return min(1.0, max(0.0, pairs.item() / (2 * tp[-1].item() * fp[-1].item())))
