@@ -770,9 +770,13 @@ def classification_report(y_true, y_pred, class_names=None, digits=2, output_dic
     names = [str(k) for k in range(len(matrix))] if names is None else names
     shown = range(len(names)) if class_names is not None else np.flatnonzero(occur)
     rows = {str(names[k]): [*(float(column[k]) for column in columns), support[k].item()] for k in shown}
-    means = {"macro avg": occur / max(1, occur.sum()), "weighted avg": support / total if total else support * 0.0}
-    means = {name: [*(float((column * by).sum()) for column in columns), total.item()] for name, by in means.items()}
-    accuracy = float(hits.sum() / total) if total else 0.0
+    if total <= 0 or (matrix < 0).any():
+        required = "sample weights must be >= 0, and not all of them 0"
+        raise ValueError(_check.message(where, required, np.min(sample_weight).item()))
+    means = {"macro avg": [float(column[occur].mean()) for column in columns]}
+    means["weighted avg"] = [float(np.average(column[occur], weights=support[occur])) for column in columns]
+    means = {name: [*row, total.item()] for name, row in means.items()}
+    accuracy = float(hits.sum() / total)
     if not output_dict:
         return _table(rows, accuracy, means, digits)
     if rows.keys() & {"accuracy", *means}:
