@@ -30,7 +30,7 @@ import numpy as np
 
 from minicnn import _check, configured, losses, targets
 from minicnn._ext import loss as kernels
-from minicnn.metric import Metric, PerSample, Unknown, added, exactly, named, rounded
+from minicnn.metric import Metric, PerSample, added, exactly, named, rounded
 from minicnn.scores import AUC, F1Score, FBetaScore, Precision, Recall, names_of, ratios
 from minicnn.settings import Closed, Fixed
 
@@ -66,7 +66,6 @@ __all__ = [
     "SquaredHinge",
     "TopKAccuracy",
     "TopKCategoricalAccuracy",
-    "Unknown",
     "accuracy",
     "all_log_names",
     "better",
@@ -341,11 +340,9 @@ class R2Score(Metric):
         targets.reject("R2Score", "sample weights must be >= 0", weights, weights < 0)
         flat, chosen = (len(outputs), math.prod(outputs.shape[1:])), weights > 0
         outputs, y, weights = outputs.reshape(flat)[chosen], y.reshape(flat)[chosen], weights[chosen]
-        if not len(outputs):
-            return
-        if self._origin is None:
+        if self._origin is None and len(y):
             self._origin = y[0].copy()  # sums of squares are taken from here: those of large numbers would cancel
-        d = y - self._origin
+        d = y if self._origin is None else y - self._origin
         columns = np.concatenate([d, d * d, (y - outputs) ** 2], 1) * weights[:, None]
         self._samples += len(outputs)
         self._weight = exactly(self._weight, weights.tolist())
