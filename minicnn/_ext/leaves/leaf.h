@@ -28,11 +28,14 @@ NOINLINE static void NAME(store_part)(REAL *p, idx n, VEC v)
 
 #include "tile.h"
 #include "matrix.h"
-#ifdef FOR_SIZE /* the products above stay as fast as they are; the rest is as short as it can be */
+#ifdef FOR_SIZE /* here and below: the products above and dropout stay as fast as they are, the rest is short */
 #pragma GCC push_options
-#pragma GCC optimize("Os")
+#pragma GCC optimize("Os", "fp-contract=off")
 #endif
 #include "depthwise.h"
+#ifdef FOR_SIZE
+#pragma GCC pop_options
+#endif
 #ifdef SINGLE
 #include "peak.h"
 #endif
@@ -124,6 +127,10 @@ LEAF NAME(add_scaled)(const REAL *RESTRICT x, REAL a, const float *RESTRICT z, R
 #define SQRT sqrt
 #endif
 
+#ifdef FOR_SIZE
+#pragma GCC push_options
+#pragma GCC optimize("Os", "fp-contract=off")
+#endif
 #include "activation.h"
 #include "norm.h"
 #include "pool.h"

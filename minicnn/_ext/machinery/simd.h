@@ -20,6 +20,9 @@
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 #define RESTRICT __restrict__
+#ifndef __clang__
+#define MAY_BE_SMALL /* a part of a file can be compiled for size: FOR_SIZE */
+#endif
 #define PREFETCH(p) __builtin_prefetch(p)
 #define PRAGMA(text) _Pragma(#text)
 #ifdef __clang__ /* clang 14 takes gcc's pragma but does not unroll fully with it: 40 % of the speed */

@@ -2,7 +2,7 @@
 #define SET base
 #define TARGET
 #define PARTS_THROUGH_MEMORY
-#if defined __GNUC__ && !defined __clang__
+#ifdef MAY_BE_SMALL
 #define FOR_SIZE /* machines without AVX2 are older than 2013: right, and 40 kB less for all others */
 #endif
 
