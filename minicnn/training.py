@@ -217,6 +217,7 @@ class Fit:
         mean, hooks = Means(self.model), self.hooks
         asked = hooks.of_steps() or self.progress.shows_steps
         done = self.keeper.within(epoch, mean)
+        self.progress.begin(epoch, done)
         for step, chosen in self._steps(epoch, done):
             if mean.spoilt or hooks.found:
                 break
