@@ -25,7 +25,7 @@ rows add what they name. A *sequence* gives batches that lie ready, copied by a 
 of many turns. Each turn stands between two of bare, which the ratio is to: the median of the turns, for other programs
 come and go.
 """
-NETWORK, BATCH, EPOCHS, TURNS = "lenet5", 128, 2, 24
+NETWORK, BATCH, EPOCHS, TURNS = "lenet5", 128, 5, 12
 
 
 def run(quick=False, plots=None):

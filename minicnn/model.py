@@ -725,8 +725,8 @@ class Sequential(Closed):
 
         x may be ``datasets.Pictures``, without y, or data that give batches, as for ``fit``, without y, ``batch_size``
         and ``sample_weight``; those of an iterator are taken until it ends.  ``batch_size``: None for 32.
-        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.  Data that are
-        known to have no end are refused without it; a warning comes where 10,000 batches have come and still no end.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.  Data
+        that are known to have no end are refused without it; a warning comes after 10,000 batches of others.
         """
         self._refuse_keywords("evaluate", unknown)
         self._require_classes_of("Sequential.evaluate", x)
