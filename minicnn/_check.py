@@ -4,10 +4,13 @@ Every message has one shape: ``<Class>[.method]: <what is required>; got <value>
 kind of thing, ValueError for a value or a shape out of range.  ``where`` is the part before the colon.
 """
 
+import contextlib
 import inspect
 import itertools
 import math
 import numbers
+import os
+import warnings
 
 import numpy as np
 
@@ -22,6 +25,29 @@ def message(where, required, got, fix=""):
 
 class Shown(str):
     """Text that ``message`` prints as it is, without quotes."""
+
+
+class _Note(str):
+    """A note of minicnn's on an exception; ``about``: what it tells."""
+
+    about = None
+
+
+def note(error, about, text):
+    """Adds a note to an exception; what a former raise of the same object has left about this is taken off."""
+    found = _Note(text)
+    found.about = about
+    with contextlib.suppress(TypeError):  # __notes__ of somebody's own is not a list
+        error.add_note(found)
+        error.__notes__[:-1] = [one for one in error.__notes__[:-1] if getattr(one, "about", None) != about]
+
+
+def warn(text):
+    """A warning in the name of the first line outside of this package that has led to it."""
+    frame, level, inside = inspect.currentframe(), 1, os.path.dirname(__file__) + os.sep
+    while frame is not None and frame.f_code.co_filename.startswith(inside):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def kind(value):
@@ -242,6 +268,16 @@ def keywords(owner, function, given, more=()):
             raise TypeError(message(owner, f"the keywords are {', '.join(names)}", Shown(f"`{word}`"), fix))
 
 
+def array(where, name, value):
+    """``value`` as a NumPy array, without a copy where it is one; ValueError for ragged lists."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            message(where, f"{name} must be a rectangular array of numbers", Shown(f"a ragged one ({error})"))
+        ) from None
+
+
 def numeric_array(where, name, value):
     """``value`` as a NumPy array of real numbers, without a copy where it is one: any float, int or bool dtype.
 
@@ -250,12 +286,7 @@ def numeric_array(where, name, value):
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise TypeError(message(where, f"{name} must have no masked entries", Shown("a masked array"), "Fill it first"))
-    try:
-        found = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            message(where, f"{name} must be a rectangular array of numbers", Shown(f"a ragged one ({error})"))
-        ) from None
+    found = array(where, name, value)
     if found.dtype.kind not in "biuf":
         required = f"{name} must be an array of numbers (bool, integer or float)"
         raise TypeError(message(where, required, Shown(f"{type(value).__name__} with dtype {found.dtype}")))

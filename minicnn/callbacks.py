@@ -364,7 +364,7 @@ class ReduceLROnPlateau(_Monitor):
 
     - ``monitor``, ``mode``, ``min_delta``: as in EarlyStopping; ``min_delta`` > 0 leaves out what is hardly any.
     - ``factor`` in [0, 1): the new rate is rate * factor, but at least ``min_lr`` >= 0.
-    - ``patience`` >= 1; ``cooldown`` >= 0: for so many epochs after it nothing is counted.
+    - ``patience`` >= 0, where 0 is as 1; ``cooldown`` >= 0: for so many epochs after it nothing is counted.
     - ``verbose``: 1 for a line on stderr when the rate is lowered.
 
     The rate is added to the logs as ``learning_rate``: that with which the epoch was trained.  Every ``fit`` counts
@@ -386,7 +386,7 @@ class ReduceLROnPlateau(_Monitor):
     ):
         super().__init__(monitor, mode, min_delta, verbose)
         self.factor = _check.number("ReduceLROnPlateau", "factor", factor, 0, 1, open_high=True)
-        self.patience = _check.integer("ReduceLROnPlateau", "patience", patience, 1)
+        self.patience = _check.integer("ReduceLROnPlateau", "patience", patience, 0)
         self.cooldown = _check.integer("ReduceLROnPlateau", "cooldown", cooldown, 0)
         self.min_lr = _check.number("ReduceLROnPlateau", "min_lr", min_lr, 0)
         self._waited = self._resting = 0

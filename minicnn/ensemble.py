@@ -49,8 +49,11 @@ class Ensemble:
                 raise ValueError(_check.message("Ensemble", required, model, "Make a new one"))
             self.members.append(model)
 
-    def fit(self, x, y, n_jobs=1, bootstrap=False, **arguments):
+    def fit(self, x, y=None, n_jobs=1, bootstrap=False, **arguments):
         """Trains every member on x, y and returns their ``History`` objects as a list.
+
+        x and y are arrays, or ``datasets.Pictures`` stand in the place of both.  Data that give batches are not taken:
+        give them to ``fit`` of each of the ``members``.
 
         - ``n_jobs``: how many members are trained at the same time, each in its own process with its share of the
           threads; -1 for one on every CPU.  The bits are those of ``n_jobs=1``, also in later training and draws.
@@ -67,6 +70,9 @@ class Ensemble:
         """
         where = "Ensemble.fit"
         _check.keywords(where, functools.partial(Sequential.fit, None), arguments)
+        x, y = intake.unpacked(where, x, y)
+        fix = "For data that give batches call fit of each of the members"
+        intake.require_arrays(where, fix, x=x, y=y)
         x = _check.numeric_array(where, "x", x)
         if _check.boolean(where, "bootstrap", bootstrap) and arguments.get("validation_split"):
             required = "bootstrap needs validation_data instead of validation_split"
@@ -196,7 +202,7 @@ def _naming(where, number):
     except Exception as error:
         if type(error) in (TypeError, ValueError, RuntimeError, FloatingPointError):
             raise type(error)(f"{where}: member {number}: {error}") from error
-        error.add_note(f"{where}: this was member {number}")
+        _check.note(error, "member", f"{where}: this was member {number}")
         raise
 
 

@@ -3,6 +3,7 @@
 For ``fit`` they are also divided into those to train on and those to validate on, and cut into batches.
 """
 
+import collections.abc
 import math
 import warnings
 
@@ -29,6 +30,14 @@ def weights_by_number(where, model, class_weight, data=None):
     return targets.weights_by_number(where, class_weight, names)
 
 
+def require_arrays(where, fix="Give it one batch after the other", **given):
+    """TypeError for data that give batches where only arrays will do: NumPy would read all to make one of them."""
+    for name, value in given.items():
+        if stream.gives_batches(value, lists=False) and not isinstance(value, collections.abc.Sequence):
+            got = _check.Shown(f"{type(value).__name__}, which gives one thing after the other")
+            raise TypeError(_check.message(where, f"{name} must be an array", got, fix))
+
+
 def samples(model, method, x, y, sample_weight, class_weight=None):
     """x, y, the weights of the samples and of their classes, as arrays of one length, at least 1.
 
@@ -37,10 +46,13 @@ def samples(model, method, x, y, sample_weight, class_weight=None):
     Of a memory map nothing is read but small targets: large ones are looked at batch by batch (``batch``).
     """
     where = f"Sequential.{method}"
+    require_arrays(where, x=x, y=y)
     if np.ma.is_masked(y):
         raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
-    x, y = _check.numeric_array(where, "x", x), np.asarray(y)
+    x, y = _check.numeric_array(where, "x", x), _check.array(where, "y", y)
     if y.ndim < 1:
+        if y.dtype.kind == "O":
+            raise TypeError(_check.message(where, "y must be an array", _check.Shown(type(y.item()).__name__)))
         raise ValueError(_check.message(where, "y must have a batch axis", _check.shape_of(y)))
     if x.ndim and len(x) != len(y):
         lengths = _check.Shown(f"{len(x)} and {len(y)}")
@@ -104,7 +116,7 @@ def of_fit(model, x, y, sample_weight=None, class_weight=None, validation_split=
 def slices(model, n, batch_size=32, drop_last=None):
     """``datasets.slices`` for ``fit``; ValueError if a batch is too small for a layer of the model, which is built."""
     parts = datasets.slices(n, batch_size, drop_last, "Sequential.fit")
-    least = min(part.stop - part.start for part in parts)
+    least = min(part.stop - part.start for part in (parts[0], parts[-1]))
     got = f"{least} in one, by batch_size={batch_size}, drop_last={drop_last} and {n} samples"
     _require_size(model, "Sequential.fit", least, got, "Choose a larger batch_size, or leave drop_last as it is")
     return parts

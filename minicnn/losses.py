@@ -43,7 +43,17 @@ from minicnn import _check
 from minicnn._ext import loss as kernels
 from minicnn.configured import Configured
 from minicnn.settings import Fixed
-from minicnn.targets import class_weights, labels, like_outputs, one_hot, reject, same_shape, sample_weights, signs
+from minicnn.targets import (
+    class_weights,
+    finite,
+    labels,
+    like_outputs,
+    one_hot,
+    reject,
+    same_shape,
+    sample_weights,
+    signs,
+)
 
 __all__ = [
     "BinaryCrossentropy",
@@ -451,7 +461,7 @@ class CosineSimilarity(_OfRows):
         self.axis = axis
 
     def check_targets(self, where, y, shape):
-        same_shape(where, shape, y)
+        finite(where, shape, y)
 
     def _checked_targets(self, outputs, y):
         where = type(self).__name__
@@ -474,7 +484,7 @@ class _Elementwise(Loss):
     mixes_targets = True
 
     def check_targets(self, where, y, shape):
-        same_shape(where, shape, y)
+        finite(where, shape, y)
 
     def _kind(self, from_logits):
         return self.name
@@ -643,11 +653,15 @@ class BinaryCrossentropy(_Elementwise):
     def _numbers(self):
         return 1 - self.label_smoothing, self.label_smoothing / 2, 1.0, 0.0, 1.0, 1.0
 
+    def check_targets(self, where, y, shape):
+        y = same_shape(where, shape, y)
+        if y.size and not (y.min() >= 0 and y.max() <= 1):  # no temporary arrays in every step
+            reject(where, "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
+
     def _target(self, outputs, y):
         where = type(self).__name__
         y = like_outputs(where, outputs, y)
-        if y.size and not (y.min() >= 0 and y.max() <= 1):  # no temporary arrays in every step
-            reject(where, "y must be in [0, 1]", y, ~((y >= 0) & (y <= 1)))
+        self.check_targets(where, y, outputs.shape)
         return y
 
 

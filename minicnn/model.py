@@ -747,6 +747,7 @@ class Sequential(Closed):
 
     def test_on_batch(self, x, y, sample_weight=None, return_dict=False):
         """``evaluate`` of all samples at once."""
+        intake.require_arrays("Sequential.test_on_batch", x=x, y=y)
         size = max(1, len(x)) if hasattr(x, "__len__") else 1
         return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
@@ -759,7 +760,8 @@ class Sequential(Closed):
 
         x may be ``datasets.Pictures``, without y, or data that give batches, as for ``fit``, without y, ``batch_size``
         and ``sample_weight``; those of an iterator are taken until it ends.  ``batch_size``: None for 32.
-        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.  Data
+        that are known to have no end are refused without it; a warning comes after 10,000 batches of others.
         """
         self._refuse_keywords("evaluate", unknown)
         self._compare_with("Sequential.evaluate", x)
@@ -772,7 +774,7 @@ class Sequential(Closed):
 
         x may be ``datasets.Pictures``, or data that give batches: x, or (x, y) and (x, y, sample_weight), of which x is
         taken; without ``batch_size``.  ``batch_size``: samples at a time, None for 256, on which no result depends.
-        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, None for all.
+        ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, as in ``evaluate``.
         """
         self._refuse_keywords("predict", unknown)
         self._compare_fit("Sequential.predict", x)
@@ -874,6 +876,7 @@ class Sequential(Closed):
         """The argument x of ``Sequential.method`` as an array (N, *input_shape), not yet cast; builds the model from it
         where that is still to do."""
         where = f"Sequential.{method}"
+        intake.require_arrays(where, x=x)
         x = _check.numeric_array(where, "x", x)
         if not self.built:
             if x.ndim < 1:

@@ -54,6 +54,9 @@ class _Batches:
         if prefix and self.steps is None and self.once:
             required = "validation_steps must be given with validation_data that go on after each epoch"
             raise ValueError(_check.message(source.where, required, _check.Shown(type(given[0]).__name__)))
+        if self.steps is None and stream.has_no_end(given[0]):
+            required = "steps must be given with data that have no end"
+            raise ValueError(_check.message(source.where, required, _check.Shown(type(given[0]).__name__)))
         self.stream = stream.Stream(source, lambda epoch, number: f"batch {number}{of}", inputs)
 
     def __enter__(self):

@@ -36,7 +36,14 @@ class _Silent(contextlib.AbstractContextManager):
     def __init__(self, params):
         self.params = params
         self.began = self.started = time.perf_counter()
-        self.first = None  # the first epoch that was seen
+        self.first = None  # the first epoch that was seen, with the share of it that had been done before
+        self.done = 0  # steps of this epoch that had been done before
+
+    def begin(self, epoch, done):
+        """An epoch begins, of which so many steps were done in a run that goes on here."""
+        self.done = done
+        if self.first is None:
+            self.first = epoch + (done / self.params["steps"] if done else 0)
 
     def left(self, epoch, share=1.0):
         """What is to come, as far as it takes as long as what was: "12 s left", after that share of the epoch; "" at
@@ -82,7 +89,8 @@ class _Bar(_Silent):
         if self.bar is None:
             from tqdm import tqdm  # here, not above: importing it takes longer than importing minicnn
 
-            self.bar = tqdm(total=self.params["steps"], desc=self.title(epoch), unit="step", file=sys.stderr)
+            steps = {"total": self.params["steps"], "initial": self.done}
+            self.bar = tqdm(**steps, desc=self.title(epoch), unit="step", file=sys.stderr)
         known = self.params["epochs"] > 1 and self.params["steps"]
         left = self.left(epoch, (self.bar.n + 1) / self.params["steps"]) if known else ""
         self.bar.set_postfix_str(", ".join(filter(None, (left, _shown(logs)))), refresh=False)

@@ -259,7 +259,10 @@ def _settings_of(thing):
     config = thing.get_config()
     names = [name for name in settings_of(type(thing)) if name in config]
     found = {name: plain for name in names if _is_known(plain := _plain(config[name]))}
-    return found | ({"frozen": is_frozen(thing), "trainable": thing.trainable} if isinstance(thing, Layer) else {})
+    if isinstance(thing, Layer):
+        found |= {"frozen": is_frozen(thing), "trainable": thing.trainable}
+        found["mask_is_frozen"] = getattr(thing, "mask_is_frozen", False)
+    return found
 
 
 def _is_known(plain):
@@ -273,6 +276,8 @@ def _assign(model, settings):
         wanted = settings[name]
         if isinstance(thing, Layer) and is_frozen(thing) != wanted["frozen"]:
             thing.freeze() if wanted["frozen"] else thing.unfreeze()
+        if wanted.get("mask_is_frozen", False) != getattr(thing, "mask_is_frozen", False):
+            thing.freeze_mask() if wanted["mask_is_frozen"] else thing.unfreeze_mask()
         for setting in sorted(wanted, key=lambda one: wanted[one] is not None):  # of clipnorm and clipvalue one is None
             if _settings_of(thing)[setting] != wanted[setting]:
                 setattr(thing, setting, wanted[setting])

@@ -16,9 +16,11 @@ attribute ``workers`` of the data that is 0 keeps them in the thread that trains
 
 import collections.abc
 import contextvars
+import itertools
 import mmap
 import os
 import queue
+import sys
 import threading
 import warnings
 import weakref
@@ -30,6 +32,8 @@ from minicnn import _check, datasets
 
 PATIENCE = 5.0  # seconds that a stream waits at its end for data that are still at work
 END = object()  # instead of a batch: there is none left
+LONG = 10_000  # batches after which a pass without a known end is said to have none yet
+MOST_SHUFFLED = 2**28  # batches, or rows on disk, whose order is drawn: it is in memory, 8 bytes each
 _FORMS = "(x, y) or (x, y, sample_weight)"
 
 
@@ -83,6 +87,16 @@ def _is_buffer(data):
     except TypeError:
         return False
     return True
+
+
+def has_no_end(data):
+    """True for iterators that are known to go on for ever; of a generator nothing is known."""
+    if isinstance(data, itertools.repeat):
+        try:
+            data.__length_hint__()
+        except TypeError:
+            return True
+    return isinstance(data, itertools.cycle)
 
 
 def on_disk(array):
@@ -156,6 +170,13 @@ def _tell(data, hook, *arguments):
         getattr(data, hook)(*arguments)
 
 
+def _require_order(where, what, count, seed):
+    """ValueError where there are too many to be shuffled."""
+    if seed is not None and count > MOST_SHUFFLED:
+        required = f"there must be at most {MOST_SHUFFLED} {what} to be shuffled, whose order is in memory"
+        raise ValueError(_check.message(where, required, count, "Give shuffle=False, or a smaller length"))
+
+
 def length_of(where, data):
     """The number of batches, where the data say it."""
     if not hasattr(data, "__len__"):
@@ -164,6 +185,9 @@ def length_of(where, data):
         length = len(data)
     except (TypeError, NotImplementedError):  # PyTorch: the loader has a length where what it loads has one
         return None
+    except OverflowError:
+        required = f"the length of the data must be at most {sys.maxsize}"
+        raise ValueError(_check.message(where, required, _check.Shown("more"))) from None
     if not length:
         raise ValueError(_check.message(where, "the data must give at least one batch", 0))
     return length
@@ -176,6 +200,7 @@ class Items(Source):
         super().__init__(where, data, steps, trains)
         if self.length is None:
             raise TypeError(_check.message(where, "the data must have a length", _check.Shown(type(data).__name__)))
+        _require_order(where, "batches", self.length, seed)
         self.seed, self.order = seed, None
 
     def get(self, epoch, number):
@@ -255,6 +280,7 @@ class Rows(Source):
 
     def __init__(self, where, arrays, parts, steps=None, seed=None):
         super().__init__(where, parts, steps, False)
+        _require_order(where, "samples", len(arrays[0]), seed)
         self.arrays, self.parts, self.seed, self.order = arrays, parts, seed, None
 
     @property
@@ -307,7 +333,7 @@ class Stream:
             if error is None:
                 warnings.warn(text, RuntimeWarning, stacklevel=4)
             else:
-                error.add_note(text)
+                _check.note(error, "thread", text)
 
     def first(self, epoch):
         """The first batch of an epoch, which ``epoch`` is going to give again; None if there is none."""
@@ -325,16 +351,20 @@ class Stream:
             self._ask(epoch, first)
             ready = epoch, self._answer(epoch, first)
         batch = ready[1]
+        source, known = self.source, limit is not None or not (self.source.until_the_end or self.source.steps is None)
         while batch is not None:
             number += 1
-            more = number != limit and (number != self.source.steps or self.source.until_the_end)
+            if not known and number == max(LONG, source.length or 0) + 1:
+                fix = "Data that go on for ever need steps (in fit: steps_per_epoch, validation_steps)"
+                _check.warn(f"{source.where}: {self.place(epoch, number - 1)}, and no end yet. {fix}")
+            more = number != limit and (number != source.steps or source.until_the_end)
             if more:
                 self._ask(epoch, number)
             yield batch
             if not more:
                 break
             batch = self._answer(epoch, number)
-        self._do(lambda: self.source.end(epoch))
+        self._do(lambda: source.end(epoch))
 
     def _ask(self, epoch, number):
         if self.ahead is not None:
@@ -351,23 +381,22 @@ class Stream:
         return self.ahead.result()
 
     def _prepare(self, epoch, number):
-        source = self.source
+        source, place = self.source, self.place(epoch, number)
         try:
             found = source.get(epoch, number)
+            return None if found is END else _batch(f"{source.where}: {place}", found, self.inputs, source, self.rooms)
         except BaseException as error:
-            error.add_note(f"in {self.place(epoch, number)}{source.item}")
+            if not str(error).startswith(f"{source.where}: {place}"):
+                _check.note(error, "place", f"in {place}{source.item}")
             raise
-        if found is END:
-            return None
-        return _batch(f"{source.where}: {self.place(epoch, number)}", found, self.inputs, source.rows, self.rooms)
 
 
-def _batch(where, found, inputs, rows, rooms):
+def _batch(where, found, inputs, source, rooms):
     """What the data gave as a ``Batch``; TypeError for what is none."""
     if inputs:
         arrays = isinstance(found, list) and len(found) in (2, 3) and hasattr(found[0], "__array__")
         several = arrays or (isinstance(found, tuple) and found)
-        return Batch(rooms.take(where, found[0] if several else found), None, None)
+        return Batch(_taken(where, found[0] if several else found, rooms), None, None)
     if not isinstance(found, list | tuple) or len(found) not in (2, 3):
         kind = "None" if found is None else type(found).__name__
         got = f"a {kind} of length {len(found)}" if isinstance(found, list | tuple) else kind
@@ -376,7 +405,16 @@ def _batch(where, found, inputs, rows, rooms):
     if np.ma.is_masked(y):
         raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
     weights = None if weights is None else np.array(_check.numeric_array(where, "sample weights", weights))
-    return Batch(rooms.take(where, x), np.array(y, order="C"), weights, rows)
+    return Batch(_taken(where, x, rooms), np.array(_check.array(where, "y", y), order="C"), weights, source.rows)
+
+
+def _taken(where, x, rooms):
+    """A copy of x; ValueError where it is none, of no sample."""
+    found = rooms.take(where, x)
+    if found.ndim and not len(found):
+        required = "x must have at least one sample in every batch"
+        raise ValueError(_check.message(where, required, _check.shape_of(found)))
+    return found
 
 
 class _Rooms:

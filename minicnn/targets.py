@@ -15,6 +15,7 @@ from minicnn._ext import loss as kernels
 __all__ = [
     "class_numbers",
     "class_weights",
+    "finite",
     "labels",
     "like_outputs",
     "one_hot",
@@ -182,6 +183,14 @@ def same_shape(where, shape, y):
         _same_length(where, y, shape[0])
     if y.shape != shape and (*y.shape, 1) != shape and y.shape != (*shape, 1):
         raise ValueError(_check.message(where, f"y must have the shape {shape} of the outputs", _check.shape_of(y)))
+    return y
+
+
+def finite(where, shape, y):
+    """``same_shape``; ValueError for NaN and infinity, too."""
+    y = same_shape(where, shape, y)
+    if y.size and not (math.isfinite(y.min()) and math.isfinite(y.max())):
+        reject(where, "y must be finite", y, ~np.isfinite(y))
     return y
 
 

@@ -230,6 +230,7 @@ class Fit:
         mean, hooks = Means(self.model), self.hooks
         asked = hooks.of_steps() or self.progress.shows_steps
         done = self.keeper.within(epoch, mean)
+        self.progress.begin(epoch, done)
         for step, chosen in self._steps(epoch, done):
             if mean.spoilt or hooks.found:
                 break
@@ -403,11 +404,12 @@ class Step:
             model.engine.add_penalty_gradients()
             self.reduce()
             optimizer.step()
-        except BaseException:
+            self.tell(mean, value, outputs, parts)
+        except BaseException as error:
             if optimizer.iterations == steps:  # interrupted before the update was committed
                 plan.restore_states()
+            _say_where(error, place())
             raise
-        self.tell(mean, value, outputs, parts)
         return value
 
     def take(self, plan, chosen, place):
@@ -500,6 +502,12 @@ def _mix(where, mix):
     return augment.get(where, "mix", mix)
 
 
+def _say_where(error, place):
+    """Adds it to an exception that does not begin with it, such as one of a loss of somebody's own."""
+    if isinstance(error, Exception) and not str(error).startswith(place):
+        _check.note(error, "place", f"at {place}")
+
+
 def loss(model, outputs, y, weights, activity_penalty, into=None):
     """(value, gradient) of a model's loss with all penalties; ``into``: arrays to use for the gradient and for the
     losses of the samples (``losses.Loss``)."""
@@ -575,12 +583,16 @@ def evaluate(
 def _evaluated(model, part, progress=None):
     """The loss and the metrics of a pass."""
     mean = Means(model)
-    for x, y, weights in part.batches():
-        with model.engine.evaluation(len(x)) as plan:
-            plan.take(x)
-            outputs = plan.forward().copy()
-            value, _ = loss(model, outputs, y, weights, plan.activity_penalty())
-            mean.update(value, outputs, y, weights)
+    for number, (x, y, weights) in enumerate(part.batches()):
+        try:
+            with model.engine.evaluation(len(x)) as plan:
+                plan.take(x)
+                outputs = plan.forward().copy()
+                value, _ = loss(model, outputs, y, weights, plan.activity_penalty())
+                mean.update(value, outputs, y, weights)
+        except Exception as error:
+            _say_where(error, f"Sequential.{part.method}: batch {number} of {part.title}")
+            raise
         if progress is not None and progress.shows_steps:
             progress.step(0, mean.result(of_step=True))
     mean.require_weight(part.method, part.title)
@@ -726,9 +738,8 @@ class _Hooks:
                 if first is None or (isinstance(first, Exception) and not isinstance(another, Exception)):
                     first, another = another, first
                 if another is not None:
-                    first.add_note(
-                        f"and in a callback's on_train_end, or before it: {type(another).__name__}: {another}"
-                    )
+                    text = f"and in a callback's on_train_end, or before it: {type(another).__name__}: {another}"
+                    _check.note(first, text, text)
         if first is not error:
             raise first
 

@@ -117,6 +117,7 @@ def _rates(where, rates):
 
 def _samples(where, x, y, cv, validation):
     """x and y as arrays, and cv, None with validation data."""
+    intake.require_arrays(where, "Every rate is trained on parts of them", x=x, y=y)
     x, y = _check.numeric_array(where, "x", x), _check.numeric_array(where, "y", y)
     if x.ndim < 1 or y.ndim < 1 or len(x) != len(y):
         shapes = _check.Shown(f"shapes {x.shape} and {y.shape}")

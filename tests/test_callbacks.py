@@ -923,7 +923,8 @@ def rates_of(numbers, rate=1.0, monitor="number", **options):
 
 
 @pytest.mark.parametrize(("options", "numbers", "rates"), [
-    ({"patience": 1}, [3, 2, 1], [1, 1, 1]), ({"patience": 1}, [3, 3, 3], [1, 0.1, 0.01]),
+    ({"patience": 1}, [3, 2, 1], [1, 1, 1]), ({"patience": 0}, [3, 3, 3], [1, 0.1, 0.01]),
+    ({"patience": 1}, [3, 3, 3], [1, 0.1, 0.01]),
     ({"patience": 2, "factor": 0.5}, [3, 3, 3, 3, 3], [1, 1, 0.5, 0.5, 0.25]),
     ({"patience": 1, "factor": 0.5, "min_delta": 0.5}, [3, 2.6, 2.4], [1, 0.5, 0.5]),
     ({"patience": 1, "factor": 0.5, "min_delta": 0}, [3, 2.99], [1, 1]),
@@ -949,7 +950,7 @@ def test_reduce_lr_says_so_and_counts_anew_with_every_fit(capsys):
 @pytest.mark.parametrize(("make", "error", "message"), [
     (lambda: ReduceLROnPlateau(factor=1), ValueError, r"factor must be a number in \[0, 1\); got 1"),
     (lambda: ReduceLROnPlateau(factor="a"), TypeError, "factor must be"),
-    (lambda: ReduceLROnPlateau(patience=0), ValueError, "patience must be a whole number >= 1; got 0"),
+    (lambda: ReduceLROnPlateau(patience=-1), ValueError, "patience must be a whole number >= 0; got -1"),
     (lambda: ReduceLROnPlateau(cooldown=-1), ValueError, "cooldown must be a whole number >= 0; got -1"),
     (lambda: ReduceLROnPlateau(min_lr=math.nan), ValueError, "min_lr must be a number >= 0; got nan"),
     (lambda: ReduceLROnPlateau(mode="least"), ValueError, "mode must be one of"),

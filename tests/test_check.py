@@ -37,6 +37,30 @@ def test_long_values_are_shortened():
     assert "\n" not in _check.message("A", "must be x", _check.shape_of(np.zeros((100, 100))))
 
 
+def test_a_note_takes_the_place_of_a_former_one_about_the_same():
+    error = ValueError("once")
+    error.add_note("somebody's own")
+    for text in ("in batch 1", "in batch 2", "in batch 2"):
+        _check.note(error, "place", text)
+        _check.note(error, "member", "this was member 1")
+    assert error.__notes__ == ["somebody's own", "in batch 2", "this was member 1"]
+    error.__notes__ = "not a list"
+    _check.note(error, "place", "in batch 3")
+    assert error.__notes__ == "not a list"
+
+
+def test_a_warning_is_in_the_name_of_who_called():
+    for depth in range(3):
+        with pytest.warns(UserWarning, match="^said$") as caught:
+            _nested(depth)
+        assert caught[0].filename == __file__
+        assert caught[0].lineno == _nested.__code__.co_firstlineno + 1
+
+
+def _nested(depth):
+    return _check.warn("said") if depth == 0 else _check.each("", "", [depth - 1], "", lambda *_: _nested(depth - 1))
+
+
 # ---- numbers ----
 
 

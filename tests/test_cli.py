@@ -156,7 +156,15 @@ def test_the_options_reach_the_training(small, capsys):
     assert len(set(reports.values())) == len(reports)
 
 
-def test_a_resumed_run_is_the_straight_one(small, capsys):
+@pytest.mark.parametrize("augments", [False, True])
+def test_a_resumed_run_is_the_straight_one(augments, small, capsys, monkeypatch):
+    plain = networks.NETWORKS["small"]
+
+    def network(*arguments, **more):
+        return [layers.RandomTranslation(0.2, 0.2), *plain(*arguments, **more)]
+
+    if augments:
+        monkeypatch.setitem(networks.NETWORKS, "small", network)
     options = ["train", "--json", "--dropout", "0.4", "--batch-size", "64"]
     assert main([*options, "--epochs", "4", "--out", "straight"]) == 0
     straight = one_object(capsys.readouterr().out)

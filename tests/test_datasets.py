@@ -308,11 +308,26 @@ def test_slices(n, batch_size, sizes, kept, dropped):
                 batches(np.arange(n), np.arange(n), batch_size, drop_last=True)
             continue
         found = slices(n, batch_size, drop_last)
+        assert found == [*found] == found[:]
+        assert (found == found[:-1]) is (want == [])
+        assert [found[-1 - i] for i in range(len(want))] == [*reversed(found)]
+        for beyond in (len(want), -len(want) - 1):
+            with pytest.raises(IndexError):
+                found[beyond]
         assert [part.stop - part.start for part in found] == want
         assert [part.start for part in found] == [0, *np.cumsum(want)][: len(found)]
         parts = [*batches(np.arange(n), np.arange(n), batch_size, seed=3, drop_last=drop_last)]
         assert [len(xb) for xb, _ in parts] == want
         assert [*np.concatenate([np.empty(0), *(xb for xb, _ in parts)])] == [*order(n, 3)[: sum(want)]]
+
+
+def test_very_many_slices_take_no_memory():
+    found = slices(2**50 + 1, 32)
+    assert len(found) == 2**45
+    assert found[-1] == slice(2**50 - 32, 2**50 + 1)
+    assert repr(found) == f"<{2**45} slices of 32, to {2**50 + 1}>"
+    x = np.broadcast_to(np.arange(3), (2**50, 3))
+    assert next(batches(x, x, 4, shuffle=False))[0].shape == (4, 3)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

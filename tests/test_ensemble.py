@@ -111,6 +111,31 @@ def test_bad_members():
             mc.Ensemble([model], seed)
 
 
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_data_that_give_batches_are_for_the_members(n_jobs):
+    ensemble = mc.Ensemble([compiled()])
+    before = [whole_state(model) for model in ensemble.members]
+    for data in (iter([(X, LABELS)]), [(X, LABELS)].__iter__()):
+        match = (
+            r"^Ensemble.fit: x must be an array; got .*, which .*\. For data that give batches call fit of each of the"
+        )
+        with pytest.raises(TypeError, match=match):
+            ensemble.fit(data, n_jobs=n_jobs)
+        with pytest.raises(
+            TypeError, match=r"^Ensemble.predict: member 0: Sequential.predict: x must be an array; got"
+        ):
+            ensemble.predict(data)
+    assert [whole_state(model) for model in ensemble.members] == before
+
+
+def test_pictures_stand_in_the_place_of_x_and_y():
+    pictures = mc.datasets.Pictures(X, LABELS, None, [])
+    one, other = mc.Ensemble([build, build]), mc.Ensemble([build, build])
+    one.fit(X, LABELS, **SETTINGS)
+    other.fit(pictures, **SETTINGS)
+    assert [whole_state(model) for model in one.members] == [whole_state(model) for model in other.members]
+
+
 # ---- Ensemble: fit ----
 
 SETTINGS = {"batch_size": 5, "epochs": 2, "verbose": 0}

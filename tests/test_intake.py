@@ -87,6 +87,63 @@ def test_a_wrong_row_of_targets_is_found_before_the_first_step():
             compiled("softmax", "categorical_crossentropy").fit(X, y, verbose=0)
 
 
+@pytest.mark.parametrize("y", [None, {0: 1}, (one for one in range(12)), {1, 2}], ids=["None", "dict", "iter", "set"])
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_targets_that_are_no_array(method, y):
+    with pytest.raises(TypeError, match=rf"^Sequential.{method}: (y must be an array|x and y must be arrays); got"):
+        getattr(compiled(), method)(X, y)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def test_targets_that_are_ragged(method):
+    with pytest.raises(
+        ValueError, match=rf"^Sequential.{method}: y must be a rectangular array of numbers; got a ragg"
+    ):
+        getattr(compiled(), method)(X, [[1]] * 11 + [[1, 2]])
+
+
+@pytest.mark.parametrize(("loss", "wrong", "words"), [
+    ("mse", np.nan, "y must be finite; got nan"), ("huber", np.inf, "y must be finite; got inf"),
+    ("cosine_similarity", -np.inf, "y must be finite; got -inf"), ("poisson", np.nan, "y must be numbers >= 0; got"),
+    ("binary_crossentropy", 1.5, r"y must be in \[0, 1\]; got 1.5"), ("hinge", 3.0, "y must be 1 for a yes and"),
+])  # fmt: skip
+def test_a_wrong_number_is_found_before_the_first_step(loss, wrong, words):
+    model, y = compiled("sigmoid", loss), ONE_HOT.copy()
+    y[11, 1] = wrong
+    before = whole_state(model)
+    with pytest.raises(ValueError, match=rf"^Sequential.fit: {words}.* at index \(11, 1\)"):
+        model.fit(X, y, batch_size=5, verbose=0)
+    assert whole_state(model) == before
+
+
+class Batches:
+    """Gives batches; nobody may ask for them."""
+
+    def __len__(self):
+        return 10**9
+
+    def __getitem__(self, i):
+        raise AssertionError(i)
+
+
+@pytest.mark.parametrize("data", [Batches(), iter([(X, LABELS)])], ids=["sequence", "iterator"])
+@pytest.mark.parametrize("method", ["predict_mc", "predict_on_batch", "outputs", "forward"])
+def test_methods_that_take_arrays_only(method, data):
+    match = (
+        rf"^Sequential.{method}: x must be an array; got .*, which gives one thing after the other\. Give it one batch"
+    )
+    with pytest.raises(TypeError, match=match):
+        getattr(compiled(), method)(data)
+
+
+@pytest.mark.parametrize("method", ["train_on_batch", "test_on_batch"])
+def test_methods_of_one_batch(method):
+    with pytest.raises(TypeError, match=rf"^Sequential.{method}: x must be an array; got Batches, which gives"):
+        getattr(compiled(), method)(Batches(), None)
+    with pytest.raises(TypeError, match=rf"^Sequential.{method}: y must be an array; got Batches, which gives"):
+        getattr(compiled(), method)(X, Batches())
+
+
 # ---- the last batch ----
 
 

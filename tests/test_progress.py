@@ -69,6 +69,33 @@ def test_what_is_left_is_said(capsys, monkeypatch):
                 bar.epoch(step // 2, {"loss": 1.0})
 
 
+def test_a_run_that_goes_on_begins_where_it_was(monkeypatch, capsys):
+    """In the middle of an epoch: neither the bar nor what is left counts the steps of before."""
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr(minicnn.progress.time, "perf_counter", lambda: next(clock))
+    with minicnn.progress.progress_of(1, {"epochs": 2, "steps": 4}) as bar:
+        bar.begin(0, 2)
+        for done in (3, 4):
+            bar.step(0, {})
+            assert (bar.bar.n, bar.bar.total) == (done, 4)
+            assert bar.bar.postfix.startswith("50 s left" if done == 3 else "40 s left")  # 10 s for each of 5, of 4
+
+
+def test_the_bar_of_a_fit_that_goes_on(capsys, tmp_path):
+    def stop(model):
+        if model.optimizer.iterations == 5:
+            raise KeyboardInterrupt
+
+    more = {"batch_size": 5, "epochs": 2, "verbose": 1}
+    with pytest.raises(KeyboardInterrupt):
+        compiled().fit(X, LABELS, **more, callbacks=[minicnn.callbacks.BackupAndRestore(tmp_path, 1), Hook(stop)])
+    capsys.readouterr()
+    compiled().fit(X, LABELS, **more, callbacks=[minicnn.callbacks.BackupAndRestore(tmp_path, 1), Hook(lambda m: m)])
+    err = capsys.readouterr().err
+    assert "3/3" in err
+    assert "0/3" not in err
+
+
 def test_a_bar_that_is_interrupted_is_closed(monkeypatch):
     bars = []
 

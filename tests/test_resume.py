@@ -64,6 +64,8 @@ class Ramp(Callback):
         self.model.optimizer.clipnorm = 1.0 + epoch
         if epoch == 2:
             self.model.layers[2].freeze()
+        if epoch == 1:
+            self.model.layers[3].freeze_mask()
 
     def get_state(self):
         return {"seen": self.seen}
@@ -84,6 +86,30 @@ def network(optimizer=None, seed=1, units=4, noise=0.1, **more):
         layers.Dense(units, activation="softmax"),
     ], seed=seed, **more)  # fmt: skip
     model.compile(optimizer or optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy", Spread()])
+    return model
+
+
+def augmented():
+    """Every layer that augments, and draws a number for each step and image."""
+    return mc.Sequential([
+        layers.RandomFlip(),
+        layers.RandomTranslation(0.2, 0.2),
+        layers.RandomRotation(0.1),
+        layers.RandomZoom(0.2),
+        layers.RandomContrast(0.3, value_range=(0, 1)),
+        layers.RandomBrightness(0.2, value_range=(0, 1)),
+        layers.RandomErasing(0.5, value_range=(0, 1)),
+        layers.RandomCrop(5, 4),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dropout(0.2),
+        layers.Dense(4, activation="softmax"),
+    ], seed=1)  # fmt: skip
+
+
+def with_augmentation():
+    model = augmented()
+    model.compile(optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
     return model
 
 
@@ -148,6 +174,14 @@ RUNS = {
         ],
         {"epochs": 20},
     ),
+    "augmentation": (
+        with_augmentation,
+        lambda folder: [
+            ModelCheckpoint(str(folder / "{epoch}.npz"), save_optimizer=True),
+            ModelCheckpoint(str(folder / "{epoch}-{batch}.npz"), save_freq=4),
+        ],
+        {},
+    ),
     "rates by epoch": (
         lambda: network(noise=schedules.CurriculumDropout(0.3)),  # by fractions of the run
         lambda folder: [LearningRateScheduler(lambda epoch, rate: rate * 0.7), ModelCheckpoint(str(folder / "m.npz"))],
@@ -162,7 +196,7 @@ def test_a_run_in_pieces_is_the_run(name, save_freq, tmp_path):
     make, callbacks, more = RUNS[name]
     straight, history, given = fit(tmp_path / "straight", make, callbacks, None, save_freq, **more)
     assert len(history.epoch) > 3, "too short to be stopped"
-    pieces, resumed, others = in_pieces(tmp_path / "pieces", make, callbacks, (2, 7, 8, 9), save_freq, **more)
+    pieces, resumed, others = in_pieces(tmp_path / "pieces", make, callbacks, (2, 7, 8, 12), save_freq, **more)
     assert whole(pieces) == whole(straight)
     assert (resumed.history, resumed.epoch) == (history.history, history.epoch)
     assert resumed.epochs_of("val_loss") == history.epochs_of("val_loss")
@@ -183,6 +217,18 @@ def test_the_cases_above_do_what_they_are_for(tmp_path):
     assert len({*results["rates by epoch"][1].history["learning_rate"]}) == 6
     assert results["SGD"][0].layers[2].trainable is False
     assert results["SGD"][0].optimizer.clipnorm == 6.0
+
+
+def test_a_checkpoint_goes_on_with_the_same_augmentation(tmp_path):
+    """Of ModelCheckpoint, not of a backup: the counts of steps are in it."""
+    straight, pieces = with_augmentation(), with_augmentation()
+    straight.fit(X, Y, **FIT)
+    pieces.fit(X, Y, **FIT | {"epochs": 2}, callbacks=ModelCheckpoint(tmp_path / "m.npz", save_optimizer=True))
+    model, epoch, _ = mc.saving.load_checkpoint(tmp_path / "m.npz")
+    assert whole(model) == whole(pieces)
+    model.fit(X, Y, **FIT, initial_epoch=epoch)
+    assert whole(model) == whole(straight)
+    assert model.layers[0].state["step"] == 18
 
 
 def test_the_end_of_an_epoch_that_had_no_backup(tmp_path):
@@ -571,7 +617,7 @@ def in_a_child(function):
 @posix
 @forks
 @pytest.mark.parametrize(("save_freq", "epochs"), [("epoch", 30), (1, 20)])
-@pytest.mark.parametrize("kills", [12, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [13, pytest.param(50, marks=pytest.mark.long)])
 def test_a_run_that_is_killed_and_killed_again(kills, save_freq, epochs, tmp_path):
     """At random moments: the last of its processes ends as if it had been the only one."""
     mc.set_num_threads(1)

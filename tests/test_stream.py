@@ -1,5 +1,6 @@
 """Data larger than memory: sequences, loaders, iterators and memory maps train as arrays do, bit for bit."""
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -8,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from models import LABELS, Hook, X, compiled, whole_state
+from models import LABELS, Hook, Keep, X, compiled, whole_state
 
 import minicnn as mc
 from minicnn import layers
@@ -306,6 +307,112 @@ def test_arguments_that_go_with_arrays(make, more):
     assert whole_state(model) == before
 
 
+def test_data_that_are_known_to_have_no_end_need_steps():
+    model = compiled()
+    for data in (endless(), itertools.repeat(parts()[0])):
+        for method in (model.evaluate, model.predict):
+            with pytest.raises(
+                ValueError, match=r"^Sequential\..*: steps must be given with data that have no end; got"
+            ):
+                method(data)
+            method(data, steps=2)
+    assert model.predict(itertools.repeat(X[:5], 3)).shape == (15, 4)
+
+
+class Endless:
+    """A loader of whose end nothing is known, or that has none; ``length`` as it says."""
+
+    def __init__(self, until, length=None):
+        self.until, self.length = until, length
+
+    def __len__(self):
+        if self.length is None:
+            raise TypeError
+        return self.length
+
+    def __iter__(self):
+        return itertools.islice(endless(), self.until)
+
+
+@pytest.mark.parametrize(("method", "kind"), [
+    *itertools.product(["evaluate", "predict"], ["loader", "generator", "its length is wrong", "longer than usual"]),
+    ("validation", "loader"), ("clean", "loader"), ("fit", "its length is wrong"), ("fit", "longer than usual"),
+])  # fmt: skip
+def test_a_pass_that_does_not_end_says_so(method, kind, monkeypatch):
+    """Once, after many batches, in the name of the line that began it."""
+    monkeypatch.setattr(mc.stream, "LONG", 4)
+    model, length = compiled(), {"its length is wrong": 3, "longer than usual": 6}.get(kind)
+
+    def run(count):
+        data = itertools.islice(endless(), count) if kind == "generator" else Endless(count, length)
+        if method in ("evaluate", "predict"):
+            return getattr(model, method)(data)
+        if method == "validation":
+            return model.fit(Items(), validation_data=data, verbose=0)
+        more = {"steps_per_epoch": 2, "clean_train_metrics": True} if method == "clean" else {}
+        return model.fit(data, verbose=0, **more)
+
+    most = max(4, length or 0)
+    where = rf"^Sequential\.{method if method in ('evaluate', 'predict') else 'fit'}: batch {most}\b"
+    found = rf"{where}.*, and no end yet\. .* need steps \(in fit: "
+    other = pytest.warns(UserWarning, match="[0-9] batches") if length else contextlib.nullcontext()
+    with other, pytest.warns(UserWarning, match=found) as caught:
+        run(most + 3)
+    (said,) = [one for one in caught if "no end yet" in str(one.message)]
+    assert said.filename == __file__
+    if length is None:
+        run(most)  # as many are no reason to say anything
+        model.evaluate(endless(), steps=9)
+
+
+class Long(Items):
+    """Says that it has very many batches."""
+
+    def __init__(self, length):
+        super().__init__()
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, i):
+        return super().__getitem__(i % 3)
+
+
+def test_very_many_batches_take_no_memory():
+    """A length that is no length: the usual way to give data without an end as a sequence."""
+    model, more = compiled(), {"steps_per_epoch": 3, "verbose": 0}
+    required = f"there must be at most {2**28} batches to be shuffled, whose order is in memory; got {10**9}"
+    before = whole_state(model)
+    with pytest.raises(ValueError, match=rf"^Sequential\.fit: {required}\. Give shuffle=False, or a smaller length$"):
+        model.fit(Long(10**9), **more)
+    assert whole_state(model) == before
+    model.fit(Long(10**9), shuffle=False, validation_data=Long(2**62), validation_steps=2, **more)
+    assert whole_state(model) == fitted(Items(), shuffle=False, epochs=1)[0]
+    assert model.predict(Long(2**62), steps=3).shape == (12, 4)
+    with pytest.raises(
+        ValueError, match=r"^Sequential\.fit: the length of the data must be at most 9223372036854775807"
+    ):
+        model.fit(Long(2**70), **more)
+
+
+def test_very_many_rows_on_disk_are_not_shuffled(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", X)
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    monkeypatch.setattr(mc.stream, "MOST_SHUFFLED", 11)
+    with pytest.raises(ValueError, match=r"^Sequential\.fit: there must be at most 11 samples to be shuffled"):
+        compiled().fit(x, LABELS, verbose=0)
+    assert fitted(x, LABELS, SIZE, shuffle=False) == fitted(X, LABELS, SIZE, shuffle=False)
+
+
+def test_very_many_rows_in_memory_are_cut_one_by_one():
+    """Those of np.broadcast_to take none."""
+    x = np.broadcast_to(X[:1], (2**50, *X.shape[1:]))
+    assert compiled().predict(x, steps=2, batch_size=5).shape == (10, 4)
+    with pytest.raises(MemoryError):  # of y, of which all must be looked at
+        compiled().fit(x, np.broadcast_to(LABELS[:1], 2**50), steps_per_epoch=2, verbose=0)
+
+
 def test_what_is_refused_before_the_first_step():
     model = compiled()
     with pytest.raises(ValueError, match=r"^Sequential.fit: steps_per_epoch must be given with data .*; got cycle"):
@@ -357,7 +464,15 @@ BAD = np.where(np.arange(X5.size).reshape(X5.shape) == 200, np.nan, X5)
     ((X5, Y5, np.ones(4)), ValueError, r"sample weights must have shape \(5,\)"),
     ((X5, Y5, np.full(5, np.nan)), ValueError, "sample weights must be finite"),
     ((BAD, Y5), ValueError, "x must be finite in float32; got NaN or infinity in sample 3$"),
+    ((X5, None), TypeError, "y must be an array; got NoneType"),
+    ((X5, {0: 1}), TypeError, "y must be an array; got dict"),
+    ((X5, [[1], [1, 2], [1], [1], [1]]), ValueError, "y must be a rectangular array of numbers; got a ragged one"),
+    ((X5, Y5, 1.0), ValueError, r"sample weights must have shape \(5,\), .*; got shape \(\)"),
+    ((X5, Y5, {0: 1.0}), TypeError, "sample weights must be an array of numbers .*; got dict"),
+    ((X5, np.eye(4)[Y5]), ValueError, r"y must be class numbers of shape \(N,\) .*; got shape \(5, 4\)"),
+    ((X5.transpose(0, 3, 1, 2), Y5), ValueError, r"x must have shape .*Channels come last here"),
     ((X5[:1], Y5[:1]), None, None),
+    ((X5.astype(">f8"), Y5.astype(bool), None), None, None),
 ])  # fmt: skip
 @pytest.mark.parametrize("make", [Items, Loader, iter])
 def test_a_wrong_batch_is_named(make, batch, error, words):
@@ -366,17 +481,51 @@ def test_a_wrong_batch_is_named(make, batch, error, words):
     for _ in range(2):  # and it can be fitted again
         model.fit(Items(), verbose=0)
         before = model.optimizer.iterations
+        more = {"steps_per_epoch": 3, "shuffle": False, "verbose": 0, "class_weight": {0: 2.0}}
         if error is None:
-            model.fit(make(batches), steps_per_epoch=3, shuffle=False, verbose=0)
+            model.fit(make(batches), **more)
             continue
         with pytest.raises(error, match=rf"^Sequential.fit: batch 2 of epoch 0: {words}"):
-            model.fit(make(batches), steps_per_epoch=3, shuffle=False, verbose=0)
+            model.fit(make(batches), **more, callbacks=Keep(states))
         assert model.optimizer.iterations == before + 2
         assert model.training is False
+        assert whole_state(model) == states[-1]
     if error is not None and "finite in float32" not in words:
         with pytest.raises(error, match=rf"^Sequential.evaluate: batch 2: {words}"):
             model.evaluate(make(batches))
-    assert states == []
+
+
+@pytest.mark.parametrize("kind", ["x", "(x, y)"])
+@pytest.mark.parametrize("make", [Items, Loader, iter])
+def test_a_batch_of_no_sample_is_named(make, kind):
+    batches = [batch[0] if kind == "x" else batch for batch in [*parts()[:2], (X[:0], LABELS[:0])]]
+    for method in ("predict", "predict_proba"):
+        match = (
+            r"^Sequential.predict: batch 2: x must have at least one sample in every batch; got shape \(0, 6, 5, 2\)$"
+        )
+        with pytest.raises(ValueError, match=match):
+            getattr(compiled(), method)(make(batches))
+    with pytest.raises(ValueError, match=r"^Sequential.fit: batch 2 of the validation samples: x must have at least"):
+        compiled().fit(X, LABELS, verbose=0, validation_data=make([*parts()[:2], (X[:0], LABELS[:0])]),
+                       validation_steps=3)  # fmt: skip
+    assert compiled().predict(X[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 1e300])
+def test_a_wrong_number_in_the_targets_of_a_batch(wrong):
+    """Found before the step, or in it: either way the batch is named."""
+    y = np.eye(4)[LABELS]
+    model, states, bad = compiled("linear", "mse"), [], y[10:].copy()
+    bad[1, 2] = wrong
+    batches = [(X[cut], y[cut]) for cut in CUTS[:2]] + [(X[10:], bad)]
+    with pytest.raises(ValueError, match=r"y must be finite.*; got .* at index \(1, 2\)") as caught:
+        model.fit(batches, shuffle=False, verbose=0, callbacks=Keep(states))
+    assert "Sequential.fit: batch 2 of epoch 0" in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert whole_state(model) == states[1]
+    assert len(states) == 2
+    with pytest.raises(ValueError, match="y must be finite") as caught:
+        model.evaluate(batches)
+    assert "Sequential.evaluate: batch 2" in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
 
 
 def test_a_batch_that_is_too_small_for_a_layer():
@@ -427,6 +576,38 @@ def test_a_loader_whose_length_is_wrong(length):
 
 class Broken(Exception):
     pass
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_exception_that_is_raised_again_has_one_note(workers):
+    error, model = Broken("stored"), compiled()
+
+    class Stored(Items):
+        def __getitem__(self, i):
+            if len(self.asked) == at:
+                raise error
+            return super().__getitem__(i)
+
+    for at in (0, 1, 1, 2):
+        with pytest.raises(Broken) as caught:
+            model.fit(Stored(workers=workers), shuffle=False, verbose=0)
+        assert caught.value is error
+        assert error.__notes__ == [f"in batch {at} of epoch 0, item {at} of the data"]
+
+
+class Tensorless:
+    """An array that cannot become one of NumPy's."""
+
+    shape = (5, 6, 5, 2)
+
+    def __array__(self, dtype=None, copy=None):
+        raise Broken("on another device")
+
+
+def test_an_exception_of_an_array_has_its_place_too():
+    with pytest.raises(Broken) as caught:
+        compiled().fit(Items([*parts()[:2], (Tensorless(), Y5)]), shuffle=False, verbose=0)
+    assert caught.value.__notes__ == ["in batch 2 of epoch 0, item 2 of the data"]
 
 
 @pytest.mark.parametrize("error", [Broken("here"), KeyboardInterrupt(), IndexError("there"), StopIteration()], ids=repr)

@@ -402,6 +402,13 @@ def test_arguments_that_are_refused(more, error, message):
         dropout_curve(**arguments)
 
 
+def test_data_that_give_batches_are_refused():
+    with pytest.raises(
+        TypeError, match=r"^dropout_curve: x must be an array; got list_iterator, which gives one thing"
+    ):
+        dropout_curve(build, iter([(X, Y)]), None)
+
+
 def test_a_model_that_was_trained_before_is_refused():
     model = build(0, 0)
     model.fit(X, Y, verbose=0)

@@ -56,7 +56,9 @@ class Zopfli:
     def flush(self):
         import zopfli.zlib
 
-        return zopfli.zlib.compress(self.data, numiterations=30, blocksplittingmax=0)[2:-4]  # without zlib's header and checksum
+        return zopfli.zlib.compress(self.data, numiterations=30, blocksplittingmax=0)[
+            2:-4
+        ]  # without zlib's header and checksum
 
 
 def faults(wheel):

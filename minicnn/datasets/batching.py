@@ -1,5 +1,7 @@
 """The order in which training sees samples, and where it cuts them into batches."""
 
+import collections.abc
+
 import numpy as np
 
 from minicnn import _check
@@ -19,8 +21,31 @@ def order(n, seed=0, epoch=0):
     return permutation
 
 
+class Slices(collections.abc.Sequence):
+    """``count`` slices of ``size`` numbers from 0 on, the last of which ends at ``n``; each is made when it is asked
+    for, so that there may be very many."""
+
+    def __init__(self, n, size, count):
+        self._n, self._size, self._count = n, size, count
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(self._count))]
+        place = range(self._count)[number]
+        return slice(place * self._size, self._n if place == self._count - 1 else (place + 1) * self._size)
+
+    def __eq__(self, other):
+        return isinstance(other, list | Slices) and len(self) == len(other) and all(map(slice.__eq__, self, other))
+
+    def __repr__(self):
+        return f"<{self._count} slices of {self._size}, to {self._n}>"
+
+
 def slices(n, batch_size=32, drop_last=None, where="datasets.slices"):
-    """Where ``fit`` cuts the ``n`` samples of an epoch into batches: a list of slices, one for each step.
+    """Where ``fit`` cuts the ``n`` samples of an epoch into batches: a sequence of slices, one for each step.
 
     All have ``batch_size`` samples, except the last one:
 
@@ -35,19 +60,15 @@ def slices(n, batch_size=32, drop_last=None, where="datasets.slices"):
     batch_size = _check.integer(where, "batch_size", batch_size, 1)
     if drop_last is not None and not isinstance(drop_last, bool | np.bool_):
         raise TypeError(_check.message(where, "drop_last must be True, False or None", _check.kind(drop_last)))
-    starts, left = [*range(0, n, batch_size)], n % batch_size
-    ends = [start + batch_size for start in starts]
-    if left:
-        ends[-1] = n
-        joins = drop_last is None and left == 1 and len(ends) > 1
-        if joins:
-            ends[-2] = n
-        if joins or drop_last:
-            ends.pop()
-    if n and not ends:
+    count, left = divmod(n, batch_size)
+    if drop_last:
+        n -= left
+    elif left and not (drop_last is None and left == 1 and count):  # a single one joins the batch before it
+        count += 1
+    if left and not count:
         required = f"with drop_last=True there must be at least batch_size = {batch_size} samples"
-        raise ValueError(_check.message(where, required, n))
-    return [*map(slice, starts, ends)]
+        raise ValueError(_check.message(where, required, left))
+    return Slices(n, batch_size, count)
 
 
 def batches(x, y, batch_size=32, seed=0, epoch=0, shuffle=True, drop_last=None):
@@ -68,5 +89,7 @@ def batches(x, y, batch_size=32, seed=0, epoch=0, shuffle=True, drop_last=None):
         shapes = _check.Shown(f"shapes {x.shape} and {y.shape}")
         raise ValueError(_check.message(where, "x and y must have the same number of samples", shapes))
     parts = slices(len(x), batch_size, drop_last, where)
-    rows = order(len(x), seed, epoch) if shuffle else np.arange(len(x))
+    if not shuffle:
+        return ((np.array(x[part]), np.array(y[part])) for part in parts)
+    rows = order(len(x), seed, epoch)
     return ((x[rows[part]], y[rows[part]]) for part in parts)

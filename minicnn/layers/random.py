@@ -123,6 +123,11 @@ class Random:
             raise RuntimeError(f"{type(self).__name__}.{what}: needs forward(x, training=True) before it")
         return self._latest[1]
 
+    @property
+    def mask_is_frozen(self):
+        """Whether ``freeze_mask`` holds."""
+        return self._frozen
+
     def freeze_mask(self):
         """Holds the step still: every training forward from now on draws the numbers of the latest one again.
 
