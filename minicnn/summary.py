@@ -12,7 +12,7 @@ def text(model):
     total = model.count_params() if model.built else 0
     rows = [("layer", "output shape", "params", "share", "multiply-adds")]
     for path, layer in tree.items():
-        size, adds = (_parameters(layer), layer.multiply_adds()) if model.built else (0, 0)
+        size, adds = (parameters_of(layer), layer.multiply_adds()) if model.built else (0, 0)
         share = f"{100 * size / total:.1f} %" if size else ""
         around = holders(path, tree)
         frozen = size and not all(one.trainable for one in (layer, *around))
@@ -38,14 +38,14 @@ def described(layer):
     found = {
         "layer": type(layer).__name__,
         "output_shape": list(layer.output_shape),
-        "params": _parameters(layer),
+        "params": parameters_of(layer),
         "multiply_adds": layer.multiply_adds(),
     }
     parts = {name: described(part) for name, part in layer.parts.items()}
     return found | ({"parts": parts} if parts else {})
 
 
-def _parameters(layer):
+def parameters_of(layer):
     """How many there are, in the layers in it, too."""
     found = named_values([("", layer), *walk(layer.parts)], "params")
     return sum(one.params[key].size for _, one, key in found)
