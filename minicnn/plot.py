@@ -207,7 +207,8 @@ def confusion_matrix(matrix, class_names=None, ax=None, normalize=None):
     names = [str(number) for number in range(n)]
     if class_names is not None:
         names = _check.class_names(where, "class_names", class_names, n)
-    normalize = _check.choice(where, "normalize", normalize or "counts", ("counts", *SUMS))
+    if normalize is not None:
+        _check.choice(where, "normalize", normalize, tuple(SUMS))
     letters = max(len(plot_axes.short(name)) for name in names)
     side = min(14, max(3.6, 1.6 + 0.09 * letters + 0.55 * n))
     panel, *_ = plot_axes.panels(where, ax, (1, 1), None if ax is not None else (side, side))
@@ -215,11 +216,11 @@ def confusion_matrix(matrix, class_names=None, ax=None, normalize=None):
     shares = counts / np.where(sums > 0, sums, 1)
     colours = plot_axes.shades(panel)
     panel.imshow(shares, cmap=colours, vmin=0, vmax=1 if normalize != "all" else shares.max() or 1)
-    written = counts if normalize == "counts" else 100 * shares
+    written = counts if normalize is None else 100 * shares
     for (row, column), count in np.ndenumerate(written if n <= MOST_COUNTS else ()):
         if count:
             colour = plot_axes.readable_on(colours(panel.images[0].norm(shares[row, column])))
-            text = f"{count:g}" if normalize == "counts" else f"{count:.0f}" if count >= 10 else f"{count:.1f}"
+            text = f"{count:g}" if normalize is None else f"{count:.0f}" if count >= 10 else f"{count:.1f}"
             panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=min(10, 40 / len(text)))
     small = {"fontsize": min(10, 72 * 0.8 * (side - 1.6 - 0.09 * letters) / n)}
     names = [plot_axes.short(name) for name in names]
