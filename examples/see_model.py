@@ -48,9 +48,10 @@ def main():
 
     (x, y), (x_test, y_test) = mc.datasets.digits.load_data()
     model = network()
-    rate = mc.schedules.CosineDecay(0.005, epochs * 41)
-    model.compile(mc.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
-    history = model.fit(x, y, 32, epochs, verbose=0, validation_data=(x_test, y_test), clean_train_metrics=True)
+    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    rates = mc.callbacks.LearningRateScheduler(lambda epoch: 0.005 * 0.8**epoch)  # which the history then has
+    options_of_fit = {"validation_data": (x_test, y_test), "clean_train_metrics": True, "callbacks": rates}
+    history = model.fit(x, y, 32, epochs, verbose=0, **options_of_fit)
     print(f"{epochs} epochs: test accuracy {100 * model.evaluate(x_test, y_test)[1]:.1f} %")
 
     with plot.theme(options.theme):
