@@ -11,7 +11,8 @@ TEXT = """\
 A training forward of one layer, called by hand on float32 images as they stand at the beginning of a network, where no
 gradient of them is needed; *backward* is what it would cost elsewhere. *Share*: of a step of `keras_cifar` with as many
 images, measured side by side. The step itself is timed without augmentation and with what is usual for images of 32x32
-(ZeroPadding2D(4), RandomCrop(32, 32), RandomFlip("horizontal")) before it, in one plan.
+(ZeroPadding2D(4), RandomCrop(32, 32), RandomFlip("horizontal")) before it, in one plan; and with mixup and cutmix,
+`fit(mix=...)`.
 """
 BATCH, SHAPE = 128, (32, 32, 3)
 LAYERS = {
@@ -30,6 +31,7 @@ LAYERS = {
     "RandomErasing(fill_value=0)": lambda: layers.RandomErasing(fill_value=0, value_range=(0, 1)),
 }
 STEP, AUGMENTED = "a step of `keras_cifar`", "the same, augmented"
+MIXES = {"the same, mix=mixup(0.2)": "mixup", "the same, mix=cutmix(1.0)": "cutmix"}
 
 
 def standard():
@@ -43,6 +45,7 @@ def run(quick=False, plots=None):
     plain, augmented = in_minicnn(entries), Sequential([*standard(), *chain(entries)], seed=0)
     augmented.compile(optimizers.SGD(0.001, momentum=0.9), "sparse_categorical_crossentropy")
     cases = {STEP: fitting(plain, x, y, batch), AUGMENTED: fitting(augmented, x, y, batch)}
+    cases |= {name: fitting(plain, x, y, batch, mix) for name, mix in MIXES.items()}
     images = np.random.default_rng(0).random((batch, *SHAPE), np.float32)
     for name, make in LAYERS.items():
         layer = make()
@@ -57,10 +60,9 @@ def run(quick=False, plots=None):
     found = side_by_side(cases, quick, rounds=9, burst=0.01)
     step = found[STEP].median / steps
     rows = [[STEP, f"{1e3 * step:.2f}", "", percent(found[STEP].spread), percent(1)]]
-    more = found[AUGMENTED].median / steps - step
-    rows.append(
-        [AUGMENTED, f"{1e3 * (step + more):.2f}", "", percent(found[AUGMENTED].spread), f"+{percent(more / step)}"]
-    )
+    for name in (AUGMENTED, *MIXES):
+        more = found[name].median / steps - step
+        rows.append([name, f"{1e3 * (step + more):.2f}", "", percent(found[name].spread), f"{more / step:+.0%}"])
     for name in LAYERS:
         forward, both = found[name], found[f"{name}, and back"].median
         rows.append([
@@ -70,5 +72,5 @@ def run(quick=False, plots=None):
     return f"{TEXT}\n{table(['what', 'ms', 'backward', 'spread', 'share'], rows)}"
 
 
-def fitting(model, x, y, batch):
-    return lambda: model.fit(x, y, batch_size=batch, epochs=1, verbose=0)
+def fitting(model, x, y, batch, mix=None):
+    return lambda: model.fit(x, y, batch_size=batch, epochs=1, verbose=0, mix=mix)

@@ -1,6 +1,7 @@
-"""Augmentation to look at: what each layer makes of two images in six training steps, and how images are filled up.
+"""Augmentation to look at: what each layer makes of two images in six training steps, how images are filled up, and
+what mixup and cutmix make of a batch.
 
-Draws one picture and says with which numbers each layer begins.  Needs matplotlib: pip install "minicnn[plot]".
+Draws two pictures and says with which numbers each layer begins.  Needs matplotlib: pip install "minicnn[plot]".
 """
 
 import argparse
@@ -32,6 +33,11 @@ LAYERS = {
     "RandomErasing(0.8, fill_value=0.5)": lambda: layers.RandomErasing(0.8, fill_value=0.5, value_range=UNIT),
 }
 FILLS = ("reflect", "wrap", "nearest", "constant")
+MIXES = {
+    "mixup(0.2)": mc.augment.mixup(0.2),
+    "mixup(1.0)": mc.augment.mixup(1.0),
+    "cutmix(1.0)": mc.augment.cutmix(1.0),
+}
 
 
 def house(size=48):
@@ -46,6 +52,19 @@ def house(size=48):
     picture[(row > 0.55) & (row < 0.67) & (column > 0.38) & (column < 0.48)] = 0.95, 0.95, 0.7
     picture[(row > 0.55) & (row < 0.85) & (column > 0.73) & (column < 0.78)] = 0.4, 0.25, 0.1
     picture[(row - 0.52) ** 2 + (column - 0.755) ** 2 < 0.015] = 0.15, 0.45, 0.2
+    return picture.astype(np.float32)
+
+
+def boat(size=48):
+    """Another picture of that size: a boat at night."""
+    row, column = np.mgrid[:size, :size] / size
+    picture = np.full((size, size, 3), (0.1, 0.12, 0.3))
+    picture[(row - 0.2) ** 2 + (column - 0.2) ** 2 < 0.008] = 0.95, 0.95, 0.85
+    picture[row > 0.7] = 0.1, 0.3, 0.45
+    picture[(row > 0.62) & (row < 0.8) & (abs(column - 0.5) < 0.95 - row)] = 0.6, 0.3, 0.2
+    picture[(row > 0.2) & (row < 0.62) & (abs(column - 0.5) < 0.012)] = 0.8, 0.7, 0.6
+    picture[(row > 0.22) & (row < 0.58) & (column > 0.52) & (column < 0.4 + 0.62 * row)] = 0.9, 0.35, 0.3
+    picture[(row > 0.26) & (row < 0.58) & (column < 0.48) & (column > 0.54 - 0.5 * row)] = 0.9, 0.85, 0.75
     return picture.astype(np.float32)
 
 
@@ -80,6 +99,41 @@ def show(panel, image, title=""):
     panel.set_yticks([])
     if title:
         panel.set_title(title, fontsize=9, loc="left")
+
+
+def save(figure, path):
+    figure.savefig(path, dpi=80)
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(128)
+    small.save(path, optimize=True)
+
+
+def draw_mixing(path, count):
+    """A batch of pictures and one of digits, each of them twice by every way to mix; below an image what it is of."""
+    views = [house(), boat(), house()[..., ::-1], boat()[:, ::-1], house()[..., [1, 0, 2]], boat()[..., [1, 2, 0]]]
+    (x, y), _ = mc.datasets.digits.load_data()
+    batches = [
+        (np.stack([*views, house()[:, ::-1]])[:count], list("ABCDEFG")),
+        (x[:count].reshape(-1, 8, 8, 1).astype(np.float32), [str(label) for label in y[:count]]),
+    ]
+    figure = Figure(figsize=(1.9 * count, 1.4 * (1 + 2 * len(MIXES))))
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.02, top=0.97, wspace=0.06, hspace=0.38)
+    panels = figure.subplots(1 + 2 * len(MIXES), 2 * count)
+    for half, (images, names) in enumerate(batches):
+        places = panels[:, half * count : (half + 1) * count]
+        for image, name, panel in zip(images, names, places[0], strict=False):
+            show(panel, image)
+            panel.set_xlabel(name, fontsize=7, labelpad=2)
+        places[0, 0].set_title("" if half else "a batch, and what steps make of it", fontsize=9, loc="left")
+        for number, (title, mix) in enumerate(MIXES.items()):
+            for step in range(2):
+                pairs, row = mix.draw(count, images.shape[1:], step, seed=17), places[1 + 2 * number + step]
+                mixed = zip(pairs.inputs(images), pairs.partners, pairs.shares, row, strict=True)
+                for n, (image, partner, share, panel) in enumerate(mixed):
+                    show(panel, image, title if step == n == half == 0 else "")
+                    rest = f"{share:.2f} {names[n]} + {1 - share:.2f} {names[partner]}"
+                    panel.set_xlabel(names[n] if partner == n else rest, fontsize=7, labelpad=2)
+    save(figure, path)
 
 
 def main():
@@ -118,10 +172,10 @@ def main():
             for make, panel in zip(moving, row[1:], strict=False):
                 panel.set_axis_on()
                 show(panel, steps(made(make, image), image, 1)[0])
-    figure.savefig(options.out, dpi=80)
-    with Image.open(options.out) as image:
-        small = image.convert("RGB").quantize(128)
-    small.save(options.out, optimize=True)
+    save(figure, options.out)
+    mixing = options.out.with_name(f"{options.out.stem}_mixing.png")
+    draw_mixing(mixing, count + 1)
+    print(f"{mixing}: below each image what it is of")
     print(f"{options.out}: the image itself is the leftmost of each row")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from minicnn import (
         activations,
+        augment,
         calibration,
         callbacks,
         constraints,
@@ -53,6 +54,7 @@ __all__ = [
     "Prediction",
     "Sequential",
     "activations",
+    "augment",
     "calibration",
     "callbacks",
     "constraints",
@@ -93,7 +95,9 @@ NAMES = {
     "get_num_threads": "_ext.machinery.runtime",
     "set_num_threads": "_ext.machinery.runtime",
 }
-LAZY_MODULES = ("activations", "calibration", "ensemble", "networks", "plot", "saving", "testing", "thinning", "tune")
+LAZY_MODULES = (
+    *("activations", "augment", "calibration", "ensemble", "networks", "plot", "saving", "testing", "thinning", "tune"),
+)
 LAZY_NAMES = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "prediction"}
 _state = {"loaded": False, "loading": False}
 

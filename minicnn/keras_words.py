@@ -80,6 +80,8 @@ INSTEAD = {
         **_same(_ONE_AXIS.format("GlobalMaxPooling"), "GlobalMaxPooling1D", "GlobalMaxPool1D"),
         **_same(_ONE_AXIS.format("GlobalAveragePooling"), "GlobalAveragePooling1D", "GlobalAvgPool1D"),
         **_same("samples are images of two axes: there is no third one", "Conv3D", "MaxPooling3D", "AveragePooling3D"),
+        "MixUp": "fit(mix=augment.MixUp(alpha)), for it changes labels too",
+        "CutMix": "fit(mix=augment.CutMix(alpha)), for it changes labels too",
         **_same(_AUGMENT, "RandomHue", "RandomSaturation", "RandomColorJitter", "RandomGrayscale", "RandomInvert"),
         **_same(_AUGMENT, "RandomShear", "RandomAffine", "RandomPerspective", "RandomElasticTransform", "RandAugment"),
         **_same(_AUGMENT, "RandomSharpness", "RandomPosterization", "RandomGaussianBlur", "AugMix", "AutoContrast"),

@@ -94,13 +94,15 @@ class Loss(Configured):
     Attributes: ``name``; ``fuses_softmax``, True for the categorical cross-entropies, focal or not, and the
     Kullback-Leibler divergence; ``gradient_at``, "logits" for those and "outputs" for all others;
     ``needs_from_logits``, whether the value depends on ``from_logits``; ``yes_or_no``, whether it takes each output for
-    the answer to a question of its own (binary).
+    the answer to a question of its own (binary); ``mixes_targets``, whether targets are numbers, which ``fit(mix=)``
+    mixes, rather than answers, whose losses it weighs.
     """
 
     name = ""
     fuses_softmax = False
     needs_from_logits = True
     yes_or_no = False
+    mixes_targets = False
     from_logits: Any = "auto"
     reduction = Fixed(_reduction)
 
@@ -441,6 +443,7 @@ class CosineSimilarity(_OfRows):
 
     name = "cosine_similarity"
     needs_from_logits = False
+    mixes_targets = True
     axis = Fixed(_last_axis)
 
     def __init__(self, axis=-1, reduction=_MEAN):
@@ -468,6 +471,7 @@ class _Elementwise(Loss):
     """l = the mean over a sample's M outputs o of f(o, t); the gradient is f'(o, t) w / (N M)."""
 
     needs_from_logits = False
+    mixes_targets = True
 
     def check_targets(self, where, y, shape):
         same_shape(where, shape, y)
@@ -591,6 +595,7 @@ class Hinge(_Elementwise):
     """
 
     name = "hinge"
+    mixes_targets = False
 
     def check_targets(self, where, y, shape):
         signs(where, same_shape(where, shape, y))
@@ -623,6 +628,7 @@ class BinaryCrossentropy(_Elementwise):
 
     needs_from_logits = True
     yes_or_no = True
+    mixes_targets = False
     label_smoothing = Fixed(_smoothing)
     from_logits = Fixed(_auto_or_boolean)
 
@@ -696,6 +702,7 @@ class FunctionLoss(Loss):
     """
 
     needs_from_logits = False
+    mixes_targets = True
     function = Fixed(_check.anything)
     name = property(lambda self: function_name(self.function))
 

@@ -609,6 +609,7 @@ class Sequential(Closed):
         validation_freq=1,
         steps_per_epoch=None,
         validation_steps=None,
+        mix=None,
         **unknown,
     ):
         """Trains the model on the samples x (N, ...) with the targets y, as the compiled optimiser and loss say.
@@ -650,6 +651,10 @@ class Sequential(Closed):
           the validation part.
         - ``clean_train_metrics``: log clean_loss and so on as well: what ``evaluate`` gives, after each epoch, for the
           samples trained on and their ``sample_weight``.  Training is the same bit for bit; it costs a forward pass.
+        - ``mix``: ``augment.mixup(alpha)`` or ``augment.cutmix(alpha)``, or the word alone for its default: every batch
+          is trained on as pairs of its samples.  Weights stay with their samples; a loss of numbers, such as "mse", is
+          that of mixed targets and takes none.  Accuracies are of the answer with the larger share.  Validation and
+          ``clean_train_metrics`` see no mixing.
 
         The loss and the metrics of an epoch are means over its batches as they were trained: in train mode, with
         dropout on, each batch with the weights before its step.  Those of the validation are computed in eval mode,
@@ -695,6 +700,7 @@ class Sequential(Closed):
             validation_freq=validation_freq,
             steps_per_epoch=steps_per_epoch,
             validation_steps=validation_steps,
+            mix=mix,
         )
         with run, self.engine.hold("fit"), run.run, run.progress:
             before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode

@@ -12,8 +12,9 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, callbacks, datasets, inputs, intake, metrics, passes, resume, stream, targets
+from minicnn import _check, callbacks, datasets, inputs, intake, losses, metrics, passes, resume, stream, targets
 from minicnn.callbacks import History
+from minicnn.configured import to_config
 from minicnn.intake import of_fit, product, require_weight, samples, slices
 from minicnn.layer import Layer, output_of
 from minicnn.layers import Composite
@@ -51,10 +52,12 @@ class Fit:
         validation_freq,
         steps_per_epoch,
         validation_steps,
+        mix,
     ):
         where = "Sequential.fit"
         require_compiled(model, "fit")
         self.model, self.history = model, History()
+        self.mix = None if mix is None else _mix(where, mix)
         self.shuffle = _check.boolean(where, "shuffle", shuffle)
         clean = _check.boolean(where, "clean_train_metrics", clean_train_metrics)
         first = _check.integer(where, "initial_epoch", initial_epoch, 0)
@@ -105,6 +108,7 @@ class Fit:
                 "validation_batch_size": None if validation is None else validation_size or batch_size,
                 "validation_steps": validation_steps,
                 "validation_freq": validation_freq,
+                "mix": None if self.mix is None else to_config(self.mix),
             }
             params = {"epochs": epochs, "batch_size": batch_size, "steps": self.steps}
             params["metrics"] = _all_log_names(model, self.passes)
@@ -134,7 +138,15 @@ class Fit:
             self.class_weight = class_weight if of_classes is None else None
             self._open(opened, source, "step {} of epoch {}")
         else:
-            self.step = Step(self.model, x, _check.contiguous(y, y.dtype), weights)
+            self.step = self._step(x, _check.contiguous(y, y.dtype), weights)
+            if self.mix is not None and max(part.stop - part.start for part in self.parts) < 2:
+                required = "with mix batches must have at least 2 samples"
+                raise ValueError(_check.message("Sequential.fit", required, _check.Shown("1 in each")))
+
+    def _step(self, x, y, weights, names=None):
+        if self.mix is None:
+            return Step(self.model, x, y, weights, names)
+        return MixedStep(self.model, x, y, weights, names, self.mix)
 
     def _take_data(self, opened, data, steps, class_weight, clean):
         """Trains on data that give batches."""
@@ -263,7 +275,7 @@ class Fit:
         for number, batch in enumerate(self.stream.epoch(epoch, first=first), first):
             method = f"fit: {self.stream.place(epoch, number)}"
             x, y, weights = intake.batch(self.model, method, batch, self.class_weight, training=True)
-            yield Step(self.model, x, y, weights, batch.rows), np.arange(len(x))
+            yield self._step(x, y, weights, batch.rows), np.arange(len(x))
 
     def _place(self, epoch, number):
         return f"step {number} of epoch {epoch}" if self.stream is None else self.stream.place(epoch, number)
@@ -378,12 +390,12 @@ class Step:
         model, optimizer = self.model, self.model.optimizer
         plan = model.engine.training(len(chosen))
         self.take(plan, chosen, place)
-        y, weights = plan.pick("targets", self.y, chosen), plan.pick("weights", self.weights, chosen)
+        parts = self.right(plan, chosen)
         plan.save_states()
         steps = optimizer.iterations
         try:
             outputs = plan.forward()
-            value = self.loss(plan, outputs, y, weights, place)
+            value = self.loss(plan, outputs, parts, place)
             plan.backward()
             model.engine.add_penalty_gradients()
             self.reduce()
@@ -392,7 +404,7 @@ class Step:
             if optimizer.iterations == steps:  # interrupted before the update was committed
                 plan.restore_states()
             raise
-        mean.update(value, outputs, y, weights)
+        self.tell(mean, value, outputs, parts)
         return value
 
     def take(self, plan, chosen, place):
@@ -403,18 +415,86 @@ class Step:
             name = chosen[bad] if self.names is None else self.names[chosen[bad]]
             raise ValueError(f"{required}; got NaN or infinity in sample {name}")
 
-    def loss(self, plan, outputs, y, weights, place):
+    def right(self, plan, chosen):
+        """[(y, weights)]: what is right; the loss is the sum of those of all."""
+        return [(plan.pick("targets", self.y, chosen), plan.pick("weights", self.weights, chosen))]
+
+    def loss(self, plan, outputs, parts, place):
         """The loss of the outputs; its gradient goes into ``plan.dy``."""
         into = None if plan.dy is None else (plan.dy, plan.losses)  # None: nothing has parameters
+        (y, weights), *more = parts
         value, gradient = loss(self.model, outputs, y, weights, plan.activity_penalty(), into)
-        if not math.isfinite(value):
-            raise FloatingPointError(_not_finite(self.model, plan.x, value, place()))
         if plan.dy is not None and gradient is not plan.dy:
             plan.dy[...] = gradient
+        for y, weights in more:
+            another, gradient = self.model.reading.compute_loss(outputs, y, weights)
+            value += another
+            if plan.dy is not None:
+                plan.dy += gradient
+        if not math.isfinite(value):
+            raise FloatingPointError(_not_finite(self.model, plan.x, value, place()))
         return value
+
+    def tell(self, mean, value, outputs, parts):
+        """Hands the loss and what the metrics are of to ``mean``."""
+        ((y, weights),) = parts
+        mean.update(value, outputs, y, weights)
 
     def reduce(self):
         """Where the gradients of several passes or processes become one, before the update; here there is one pass."""
+
+
+class MixedStep(Step):
+    """A step over pairs of samples (augment.py).
+
+    A loss of classes is that of both answers, each with its share as weight, so that weights of samples and classes
+    count as they would without: s w[n] l(o, y[n]) + (1 - s) w[p] l(o, y[p]).  A loss of numbers is that of the mixed
+    target.  So are metrics that a loss computes, and with a loss of numbers custom ones; all others, which count what
+    is right, are of the answer with the larger share.
+    """
+
+    def __init__(self, model, x, y, weights, names, mix):
+        super().__init__(model, x, y, weights, names)
+        self.mix, self.pairs = mix, None
+        self.of_numbers = model.loss_function.mixes_targets
+        where, name = "Sequential.fit", model.loss_function.name
+        mix.require_shapes(where, model.input_shape, model.output_shape)
+        if self.of_numbers and weights is not None:
+            required = f"mix takes no sample or class weights with {name!r}, whose targets it mixes"
+            raise ValueError(_check.message(where, required, _check.Shown("weights")))
+        if isinstance(model.loss_function, losses.FunctionLoss) and y.dtype.kind != "f":
+            required = f"mix hands the mixed targets to the custom loss {name!r}: they must be floats"
+            fix = "Give one-hot rows (utils.to_categorical) for class numbers"
+            raise TypeError(_check.message(where, required, _check.Shown(f"dtype {y.dtype}"), fix))
+
+    def take(self, plan, chosen, place):
+        super().take(plan, chosen, place)
+        model = self.model
+        self.pairs = self.mix.draw(len(chosen), model.input_shape, model.optimizer.iterations, model.seed)
+        self.pairs.blend(plan.x, plan.pick("partners", plan.x, self.pairs.partners))
+
+    def right(self, plan, chosen):
+        ((y, weights),), pairs = super().right(plan, chosen), self.pairs
+        others = plan.pick("partners' targets", y, pairs.partners)
+        self.answers = y, others
+        if self.of_numbers:
+            return [(pairs.targets(y, others), None)]
+        mine, theirs = pairs.shares, 1 - pairs.shares
+        if weights is not None:
+            mine, theirs = mine * weights, theirs * weights[pairs.partners]
+        return [(y, mine), (others, theirs)]
+
+    def tell(self, mean, value, outputs, parts):
+        y = self.pairs.larger(*self.answers)
+        weights = None if self.weights is None else parts[0][1] + parts[1][1]
+        mixed = metrics.MeanLoss | metrics.FunctionMetric if self.of_numbers else metrics.MeanLoss
+        mean.update(value, outputs, y, weights, lambda metric: parts if isinstance(metric, mixed) else [(y, weights)])
+
+
+def _mix(where, mix):
+    from minicnn import augment  # here: many programs never use it
+
+    return augment.get(where, "mix", mix)
 
 
 def loss(model, outputs, y, weights, activity_penalty, into=None):
@@ -543,12 +623,14 @@ class Means:
         for metric in self.metrics:
             metric.reset()
 
-    def update(self, loss, outputs, y, weights):
+    def update(self, loss, outputs, y, weights, right_for=None):
+        """``right_for``: a function that gives [(y, weights)] for a metric; None: (y, weights) for all."""
         self.total += loss * len(outputs)
         self.count += len(outputs)
         self.weight += len(outputs) if weights is None else math.fsum(weights)
         for metric in self.metrics:
-            metric.update(outputs, y, weights, from_logits=self.reading.from_logits)
+            for y_of, weights_of in [(y, weights)] if right_for is None else right_for(metric):
+                metric.update(outputs, y_of, weights_of, from_logits=self.reading.from_logits)
 
     def require_weight(self, method, what):
         """ValueError where the weights of all samples sum to 0, and the metrics are 0/0."""

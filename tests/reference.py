@@ -792,6 +792,56 @@ def erased(x, boxes, fill):
     return y
 
 
+# ---- pairs of samples ----
+
+
+def permutation(n, seed, step, stream):
+    """Fisher and Yates' shuffle of 0 ... n - 1 with the words of the counters (i, step, stream)."""
+    order = list(range(n))
+    for i in range(n - 1, 0, -1):
+        low, high, *_ = philox((i, 0, step, stream), (seed & 0xFFFFFFFF, seed >> 32))
+        j = (low + (high << 32)) % (i + 1)
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def pair_number(seed, step, index, which):
+    """Number ``which`` of sample ``index``: a word of the block 2 (which 2^48 + index) of purpose 3."""
+    block = 2 * ((which << 48) + index)
+    return philox((block & 0xFFFFFFFF, block >> 32, step, 3), (seed & 0xFFFFFFFF, seed >> 32))[0] / 2**32
+
+
+def symmetric_beta(alpha, u, v):
+    """Devroye's: 1/2 + S / (2 sqrt(1 + 1 / ((u^(-1/alpha) - 1) cos^2(2 pi v)))) with the cosine's sign."""
+    u, v = u + 2.0**-33, v + 2.0**-33
+    exponent = -math.log(u) / alpha
+    q = (math.exp(exponent) - 1) * math.cos(2 * math.pi * v) ** 2 if exponent < 700 else math.inf
+    size = 1 / math.sqrt(1 + 1 / q) if q else 0.0
+    return 0.5 + math.copysign(size, math.cos(2 * math.pi * v)) / 2
+
+
+def cut_box(share, down, right, h, w):
+    """top, left, height, width."""
+    ends = []
+    for length, place in ((h, down), (w, right)):
+        side = math.floor(length * math.sqrt(1 - share) + 0.5)
+        first = math.floor(length * place) - side // 2
+        ends += [max(first, 0), min(first + side, length)]
+    return ends[0], ends[2], ends[1] - ends[0], ends[3] - ends[2]
+
+
+def mixed(x, partners, shares, boxes=None):
+    """Of every sample s x[n] + (1 - s) x[p]; with boxes x[n] outside of them and x[p] inside."""
+    y = np.array(x, np.float64)
+    for n, p in enumerate(partners):
+        if boxes is None:
+            y[n] = shares[n] * np.float64(x[n]) + (1 - shares[n]) * np.float64(x[p])
+        else:
+            top, left, height, width = boxes[n]
+            y[n, top : top + height, left : left + width] = x[p, top : top + height, left : left + width]
+    return y
+
+
 # ---- regularisers and constraints ----
 
 

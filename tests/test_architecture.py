@@ -48,6 +48,7 @@ MAY_IMPORT = {
         "tree",
     },
     "activations": {"_check", "layers"},
+    "augment": BASE | {"configured", "settings"},
     "targets": BASE,
     "losses": BASE | {"configured", "settings", "targets"},
     "metrics": BASE | {"configured", "losses", "notebook", "settings", "targets"},
@@ -81,12 +82,15 @@ MAY_IMPORT = {
     "resume": {"_check", "_files", "callbacks", "document", "inputs", "layer", "settings", "tree"},
     "training": BASE
     | {
+        "augment",
         "callbacks",
+        "configured",
         "datasets",
         "inputs",
         "intake",
         "layer",
         "layers",
+        "losses",
         "metrics",
         "passes",
         "progress",

@@ -190,7 +190,8 @@ def test_see_augmentation(tmp_path):
     pytest.importorskip("matplotlib")
     out, err = run("see_augmentation", "--quick", "--out", "picture.png", folder=tmp_path)
     assert err == ""
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert all(one.read_bytes().startswith(b"\x89PNG") for one in tmp_path.glob("*.png"))
+    assert sorted(one.name for one in tmp_path.glob("*.png")) == ["picture.png", "picture_mixing.png"]
     names = re.findall(r"^Random(\w+)", out, re.MULTILINE)
     assert (
         names

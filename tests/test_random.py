@@ -28,21 +28,18 @@ def test_purposes_never_share_a_stream():
     assert all(0 <= purpose < 16 for purpose in purposes)  # stream = 16 * layer + purpose
 
 
-def shuffled(n, seed=0, epoch=0):
+def shuffled(n, seed=0, epoch=0, *stream):
     order = np.arange(n)
-    random.shuffle(order, seed, epoch)
+    random.shuffle(order, seed, epoch, *stream)
     return order
 
 
-@given(st.integers(0, 300), st.integers(0, 2**64 - 1), WORD)
-def test_shuffle_is_a_permutation_drawn_as_documented(n, seed, epoch):
-    want = list(range(n))
-    for i in range(n - 1, 0, -1):
-        low, high, *_ = reference.philox((i, 0, epoch, random.SHUFFLE), (seed & 0xFFFFFFFF, seed >> 32))
-        j = (low + (high << 32)) % (i + 1)
-        want[i], want[j] = want[j], want[i]
+@given(st.integers(0, 300), st.integers(0, 2**64 - 1), WORD, WORD)
+def test_shuffle_is_a_permutation_drawn_as_documented(n, seed, epoch, stream):
+    want = reference.permutation(n, seed, epoch, random.SHUFFLE)
     assert sorted(want) == list(range(n))
     assert shuffled(n, seed, epoch).tolist() == want
+    assert shuffled(n, seed, epoch, stream).tolist() == reference.permutation(n, seed, epoch, stream)
 
 
 def test_shuffle_depends_on_seed_and_epoch():

@@ -28,6 +28,10 @@ NOINLINE static void NAME(store_part)(REAL *p, idx n, VEC v)
 
 #include "tile.h"
 #include "matrix.h"
+#ifdef FOR_SIZE /* the products above stay as fast as they are; the rest is as short as it can be */
+#pragma GCC push_options
+#pragma GCC optimize("Os")
+#endif
 #include "depthwise.h"
 #ifdef SINGLE
 #include "peak.h"
@@ -313,6 +317,9 @@ static const JOIN(Leaves_, TYPE) NAME(leaves) = {EACH_LEAF(ENTRY, REAL) SINGLE_L
 #undef ENTRY
 #undef SINGLE_LEAVES
 
+#ifdef FOR_SIZE
+#pragma GCC pop_options
+#endif
 #undef LEAF
 #undef LOOP
 #undef ROWS

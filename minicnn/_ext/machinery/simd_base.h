@@ -2,6 +2,9 @@
 #define SET base
 #define TARGET
 #define PARTS_THROUGH_MEMORY
+#if defined __GNUC__ && !defined __clang__
+#define FOR_SIZE /* machines without AVX2 are older than 2013: right, and 40 kB less for all others */
+#endif
 
 #define REAL float
 #define TYPE f32
@@ -37,5 +40,6 @@
 #include "leaf.h"
 
 #undef PARTS_THROUGH_MEMORY
+#undef FOR_SIZE
 #undef SET
 #undef TARGET
