@@ -16,11 +16,12 @@ import math
 
 import numpy as np
 
-from minicnn import _check, chain, metrics
+from minicnn import _check, chain
 from minicnn._ext import activation as kernels
 from minicnn.layers import Chain
 from minicnn.layers.activation import NAMES, Function
 from minicnn.losses import ROUNDING
+from minicnn.metric import Unknown
 from minicnn.tree import walk
 
 PROBABILITIES = ("sigmoid", "softmax")
@@ -141,13 +142,10 @@ class Outputs:
         return value, gradient
 
     def metrics(self, given):
-        """The metrics as they are to be computed of these outputs: of several, with the binary cross-entropy, Accuracy
-        is the share of right outputs."""
+        """The metrics as they are to be computed of these outputs: of several, with the binary cross-entropy, each is
+        a yes or no by itself."""
         several = self._binary and math.prod(self.shape) > 1
-        return [
-            metrics.BinaryAccuracy(metric.name) if several and type(metric) is metrics.Accuracy else metric
-            for metric in given
-        ]
+        return [metric.of_labels() if several else metric for metric in given]
 
     def require_known(self, given):
         """ValueError if the loss or one of the metrics ``given`` needs to know what cannot be known, or if a metric
@@ -194,4 +192,4 @@ def _unknown(path, layer):
         what = "changes what a softmax or sigmoid has made"
     required = "it must be known whether the outputs are logits or probabilities"
     got = _check.Shown(f"layer {path}, {type(layer).__name__}, which {what}")
-    return metrics.Unknown(_check.message("Sequential", required, got, WAYS_OUT))
+    return Unknown(_check.message("Sequential", required, got, WAYS_OUT))
