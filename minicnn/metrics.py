@@ -31,6 +31,7 @@ import numpy as np
 from minicnn import _check, configured, losses, targets
 from minicnn._ext import loss as kernels
 from minicnn.metric import Metric, PerSample, added, exactly, named, rounded
+from minicnn.notebook import ConfusionMatrix
 from minicnn.scores import AUC, F1Score, FBetaScore, Precision, Recall, names_of, ratios
 from minicnn.settings import Closed, Fixed
 
@@ -737,7 +738,8 @@ def confusion_matrix(y_true, y_pred, classes=None, sample_weight=None):
     for numbers in (true, predicted):
         targets.labels(where, numbers, None, classes)
     weights = None if sample_weight is None else targets.sample_weights(where, sample_weight, len(true))
-    return np.bincount(true * classes + predicted, weights, classes * classes).reshape(classes, classes)
+    counts = np.bincount(true * classes + predicted, weights, classes * classes)
+    return counts.reshape(classes, classes).view(ConfusionMatrix)
 
 
 def classification_report(y_true, y_pred, class_names=None, digits=2, output_dict=False, sample_weight=None):
@@ -759,7 +761,7 @@ def classification_report(y_true, y_pred, class_names=None, digits=2, output_dic
     names = class_names
     if class_names is None and len(words) == 2:
         names = np.unique(np.concatenate(words)).tolist()
-    matrix = confusion_matrix(y_true, y_pred, names, sample_weight)
+    matrix = np.asarray(confusion_matrix(y_true, y_pred, names, sample_weight))
     hits, support, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     occur = support + predicted > 0
     total = support.sum()
