@@ -284,6 +284,8 @@ def numeric_array(where, name, value):
     TypeError for strings, objects, complex numbers, dates, and masked arrays with masked entries (the mask would be
     lost); ValueError for ragged lists.
     """
+    if type(value) is np.ndarray and value.dtype.kind in "biuf":  # asked several times in every step
+        return value
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise TypeError(message(where, f"{name} must have no masked entries", Shown("a masked array"), "Fill it first"))
     found = array(where, name, value)

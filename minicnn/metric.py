@@ -76,7 +76,7 @@ class Metric(Configured):
         TypeError and ValueError as losses raise them.
         """
         where = type(self).__name__
-        if not isinstance(from_logits, Unknown):
+        if from_logits is not True and from_logits is not False and not isinstance(from_logits, Unknown):
             from_logits = _check.boolean(where, "from_logits", from_logits)
         outputs = _check.numeric_array(where, "outputs", outputs)
         if outputs.ndim == 0:

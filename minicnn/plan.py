@@ -69,6 +69,7 @@ class Plan:
     def __init__(self, engine, n, training, by_hand=False, layers=None, lots=None):
         self._layers, self._numbers_of_samples = engine.layers if layers is None else layers, np.arange(n)
         self._every = [layer for _, layer in walk(self._layers)]
+        self._layer_states = [layer.state for layer in self._every]  # asked in every step: the layers lie far apart
         self._picked, self.losses = {}, np.empty(n)
         self._states, self._counters = [], []  # (state, name, copy of an array or None); what is no array
         self._recorded_layers = [layer for _, layer in walk([layer for layer in self._layers if not in_python(layer)])]
@@ -185,11 +186,11 @@ class Plan:
         picked = self._picked.get(name)
         if picked is None or picked.dtype != array.dtype or picked.shape[1:] != array.shape[1:]:
             picked = self._picked[name] = np.empty((len(order), *array.shape[1:]), array.dtype)
-        return np.take(array, order, axis=0, out=picked, mode="clip")  # "raise" would work on a copy of ``out``
+        return array.take(order, 0, picked, "clip")  # "raise" would work on a copy of ``out``
 
     def save_states(self):
         """Remembers the layers' counters and moving statistics."""
-        if len(self._states) != sum(len(layer.state) for layer in self._every):
+        if len(self._states) != sum(map(len, self._layer_states)):
             states = [
                 (layer.state, name, value.copy() if isinstance(value, np.ndarray) else None)
                 for layer in self._every
