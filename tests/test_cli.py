@@ -1147,6 +1147,13 @@ def test_other_settings_of_a_run_of_ones_own_are_refused(pics, capsys):
         "--augment flip": "--augment None, not flip",
     }.items():
         assert said in failed(capsys, "train", "--resume", "run", *given.split())
+    with open("run/settings.json") as file:
+        older = {name: value for name, value in json.load(file).items() if name != "augment"}
+    with open("run/settings.json", "w") as file:
+        json.dump(older, file)
+    assert "--augment None, not flip" in failed(capsys, "train", "--resume", "run", "--augment", "flip")
+    with open("run/settings.json") as file:
+        assert json.load(file) == older  # so it can still go on
     draw("pics/red", "red", 14)
     assert "must be a backup of this run" in failed(capsys, "train", "--resume", "run")
 
