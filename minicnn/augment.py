@@ -42,6 +42,9 @@ class Pairs(NamedTuple):
         if (x.ndim != 4 if images else x.ndim < 1) or len(x) != n:
             required = f"x must have shape ({n}, {'height, width, channels' if images else '...'})"
             raise ValueError(_check.message("Pairs.inputs", required, _check.shape_of(x)))
+        if images and n and not (self.boxes[:, :2] + self.boxes[:, 2:] <= x.shape[1:3]).all():
+            required, got = "x must have the size for which the boxes were drawn", _check.shape_of(x)
+            raise ValueError(_check.message("Pairs.inputs", required, got, "One of them reaches beyond it"))
         x = np.array(x, x.dtype if x.dtype in REALS else np.float32)
         self.blend(x, x[self.partners])
         return x
@@ -58,13 +61,21 @@ class Pairs(NamedTuple):
 
     def targets(self, y, others=None):
         """shares y + (1 - shares) y[partners] in float64; ``others``: y[partners], where the caller has it."""
-        y = _check.numeric_array("Pairs.targets", "y", y)
+        y = self._of_samples("targets", _check.numeric_array("Pairs.targets", "y", y))
         shares = self._column(self.shares, y.ndim)
         return shares * y + (1 - shares) * (y[self.partners] if others is None else others)
 
     def larger(self, y, others=None):
         """Of y (N, ...) and y[partners] what has the larger share; of equal shares the sample's own."""
-        return np.where(self._column(self.shares >= 0.5, np.ndim(y)), y, y[self.partners] if others is None else others)
+        y = self._of_samples("larger", np.asarray(y))
+        return np.where(self._column(self.shares >= 0.5, y.ndim), y, y[self.partners] if others is None else others)
+
+    def _of_samples(self, method, y):
+        """y, which must have an entry for every sample."""
+        if y.shape[:1] != (len(self.partners),):
+            required = f"y must have shape ({len(self.partners)}, ...)"
+            raise ValueError(_check.message(f"Pairs.{method}", required, _check.shape_of(y)))
+        return y
 
     @staticmethod
     def _column(values, ndim):

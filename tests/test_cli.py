@@ -1335,6 +1335,13 @@ def test_other_settings_of_a_run_of_ones_own_are_refused(pics, capsys):
         "--augment flip": "--augment None, not flip",
     }.items():
         assert said in failed(capsys, "train", "--resume", "run", *given.split())
+    with open("run/settings.json") as file:
+        older = {name: value for name, value in json.load(file).items() if name != "augment"}
+    with open("run/settings.json", "w") as file:
+        json.dump(older, file)
+    assert "--augment None, not flip" in failed(capsys, "train", "--resume", "run", "--augment", "flip")
+    with open("run/settings.json") as file:
+        assert json.load(file) == older  # so it can still go on
     draw("pics/red", "red", 14)
     assert "must be a backup of this run" in failed(capsys, "train", "--resume", "run")
 
@@ -1398,6 +1405,9 @@ GREY, COLOUR = {"data": "/pics", "color": "grayscale"}, {"data": "/pics", "color
     ("standard", {"data": "fashion_mnist"}, [layers.ZeroPadding2D((3, 2)), layers.RandomCrop(24, 16),
                                              layers.RandomFlip("horizontal")]),
     ("standard,zoom=0", GREY, [layers.RandomTranslation(0.1, 0.1), layers.RandomRotation(0.05), layers.RandomZoom(0)]),
+    ("zoom,standard,translation=0.3", GREY, [layers.RandomZoom(0.1), layers.RandomRotation(0.05),
+                                             layers.RandomTranslation(0.3, 0.3)]),
+    ("flip=both,standard", COLOUR, [layers.RandomFlip(), layers.ZeroPadding2D((3, 2)), layers.RandomCrop(24, 16)]),
     ("standard", {"data": "digits"}, [layers.RandomTranslation(0.1, 0.1, "constant"),
                                       layers.RandomRotation(0.05, "constant")]),
     (None, COLOUR, []),
@@ -1692,6 +1702,7 @@ def test_the_words_of_the_parser_are_those_of_the_package():
     ("train --augment flip=horizontl", "flip takes one of horizontal, vertical, both; got 'horizontl'. Did you mean"),
     ("train --augment zoom=0.1:0.2:0.3", "zoom takes a number, or two with a colon between them, such as -0.1:0.2"),
     ("train --augment zoom=", "zoom takes a number"), ("train --augment crop=0.5", "crop takes a number of pixels"),
+    ("train --augment crop=0", "crop takes a number of pixels; got '0'"),
     ("train --augment standard=1", "standard takes no value; got '1'"),
     ("train --augment flip,flip", "must have flip once; got 'flip,flip'"),
     ("train --augment rotation=2", "--augment rotation: RandomRotation: factor must be a number in [-1, 1]; got 2.0"),

@@ -83,6 +83,17 @@ def test_links_lead_to_files(page):
             assert os.path.exists(page.parent / link), f"{page.name}: {link}"
 
 
+def headless_tables(text):
+    """The first lines of tables without a head and the line under it, which are not shown as tables."""
+    parts = re.findall(r"(?:^\|.*\n)+", FENCE.sub("\n", text) + "\n", re.MULTILINE)
+    return [part.split("\n")[0] for part in parts if not re.match(r"\|.*\n\|[-:| ]+\n", part)]
+
+
+@pages
+def test_tables_have_heads(page):
+    assert headless_tables(page.read_text()) == []
+
+
 def test_dropout_md_is_checked_at_all():
     text = (ROOT / "docs" / "dropout.md").read_text()
     assert len(re.findall(r"^```python$", text, re.MULTILINE)) >= 15
@@ -105,6 +116,12 @@ def test_a_wrong_page_fails(text, error):
 def test_a_right_page_passes():
     text = "```python\nx = 1\n```\nprose\n```python\nprint(x)\n```\n```text\n1\n```\n\n```text\nanything\n```\n"
     assert run(text + "```python file=setup.py\nnot run\n```\n", "page") == 2
+
+
+def test_a_table_that_is_torn_apart_fails():
+    table = "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n"
+    assert headless_tables(table) == []
+    assert headless_tables(table.replace("| 3", "\n| 3")) == ["| 3 | 4 |"]
 
 
 def test_a_wrong_quotation_fails():

@@ -419,6 +419,10 @@ def test_members_of_an_ensemble_have_pairs_of_their_own():
     (lambda: CutMix().draw(4, SHAPE, 0).inputs(X[:4, 0]), ValueError, r"shape \(4, height, width, channels\)"),
     (lambda: MixUp().draw(4, SHAPE, 0).inputs("abc"), TypeError, r"Pairs\.inputs: x"),
     (lambda: MixUp().draw(4, SHAPE, 0).targets(["a"] * 4), TypeError, r"Pairs\.targets: y"),
+    (lambda: MixUp().draw(4, SHAPE, 0).targets(Y[:5]), ValueError, r"^Pairs\.targets: y must have shape \(4, \.\.\.\)"),
+    (lambda: MixUp().draw(4, SHAPE, 0).larger(Y[:3]), ValueError, r"^Pairs\.larger: y must have shape \(4, .*\(3,\)$"),
+    (lambda: MixUp().draw(1, SHAPE, 0).targets(2.0), ValueError, r"y must have shape \(1, \.\.\.\); got shape \(\)$"),
+    (lambda: CutMix().draw(9, (60, 60, 2), 0).inputs(X[:9]), ValueError, r"the size for which the boxes were drawn; g"),
 ])  # fmt: skip
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):

@@ -19,12 +19,14 @@ def layers_of(settings, shape=(32, 32, 3), high=1.0):
 
 
 def entries(text, settings):
-    """[(word, value)], with the words that "standard" stands for; a value is text, or the default of the word."""
-    found = []
+    """[(word, value)], with the words that "standard" stands for, but for those that stand beside it; a value is text,
+    or the default of the word."""
+    found, own = [], [part.partition("=")[0] for part in text.split(",")]
     for part in text.split(","):
         word, _, value = part.partition("=")
         if word == defaults.STANDARD:
-            found += entries(defaults.STANDARD_FOR["writing" if _is_writing(settings) else "pictures"], settings)
+            kind = "writing" if _is_writing(settings) else "pictures"
+            found += [one for one in entries(defaults.STANDARD_FOR[kind], settings) if one[0] not in own]
         else:
             found.append((word, value or defaults.AUGMENT[word]))
     return found

@@ -163,7 +163,7 @@ def _is_value(word, text):
     if word == "flip":
         return text in defaults.FLIPS
     if word in ("crop", defaults.STANDARD):
-        return word == "crop" and bool(re.fullmatch(r"\d{1,5}", text))
+        return word == "crop" and bool(re.fullmatch(r"[1-9]\d{0,4}", text))
     try:
         return 1 <= len([float(part) for part in text.split(":")]) <= 2
     except ValueError:

@@ -101,13 +101,14 @@ class Run:
                 os.unlink(self.path(name))
 
     def _require_same(self, before, given):
-        for name in [name for name in given if name in before and given[name] != before[name]]:
+        # What an older version did not write was not there; nothing at all is written where a run was killed at once
+        for name in [name for name in given if before and given[name] != before.get(name)]:
             option = f"--{name.replace('_', '-')}"
             if name == "epochs":
                 if before.get("schedule") not in defaults.OVER_ALL_EPOCHS:
                     continue
                 option = f"--schedule {before['schedule']}, which depends on it, and {option}"
-            values = [shown(value) for value in (before[name], given[name])]
+            values = [shown(value) for value in (before.get(name), given[name])]
             was = f"was begun with {option} {values[0]}, not {values[1]}"
             raise ValueError(f"{self.folder} {was}; use another folder")
 
