@@ -30,7 +30,7 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     BLOCK = 28           # tiles at a time: two tiles' height of AVX-512, and V and M stay in the cache
-    GAP = 16             # elements between the positions of a block, so that they do not fall on the same cache lines
+    GAP = 16             # elements between positions, so that they do not fall on the same cache lines
     GROUP = 16           # channels of the kernel that are transformed at a time, or up to twice as many
     LEAST = 8            # channels and filters that there must be: the lanes of the widest vector without masks
     MOST_POSITIONS = 64  # n x n of the largest algorithm
@@ -186,15 +186,20 @@ cdef void multiply(const Conv *g, Py_ssize_t count, const float *v, float *m) no
             low = g.c * part // parts
             t.kb, t.accumulate = g.c * (part + 1) // parts - low, APART if part > 0 else 0
             tiles(&t, count, row, v + k * step_of(BLOCK, g.c) + low,
-                  <const float *> g.arrays.derived.data + (k * g.c + low) * row, <const float *> NULL,
+                  <const float *> g.arrays.derived.data + k * kernel_step(g) + low * row, <const float *> NULL,
                   m + k * step_of(BLOCK, g.f))
 
 
 # ---- the kernel ----
 
+cdef inline Py_ssize_t kernel_step(const Conv *g) noexcept nogil:
+    """Elements from one position of U, or of S, to the next."""
+    return g.c * padded(g.f) + GAP
+
+
 cdef inline Py_ssize_t domain_size(const Conv *g) noexcept nogil:
     """Elements of U, and of S."""
-    return positions(g) * g.c * padded(g.f)
+    return positions(g) * kernel_step(g)
 
 
 cdef Py_ssize_t derived_size(const Conv *g) noexcept nogil:
@@ -206,9 +211,9 @@ cdef Py_ssize_t kernel_groups(const Conv *g) noexcept nogil:
 
 
 cdef void transform_kernel(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *_scratch) noexcept nogil:
-    """`derived` holds the result (n n, c, padded f) and behind it the kernel that it was made from: groups of channels
-    of the kernel that are still the same are left alone.  For the turned kernel c and f are those of the result.  Made
-    from that copy, so that both agree even if another thread trains the model meanwhile."""
+    """`derived` holds the result (n n, c, padded f, with GAPs) and behind it the kernel that it was made from: groups of
+    channels of the kernel that are still the same are left alone.  For the turned kernel c and f are those of the
+    result.  Made from that copy, so that both agree even if another thread trains the model meanwhile."""
     cdef Py_ssize_t group, tap, filters = g.c if g.turned else g.f, channels = g.f if g.turned else g.c
     cdef Py_ssize_t low, high, size
     cdef const float *kernel = <const float *> g.arrays.kernel.data
@@ -241,8 +246,8 @@ cdef void transform_straight(const Conv *g, Py_ssize_t low, Py_ssize_t high) noe
     for c in range(low, high):
         for tap in range(g.kh * g.kw):
             taps[tap] = kernel_copy(g) + (tap * g.c + c) * g.f
-        winograd_in(OF_KERNEL, g.m, g.kh, taps, <float *> g.arrays.derived.data + c * padded(g.f),
-                    g.c * padded(g.f), g.f)
+        winograd_in(OF_KERNEL, g.m, g.kh, taps, <float *> g.arrays.derived.data + c * padded(g.f), kernel_step(g),
+                    g.f)
 
 
 cdef void transform_turned(const Conv *g, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
@@ -257,7 +262,7 @@ cdef void transform_turned(const Conv *g, Py_ssize_t low, Py_ssize_t high) noexc
             for c in range(high - low):
                 values[tap][c] = kernel_copy(g)[(tap * g.f + low + c) * g.c + o]
         winograd_in(OF_KERNEL, g.m, g.kh, taps, <float *> g.arrays.derived.data + o * padded(g.f) + low,
-                    g.c * padded(g.f), high - low)
+                    kernel_step(g), high - low)
 
 
 # ---- gradient of the parameters ----
@@ -265,7 +270,7 @@ cdef void transform_turned(const Conv *g, Py_ssize_t low, Py_ssize_t high) noexc
 cdef struct Sum:
     Py_ssize_t count  # tiles that wait to be multiplied
     bint begun        # s holds a sum
-    float *s          # (n n, c, padded f)
+    float *s          # (n n, c, padded f) with GAPs
     float *v          # (n n, summed, padded c) with GAPs
     float *d          # (n n, summed, padded f) with GAPs
     float *zeros
@@ -328,7 +333,7 @@ cdef void add_block(const Conv *g, Sum *sum) noexcept nogil:
     t.accumulate = APART if sum.begun else 0
     for k in range(positions(g)):
         tiles(&t, g.c, row, sum.v + k * step_of(summed(g), g.c), sum.d + k * step_of(summed(g), g.f),
-              <const float *> NULL, sum.s + k * g.c * row)
+              <const float *> NULL, sum.s + k * kernel_step(g))
     sum.count, sum.begun = 0, True
 
 
@@ -339,5 +344,5 @@ cdef void finish(const Conv *g, Sum *sum, float *kernel) noexcept nogil:
     for c in range(g.c):
         for tap in range(g.kh * g.kw):
             taps[tap] = kernel + (tap * g.c + c) * g.f
-        winograd_out(TO_KERNEL, g.m, g.kh, sum.s + c * padded(g.f), g.c * padded(g.f), <const float *> NULL, False,
-                     taps, g.f)
+        winograd_out(TO_KERNEL, g.m, g.kh, sum.s + c * padded(g.f), kernel_step(g), <const float *> NULL, False, taps,
+                     g.f)
