@@ -30,6 +30,7 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     BLOCK = 28           # tiles at a time: two tiles' height of AVX-512, and V and M stay in the cache
+    LARGE = 1 << 20      # elements of U
     GAP = 16             # elements between positions, so that they do not fall on the same cache lines
     GROUP = 16           # channels of the kernel that are transformed at a time, or up to twice as many
     LEAST = 8            # channels and filters that there must be: the lanes of the widest vector without masks
@@ -89,8 +90,18 @@ cdef inline Py_ssize_t padded(Py_ssize_t channels) noexcept nogil:
     return (channels + LEAST - 1) // LEAST * LEAST
 
 
+cdef inline Py_ssize_t kernel_step(const Conv *g) noexcept nogil:
+    """Elements from one position of U, or of S, to the next."""
+    return g.c * padded(g.f) + GAP
+
+
+cdef inline Py_ssize_t domain_size(const Conv *g) noexcept nogil:
+    """Elements of U, and of S."""
+    return positions(g) * kernel_step(g)
+
+
 # How long a sum may be, and how many tiles a block has in the kernel's gradient, where S passes by for every block.
-# Measured are then errors of at most 1.5e-6 of the largest value for 3 x 3, and of 6.2e-6 for 5 x 5, whose transforms
+# Measured are then errors of at most 1.6e-6 of the largest value for 3 x 3, and of 6.6e-6 for 5 x 5, whose transforms
 # lose more.
 cdef inline Py_ssize_t chain(const Conv *g) noexcept nogil:
     return 48 if g.kh == 3 else 32
@@ -100,9 +111,14 @@ cdef inline Py_ssize_t summed(const Conv *g) noexcept nogil:
     return 2 * BLOCK if g.kh == 3 else BLOCK
 
 
-cdef inline Py_ssize_t step_of(Py_ssize_t block, Py_ssize_t channels) noexcept nogil:
-    """Elements from one position of a block of tiles to the next."""
-    return block * padded(channels) + GAP
+# Tiles at a time going forward: U, if it is larger than the caches, passes by for every block.
+cdef inline Py_ssize_t block(const Conv *g) noexcept nogil:
+    return 2 * BLOCK if domain_size(g) > LARGE else BLOCK
+
+
+cdef inline Py_ssize_t step_of(Py_ssize_t count, Py_ssize_t channels) noexcept nogil:
+    """Elements from one position of a block of `count` tiles to the next."""
+    return count * padded(channels) + GAP
 
 
 cdef void window(float **pixels, float *image, Py_ssize_t h, Py_ssize_t w, Py_ssize_t c, Py_ssize_t top,
@@ -142,12 +158,12 @@ cdef void result_tile(const Conv *g, Py_ssize_t tile, float **pixels, float *out
 # ---- forward ----
 
 cdef Py_ssize_t forward_scratch(const Conv *g) noexcept nogil:
-    return (max(g.c, g.f) + positions(g) * (step_of(BLOCK, g.c) + step_of(BLOCK, g.f))) * sizeof(float)
+    return (max(g.c, g.f) + positions(g) * (step_of(block(g), g.c) + step_of(block(g), g.f))) * sizeof(float)
 
 
 cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil:
     cdef Py_ssize_t low = first * tile_columns(g), count = last * tile_columns(g) - low, b, row, rows, part = first
-    cdef Py_ssize_t blocks = (count + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t blocks = (count + block(g) - 1) // block(g)
     cdef float *y
     for b in range(blocks):
         forward_block(g, low + count * b // blocks, low + count * (b + 1) // blocks, <float *> scratch)
@@ -160,21 +176,21 @@ cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, ch
 
 
 cdef void forward_block(const Conv *g, Py_ssize_t low, Py_ssize_t high, float *scratch) noexcept nogil:
-    """Tiles `low` to `high` - 1, at most BLOCK."""
+    """Tiles `low` to `high` - 1, at most block(g)."""
     cdef Py_ssize_t t
     cdef float *outside = scratch
     cdef float *v = outside + max(g.c, g.f)
-    cdef float *m = v + positions(g) * step_of(BLOCK, g.c)
+    cdef float *m = v + positions(g) * step_of(block(g), g.c)
     cdef float *pixels[MOST_POSITIONS]
     memset(outside, 0, g.c * sizeof(float))
     for t in range(high - low):
         image_tile(g, low + t, pixels, outside)
-        winograd_in(OF_IMAGE, g.m, g.kh, pixels, v + t * padded(g.c), step_of(BLOCK, g.c), g.c)
+        winograd_in(OF_IMAGE, g.m, g.kh, pixels, v + t * padded(g.c), step_of(block(g), g.c), g.c)
     multiply(g, high - low, v, m)
     for t in range(high - low):
         result_tile(g, low + t, pixels, outside)
-        winograd_out(TO_IMAGE, g.m, g.kh, m + t * padded(g.f), step_of(BLOCK, g.f), <const float *> g.arrays.bias.data,
-                     g.curve.kind == RELU, pixels, g.f)
+        winograd_out(TO_IMAGE, g.m, g.kh, m + t * padded(g.f), step_of(block(g), g.f),
+                     <const float *> g.arrays.bias.data, g.curve.kind == RELU, pixels, g.f)
 
 
 cdef void multiply(const Conv *g, Py_ssize_t count, const float *v, float *m) noexcept nogil:
@@ -185,22 +201,12 @@ cdef void multiply(const Conv *g, Py_ssize_t count, const float *v, float *m) no
         for part in range(parts):
             low = g.c * part // parts
             t.kb, t.accumulate = g.c * (part + 1) // parts - low, APART if part > 0 else 0
-            tiles(&t, count, row, v + k * step_of(BLOCK, g.c) + low,
+            tiles(&t, count, row, v + k * step_of(block(g), g.c) + low,
                   <const float *> g.arrays.derived.data + k * kernel_step(g) + low * row, <const float *> NULL,
-                  m + k * step_of(BLOCK, g.f))
+                  m + k * step_of(block(g), g.f))
 
 
 # ---- the kernel ----
-
-cdef inline Py_ssize_t kernel_step(const Conv *g) noexcept nogil:
-    """Elements from one position of U, or of S, to the next."""
-    return g.c * padded(g.f) + GAP
-
-
-cdef inline Py_ssize_t domain_size(const Conv *g) noexcept nogil:
-    """Elements of U, and of S."""
-    return positions(g) * kernel_step(g)
-
 
 cdef Py_ssize_t derived_size(const Conv *g) noexcept nogil:
     return (domain_size(g) + g.kh * g.kw * g.c * g.f) * sizeof(float)
@@ -211,8 +217,8 @@ cdef Py_ssize_t kernel_groups(const Conv *g) noexcept nogil:
 
 
 cdef void transform_kernel(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *_scratch) noexcept nogil:
-    """`derived` holds the result (n n, c, padded f, with GAPs) and behind it the kernel that it was made from: groups of
-    channels of the kernel that are still the same are left alone.  For the turned kernel c and f are those of the
+    """`derived` holds the result (n n, c, padded f, with GAPs) and behind it the kernel that it was made from: groups
+    of channels of the kernel that are still the same are left alone.  For the turned kernel c and f are those of the
     result.  Made from that copy, so that both agree even if another thread trains the model meanwhile."""
     cdef Py_ssize_t group, tap, filters = g.c if g.turned else g.f, channels = g.f if g.turned else g.c
     cdef Py_ssize_t low, high, size
