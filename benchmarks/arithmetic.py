@@ -12,11 +12,12 @@ CONVOLUTIONS = (
     (28, 1, 6, 5, "same"), (14, 6, 16, 5, "valid"), (28, 1, 32, 3, "valid"), (32, 3, 32, 3, "same"),
     (32, 32, 32, 3, "valid"), (26, 32, 64, 3, "valid"), (13, 32, 64, 3, "valid"), (15, 32, 64, 3, "same"),
     (15, 64, 64, 3, "valid"), (28, 64, 64, 3, "same"), (16, 48, 96, 3, "same"),
+    (12, 40, 56, 3, "same"), (24, 24, 40, 5, "same"), (14, 64, 64, 5, "same"),
 )  # fmt: skip
 # (size of the image, channels, filters, size of the kernel, stride), padding "same": of decoders and generators.
 TRANSPOSED = ((7, 64, 64, 3, 2), (14, 64, 32, 3, 2), (8, 128, 64, 4, 2), (28, 32, 1, 3, 1), (28, 64, 64, 3, 1))
 DENSE = ((400, 120), (1600, 10), (1600, 512), (9216, 128))  # (inputs, outputs), for a batch of 128
-ALGORITHMS = {"direct": "exact", "F(2x2, 3x3)": "F2", "F(4x4, 3x3)": "F4"}
+ALGORITHMS = {"direct": ("exact", None), "F(2x2, 3x3)": ("F2", 3), "F(4x4, 3x3)": ("F4", 3), "F(4x4, 5x5)": ("F4", 5)}
 
 
 def groups(quick):
@@ -75,8 +76,8 @@ def transposed(n, size, c, f, k, stride):
 
 def algorithms(k, c, f):
     """(name, number) of the algorithms that there are for a shape."""
-    winograd = k == 3 and c % 16 == f % 16 == 0
-    return [(name, conv.ALGORITHMS[key]) for name, key in ALGORITHMS.items() if key == "exact" or winograd]
+    fit = [name for name, (_, size) in ALGORITHMS.items() if size is None or (size == k and min(c, f) >= 8)]
+    return [(name, conv.ALGORITHMS[ALGORITHMS[name][0]]) for name in fit]
 
 
 def fully_connected(n, d, m):

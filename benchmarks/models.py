@@ -42,6 +42,20 @@ MODELS = {
         ("dense", 10),
     ]),
 }  # fmt: skip
+
+
+def drawn(seed):
+    """A network for which nobody tuned a kernel: the size of the image, kernels and filters are random."""
+    rng = np.random.default_rng(seed)
+    size, entries = int(rng.integers(20, 33)), []
+    for place in range(int(rng.integers(3, 5))):
+        kernel, filters = int(rng.choice([3, 5])), 4 * int(rng.integers(4, 17))
+        entries += [("conv", filters, kernel, "same")] + [("norm",)] * int(rng.integers(2))
+        entries += [("pool",)] * (place % 2)
+    return (size, size, int(rng.choice([1, 3]))), [*entries, ("flatten",), ("dense", 10)]
+
+
+RANDOM = {f"random_{seed}": drawn(seed) for seed in (1, 2)}
 MADE_BY = {
     "pool": layers.MaxPooling2D,
     "dropout": layers.Dropout,

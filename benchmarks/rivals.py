@@ -1,9 +1,11 @@
 """The networks of models.py in PyTorch and ONNX Runtime, with the weights of a model of minicnn.
 
-Both take their arrays as (N, C, H, W); PyTorch's "channels_last" means that shape with NHWC in memory.  Neither package
-is imported before it is needed, and neither must be there.
+Both take their arrays as (N, C, H, W); PyTorch's "channels_last" means that shape with NHWC in memory, and "bfloat16"
+the same with its products in that type (autocast).  Neither package is imported before it is needed, and neither must
+be there.
 """
 
+import contextlib
 import importlib.util
 
 import numpy as np
@@ -28,7 +30,7 @@ class Torch:
         import torch
 
         torch.set_num_threads(get_num_threads())
-        self.last = layout == "channels_last"
+        self.last, self.half = layout != "contiguous", layout == "bfloat16"
         self.net = modules(entries, shape, exact=model is not None).train()
         if self.last:
             self.net = self.net.to(memory_format=torch.channels_last)
@@ -53,7 +55,8 @@ class Torch:
         for chosen in order.split(batch):
             part = nhwc.index_select(0, chosen)
             self.sgd.zero_grad(set_to_none=True)
-            value = self.loss(self.net(part.permute(0, 3, 1, 2) if self.last else part), labels[chosen])
+            with torch.autocast("cpu", torch.bfloat16) if self.half else contextlib.nullcontext():
+                value = self.loss(self.net(part.permute(0, 3, 1, 2) if self.last else part), labels[chosen])
             value.backward()
             self.sgd.step()
             total += value.item() * len(chosen)

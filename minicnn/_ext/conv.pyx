@@ -152,8 +152,8 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     ``curve_of``.
 
     algorithm: 0 for direct convolution, 1 for Winograd's where it is faster, 2 and 3 for its tiles of 2 x 2 and 4 x 4
-    wherever they can be used: float32, kernels of 3 x 3, stride, dilation and groups 1, channels and filters multiples
-    of 16.  A NaN or inf then reaches all pixels of a tile.
+    wherever they can be used: float32, kernels of 3 x 3 or (4 x 4 only) 5 x 5, stride, dilation and groups 1, at least
+    8 channels and filters.  A NaN or inf then reaches all pixels of a tile.
     """
     cdef Conv g
     describe(&g, x.shape, kernel.shape, y.shape, geometry)
@@ -179,7 +179,7 @@ cdef int forward_by_tiles(Conv *g) except -1:
     cdef Job job
     try:
         g.arrays.derived = fixed(memory)
-        prepare(g, <Kernel> winograd.transform_kernel, (g.f if g.turned else g.c) // winograd.GROUP)
+        prepare(g, <Kernel> winograd.transform_kernel, winograd.kernel_groups(g))
         job = a_job(g, <Kernel> winograd.forward_tile_rows, IMAGES, g.n)
         job.parts, job.scratch = winograd.tile_rows(g), winograd.forward_scratch(g)
         submit(&job, g, sizeof(Conv))
@@ -348,7 +348,7 @@ cdef void turn(Conv *g) noexcept nogil:
     cdef Py_ssize_t h = g.h, w = g.w, c = g.c
     g.arrays.x, g.h, g.w, g.c = g.arrays.y, g.oh, g.ow, g.f
     g.arrays.y, g.oh, g.ow, g.f = x, h, w, c
-    g.top, g.left, g.turned = 2 - g.top, 2 - g.left, True
+    g.top, g.left, g.turned = g.kh - 1 - g.top, g.kw - 1 - g.left, True
 
 
 cdef int prepare(const Conv *g, Kernel kernel, Py_ssize_t items) except -1:

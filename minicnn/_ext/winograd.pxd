@@ -16,16 +16,13 @@ cdef int tile_size(const Conv *g, Pass which, int algorithm) noexcept nogil
 # Rows of tiles, counted through all images: y = activation(convolution of x + bias), the kernel taken from `derived`.
 cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil
 cdef Py_ssize_t forward_scratch(const Conv *g) noexcept nogil
-# Groups of 16 channels of the kernel: into `derived`, where derived_size(g) bytes must be.
+# Groups of channels of the kernel, kernel_groups(g) of them: into `derived`, where derived_size(g) bytes must be.
 cdef void transform_kernel(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *_scratch) noexcept nogil
+cdef Py_ssize_t kernel_groups(const Conv *g) noexcept nogil
 cdef Py_ssize_t derived_size(const Conv *g) noexcept nogil
 # Images: gradients of kernel and bias, chunk by chunk, into the partial sums (chunks, kernel + f) in `derived`.
 cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil
 cdef Py_ssize_t gradient_scratch(const Conv *g) noexcept nogil
-
-cdef enum:
-    GROUP = 16  # channels and filters must be a multiple of it
-
 
 # Rows of tiles of an image, and tiles in a row.
 cdef inline Py_ssize_t tile_rows(const Conv *g) noexcept nogil:

@@ -124,10 +124,10 @@ class Conv2D(Convolution, Layer, compiled=True):
     - ``kernel_initializer``, ``bias_initializer``: a name or an object of ``initializers.py``, or a function.
     - ``kernel_regularizer``, ``bias_regularizer``, ``activity_regularizer`` (of y): a name or an object of
       ``regularizers.py``, or None.  ``kernel_constraint``, ``bias_constraint``: the same of ``constraints.py``.
-    - ``algorithm``: "auto" takes Winograd's F(4x4, 3x3) where it pays: in float32, for kernels of 3 x 3 with stride 1,
-      dilation 1 and one group, C and F multiples of 16.  It is 1.3 to 2.7 times as fast and its rounding errors are
-      5 to 10 times as large (docs/kernels.md).  "exact": the sums of the formulas, always.  None takes the model's,
-      and "auto" outside of a model.
+    - ``algorithm``: "auto" takes Winograd's F(4x4, 3x3) and F(4x4, 5x5) where they pay: in float32, for kernels of
+      3 x 3 and 5 x 5 with stride 1, dilation 1 and one group, from about 9 channels and filters on (docs/kernels.md).
+      They are 1.3 to 4 times as fast; z and both gradients are within 2e-6 (3 x 3) or 8e-6 (5 x 5) of the largest
+      value.  "exact": the sums of the formulas, always.  None takes the model's, and "auto" outside of a model.
 
     Raises ValueError for arguments out of range, at ``build`` if the kernel is larger than the image or the channels do
     not fit the groups; TypeError for arguments of the wrong kind.

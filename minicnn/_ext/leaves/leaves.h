@@ -16,7 +16,10 @@ typedef ptrdiff_t idx;
  *
  *   C[r*c_row + i*c_i + j] = start + sum_{a < ka} sum_{k < kb}  A[r*a_row + i*a_i + a*a_a + k*a_k] * B[a*b_a + k*b_k + j]
  *
- * for r < rows, i < m, j < n.  `start` is bias[j], or C itself if `accumulate`, or 0.  Either a_i or a_k must be 1. */
+ * for r < rows, i < m, j < n.  `start` is bias[j], or C itself if `accumulate` is 1, or 0; if it is APART the sum begins at
+ * 0 and is added to C at its end, for a long sum whose parts are to make small errors (float, one row, n a multiple of 8).
+ * Either a_i or a_k must be 1. */
+enum { APART = 2 };
 typedef struct {
     idx rows, a_row, c_row;
     idx ka, a_a, b_a;
@@ -152,8 +155,8 @@ enum WinogradOut { TO_IMAGE, TO_KERNEL };
     L(void, gaussian, (float *factor, idx first, idx count, float mean, float sigma, uint64_t key, uint32_t step,     \
                        uint32_t stream))                                                                              \
     L(int, multiply_adds, (idx n, float x, float y, float *lanes))                                                    \
-    L(void, winograd_in, (int kind, int m, float *const *pixels, float *v, idx step, idx channels))                   \
-    L(void, winograd_out, (int kind, int m, const float *v, idx step, const float *bias, int relu,                    \
+    L(void, winograd_in, (int kind, int m, int r, float *const *pixels, float *v, idx step, idx channels))            \
+    L(void, winograd_out, (int kind, int m, int r, const float *v, idx step, const float *bias, int relu,             \
                            float *const *pixels, idx channels))
 
 #define POINTER(result, name, arguments) result (*name) arguments;
@@ -203,9 +206,10 @@ static inline void fetch_ahead(const void *p, idx bytes)
 #define add_scaled(x, a, z, y, n) FOR(y, add_scaled)(x, a, z, y, n)
 #define gaussian(factor, first, count, mean, sigma, key, step, stream)                                                \
     LEAVES->f32->gaussian(factor, first, count, mean, sigma, key, step, stream)
-#define winograd_in(kind, m, pixels, v, step, channels) LEAVES->f32->winograd_in(kind, m, pixels, v, step, channels)
-#define winograd_out(kind, m, v, step, bias, relu, pixels, channels)                                                  \
-    LEAVES->f32->winograd_out(kind, m, v, step, bias, relu, pixels, channels)
+#define winograd_in(kind, m, r, pixels, v, step, channels)                                                            \
+    LEAVES->f32->winograd_in(kind, m, r, pixels, v, step, channels)
+#define winograd_out(kind, m, r, v, step, bias, relu, pixels, channels)                                               \
+    LEAVES->f32->winograd_out(kind, m, r, v, step, bias, relu, pixels, channels)
 #define activate(f, x, y, n) FOR(y, activate)(f, x, y, n)
 #define activate_grad(f, s, dy, dx, n) FOR(dx, activate_grad)(f, s, dy, dx, n)
 #define prelu(x, alpha, y, count, n) FOR(y, prelu)(x, alpha, y, count, n)

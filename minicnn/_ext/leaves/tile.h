@@ -6,9 +6,16 @@
  *
  * G is 1, or it takes so many of `rows` at once, where M alone is too small: all taps of a kernel of one channel.
  *
+ * APART is for Winograd's products alone, so not every kind has it (that would be 15 kB of the wheel): see leaves.h.
+ *
  * G, M, NV, UNIT_I and PART are constants wherever `tile` is inlined: the accumulators must be a fixed array and the
  * loops over it fully unrolled, or the compiler leaves them in memory (measured: 35 % of the speed).
  */
+#ifdef FREE_MASKS
+#define MAY_BE_APART (G == 1 && sizeof(REAL) == sizeof(float))
+#else
+#define MAY_BE_APART (G == 1 && sizeof(REAL) == sizeof(float) && !PART)
+#endif
 TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int UNIT_I, const int PART, const Tile *t,
                               const REAL *A, const REAL *B, const REAL *bias, REAL *C, MASK mask)
 {
@@ -24,7 +31,7 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
         UNROLL(28) for (int i = 0; i < G * M; i++) {
             UNROLL(2) for (int j = 0; j < NV; j++) {
                 const REAL *from = bias ? bias + VL * j : C + i / M * c_g + i % M * c_i + VL * j;
-                if (!bias && !t->accumulate) acc[i * NV + j] = SPLAT(0);
+                if (!bias && t->accumulate != 1) acc[i * NV + j] = SPLAT(0);
                 else acc[i * NV + j] = PART && j == NV - 1 ? LOAD_PART(from, mask) : LOAD(from);
             }
         }
@@ -37,6 +44,14 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
                 UNROLL(28) for (int i = 0; i < G * M; i++) {
                     VEC x = SPLAT(pa[i / M * a_g + i % M * a_i]);
                     UNROLL(2) for (int j = 0; j < NV; j++) acc[i * NV + j] = FMA_VEC(x, b[j], acc[i * NV + j]);
+                }
+            }
+        }
+        if (MAY_BE_APART && t->accumulate == APART) {
+            UNROLL(28) for (int i = 0; i < G * M; i++) {
+                UNROLL(2) for (int j = 0; j < NV; j++) {
+                    const REAL *from = C + i / M * c_g + i % M * c_i + VL * j;
+                    acc[i * NV + j] += PART && j == NV - 1 ? LOAD_PART(from, mask) : LOAD(from);
                 }
             }
         }
@@ -137,3 +152,4 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
 }
 #undef PAIR
 #undef UNIT
+#undef MAY_BE_APART

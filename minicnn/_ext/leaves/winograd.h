@@ -1,188 +1,224 @@
-/* winograd.h: the five transforms of Winograd's convolution F(m x m, 3 x 3), m = 2 or 4 (Lavin and Gray, "Fast
- * algorithms for convolutional neural networks", 2016; and the transposed algorithm for the gradient of the kernel).
+/* winograd.h: the five transforms of Winograd's convolution F(m x m, r x r) (Lavin and Gray, "Fast algorithms for
+ * convolutional neural networks", 2016; and the transposed algorithm for the gradient of the kernel).
  *
- *     Y = A^T [ (G g G^T) . (B^T d B) ] A          d: n x n pixels (n = m + 2), g: the kernel, Y: m x m results
+ *     Y = A^T [ (G g G^T) . (B^T d B) ] A          d: n x n pixels (n = m + r - 1), g: the kernel, Y: m x m results
  *     dg = G^T [ (A dY A^T) . (B^T d B) ] G        . element by element, summed over channels or over tiles
  *
- *     m = 2:  B^T = 1  0 -1  0    G = 1    0    0      A^T = 1  1  1  0
- *                   0  1  1  0        1/2  1/2  1/2          0  1 -1 -1
- *                   0 -1  1  0        1/2 -1/2  1/2
- *                   0  1  0 -1        0    0    1
+ * All of it follows from n - 1 points and infinity.  With  N_i = product of (p_i - p_j) over the other points:
  *
- *     m = 4:  B^T = 4  0 -5  0  1  0    G =  1/4    0    0      A^T = 1  1  1  1  1  0
- *                   0 -4 -4  1  1  0        -1/6  -1/6 -1/6           0  1 -1  2 -2  0
- *                   0  4 -4 -1  1  0        -1/6   1/6 -1/6           0  1  1  4  4  0
- *                   0 -2 -1  2  1  0         1/24  1/12 1/6           0  1 -1  8 -8  1
- *                   0  2 -1 -2  1  0         1/24 -1/12 1/6
- *                   0  4  0 -5  0  1         0     0    1
+ *     A[i, k] = p_i^k        G[i, k] = p_i^k / N_i        B^T[i, k]: the coefficient of x^k in the product of (x - p_j)
+ *     in the row of infinity  A and G have a 1 in their last column, and the product is over all points
+ *
+ * The points are 0 and pairs +-p, so that rows come in pairs too: those of A and G are e(p^2) +- p o(p^2), with e the even
+ * and o the odd powers, and in B^T  x (x +- p) Q(x^2), with Q the product of (x^2 - q^2) over the other pairs.
  *
  * A vector holds one element of the square for as many channels as it has lanes.  Lines are transformed one by one: first
  * all columns, then all rows.  Every sum has a fixed order: the result does not depend on the width of the vectors.
  */
 
+#ifndef MINICNN_POINTS
+#define MINICNN_POINTS
+typedef struct {
+    double p[3];         /* one of each pair */
+    double q[3][3];      /* of each pair: Q's coefficients, from the constant on */
+    double all[4];       /* of the product of (x^2 - p^2) over all pairs; the constant is N of the point 0 */
+    double share[3];     /* 1 / N of each pair */
+} Points;
+#define LESS(a, b) ((a) * (a) - (b) * (b))
+#define SHARE(p, others) 1 / (2 * (p) * (p) * (others))
+/* The points for 1, 2 and 3 pairs: n = 4, 6 and 8.  Those that make the smallest errors are near 1, apart from each other,
+ * and have squares that are exact in float (docs/kernels.md). */
+#define PAIR_1(a) {{a}, {{1}}, {-(a) * (a), 1}, {SHARE(a, 1)}}
+#define PAIRS_2(a, b)                                                                                                 \
+    {{a, b}, {{-(b) * (b), 1}, {-(a) * (a), 1}}, {(a) * (a) * (b) * (b), -((a) * (a) + (b) * (b)), 1},                \
+     {SHARE(a, LESS(a, b)), SHARE(b, LESS(b, a))}}
+#define OTHERS(a, b) {(a) * (a) * (b) * (b), -((a) * (a) + (b) * (b)), 1}
+#define PAIRS_3(a, b, c)                                                                                              \
+    {{a, b, c}, {OTHERS(b, c), OTHERS(a, c), OTHERS(a, b)},                                                           \
+     {-(a) * (a) * (b) * (b) * (c) * (c), (a) * (a) * (b) * (b) + (a) * (a) * (c) * (c) + (b) * (b) * (c) * (c),      \
+      -((a) * (a) + (b) * (b) + (c) * (c)), 1},                                                                       \
+     {SHARE(a, LESS(a, b) * LESS(a, c)), SHARE(b, LESS(b, a) * LESS(b, c)), SHARE(c, LESS(c, a) * LESS(c, b))}}
+static const Points POINTS[] = {PAIR_1(1.), PAIRS_2(0.75, 1.5), PAIRS_3(0.5, 1., 2.)};
+#undef LESS
+#undef SHARE
+#undef PAIR_1
+#undef PAIRS_2
+#undef PAIRS_3
+#undef OTHERS
+#endif
+
+#define PAIRS UNROLL(3) for (int j = 0; j < (n - 2) / 2; j++)
+#define KNOWN(x) SPLAT((REAL)(x)) /* a constant, where n is one */
+
 /* y = B^T x */
-TARGET INLINE void NAME(b_t)(const int m, const VEC *x, VEC *y)
+TARGET INLINE void NAME(b_t)(const int n, const VEC *x, VEC *y)
 {
-    if (m == 2) {
-        y[0] = x[0] - x[2];
-        y[1] = x[1] + x[2];
-        y[2] = x[2] - x[1];
-        y[3] = x[1] - x[3];
-        return;
+    const Points *t = &POINTS[n / 2 - 2];
+    VEC first = x[n - 2], last = x[n - 1];
+    UNROLL(3) for (int k = 0; k < (n - 2) / 2; k++) {
+        first = FMA_VEC(KNOWN(t->all[k]), x[2 * k], first);
+        last = FMA_VEC(KNOWN(t->all[k]), x[2 * k + 1], last);
     }
-    const VEC four = SPLAT(4), minus_four = SPLAT(-4), minus_five = SPLAT(-5);
-    const VEC even = FMA_VEC(minus_four, x[2], x[4]), odd = FMA_VEC(minus_four, x[1], x[3]);
-    const VEC even2 = x[4] - x[2], odd2 = x[3] - x[1];
-    y[0] = FMA_VEC(four, x[0], FMA_VEC(minus_five, x[2], x[4]));
-    y[1] = even + odd;
-    y[2] = even - odd;
-    y[3] = FMA_VEC(SPLAT(2), odd2, even2);
-    y[4] = FMA_VEC(SPLAT(-2), odd2, even2);
-    y[5] = FMA_VEC(four, x[1], FMA_VEC(minus_five, x[3], x[5]));
+    y[0] = first;
+    PAIRS {
+        VEC even = x[n - 2], odd = x[n - 3];
+        UNROLL(2) for (int k = 0; k < (n - 4) / 2; k++) {
+            even = FMA_VEC(KNOWN(t->q[j][k]), x[2 * k + 2], even);
+            odd = FMA_VEC(KNOWN(t->q[j][k]), x[2 * k + 1], odd);
+        }
+        y[2 * j + 1] = FMA_VEC(KNOWN(t->p[j]), odd, even);
+        y[2 * j + 2] = FMA_VEC(KNOWN(-t->p[j]), odd, even);
+    }
+    y[n - 1] = last;
 }
 
-/* y = A^T x */
-TARGET INLINE void NAME(a_t)(const int m, const VEC *x, VEC *y)
+/* y = A x, the values at all points of a polynomial with `count` coefficients; with `shares` each times 1 / N: y = G x */
+TARGET INLINE void NAME(values)(const int n, const int count, const int shares, const VEC *x, VEC *y)
 {
-    const VEC even = x[1] + x[2], odd = x[1] - x[2];
-    if (m == 2) {
-        y[0] = x[0] + even;
-        y[1] = odd - x[3];
-        return;
-    }
-    const VEC even2 = x[3] + x[4], odd2 = x[3] - x[4];
-    y[0] = x[0] + even + even2;
-    y[1] = FMA_VEC(SPLAT(2), odd2, odd);
-    y[2] = FMA_VEC(SPLAT(4), even2, even);
-    y[3] = FMA_VEC(SPLAT(8), odd2, odd) + x[5];
-}
-
-/* y = A x */
-TARGET INLINE void NAME(a)(const int m, const VEC *x, VEC *y)
-{
-    if (m == 2) {
-        y[0] = x[0];
-        y[1] = x[0] + x[1];
-        y[2] = x[0] - x[1];
-        y[3] = -x[1];
-        return;
-    }
-    const VEC even = x[0] + x[2], odd = x[1] + x[3];
-    const VEC even2 = FMA_VEC(SPLAT(4), x[2], x[0]), odd2 = FMA_VEC(SPLAT(4), x[3], x[1]);
+    const Points *t = &POINTS[n / 2 - 2];
     y[0] = x[0];
-    y[1] = even + odd;
-    y[2] = even - odd;
-    y[3] = FMA_VEC(SPLAT(2), odd2, even2);
-    y[4] = FMA_VEC(SPLAT(-2), odd2, even2);
-    y[5] = x[3];
-}
-
-/* y = G x */
-TARGET INLINE void NAME(g)(const int m, const VEC *x, VEC *y)
-{
-    if (m == 2) {
-        const VEC even = SPLAT(0.5) * (x[0] + x[2]), odd = SPLAT(0.5) * x[1];
-        y[0] = x[0];
-        y[1] = even + odd;
-        y[2] = even - odd;
-        y[3] = x[2];
-        return;
+    if (shares) y[0] *= KNOWN(1 / t->all[0]);
+    PAIRS {
+        VEC even = x[(count - 1) / 2 * 2], odd = x[count / 2 * 2 - 1];
+        UNROLL(2) for (int k = (count - 1) / 2 * 2 - 2; k >= 0; k -= 2)
+            even = FMA_VEC(KNOWN(t->p[j] * t->p[j]), even, x[k]);
+        UNROLL(2) for (int k = count / 2 * 2 - 3; k >= 0; k -= 2)
+            odd = FMA_VEC(KNOWN(t->p[j] * t->p[j]), odd, x[k]);
+        y[2 * j + 1] = FMA_VEC(KNOWN(t->p[j]), odd, even);
+        y[2 * j + 2] = FMA_VEC(KNOWN(-t->p[j]), odd, even);
+        if (shares) y[2 * j + 1] *= KNOWN(t->share[j]), y[2 * j + 2] *= KNOWN(t->share[j]);
     }
-    const VEC sixth = SPLAT((REAL)1 / 6), even = sixth * (x[0] + x[2]), odd = sixth * x[1];
-    const VEC even2 = FMA_VEC(sixth, x[2], SPLAT((REAL)1 / 24) * x[0]), odd2 = SPLAT((REAL)1 / 12) * x[1];
-    y[0] = SPLAT(0.25) * x[0];
-    y[1] = -even - odd;
-    y[2] = odd - even;
-    y[3] = even2 + odd2;
-    y[4] = even2 - odd2;
-    y[5] = x[2];
+    y[n - 1] = x[count - 1];
 }
 
-/* y = G^T x */
-TARGET INLINE void NAME(g_t)(const int m, const VEC *x, VEC *y)
+/* y = A^T x, `count` elements; with `shares` y = G^T x */
+TARGET INLINE void NAME(coefficients)(const int n, const int count, const int shares, const VEC *x, VEC *y)
 {
-    const VEC even = x[1] + x[2], odd = x[1] - x[2], half = SPLAT(0.5);
-    if (m == 2) {
-        y[0] = FMA_VEC(half, even, x[0]);
-        y[1] = half * odd;
-        y[2] = FMA_VEC(half, even, x[3]);
-        return;
+    const Points *t = &POINTS[n / 2 - 2];
+    VEC first = x[0], sums[2][3];
+    if (shares) first *= KNOWN(1 / t->all[0]);
+    PAIRS {
+        sums[0][j] = x[2 * j + 1] + x[2 * j + 2];
+        sums[1][j] = x[2 * j + 1] - x[2 * j + 2];
+        if (shares) sums[0][j] *= KNOWN(t->share[j]), sums[1][j] *= KNOWN(t->share[j]);
     }
-    const VEC even2 = x[3] + x[4], odd2 = x[3] - x[4], sixth = SPLAT((REAL)1 / 6);
-    y[0] = FMA_VEC(sixth, FMA_VEC(SPLAT(0.25), even2, -even), SPLAT(0.25) * x[0]);
-    y[1] = sixth * FMA_VEC(half, odd2, -odd);
-    y[2] = FMA_VEC(sixth, even2 - even, x[5]);
+    UNROLL(5) for (int k = 0; k < count; k++) {
+        VEC sum = k ? x[n - 1] : first;
+        PAIRS {
+            double power = 1;
+            UNROLL(5) for (int i = 0; i < k; i++) power *= t->p[j];
+            if (j == 0 && k > 0 && k < count - 1) sum = KNOWN(power) * sums[k % 2][j];
+            else sum = FMA_VEC(KNOWN(power), sums[k % 2][j], sum);
+        }
+        y[k] = sum;
+    }
 }
+#undef PAIRS
+#undef KNOWN
 
-/* T d T^T with T = LINE: columns of d, whose elements READ(i) gives, then rows, whose elements WRITE(i, value) takes */
-#define SQUARE(LINE, m, from, to, READ, WRITE)                                                                        \
+/* T d T^T with T = LINE: columns of d, whose elements READ(i) gives, then rows, whose elements WRITE(i, value) takes.  The
+ * loops over lines stay loops: there are more elements than registers, and a copy for each line is slower and long. */
+#define SQUARE(LINE, from, to, READ, WRITE)                                                                           \
     do {                                                                                                              \
-        VEC rows[6][6], line[6], done[6];                                                                             \
-        UNROLL(6) for (int q = 0; q < (from); q++) {                                                                  \
-            UNROLL(6) for (int r = 0; r < (from); r++) line[r] = READ(r * (from) + q);                                \
-            LINE(m, line, done);                                                                                      \
-            UNROLL(6) for (int r = 0; r < (to); r++) rows[r][q] = done[r];                                            \
+        VEC rows[8][8], line[8], done[8];                                                                             \
+        UNROLL(1) for (int q = 0; q < (from); q++) {                                                                  \
+            UNROLL(8) for (int r = 0; r < (from); r++) line[r] = READ(r * (from) + q);                                \
+            LINE(line, done);                                                                                         \
+            UNROLL(8) for (int r = 0; r < (to); r++) rows[r][q] = done[r];                                            \
         }                                                                                                             \
-        UNROLL(6) for (int r = 0; r < (to); r++) {                                                                    \
-            LINE(m, rows[r], done);                                                                                   \
-            UNROLL(6) for (int q = 0; q < (to); q++) WRITE(r * (to) + q, done[q]);                                    \
+        UNROLL(1) for (int r = 0; r < (to); r++) {                                                                    \
+            UNROLL(8) for (int q = 0; q < (from); q++) line[q] = rows[r][q];                                          \
+            LINE(line, done);                                                                                         \
+            UNROLL(8) for (int q = 0; q < (to); q++) WRITE(r * (to) + q, done[q]);                                    \
         }                                                                                                             \
     } while (0)
+
+/* Channels in vectors.  A part of one is taken through a mask where that is free; else the last vector begins where it
+ * just fits, and what it shares with the one before is done twice: there must be as many channels as lanes. */
+#ifdef FREE_MASKS
+#define CHANNELS(c) for (idx c = 0; c < channels; c += VL)
+#define USE_MASK(c) const MASK mask = MASK_OF(channels - (c));
+#define TAKE(p) LOAD_PART(p, mask)
+#define GIVE(p, x) STORE_PART(p, mask, x)
+#else
+#define CHANNELS(c) for (idx c = 0, end = 0; end < channels; end += VL, c = end > channels - VL ? channels - VL : end)
+#define USE_MASK(c)
+#define TAKE(p) LOAD(p)
+#define GIVE(p, x) STORE(p, x)
+#endif
 
 /* v[k * step + c] = (T d T^T)[k] for d[i] = pixels[i][c], c < channels */
-#define READ(i) LOAD(pixels[i] + c)
-#define WRITE(k, value) STORE(v + (k) * step + c, value)
-TARGET INLINE void NAME(into_domain)(const int kind, const int m, float *const *pixels, float *v, idx step,
-                                     idx channels)
+#define READ(i) TAKE(pixels[i] + c)
+#define WRITE(k, value) GIVE(v + (k) * step + c, value)
+#define B_T(x, y) NAME(b_t)(n, x, y)
+#define A(x, y) NAME(values)(n, m, 0, x, y)
+#define G(x, y) NAME(values)(n, r_, 1, x, y)
+TARGET INLINE void NAME(into_domain)(const int kind, const int m, const int r_, float *const *pixels, float *v,
+                                     idx step, idx channels)
 {
-    for (idx c = 0; c < channels; c += VL) {
-        if (kind == OF_IMAGE) SQUARE(NAME(b_t), m, m + 2, m + 2, READ, WRITE);
-        else if (kind == OF_GRADIENT) SQUARE(NAME(a), m, m, m + 2, READ, WRITE);
-        else SQUARE(NAME(g), m, 3, m + 2, READ, WRITE);
+    const int n = m + r_ - 1;
+    CHANNELS(c) {
+        USE_MASK(c)
+        if (kind == OF_IMAGE) SQUARE(B_T, n, n, READ, WRITE);
+        else if (kind == OF_GRADIENT) SQUARE(A, m, n, READ, WRITE);
+        else SQUARE(G, r_, n, READ, WRITE);
     }
 }
 #undef READ
 #undef WRITE
+#undef B_T
+#undef A
+#undef G
 
 /* pixels[i][c] = f((T v T^T)[i] + bias[c]) for v[k * step + c]; f is ReLU or nothing, bias may be NULL */
-#define READ(k) LOAD(v + (k) * step + c)
+#define READ(k) TAKE(v + (k) * step + c)
 #define WRITE(i, value)                                                                                               \
     do {                                                                                                              \
-        const VEC sum = (value) + b;                                                                                  \
-        if (relu) STORE(pixels[i] + c, RELU_VEC(sum));                                                                \
-        else STORE(pixels[i] + c, sum);                                                                               \
+        VEC sum = (value) + b;                                                                                        \
+        if (relu) sum = RELU_VEC(sum);                                                                                \
+        GIVE(pixels[i] + c, sum);                                                                                     \
     } while (0)
-TARGET INLINE void NAME(out_of_domain)(const int kind, const int m, const float *v, idx step, const float *bias,
-                                       const int relu, float *const *pixels, idx channels)
+#define A_T(x, y) NAME(coefficients)(n, m, 0, x, y)
+#define G_T(x, y) NAME(coefficients)(n, r_, 1, x, y)
+TARGET INLINE void NAME(out_of_domain)(const int kind, const int m, const int r_, const float *v, idx step,
+                                       const float *bias, int relu, float *const *pixels, idx channels)
 {
-    for (idx c = 0; c < channels; c += VL) {
+    const int n = m + r_ - 1;
+    CHANNELS(c) {
+        USE_MASK(c)
         VEC b = SPLAT(0);
-        if (bias) b = LOAD(bias + c);
-        if (kind == TO_IMAGE) SQUARE(NAME(a_t), m, m + 2, m, READ, WRITE);
-        else SQUARE(NAME(g_t), m, m + 2, 3, READ, WRITE);
+        if (bias) b = TAKE(bias + c);
+        if (kind == TO_IMAGE) SQUARE(A_T, n, m, READ, WRITE);
+        else SQUARE(G_T, n, r_, READ, WRITE);
     }
 }
 #undef READ
 #undef WRITE
+#undef A_T
+#undef G_T
 #undef SQUARE
+#undef CHANNELS
+#undef USE_MASK
+#undef TAKE
+#undef GIVE
 
-/* One function for each transform and m. */
-LEAF NAME(winograd_in)(int kind, int m, float *const *pixels, float *v, idx step, idx channels)
+/* One function for each transform and algorithm. */
+#define INTO(m, r) NAME(into_domain)(kind, m, r, pixels, v, step, channels)
+#define OUT(m, r) NAME(out_of_domain)(kind, m, r, v, step, bias, relu, pixels, channels)
+#define EACH_ALGORITHM(DO)                                                                                            \
+    if (r == 5) DO(4, 5);                                                                                             \
+    else if (m == 4) DO(4, 3);                                                                                        \
+    else DO(2, 3);
+LEAF NAME(winograd_in)(int kind, int m, int r, float *const *pixels, float *v, idx step, idx channels)
 {
-    if (kind == OF_IMAGE && m == 4) NAME(into_domain)(OF_IMAGE, 4, pixels, v, step, channels);
-    else if (kind == OF_IMAGE) NAME(into_domain)(OF_IMAGE, 2, pixels, v, step, channels);
-    else if (kind == OF_GRADIENT && m == 4) NAME(into_domain)(OF_GRADIENT, 4, pixels, v, step, channels);
-    else if (kind == OF_GRADIENT) NAME(into_domain)(OF_GRADIENT, 2, pixels, v, step, channels);
-    else if (m == 4) NAME(into_domain)(OF_KERNEL, 4, pixels, v, step, channels);
-    else NAME(into_domain)(OF_KERNEL, 2, pixels, v, step, channels);
+    EACH_ALGORITHM(INTO)
 }
 
-LEAF NAME(winograd_out)(int kind, int m, const float *v, idx step, const float *bias, int relu, float *const *pixels,
-                        idx channels)
+LEAF NAME(winograd_out)(int kind, int m, int r, const float *v, idx step, const float *bias, int relu,
+                        float *const *pixels, idx channels)
 {
-    if (kind == TO_IMAGE && m == 4 && relu) NAME(out_of_domain)(TO_IMAGE, 4, v, step, bias, 1, pixels, channels);
-    else if (kind == TO_IMAGE && m == 4) NAME(out_of_domain)(TO_IMAGE, 4, v, step, bias, 0, pixels, channels);
-    else if (kind == TO_IMAGE) NAME(out_of_domain)(TO_IMAGE, 2, v, step, bias, relu, pixels, channels);
-    else if (m == 4) NAME(out_of_domain)(TO_KERNEL, 4, v, step, NULL, 0, pixels, channels);
-    else NAME(out_of_domain)(TO_KERNEL, 2, v, step, NULL, 0, pixels, channels);
+    EACH_ALGORITHM(OUT)
 }
+#undef INTO
+#undef OUT
+#undef EACH_ALGORITHM

@@ -18,7 +18,9 @@ cdef extern from "leaves.h" nogil:
         Py_ssize_t ka, a_a, b_a
         Py_ssize_t kb, a_k, b_k
         Py_ssize_t a_i, c_i
-        bint accumulate
+        int accumulate
+    cdef enum:
+        APART
     ctypedef struct Depthwise:
         Py_ssize_t count, n
         Py_ssize_t ka, x_a, w_a
@@ -68,8 +70,8 @@ cdef extern from "leaves.h" nogil:
     void add_scaled(const void *x, double a, const float *z, void *y, Py_ssize_t n)
     void gaussian(float *factor, Py_ssize_t first, Py_ssize_t count, float mean, float sigma, uint64_t key,
                   uint32_t step, uint32_t stream)
-    void winograd_in(int kind, int m, float *const *pixels, float *v, Py_ssize_t step, Py_ssize_t channels)
-    void winograd_out(int kind, int m, const float *v, Py_ssize_t step, const float *bias, bint relu,
+    void winograd_in(int kind, int m, int r, float *const *pixels, float *v, Py_ssize_t step, Py_ssize_t channels)
+    void winograd_out(int kind, int m, int r, const float *v, Py_ssize_t step, const float *bias, bint relu,
                       float *const *pixels, Py_ssize_t channels)
     void activate(const Curve *f, const void *x, void *y, Py_ssize_t n)
     void activate_grad(const Curve *f, const void *s, const void *dy, void *dx, Py_ssize_t n)
