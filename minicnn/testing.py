@@ -448,15 +448,22 @@ class _Subject:
             raise GradientError(
                 f"{self.name}.backward must return dx of shape {self.x.shape}; got {_described(dx)}{fix}"
             )
-        found = {"x": np.array(dx, np.float64)}
+        found = {"x": self._numbers(f"{self.name}.backward must return", dx)}
         for name, layer, key in named_values(self.layers, "params"):
             gradient, shape = layer.grads.get(key), layer.params[key].shape
             if getattr(gradient, "shape", None) != shape:
                 what = f"{type(layer).__name__}.backward: grads[{key!r}]"
                 got = f"{_described(gradient)}{self._summed(getattr(gradient, 'shape', None), shape, key)}"
                 raise GradientError(f"{what} must have shape {shape}; got {got}")
-            found[name] = np.array(gradient, np.float64)
+            found[name] = self._numbers(f"{type(layer).__name__}.backward: grads[{key!r}] must be", gradient)
         return found
+
+    @staticmethod
+    def _numbers(what, array):
+        """A copy as float64 of an array of real numbers."""
+        if array.dtype.kind not in "biuf":
+            raise GradientError(f"{what} an array of numbers (bool, integer or float); got {_described(array)}")
+        return np.array(array, np.float64)
 
     def _raised(self, error):
         """An exception of ``backward``, with what its shapes say."""

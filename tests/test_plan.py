@@ -396,7 +396,7 @@ def test_what_a_layer_in_python_returns_is_looked_at(way, method, broken, error,
     before = model.build(X.shape[1:]) or model.fingerprint()
     match = rf"^Own\.{method}: .*" + match.format("y" if method == "forward" else "dx")
     if way is check_the_gradient and method == "backward":  # what it is there to find
-        error, match = mc.testing.GradientError, r"^layer 2 of the model: .*Own\.backward"
+        error, match = mc.testing.GradientError, r"(?s)^layer 2 of the model: .*Own\.backward"
     with pytest.raises(error, match=match):
         way(model)
     assert model.fingerprint() == before
