@@ -1723,6 +1723,8 @@ def test_the_words_of_the_parser_are_those_of_the_package():
     ("--versoin", "unrecognized arguments: --versoin. Did you mean --version?"),
     ("--versoin info", "Did you mean --version?"), ("--hlep", "Did you mean --help?"),
     ("--json info", "unrecognized arguments: --json. The options of a verb come after it"),
+    ("trian --data pics --epochs 3", "Did you mean train?"), ("evalute m.npz --json", "Did you mean evaluate?"),
+    ("trian --data digits train", "Did you mean train?"), ("pics --data --json", "invalid choice: 'pics'"),
     ("--threads=3 train", "unrecognized arguments: --threads. The options of a verb come after it"),
     ("train --hlep", "Did you mean --help?"), ("data info imagenet", "invalid choice: 'imagenet'"),
 ])  # fmt: skip

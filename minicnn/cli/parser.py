@@ -1,6 +1,7 @@
 """The verbs and options, and what is said of wrong ones.  Imports the standard library alone: it must be quick."""
 
 import argparse
+import itertools
 import math
 import os
 import re
@@ -78,8 +79,8 @@ class Parser(argparse.ArgumentParser):
         if not given and "VERB" in message:
             self.print_help(sys.stderr)
         place = next((place for place, word in enumerate(given) if word in self.verbs), len(given))
-        words = [word.split("=")[0] for word in given[:place] if word[:1] == "-"]
-        early = next((word for word in words if word not in self.options), None)
+        words = [word.split("=")[0] for word in itertools.takewhile(lambda word: word[:1] == "-", given[:place])]
+        early = next((word for word in words if word not in self.options), None)  # what follows a misspelt verb is its
         if self.verbs and early is not None:
             late = any(early in verb.options for verb in self.verbs.values())
             hint = ". The options of a verb come after it" if late else _did_you_mean(early, self.options)
