@@ -26,7 +26,7 @@ class Sampler:
     """
 
     def __init__(self, engine, augmenting=False, front=()):
-        layers = [*front, *engine.layers]
+        layers, self.augmenting = [*front, *engine.layers], augmenting
         self.drawing = [layer for _, layer in walk(front or layers) if (augments if augmenting else draws)(layer)]
         given = {*map(id, self.drawing)}  # by id: a custom layer may have no hash
         differs = [_holds(layer, given) if augmenting else _is_noisy(layer) for layer in layers]
@@ -53,6 +53,9 @@ class Sampler:
                 layer.settle_sample(self.lots[id(layer)], seed, number, first, n)
             outputs = plan.forward().reshape(copies, n, *engine.output_shape)
             found[number : number + copies] = outputs[: n_samples - number]
+        if self.augmenting:
+            for layer in self.drawing:
+                layer.finish_samples()
         return found
 
     def _features(self, engine, x):

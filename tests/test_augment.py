@@ -710,8 +710,9 @@ def test_tta_says_that_all_are_equal_and_that_the_range_is_wrong():
         UserWarning, match=r"^Sequential.predict_tta: all 3 samples are equal; do the augmentation layers"
     ):
         network().predict_tta(X, 3, augment=layers.RandomTranslation(0, 0))
-    with pytest.warns(UserWarning, match=WARNING):
-        network().predict_tta(2 * X, 40, augment=layers.RandomBrightness(0.3, (0, 1)))
+    for n_samples in (2, 40):  # in one pass, and in several
+        with pytest.warns(UserWarning, match=WARNING):
+            network().predict_tta(2 * X, n_samples, augment=layers.RandomBrightness(0.3, (0, 1)))
 
 
 class Holds(mc.Layer):

@@ -251,6 +251,9 @@ N = layers.Normalization
     (lambda: N().adapt(X[:0]), ValueError, "Normalization.adapt: data must have at least one sample; got 0"),
     (lambda: N().adapt(iter(())), ValueError, "Normalization.adapt: data must have at least one sample; got 0"),
     (lambda: N().adapt(3.0), ValueError, "Normalization.adapt: data must have a batch axis; got shape ()"),
+    (lambda: N().adapt([1.0, 2.0]), ValueError, "Normalization.adapt: data must have shape (N, ...), with numbers in "
+     "every sample; got shape (2,)"),
+    (lambda: N().adapt(X[..., :0]), ValueError, "Normalization.adapt: data must have shape (N, ...), with numbers"),
     (lambda: N().adapt("digits"), TypeError, "Normalization.adapt: data must be an array of numbers"),
     (lambda: N().adapt(np.array([[0], [np.inf]])), ValueError, "Normalization.adapt: data must be finite numbers; got "
      "NaN or infinity in sample 1"),

@@ -77,6 +77,9 @@ class Augmentation(Random):
         each_time(self._settle_ranges)
         return self._augment(x, lot) if len(x) else empty((0, *self.output_shape), self.dtype)
 
+    def finish_samples(self):
+        """Warns of what the kernels have seen; ``predict_tta`` calls it where all looks at a batch are made."""
+
     def _evaluate(self, x):
         return self.own(x)
 
@@ -409,6 +412,9 @@ class _Ranged(Augmentation, Layer):
         if not plan.is_recording():
             self._judge()
         return y
+
+    def finish_samples(self):
+        self._judge()
 
     def _judge(self):
         """Warns once where the first image that was seen is far from value_range; in a plan, one step later."""

@@ -164,6 +164,9 @@ class Normalization(Layer, compiled=True):
             shape = x.shape[1:] if self.input_shape is None else self.input_shape
             if (*x.shape[1:], 1) == shape:  # grey images without an axis of channels, as models take them
                 x = x[..., None]
+            if x.ndim < 2 or 0 in x.shape[1:]:
+                required = "data must have shape (N, ...), with numbers in every sample"
+                raise ValueError(_check.message(where, required, _check.shape_of(x)))
             if moments is None:
                 kept = self._kept_shape(shape)
                 moments = Moments(where, shape, math.prod(kept))
