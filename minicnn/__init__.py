@@ -140,6 +140,11 @@ def __getattr__(name):
     raise importlib.import_module("minicnn.keras_words").missing("", name, "module 'minicnn'", __all__)
 
 
+def __dir__():
+    """All that is public, also what is imported later."""
+    return sorted({*__all__, *(name for name in globals() if name[:2] == "__")})
+
+
 def show_versions():
     """Prints what a bug report should say: versions, instruction set, threads, OpenMP."""
     for name, value in versions().items():

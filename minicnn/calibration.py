@@ -18,6 +18,7 @@ from minicnn import _check, layers, outputs, targets
 from minicnn.layer import is_named
 from minicnn.layers.activation import Activated
 from minicnn.model import Sequential
+from minicnn.notebook import Pictured
 from minicnn.prediction import KINDS, Prediction
 
 __all__ = [
@@ -38,7 +39,7 @@ ENDS = {"softmax": layers.Softmax, "log_softmax": layers.LogSoftmax, "sigmoid": 
 
 
 @dataclass(frozen=True)
-class ReliabilityCurve:
+class ReliabilityCurve(Pictured):
     """What ``reliability_curve`` found.  B bins, N samples.
 
     - ``edges`` (B + 1,): bin b holds the confidences in (edges[b], edges[b + 1]], the first one 0 as well.
@@ -46,6 +47,8 @@ class ReliabilityCurve:
       that is right; NaN in a bin without samples.
     - ``of_one``: whether they are of a single probability, of class 1: a c_b below 1/2 then is a confidence in class 0.
     """
+
+    _picture = "reliability"
 
     edges: np.ndarray
     count: np.ndarray

@@ -17,12 +17,12 @@ import inspect
 import math
 import os
 import string
-import sys
 import warnings
 
 import numpy as np
 
-from minicnn import _check, _files, metrics, schedules
+from minicnn import _check, _files, metrics, progress, schedules
+from minicnn.notebook import Pictured
 
 
 class Callback:
@@ -92,12 +92,14 @@ class Callback:
         """Keras's other name for ``on_train_batch_end``."""
 
 
-class History(Callback):
+class History(Callback, Pictured):
     """The numbers of a ``fit``, which returns one: ``history``, a dict of lists with a number for each epoch (fewer for
     what is not computed after each), and ``epoch``, the epochs' numbers, from 0.
 
     ``params`` and ``model``: as every callback has them; copies and pickles of a History alone have no model.
     """
+
+    _picture = "history"
 
     def __init__(self):
         self.on_train_begin()
@@ -182,7 +184,7 @@ class TerminateOnNaN(Callback):
 
     def take(self, error):
         """Ends training because of the exception of a step; True: it need not be raised."""
-        print(f"{error}. Training is ended", file=sys.stderr)
+        progress.say(f"{error}. Training is ended")
         self.model.stop_training = True
         return True
 
@@ -242,7 +244,7 @@ class _Monitor(Callback):
 
     def _say(self, text):
         if self.verbose:
-            print(text, file=sys.stderr)
+            progress.say(text)
 
     def _beats(self, value, other):
         return value < other - self.min_delta if self.mode == "min" else value > other + self.min_delta
@@ -596,7 +598,7 @@ class BackupAndRestore(Callback):
         return document.read_run(self.path)["epoch"]
 
 
-class LearningRateFinder(Callback):
+class LearningRateFinder(Callback, Pictured):
     """A test of learning rates: trains with ever larger ones, and leaves the model as it was, to the last bit.
 
         rate of step i = min_lr (max_lr / min_lr)^(i / (n - 1)),    i = 0, 1, ..., n - 1
@@ -624,6 +626,8 @@ class LearningRateFinder(Callback):
     """
 
     ends_last = True
+
+    _picture = "learning_rates"
 
     def __init__(self, min_lr=1e-7, max_lr=10.0, num_training_steps=100, early_stop_threshold=4.0):
         where = "LearningRateFinder"
@@ -811,7 +815,7 @@ class LearningRateScheduler(Callback):
             what = f"the rate that {type(self.schedule).__name__} returns for epoch {epoch}"
         optimizer.learning_rate = schedules.rate_at("LearningRateScheduler", what, self.schedule, arguments)
         if self.verbose:
-            print(f"epoch {epoch + 1}: the learning rate is {optimizer.learning_rate:g}", file=sys.stderr)
+            progress.say(f"epoch {epoch + 1}: the learning rate is {optimizer.learning_rate:g}")
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:

@@ -29,6 +29,7 @@ import numpy as np
 from minicnn import _check, configured, losses, targets
 from minicnn._ext import loss as kernels
 from minicnn.configured import Configured
+from minicnn.notebook import ConfusionMatrix
 from minicnn.settings import Closed, Fixed, Setting
 
 __all__ = [
@@ -685,7 +686,8 @@ def confusion_matrix(y_true, y_pred, classes=None):
     classes = _check.integer(where, "classes", classes, 1)
     for numbers in (true, predicted):
         targets.labels(where, numbers, None, classes)
-    return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+    counts = np.bincount(true * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes).view(ConfusionMatrix)
 
 
 def _numbered(where, y, names):

@@ -631,7 +631,8 @@ class Sequential(Closed):
           like, ``schedules.RunSchedule``) need more: the run is epochs 0 to ``epochs`` - 1, so each piece must say the
           same ``epochs`` and be ended by something else, as an interrupted run is; a warning says where they differ.
           Every ``fit`` that begins at epoch 0 begins a run, also of a model that was trained before.
-        - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal, otherwise 2.  On stderr.
+        - ``verbose``: 0 silent, 1 a progress bar, 2 a line an epoch, "auto": 1 on a terminal or in a notebook, else 2.
+          On stderr, in a notebook on stdout.
         - ``callbacks``: a list of ``callbacks.Callback``, or one.
         - ``validation_split``: the fraction in [0, 1) of the samples, taken from the end, that is not trained on;
           ``validation_data``: (x, y) or (x, y, sample_weight) instead, or data that give them.  Their results are
@@ -874,11 +875,18 @@ class Sequential(Closed):
         The layers in a layer are indented below it; what is said of it is the sum of theirs.  Of a model that is not
         built it has the layers alone, and "?" for what follows from the shape of the samples.
         """
+        return self._summary().text(self)
+
+    def _repr_html_(self):
+        """``summary_text`` as a table, for notebooks."""
+        return self._summary().html(self)
+
+    def _summary(self):
         from minicnn import summary  # here: many programs never use it
 
         if not self.built and self._declared_shape is not None and self.layers:
             self.build(self._declared_shape)
-        return summary.text(self)
+        return summary
 
     def get_config(self):
         """The architecture, ready for JSON: what ``from_config`` takes."""

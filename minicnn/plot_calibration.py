@@ -47,11 +47,11 @@ def _bars(curve):
 def _diagram(panel, name, curve):
     left, width, filled = _bars(curve)
     accuracy, confidence = 100 * curve.accuracy[filled], 100 * curve.confidence[filled]
-    edge = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
+    edge = {"align": "edge", "edgecolor": plot_axes.ink(panel, 0), "linewidth": 0.5}
     panel.bar(left, accuracy, width, color=LIGHT, label="accuracy", **edge)
     gap = {"align": "edge", "facecolor": "none", "edgecolor": VALIDATION, "hatch": "////", "linewidth": 1}
     panel.bar(left, confidence - accuracy, width, accuracy, label="gap to the mean confidence", **gap)
-    panel.plot([0, 100], [0, 100], "--", color="0.2", linewidth=1, zorder=3, label="calibrated")
+    panel.plot([0, 100], [0, 100], "--", color=plot_axes.ink(panel, 0.85), linewidth=1, zorder=3, label="calibrated")
     said = "over" if curve.overconfidence > 0 else "under"
     line = f"ECE {100 * curve.ece:.1f} %, {said}confident by {100 * abs(curve.overconfidence):.1f} %"
     panel.set(title=f"{name}\n{line}", xlim=(0, 100), ylim=(0, 100))
@@ -60,5 +60,6 @@ def _diagram(panel, name, curve):
 def _shares(panel, curve):
     left, width, filled = _bars(curve)
     share = 100 * curve.count[filled] / curve.count.sum()
-    panel.bar(left, share, width, color="0.55", align="edge", edgecolor="white", linewidth=0.5)
+    paper, grey = plot_axes.ink(panel, 0), plot_axes.ink(panel, 0.5)
+    panel.bar(left, share, width, color=grey, align="edge", edgecolor=paper, linewidth=0.5)
     panel.set(xlabel="confidence in %", ylim=(0, 100))

@@ -54,7 +54,7 @@ def feature_maps(maps, masks, ax=None):
     titles = [f"{channels} feature maps, nothing dropped (light: 0, dark: the largest of each)"]
     titles += [f"{name}: {_share_dropped(keep)}" for name, keep in rows.items()]
     for panel, keep, title in zip(panels, (np.ones(maps.shape, bool), *rows.values()), titles, strict=True):
-        strip = np.ones((height, wide, 3))
+        strip = np.full((height, wide, 3), plot_axes.ink(panel, 0))
         for channel in range(channels):
             start = channel * (width + 1)
             strip[:, start : start + width] = _painted(maps[..., channel], keep[..., channel])
@@ -140,7 +140,8 @@ def scaling(rate=0.3, units=100, samples=10_000, seed=0, ax=None):
         values, counts = np.unique(sums.round(9), return_counts=True)
         width = 1 / (1 - rate) if way == "inverted" else 1
         label = f"training: mean {sums.mean():.1f}, standard deviation {sums.std():.1f}"
-        panel.bar(values, 100 * counts / samples, width, color=TRAIN, edgecolor="white", linewidth=0.5, label=label)
+        edge = {"edgecolor": plot_axes.ink(panel, 0), "linewidth": 0.5}
+        panel.bar(values, 100 * counts / samples, width, color=TRAIN, label=label, **edge)
         panel.axvline(evaluation, 0, 0.75, color=VALIDATION, linewidth=3, label=f"evaluation: always {evaluation:.4g}")
         panel.set_title(titles[way], loc="left")
         top = 100 * counts.max() / samples / 0.75  # above it is room for the legend
@@ -187,7 +188,7 @@ def thinned(prediction, x, scaled=None, labels=None, shown=12, ax=None):
 
 def _each_network(panel, prediction, number, shown):
     p = prediction.samples[:shown, number]
-    drawn = panel.imshow(p, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    drawn = panel.imshow(p, cmap=plot_axes.shades(panel), vmin=0, vmax=1, aspect="auto")
     panel.plot(p.argmax(1), range(len(p)), "o", color=VALIDATION, markersize=5)
     panel.set(xticks=range(p.shape[1]), yticks=range(len(p)), yticklabels=range(1, len(p) + 1))
     panel.set(xlabel="class", ylabel="thinned network")
@@ -246,7 +247,7 @@ def _image_by_image(panel, curve):
     rows = np.arange(len(curve.labels))
     scaled, mean = curve.scaled[rows, curve.labels], curve.mean[rows, curve.labels]
     same = curve.mean.argmax(1) == curve.scaled.argmax(1)
-    panel.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=0, label="equal probabilities")
+    panel.plot([0, 1], [0, 1], color=plot_axes.ink(panel, 0.4), linewidth=1, zorder=0, label="equal probabilities")
     for chosen, name, colour, marker in ((same, "same", TRAIN, "o"), (~same, "another", VALIDATION, "X")):
         label = f"{name} class: {chosen.sum()} of {len(rows)}"
         panel.plot(scaled[chosen], mean[chosen], marker, color=colour, label=label, alpha=0.6)
@@ -279,7 +280,8 @@ def ablation(curves, rescaled=True, ax=None):
     plot_axes.label(panel, "accuracy", f"% of the {some.units} {what} of layer {some.layer} ({some.name}) set to 0")
     panel.set_title(f"Accuracy while {what} are removed")
     if rescaled:
-        panel.plot([], [], ":", color="0.3", label="dotted: the other units times 1 / (1 - share set to 0)")
+        label = "dotted: the other units times 1 / (1 - share set to 0)"
+        panel.plot([], [], ":", color=plot_axes.ink(panel, 0.8), label=label)
     handles, labels = panel.get_legend_handles_labels()
     first = len(handles) - len(curves)  # those with error bars come last
     panel.legend(handles[first:] + handles[:first], labels[first:] + labels[:first])

@@ -1,8 +1,12 @@
-"""What ``fit`` says while it trains, on stderr: nothing, a line an epoch, or a bar of its steps."""
+"""What ``fit`` says while it trains: nothing, a line an epoch, or a bar of its steps.
+
+On stderr, but in a notebook on stdout: what is on stderr is red there.
+"""
 
 import contextlib
 import sys
 import time
+import warnings
 
 import numpy as np
 
@@ -10,12 +14,40 @@ from minicnn import _check
 
 
 def verbosity(where, verbose):
-    """The argument ``verbose`` as 0, 1 or 2; "auto" depends on what stderr is."""
+    """The argument ``verbose`` as 0, 1 or 2; "auto" depends on where it is said."""
     if not isinstance(verbose, str | int | np.integer | np.bool_) or verbose not in ("auto", 0, 1, 2):  # True is 1
         raise ValueError(_check.message(where, "verbose must be 'auto', 0, 1 or 2", verbose))
     if verbose == "auto":
-        verbose = 0 if sys.stderr is None else 1 if sys.stderr.isatty() else 2
+        stream = _stream()
+        verbose = 0 if stream is None else 1 if in_notebook() or stream.isatty() else 2
     return int(verbose)
+
+
+def in_notebook():
+    """Whether a kernel of Jupyter's runs this."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def _stream():
+    return sys.stdout if in_notebook() else sys.stderr
+
+
+def say(line):
+    """Prints a line."""
+    print(line, file=_stream(), flush=True)
+
+
+def bar(**words):
+    """A bar of tqdm's; in a notebook it is a widget where there are widgets."""
+    # Imported here: that takes longer than importing minicnn.
+    if in_notebook():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of widgets that are not installed
+            from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
+    return tqdm(file=_stream(), **words)
 
 
 def progress_of(verbose, params):
@@ -69,7 +101,7 @@ class _Lines(_Silent):
         seconds, left = time.perf_counter() - self.started, self.left(epoch)
         self.started = time.perf_counter()
         took = f"{seconds:5.1f} s{f' ({left})' if left else ''}"
-        print(f"{self.title(epoch)}  {took}  {_shown(logs)}".rstrip(), file=sys.stderr, flush=True)
+        say(f"{self.title(epoch)}  {took}  {_shown(logs)}".rstrip())
 
 
 class _Bar(_Silent):
@@ -80,9 +112,7 @@ class _Bar(_Silent):
 
     def step(self, epoch, logs):
         if self.bar is None:
-            from tqdm import tqdm  # here, not above: importing it takes longer than importing minicnn
-
-            self.bar = tqdm(total=self.params["steps"], desc=self.title(epoch), unit="step", file=sys.stderr)
+            self.bar = bar(total=self.params["steps"], desc=self.title(epoch), unit="step")
         known = self.params["epochs"] > 1 and self.params["steps"]
         left = self.left(epoch, (self.bar.n + 1) / self.params["steps"]) if known else ""
         self.bar.set_postfix_str(", ".join(filter(None, (left, _shown(logs)))), refresh=False)

@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, notebook
 from minicnn.layer import Layer
 from minicnn.recording import collect_penalties, mean_penalty
 from minicnn.tree import named_values, walk
@@ -40,6 +40,11 @@ class GradientCheck:
 
     def __bool__(self):
         return True
+
+    def _repr_html_(self):
+        errors = {name: f"{error:.1e}" for name, error in self.errors.items()}
+        rows = [((0, name), error, self.checked[name], self.skipped[name]) for name, error in errors.items()]
+        return notebook.table(("gradient of", "max error", "checked", "skipped"), rows)
 
     def __str__(self):
         lines = [f"{'gradient of':<24} {'max error':>10} {'checked':>8} {'skipped':>8}"]

@@ -12,6 +12,7 @@ import numpy as np
 
 from minicnn import _check, layers, metrics, targets
 from minicnn.layer import Layer, output_of
+from minicnn.notebook import Pictured
 
 __all__ = ["AblationCurve", "AveragingCurve", "ablation_curve", "averaging_curve", "mean_and_error", "sums_of_ones"]
 
@@ -36,7 +37,7 @@ def mean_and_error(values):
 
 
 @dataclass(frozen=True)
-class AblationCurve:
+class AblationCurve(Pictured):
     """What ``ablation_curve`` found.  F fractions, R repeats.
 
     - ``fractions`` (F,): the shares removed, ``removed`` (F,): the numbers of units, out of ``units``.
@@ -44,6 +45,8 @@ class AblationCurve:
       multiplied by units / (units - removed).
     - ``layer``: the number of the layer in the model, ``name``: its kind.
     """
+
+    _picture = "ablation"
 
     layer: int
     name: str
@@ -149,7 +152,7 @@ def _through(model, part, x, step=256):
 
 
 @dataclass(frozen=True)
-class AveragingCurve:
+class AveragingCurve(Pictured):
     """What ``averaging_curve`` found.  C counts, R repeats, N samples of K classes.
 
     - ``counts`` (C,): how many thinned networks were averaged; ``accuracy``, ``log_loss`` (R, C): of their mean.
@@ -157,6 +160,8 @@ class AveragingCurve:
     - ``mean``, ``scaled`` (N, K): the probabilities of the largest average (of the first repeat) and of ``predict``;
       ``labels`` (N,): the true classes.
     """
+
+    _picture = "mc_against_scaled"
 
     counts: np.ndarray
     accuracy: np.ndarray

@@ -11,12 +11,12 @@ import inspect
 import itertools
 import math
 import os
-import sys
 
 import numpy as np
 
-from minicnn import _check, _files, datasets, intake, losses, metrics, processes
+from minicnn import _check, _files, datasets, intake, losses, metrics, processes, progress
 from minicnn.model import Sequential
+from minicnn.notebook import Pictured
 from minicnn.progress import verbosity
 
 __all__ = ["DropoutCurve", "dropout_curve", "stratified_folds"]
@@ -59,7 +59,8 @@ def dropout_curve(
     - ``n_jobs``: processes; -1 for one on every CPU.  The curve is the same, bit for bit, at any number.  More than one
       needs joblib (``pip install "minicnn[tune]"``) and a ``build`` that can be sent to a process: any function,
       lambdas too, unless it holds an open file, a lock or the like.  They share the threads.
-    - ``verbose``: 0 silent, 1 a progress bar, 2 a line a run, "auto": 1 on a terminal, otherwise 2.  On stderr.
+    - ``verbose``: 0 silent, 1 a progress bar, 2 a line a run, "auto": 1 on a terminal or in a notebook, otherwise 2.
+      On stderr, in a notebook on stdout.
 
     A run that fails, because its loss is not finite or for any other reason, is noted and the others continue.  Ctrl-C
     ends all processes.
@@ -230,11 +231,9 @@ def _built(where, build, rate, seed):
 
 @contextlib.contextmanager
 def _progress(total, verbose):
-    """A function that takes the result of each run and says on stderr how far they are."""
+    """A function that takes the result of each run and says how far they are."""
     if verbose == 1:
-        from tqdm import tqdm  # here, as in progress.py: its import takes long
-
-        with tqdm(total=total, desc="dropout curve", unit="run", file=sys.stderr) as bar:
+        with progress.bar(total=total, desc="dropout curve", unit="run") as bar:
 
             def say(one):
                 bar.set_postfix_str(_said(one), refresh=False)
@@ -248,7 +247,7 @@ def _progress(total, verbose):
             if verbose == 2:
                 place = f"repeat {one['repeat'] + 1}, fold {one['fold'] + 1}"
                 title = f"run {next(count):{len(str(total))}}/{total}"
-                print(f"{title}  {place}  {_said(one)}", file=sys.stderr, flush=True)
+                progress.say(f"{title}  {place}  {_said(one)}")
 
         yield say
 
@@ -260,7 +259,7 @@ def _said(one):
 # ---- the result ----
 
 
-class DropoutCurve:
+class DropoutCurve(Pictured):
     """What ``dropout_curve`` found; ``print`` it for the table, ``plot`` it for the picture.
 
     ``table``: one dict for each rate, in ascending order, with the means over its runs and their standard errors:
@@ -292,6 +291,8 @@ class DropoutCurve:
     Sources: Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees" (1984), section 3.4.3, for the
     rule; Bengio and Grandvalet, "No Unbiased Estimator of the Variance of K-Fold Cross-Validation", JMLR 5 (2004).
     """
+
+    _picture = "dropout_curve"
 
     def __init__(self, runs, select="loss", settings=None):
         self.runs, self.select, self.settings = runs, select, dict(settings or {})

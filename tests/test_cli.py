@@ -1314,6 +1314,63 @@ def test_data_info_and_fetch(capsys, monkeypatch):
     assert "Did you mean cifar10?" in usage(capsys, "data", "fetch", "cifar1")
 
 
+# ---- plot ----
+
+
+def test_plot_draws_a_run(small, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(["train", "--data", "digits", "--epochs", "2", "--no-compare", "--out", "run", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["plot", "run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    names = ["history", "architecture", "confusion_matrix", "mistakes"]
+    reason = "plot.filters: layer must be a convolution; got none in the model"
+    files = [os.path.join("run", f"{name}.png") for name in names]
+    assert one_object(out) == {"run": "run", "files": files, "left_out": {"filters": reason}}
+    assert err == f"minicnn: note: no picture filters: {reason}\n"
+    for file in files:
+        with open(file, "rb") as picture:
+            assert picture.read(4) == b"\x89PNG"
+    os.remove("run/history.json")
+    os.remove("run/settings.json")
+    assert main(["plot", "run", "--format", "svg", "--theme", "dark"]) == 0
+    out, err = capsys.readouterr()
+    assert out == os.path.join("run", "architecture.svg\n")
+    assert "no picture history: plot.history: history must be what fit returns" in err
+    assert "no picture mistakes: there is no settings.json, which names the data" in err
+    with open("run/architecture.svg") as picture:
+        assert "#15181c" in picture.read()
+
+
+def test_plot_of_pictures_of_ones_own_and_without_them(pics, capsys):
+    pytest.importorskip("matplotlib")
+    trained(capsys, "--epochs", "1", "--out", "run")
+    assert main(["plot", "run", "--json"]) == 0
+    names = ["history", "architecture", "filters", "confusion_matrix", "mistakes"]
+    assert one_object(capsys.readouterr().out)["files"] == [os.path.join("run", f"{name}.png") for name in names]
+    os.rename("pics", "elsewhere")
+    assert main(["plot", "run", "--json"]) == 0
+    left_out = one_object(capsys.readouterr().out)["left_out"]
+    assert left_out == dict.fromkeys(names[3:], f"{os.path.abspath('pics')}: No such file or folder")
+
+
+def test_what_plot_cannot_draw(model_file, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    assert failed(capsys, "plot", "nowhere") == "minicnn: error: nowhere: No such folder"
+    os.mkdir("empty")
+    assert "model.npz: No such file: the folder must be that of a run" in failed(capsys, "plot", "empty")
+    os.rename(model_file, "empty/model.npz")
+    for text, said in (("[1]", "must hold lists of numbers by name"), ("{", "is not JSON")):
+        with open("empty/history.json", "w") as file:
+            file.write(text)
+        assert f"history.json: {said}" in failed(capsys, "plot", "empty")
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert failed(capsys, "plot", "empty").endswith('plotting needs matplotlib: pip install "minicnn[plot]"')
+    assert "required: RUN" in usage(capsys, "plot")
+    assert "invalid choice: 'pgn'" in usage(capsys, "plot", "empty", "--format", "pgn")
+
+
 # ---- the door, once more ----
 
 

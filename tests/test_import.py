@@ -3,11 +3,15 @@
 import importlib.util
 import itertools
 import os
+import pathlib
 import subprocess
 import sys
 import sysconfig
+import types
 
 import pytest
+
+import minicnn
 
 STATE = """
 import faulthandler, gc, locale, os, random, signal, sys, threading, warnings
@@ -123,3 +127,42 @@ def test_every_order_of_import(order):
     imports = "".join(f"import {name}\n" for name in order)
     code = "import warnings; warnings.simplefilter('ignore')\nimport numpy as np\n" + imports + TRAIN + "print(train())"
     assert python(code) == python("import numpy as np\n" + TRAIN + "print(train())")
+
+
+# ---- what is public ----
+
+# Modules that are for minicnn's own modules.  A new one belongs here, or into minicnn.__all__.
+INNER = {
+    *("__init__", "__main__", "_check", "_files", "advice", "archive", "chain", "configured", "document", "engine"),
+    *("inputs", "intake", "keras_words", "layer", "model", "montecarlo", "notebook", "outputs", "parameters", "passes"),
+    *("plan", "plot_architecture", "plot_axes", "plot_calibration", "plot_dropout", "plot_images", "prediction"),
+    *("processes", "progress", "recording", "resume", "settings", "stream", "summary", "targets", "training", "tree"),
+    *("_ext", "cli"),
+}
+
+
+def test_every_module_is_public_or_known_not_to_be():
+    folder = pathlib.Path(minicnn.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")}
+    modules |= {path.name for path in folder.iterdir() if (path / "__init__.py").exists()}
+    public = {name for name in minicnn.__all__ if isinstance(getattr(minicnn, name), types.ModuleType)}
+    assert not public & INNER
+    assert modules == public | INNER
+    assert {"plot", "tune"} <= public
+
+
+def test_everything_public_is_listed_and_there():
+    assert sorted(name for name in dir(minicnn) if name[0] != "_") == sorted(minicnn.__all__)
+    assert {"__version__", "__all__", "__doc__"} <= set(dir(minicnn))
+    for name in minicnn.__all__:
+        found = getattr(minicnn, name)
+        listed = getattr(found, "__all__", ()) if isinstance(found, types.ModuleType) else ()
+        assert len(set(listed)) == len(listed)
+        for word in listed:
+            assert getattr(found, word, None) is not None, f"{name}.{word}"
+            assert word in dir(found), f"{name}.{word}"
+
+
+def test_tab_completes_what_is_imported_later():
+    code = "import rlcompleter, minicnn as mc; print(rlcompleter.Completer({'mc': mc}).complete('mc.plo', 0))"
+    assert python(code) == ["mc.plot"]

@@ -1,6 +1,7 @@
 """Pictures: what is in them, what they leave alone, and what is said without matplotlib."""
 
 import io
+import itertools
 import json
 import math
 import subprocess
@@ -16,6 +17,9 @@ from minicnn import layers, plot, thinning
 from minicnn.training import History
 
 figure_module = pytest.importorskip("matplotlib.figure")
+import matplotlib.style  # noqa: E402
+from matplotlib.colors import to_rgb  # noqa: E402
+from matplotlib.text import Text  # noqa: E402
 
 
 def axes(count):
@@ -172,6 +176,31 @@ def test_history():
     for wrong in ({}, History(), [1, 2], None):
         with pytest.raises(ValueError, match=r"^plot.history: history must be what fit returns after at least one"):
             plot.history(wrong)
+
+
+def test_the_learning_rate_has_a_panel_where_it_changes():
+    numbers = {"loss": [2.0, 1.5, 1.0], "learning_rate": [0.1, 0.1, 0.01], "val_loss": [2.0, 1.0, 1.0]}
+    figure = plot.history(numbers)
+    assert [panel.get_title() for panel in figure.axes] == ["Loss: lower is better", "Learning rate"]
+    assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.1, 0.1, 0.01]]
+    assert figure.axes[1].get_yscale() == "log"
+    assert len(texts(figure)) == 2
+    (panel,) = plot.history(numbers | {"learning_rate": [0.1] * 3}).axes
+    assert panel.get_xlabel() == "epoch (learning rate 0.1 in all of them)"
+    many = plot.history(numbers | {f"val_m{n}": [1.0] for n in range(3)} | {f"m{n}": [1.0] for n in range(3)})
+    assert len(many.axes) == 5  # in two rows
+    assert {panel.get_subplotspec().rowspan.start for panel in many.axes} == {0, 1}
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf, None])
+def test_epochs_without_a_number_are_marked(lost):
+    (panel,) = plot.history({"loss": [2.0, lost, 1.0, lost]}).axes
+    line, crosses = panel.lines
+    np.testing.assert_array_equal(line.get_ydata(), [2, np.nan, 1, np.nan])
+    assert list(crosses.get_xdata()) == [2, 4]
+    assert [text.get_text() for text in panel.texts] == ["crosses: not finite"]
+    panel.figure.savefig(io.BytesIO(), dpi=40)
+    plot.history({"loss": [lost]}).savefig(io.BytesIO(), dpi=40)
 
 
 # ---- dropout itself ----
@@ -449,6 +478,69 @@ def test_the_confusion_matrix():
     assert plot.confusion_matrix(np.eye(40, dtype=int), ax=own) is own.figure
     assert not own.texts
     assert own.get_yticklabels()[39].get_text() == "39"
+
+
+@pytest.mark.parametrize(("normalize", "shares", "written"), [
+    ("true", [[0.75, 0.25], [0, 1]], ["75", "25", "100"]),
+    ("pred", [[1, 0.5], [0, 0.5]], ["100", "50", "50"]),
+    ("all", [[0.6, 0.2], [0, 0.2]], ["60", "20", "20"]),
+])  # fmt: skip
+def test_a_normalised_confusion_matrix(normalize, shares, written):
+    (panel,) = plot.confusion_matrix([[3, 1], [0, 1]], normalize=normalize).axes
+    np.testing.assert_allclose(panel.images[0].get_array(), shares)
+    assert [text.get_text() for text in panel.texts] == written
+    assert panel.get_title().startswith("80.0 % of 5 are right\ncells: % of ")
+    with pytest.raises(ValueError, match=r"^plot.confusion_matrix: normalize must be one of .*Did you mean 'pred'"):
+        plot.confusion_matrix([[1]], normalize="predicted")
+
+
+def test_names_of_many_classes_do_not_touch():
+    figure = plot.confusion_matrix(np.eye(100, dtype=int), [f"a long name of class {n}" for n in range(100)])
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(upper.y0 >= lower.y1 for upper, lower in itertools.pairwise(boxes))
+    assert min(box.x0 for box in boxes) > 0
+
+
+# ---- light and dark ----
+
+
+def contrast(one, other):
+    """Of two colours, as WCAG 2 has it: 1 to 21."""
+    lights = []
+    for colour in (one, other):
+        channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        lights.append(np.dot([0.2126, 0.7152, 0.0722], channels))
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+@pytest.mark.parametrize("name", ["light", "dark", "dark_background"])
+def test_everything_can_be_read_in_all_themes(name):
+    with matplotlib.style.context(name) if name == "dark_background" else plot.theme(name):
+        figures = [
+            plot.history(HISTORY | {"learning_rate": [0.1, 0.2]}), plot.confusion_matrix([[3, 1], [9, 1]]),
+            plot.reliability({"one": RIGHT, "other": SURE}), plot.scaling(samples=10), fake(VAL).plot(),
+            plot.learning_rates(finder_of([2.5, 2.4, 1.5, 1.0])), plot.architecture(mc.Sequential([layers.Dense(1)])),
+        ]  # fmt: skip
+    for figure in figures:  # drawn when the theme is over
+        figure.draw_without_rendering()
+        paper = figure.get_facecolor()
+        assert (sum(to_rgb(paper)) < 1) == (name != "light")
+        for text in figure.findobj(Text):
+            behind = paper
+            if text.axes and text.axes.images and text in [*text.axes.texts]:
+                (image,), (x, y) = text.axes.images, text.get_position()
+                behind = image.cmap(float(image.norm(float(image.get_array()[y, x]))))
+            assert not text.get_text() or contrast(text.get_color(), behind) > 4.5, text
+        for panel in figure.axes:
+            assert to_rgb(panel.get_facecolor()) == to_rgb(paper)
+            for line in panel.lines:
+                assert contrast(line.get_color(), paper) > 1.8, line
+    with pytest.raises(ValueError, match=r"^plot.theme: name must be one of 'light', 'dark'; got 'drak'"):
+        plot.theme("drak")
+
+
+# ---- what is no picture ----
 
 
 @pytest.mark.parametrize(("matrix", "names", "text"), [

@@ -13,6 +13,7 @@ VERBS = {  # in the order of the help, with the modules that do them
     "tune": "minicnn.cli.tune",
     "evaluate": "minicnn.cli.evaluate",
     "predict": "minicnn.cli.predict",
+    "plot": "minicnn.cli.plot",
     "data": "minicnn.cli.data",
     "summary": "minicnn.cli.about",
     "info": "minicnn.cli.about",
@@ -37,6 +38,11 @@ ABOUT = {
         "name what is in pictures",
         "Prints the most probable class of every picture in the files and folders, and its probability.  A file that "
         "cannot be classified is left out, with a line on stderr; the exit status is then 1.",
+    ),
+    "plot": (
+        "draw the pictures of a run",
+        "Draws the history, the layers and the filters of a run of train into its folder; and, where its data can be "
+        "read, the confusion matrix and the worst mistakes.  Needs matplotlib.",
     ),
     "data": (
         "show and download known data sets",
@@ -245,6 +251,13 @@ def _predict(sub):
     _invert(sub)
 
 
+def _plot(sub):
+    sub.add_argument("run", metavar="RUN", help="the folder of the run")
+    sub.add_argument("--format", choices=("png", "svg"), default="png", help="(default: png)")
+    sub.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
+    sub.add_argument("--data-dir", metavar="DIR", help="folder of a known data set (default: docs/data.md)")
+
+
 def _data_sets(sub):
     sub.add_argument("action", choices=("info", "fetch"), metavar="info|fetch", help="what to do")
     sub.add_argument("names", nargs="*", type=_known, metavar="NAME", help=", ".join(defaults.DATA))
@@ -297,6 +310,7 @@ OPTIONS = {
     "tune": _tune,
     "evaluate": _evaluate,
     "predict": _predict,
+    "plot": _plot,
     "data": _data_sets,
     "summary": _summary,
     "info": _info,

@@ -29,7 +29,7 @@ class Run:
     def __init__(self, options):
         self.folder, resumes = _folder(options)
         self.continues = resumes and os.path.exists(self.path(CHECKPOINTS[0]))
-        before = self._settings_before() if resumes else {}
+        before = settings_in(self.path("settings.json")) if resumes else {}
         self.replaces = options.overwrite
         if resumes and not self.continues:
             self._require_free(self._results())
@@ -126,28 +126,33 @@ class Run:
             raise ValueError(f"{model}: is another network than that with which {self.folder} was begun")
         return found
 
-    def _settings_before(self):
-        """The settings with which the run was begun, {} where there are none."""
-        path = self.path("settings.json")
-        try:
-            file, size = _files.open_regular(path, lambda what: ValueError(f"{path}: {what}"))
-            with file:
-                text = file.read(size)
-        except FileNotFoundError:
-            return {}
-        if not text:  # it was killed at once
-            return {}
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: is not JSON ({error})") from None
-        known = isinstance(found, dict) and isinstance(found.get("data"), str)
-        if not known or not (sources.is_known(found["data"]) or os.path.isabs(found["data"])):
-            raise ValueError(f"{path}: must hold the settings of a run; got {str(found)[:80]}")
-        found = {name: found[name] for name in NAMES if name in found}
-        if isinstance(found.get("image_size"), list):
-            found["image_size"] = tuple(found["image_size"])
-        return found
+
+def json_in(path):
+    """What the JSON in a file says; None where there is no file, or an empty one: the run was killed at once."""
+    try:
+        file, size = _files.open_regular(path, lambda what: ValueError(f"{path}: {what}"))
+        with file:
+            text = file.read(size)
+    except FileNotFoundError:
+        return None
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is not JSON ({error})") from None
+
+
+def settings_in(path):
+    """The settings with which a run was begun, from its settings.json; {} where there are none."""
+    found = json_in(path)
+    if found is None:
+        return {}
+    known = isinstance(found, dict) and isinstance(found.get("data"), str)
+    if not known or not (sources.is_known(found["data"]) or os.path.isabs(found["data"])):
+        raise ValueError(f"{path}: must hold the settings of a run; got {str(found)[:80]}")
+    found = {name: found[name] for name in NAMES if name in found}
+    if isinstance(found.get("image_size"), list):
+        found["image_size"] = tuple(found["image_size"])
+    return found
 
 
 def shown(value):

@@ -7,7 +7,6 @@ set.
 """
 
 import os
-import sys
 from typing import Any, NamedTuple
 
 from minicnn import _files, progress
@@ -138,7 +137,7 @@ def _download(where, source, file, folder, verbose):
     for mirror in source.mirrors:
         url = mirror + file.name
         if verbose == 2:
-            print(f"downloading {url} ({file.size / 1e6:.1f} MB)", file=sys.stderr, flush=True)
+            progress.say(f"downloading {url} ({file.size / 1e6:.1f} MB)")
         sent = _Sent(file)
         try:
             with _files.replacing(os.path.join(folder, file.name)) as target:
@@ -173,9 +172,7 @@ def _transfer(url, sent, file, bar):
         response.raw.headers.pop("Content-Encoding", None)
 
     if bar:
-        from tqdm import tqdm
-
-        bar = tqdm(total=file.size, desc=file.name, unit="B", unit_scale=True, file=sys.stderr)
+        bar = progress.bar(total=file.size, desc=file.name, unit="B", unit_scale=True)
     try:
         download = pooch.HTTPDownloader(
             progressbar=bar,
