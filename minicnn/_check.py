@@ -204,6 +204,8 @@ ABSENT = {  # words of Keras's for what is not there
     **dict.fromkeys(("use_ema", "ema_momentum", "ema_overwrite_frequency"), "No moving average of weights is kept"),
     "loss_scale_factor": "Losses are not scaled: there is no float16",
     "gradient_accumulation_steps": "Gradients are not accumulated: take larger batches",
+    **dict.fromkeys(("num_thresholds", "summation_method"), "The area is exact, by the order of the scores"),
+    "top_k": "metrics.TopKAccuracy asks for the k largest",
 }
 OTHER_NAMES = {
     "p": ("rate",),

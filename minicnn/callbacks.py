@@ -221,9 +221,7 @@ class _Monitor(Callback):
 
     def _better(self):
         measured = metrics.get_all("Sequential", "metrics", self.model.metrics) if self.model is not None else []
-        named = dict(zip(metrics.log_names(measured), measured, strict=True))
-        said = named.get(self.monitor.removeprefix("val_").removeprefix("clean_"))
-        found = getattr(said, "better", None) or metrics.better(self.monitor)
+        found = metrics.better(self.monitor, measured)
         if found not in ("min", "max"):
             required = "mode must be 'min' or 'max' where the metric does not say which way is better"
             fix = "Give the mode, or the metric an attribute: f.better = 'max'"

@@ -47,7 +47,7 @@ def samples(model, method, x, y, sample_weight, class_weight=None):
     if stream.on_disk(y) and y.nbytes <= SMALL:
         y = np.array(y)
     if not stream.on_disk(y):
-        for asks in (model.loss_function, *chosen):
+        for asks in (model.loss_function, *model.reading.metrics(chosen)):
             asks.check_targets(where, y, (len(y), *model.output_shape))
     weights = of_classes = None
     if sample_weight is not None:

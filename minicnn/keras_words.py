@@ -42,7 +42,7 @@ _NO_OPTIMISER = "there is no optimiser of that name"
 
 
 _PARAMS = "params are the arrays by name; get_weights() gives copies of them"
-_METRIC = "a metric is a function (y_true, y_pred) -> number, called with every batch"
+_METRIC = "a metric is a function (y_true, y_pred) -> number, or a class with reset, update and result: metrics.Metric"
 _UP_TO = "a part of a model is run by hand, for layer in model.layers[:3]: x = layer(x); see docs/keras.md, Recipes"
 
 
@@ -133,9 +133,9 @@ INSTEAD = {
         "a loss is a function (y_true, y_pred) -> (value, gradient), or a Loss", "deserialize", "serialize"
     ),
     "metrics": {
-        **_same(_COUNTS, "Precision", "Recall", "F1Score", "FBetaScore", "IoU", "MeanIoU", "CohenKappa"),
+        **_same(_COUNTS, "IoU", "MeanIoU", "CohenKappa", "PrecisionAtRecall", "SensitivityAtSpecificity"),
         **_same(_COUNTS, "TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives"),
-        **_same(_METRIC, "AUC", "Mean", "Sum"),
+        **_same(_METRIC, "Mean", "Sum"),
     },
     "Sequential": {
         "predict_classes": "the classes are model.predict(x).argmax(axis=-1)",

@@ -1,11 +1,14 @@
 """Metrics: how good the outputs of a model are, for people to read; nothing is trained by them.
 
-A ``Metric`` sums over the batches of an epoch: ``reset()``, then ``update(outputs, y)`` for every batch, then
-``result()``: the weighted mean over all samples seen.  A custom metric is a function ``(y, outputs) -> number``, the
-mean over the samples of a batch; the order is that of scikit-learn and Keras, truth first, as for a custom loss
-(``losses.py``).  Only where the names of its parameters say otherwise, ``(outputs, y)`` or ``(y_pred, y_true)``, it
-gets them in that order.  For arrays there are the functions ``accuracy``, ``top_k_accuracy`` and ``confusion_matrix``,
-truth first as well.
+A ``Metric`` is an accumulator over the batches of an epoch (``metric.py``): ``reset()``, then ``update(outputs, y)``
+for every batch, then ``result()``, that of all samples together.  Most are weighted means over the samples; precision,
+recall, F and areas under curves are none, and stand in ``scores.py``.
+
+A custom metric is a function ``(y, outputs) -> number``, of which the mean over batches is taken, by their numbers of
+samples; the order is that of scikit-learn and Keras, truth first, as for a custom loss (``losses.py``).  Only where the
+names of its parameters say otherwise, ``(outputs, y)`` or ``(y_pred, y_true)``, it gets them in that order.  Or it is a
+subclass of ``Metric``, and exact over an epoch.  For arrays there are the functions ``accuracy``, ``top_k_accuracy``,
+``confusion_matrix`` and ``classification_report``, truth first as well.
 
 What a loss computes a metric can, too: ``MeanLoss(loss)``, or a class with the name of the loss, or its name in
 ``compile(metrics=["mae"])``.
@@ -18,7 +21,6 @@ outputs the first counts as the larger one, as in ``argmax``.  An output that is
 """
 
 import contextlib
-import inspect
 import itertools
 import math
 import re
@@ -28,11 +30,13 @@ import numpy as np
 
 from minicnn import _check, configured, losses, targets
 from minicnn._ext import loss as kernels
-from minicnn.configured import Configured
+from minicnn.metric import Metric, PerSample, Unknown, added, exactly, named, rounded
 from minicnn.notebook import ConfusionMatrix
-from minicnn.settings import Closed, Fixed, Setting
+from minicnn.scores import AUC, F1Score, FBetaScore, Precision, Recall, names_of, ratios
+from minicnn.settings import Closed, Fixed
 
 __all__ = [
+    "AUC",
     "Accuracy",
     "BinaryAccuracy",
     "BinaryCrossentropy",
@@ -40,6 +44,8 @@ __all__ = [
     "CategoricalCrossentropy",
     "CategoricalHinge",
     "CosineSimilarity",
+    "F1Score",
+    "FBetaScore",
     "Hinge",
     "KLDivergence",
     "LogCoshError",
@@ -49,7 +55,11 @@ __all__ = [
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
     "Metric",
+    "PerSample",
     "Poisson",
+    "Precision",
+    "R2Score",
+    "Recall",
     "RootMeanSquaredError",
     "SparseCategoricalAccuracy",
     "SparseCategoricalCrossentropy",
@@ -57,8 +67,11 @@ __all__ = [
     "SquaredHinge",
     "TopKAccuracy",
     "TopKCategoricalAccuracy",
+    "Unknown",
     "accuracy",
+    "all_log_names",
     "better",
+    "classification_report",
     "confusion_matrix",
     "from_config",
     "get",
@@ -68,97 +81,7 @@ __all__ = [
 ]
 
 
-def _name(where, argument, name):
-    if not isinstance(name, str) or not name:
-        raise TypeError(_check.message(where, f"the {argument} of a metric must be a string", _check.kind(name)))
-    return name
-
-
-class Unknown:
-    """The ``from_logits`` of a model that cannot know it: ValueError where it is used as True or False."""
-
-    def __init__(self, reason):
-        self.reason = reason
-
-    def __bool__(self):
-        raise ValueError(self.reason)
-
-
-class Metric(Configured):
-    """The weighted mean of one number per sample.
-
-    ``name`` is what logs and History call it, the name of the class if it is empty.  ``better``: "max" or "min", which
-    way is better; None, if a subclass does not say: then EarlyStopping and ModelCheckpoint need their ``mode``.
-    """
-
-    name: Any = ""
-    better: str | None = None
-
-    def __init__(self):
-        self.reset()
-
-    def needs_from_logits(self, shape):
-        """Whether the value depends on ``from_logits`` for outputs (N, *shape): where a model cannot know it, the
-        metric is then refused before the first step instead of when it is computed."""
-        return False
-
-    def require_shape(self, shape):
-        """ValueError, before the first step, if the metric does not exist for outputs (N, *shape)."""
-
-    def check_targets(self, where, y, shape):
-        """TypeError or ValueError, before the first step, for targets of which the metric cannot be computed; ``shape``
-        (N, ...) is that of the outputs."""
-
-    def reset(self):
-        """Forgets all batches."""
-        self._total = self._weight = 0.0
-
-    def update(self, outputs, y, weights=None, from_logits=False):
-        """Takes in a batch: outputs (N, ...), y as for the loss, weights (N,) as for the loss (ones if None), and
-        whether the outputs are logits instead of probabilities.
-
-        TypeError and ValueError as losses raise them.
-        """
-        where = type(self).__name__
-        if not isinstance(from_logits, Unknown):
-            from_logits = _check.boolean(where, "from_logits", from_logits)
-        outputs = _check.numeric_array(where, "outputs", outputs)
-        if outputs.ndim == 0:
-            raise ValueError(_check.message(where, "outputs must have a batch axis", _check.shape_of(outputs)))
-        if weights is not None:
-            weights = targets.sample_weights(where, weights, len(outputs))
-        values = self._values(outputs, y, from_logits)
-        if weights is None:
-            self._total += float(np.count_nonzero(values)) if values.dtype == bool else math.fsum(values.tolist())
-            self._weight += len(outputs)
-        else:
-            self._total += math.fsum((values * weights).tolist())
-            self._weight += math.fsum(weights)
-
-    def result(self):
-        """The mean so far as a float; NaN as long as the weights sum to 0, and before the first sample."""
-        return self._total / self._weight if self._weight else math.nan
-
-    def get_state(self):
-        """What has been taken in so far, for a training that goes on in the middle of an epoch: all attributes but the
-        constructor's arguments.  One that is no number, text, array, list or dictionary needs a method of its own."""
-        given = {*inspect.signature(type(self).__init__).parameters}
-        given |= {name for name in vars(self) if isinstance(getattr(type(self), name, None), Setting)}
-        return {name: value for name, value in vars(self).items() if name not in given}
-
-    def set_state(self, state):
-        """Takes what ``get_state`` gave."""
-        vars(self).update(state)
-
-    def _values(self, outputs, y, from_logits):
-        """One number for each sample, (N,)."""
-        raise NotImplementedError(f"{type(self).__name__} has no _values(outputs, y, from_logits)")
-
-    def __repr__(self):
-        return f"<metric {self.name}>"
-
-
-class Accuracy(Metric):
+class Accuracy(PerSample):
     """The share of samples whose class is right.
 
     ``outputs`` (N, K) with K >= 2: the class with the largest output; probabilities or logits.  ``outputs`` (N,) or
@@ -168,7 +91,7 @@ class Accuracy(Metric):
     better and computes ``BinaryAccuracy`` of them instead of this class, under its name.
     """
 
-    name = Fixed(_name)
+    name = Fixed(named)
     better = "max"
 
     def __init__(self, name="accuracy"):
@@ -177,6 +100,9 @@ class Accuracy(Metric):
 
     def needs_from_logits(self, shape):
         return len(shape) != 1 or shape[0] == 1
+
+    def of_labels(self):
+        return BinaryAccuracy(self.name) if type(self) is Accuracy else self
 
     def require_shape(self, shape):
         if len(shape) > 1:
@@ -204,7 +130,7 @@ class SparseCategoricalAccuracy(CategoricalAccuracy):
         super().__init__(name)
 
 
-class BinaryAccuracy(Metric):
+class BinaryAccuracy(PerSample):
     """The share of yes-or-no outputs that are right, over all outputs of all samples, as in Keras.
 
     ``outputs`` (N, ...), each a yes where a probability is above 0.5, or a logit above 0; ``y`` of the same shape, 0 or
@@ -212,7 +138,7 @@ class BinaryAccuracy(Metric):
     ``name``: what logs call it.
     """
 
-    name = Fixed(_name)
+    name = Fixed(named)
     better = "max"
 
     def __init__(self, name="binary_accuracy"):
@@ -232,7 +158,7 @@ class BinaryAccuracy(Metric):
         return right if right.ndim == 1 else right.reshape(len(right), -1).mean(1)
 
 
-class TopKAccuracy(Metric):
+class TopKAccuracy(PerSample):
     """The share of samples whose right class is among the k with the largest outputs; ``k`` >= 1.
 
     ``outputs`` (N, K), K >= max(k, 2): probabilities or logits.  ``name``: what logs call it, None for "top_5_accuracy"
@@ -240,7 +166,7 @@ class TopKAccuracy(Metric):
     """
 
     k = Fixed(_check.integer, 1)
-    name = Fixed(_name)
+    name = Fixed(named)
     better = "max"
 
     def __init__(self, k=5, name=None):
@@ -280,7 +206,7 @@ def _a_loss(where, name, loss):
     return loss
 
 
-class MeanLoss(Metric):
+class MeanLoss(PerSample):
     """The mean of a loss over the samples seen, whatever the model is trained with.
 
     ``loss``: a name or a Loss (``losses.py``), whose formula, targets and arguments are those of the metric.  ``name``:
@@ -289,7 +215,7 @@ class MeanLoss(Metric):
     """
 
     loss = Fixed(_a_loss)
-    name = Fixed(_name)
+    name = Fixed(named)
     better = "min"
 
     def __init__(self, loss, name=None):
@@ -320,29 +246,126 @@ class _Named(MeanLoss):
         super().__init__(self._of(), name)
 
 
-class MeanSquaredError(_Named):
+def _mean_of(where, name, average):
+    """ "macro" or None."""
+    return None if average is None else _check.choice(where, f"{name}, if it is not None,", average, ("macro",))
+
+
+class _OfOutputs(_Named):
+    """A mean over samples and their outputs; ``average``: "macro", or None for an array with that of each output."""
+
+    average = Fixed(_mean_of)
+
+    def __init__(self, name=None, average="macro"):
+        self.average = average
+        super().__init__(name)
+
+    def parts(self, shape, class_names=None):
+        return names_of(math.prod(shape), class_names) if self.average is None else None
+
+    def _values(self, outputs, y, from_logits):
+        n = len(outputs)
+        if self.average is not None or outputs.size == n:
+            return super()._values(outputs, y, from_logits)
+        y = targets.same_shape(type(self).__name__, outputs.shape, y).reshape(n, -1)
+        columns = zip(outputs.reshape(n, -1).T, y.T, strict=True)
+        return np.stack([super(_OfOutputs, self)._values(*column, from_logits) for column in columns], 1)
+
+
+class MeanSquaredError(_OfOutputs):
     """The mean of ``losses.MeanSquaredError``."""
 
     _of = losses.MeanSquaredError
 
 
-class RootMeanSquaredError(_Named):
-    """The square root of the mean of ``losses.MeanSquaredError``, over all samples seen and their outputs."""
+class RootMeanSquaredError(_OfOutputs):
+    """The square root of the mean of ``losses.MeanSquaredError``, over all samples seen and their outputs; with
+    ``average=None`` of each output by itself."""
 
     _of = losses.MeanSquaredError
 
-    def __init__(self, name="root_mean_squared_error"):
-        super().__init__(name)
+    def __init__(self, name="root_mean_squared_error", average="macro"):
+        super().__init__(name, average)
 
     def result(self):
-        mean = super().result()
-        return math.sqrt(mean) if mean >= 0 else math.nan  # weights may be negative
+        with np.errstate(invalid="ignore"):  # weights may be negative
+            root = np.sqrt(super().result())
+        return root if root.ndim else float(root)
 
 
-class MeanAbsoluteError(_Named):
+class MeanAbsoluteError(_OfOutputs):
     """The mean of ``losses.MeanAbsoluteError``."""
 
     _of = losses.MeanAbsoluteError
+
+
+def _aggregation(where, name, value):
+    ways = ("uniform_average", "variance_weighted_average")
+    return None if value is None else _check.choice(where, f"{name}, if it is not None,", value, ways)
+
+
+class R2Score(Metric):
+    """R^2 = 1 - sum_i w_i (y_i - o_i)^2 / sum_i w_i (y_i - m)^2 of each output o, with m the weighted mean of its
+    targets y: the share of their variance that is explained; 1 is perfect, 0 is as good as saying m always.
+
+    Targets that are all equal give 1 where the outputs are, too, else 0; fewer than two samples NaN.
+
+    - ``class_aggregation``: "uniform_average" for the mean over the outputs, "variance_weighted_average" for that by
+      the variances of their targets, None for an array.
+    - ``name``: what logs call it.
+
+    As in scikit-learn, and in Keras but for targets that are all equal.
+    """
+
+    class_aggregation = Fixed(_aggregation)
+    name = Fixed(named)
+    better = "max"
+
+    def __init__(self, class_aggregation="uniform_average", name="r2_score"):
+        self.class_aggregation = class_aggregation
+        self.name = name
+        super().__init__()
+
+    def parts(self, shape, class_names=None):
+        return names_of(math.prod(shape), class_names) if self.class_aggregation is None else None
+
+    def check_targets(self, where, y, shape):
+        targets.same_shape(f"{where}: metric {self.name}", shape, y)
+
+    def reset(self):
+        self._samples, self._origin, self._weight, self._sums = 0, None, [], []
+
+    def _take(self, outputs, y, weights, from_logits):
+        outputs = outputs.astype(np.float64)
+        y = targets.like_outputs("R2Score", outputs, y)
+        weights = np.ones(len(outputs)) if weights is None else weights
+        targets.reject("R2Score", "sample weights must be >= 0", weights, weights < 0)
+        flat, chosen = (len(outputs), math.prod(outputs.shape[1:])), weights > 0
+        outputs, y, weights = outputs.reshape(flat)[chosen], y.reshape(flat)[chosen], weights[chosen]
+        if not len(outputs):
+            return
+        if self._origin is None:
+            self._origin = y[0].copy()  # sums of squares are taken from here: those of large numbers would cancel
+        d = y - self._origin
+        columns = np.concatenate([d, d * d, (y - outputs) ** 2], 1) * weights[:, None]
+        self._samples += len(outputs)
+        self._weight = exactly(self._weight, weights.tolist())
+        self._sums = added(self._sums, columns.T.tolist())
+
+    def result(self):
+        weight = rounded(self._weight)
+        if self._samples < 2 or not weight:
+            values = np.full(max(1, len(self._sums) // 3), np.nan)
+            spread = np.ones(len(values))
+        else:
+            first, second, errors = np.reshape([rounded(parts) for parts in self._sums], (3, -1))
+            spread = second - first * first / weight
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = np.where(spread == 0, np.where(errors == 0, 1.0, errors * 0), 1 - errors / spread)
+        if self.class_aggregation is None:
+            return values if len(values) > 1 else float(values[0])
+        by = spread if self.class_aggregation == "variance_weighted_average" and spread.any() else np.ones(len(values))
+        return math.fsum((values * by).tolist()) / math.fsum(by.tolist())
 
 
 class MeanAbsolutePercentageError(_Named):
@@ -453,7 +476,7 @@ def _better(function):
     return said
 
 
-class FunctionMetric(Metric):
+class FunctionMetric(PerSample):
     """A custom metric: ``function(y, outputs) -> number``, the mean over the samples of the batch.
 
     A batch counts with its number of samples, or with the sum of their weights.  Parameters that are named the other
@@ -489,6 +512,12 @@ CLASSES = {
         TopKAccuracy,
         TopKCategoricalAccuracy,
         SparseTopKCategoricalAccuracy,
+        Precision,
+        Recall,
+        F1Score,
+        FBetaScore,
+        AUC,
+        R2Score,
         MeanLoss,
         MeanSquaredError,
         RootMeanSquaredError,
@@ -516,6 +545,13 @@ _WORDS: dict[str, Any] = {
     "top_k_accuracy": TopKAccuracy,
     "top_k_categorical_accuracy": TopKCategoricalAccuracy,
     "sparse_top_k_categorical_accuracy": SparseTopKCategoricalAccuracy,
+    "precision": Precision,
+    "recall": Recall,
+    "f1": F1Score,
+    "f1_score": F1Score,
+    "fbeta_score": FBetaScore,
+    "auc": AUC,
+    "r2_score": R2Score,
     "root_mean_squared_error": RootMeanSquaredError,
     "rmse": RootMeanSquaredError,
     "cosine_similarity": CosineSimilarity,
@@ -596,13 +632,13 @@ TAKEN_BEGINNINGS = ("val_", "clean_", "norm/")
 
 def log_names(metrics):
     """The name of each of the ``metrics`` in the logs; of equal names the second gets ``_1`` and so on, as in Keras, so
-    that no two are the same.
+    that no two are the same.  A metric of several numbers has them as ``name/part`` (``all_log_names``).
 
     ValueError for a name that would overwrite another log, such as "loss".
     """
     names = [metric.name or type(metric).__name__ for metric in metrics]
     for name in names:
-        _name("Sequential.compile", "name", name)
+        named("Sequential.compile", "name", name)
         if name in TAKEN or name.startswith(TAKEN_BEGINNINGS):
             required = (
                 f"a metric cannot be called {', '.join(TAKEN)} or {'..., '.join(TAKEN_BEGINNINGS)}... in the logs"
@@ -618,14 +654,31 @@ def log_names(metrics):
     return found
 
 
-def better(name):
-    """Which way the log ``name`` is better, as far as its name alone says: "min" for a loss, "max" for a name of
-    ``get``, else None.  The beginnings val_ and clean_ do not count."""
+def all_log_names(metrics, shape, class_names=None):
+    """A list for each of the ``metrics``, with the names of its numbers in the logs, for outputs (N, *shape) of classes
+    with these names; ``shape``: None where it is not known, and every metric has one name."""
+    found = []
+    for metric, name in zip(metrics, log_names(metrics), strict=True):
+        parts = None if shape is None else metric.parts(shape, class_names)
+        found.append([name] if parts is None else [f"{name}/{part}" for part in parts])
+    flat = [name for names in found for name in names]
+    if len({*flat}) < len(flat):
+        twice = next(name for name in flat if flat.count(name) > 1)
+        raise ValueError(_check.message("Sequential.compile", "no two logs may have one name", twice))
+    return found
+
+
+def better(name, metrics=()):
+    """Which way the log ``name`` is better, as that one of the ``metrics`` says, or else the name alone: "min" for a
+    loss, "max" for a name of ``get``, else None.  The beginnings val_ and clean_ do not count."""
     name = name.removeprefix("val_").removeprefix("clean_")
+    for metric, called in zip(metrics, log_names(metrics), strict=True):
+        if (name == called or name.startswith(f"{called}/")) and metric.better is not None:
+            return metric.better
     if name == "loss" or name.endswith("_loss"):
         return "min"
     try:
-        return get(name).better
+        return get(name.partition("/")[0]).better
     except ValueError:
         return None
 
@@ -666,11 +719,12 @@ def top_k_accuracy(y_true, y_pred, k=5):
     return float(_in_top("top_k_accuracy", y_pred, y_true, k).mean())
 
 
-def confusion_matrix(y_true, y_pred, classes=None):
+def confusion_matrix(y_true, y_pred, classes=None, sample_weight=None):
     """How many samples of class i were taken for class j: an int64 array (classes, classes), rows the true classes.
 
     ``y_pred`` as for ``accuracy``.  ``classes``: how many there are; if None, as many as the scores have or as appear.
     Or their names in the order of their numbers, such as ``model.class_names``: then y_true and y_pred may be names.
+    ``sample_weight`` (N,): the weights of the samples are summed instead, in float64.
     ValueError if a class number or a name does not fit.  ``plot.confusion_matrix`` draws it.
     """
     where = "confusion_matrix"
@@ -686,8 +740,69 @@ def confusion_matrix(y_true, y_pred, classes=None):
     classes = _check.integer(where, "classes", classes, 1)
     for numbers in (true, predicted):
         targets.labels(where, numbers, None, classes)
-    counts = np.bincount(true * classes + predicted, minlength=classes * classes)
+    weights = None if sample_weight is None else targets.sample_weights(where, sample_weight, len(true))
+    counts = np.bincount(true * classes + predicted, weights, classes * classes)
     return counts.reshape(classes, classes).view(ConfusionMatrix)
+
+
+def classification_report(y_true, y_pred, class_names=None, digits=2, output_dict=False, sample_weight=None):
+    """Precision, recall, F1 and the number of samples of every class as a text table: scikit-learn's.
+
+    ``y_true``, ``y_pred``, ``sample_weight``: as for ``confusion_matrix``.  ``class_names``: the names in the order of
+    the numbers, such as ``model.class_names``, each of which gets a row; None for the classes that occur, by their
+    numbers or, where y_true and y_pred are names, in alphabetical order.  ``digits``: after the point.
+    ``output_dict``: the numbers instead, {class: {"precision": ..., "recall": ..., "f1-score": ..., "support": ...}},
+    and so for "macro avg" and "weighted avg", and "accuracy", which is a number.
+
+    What would be 0/0 is 0: the precision of a class that was never predicted, the recall of one without a sample.
+    Averages are over the classes that occur in y_true or y_pred.
+    """
+    where = "classification_report"
+    digits = _check.integer(where, "digits", digits, 0)
+    output_dict = _check.boolean(where, "output_dict", output_dict)
+    words = [np.ravel(y) for y in (y_true, y_pred) if np.asarray(y).dtype.kind in "US"]
+    names = class_names
+    if class_names is None and len(words) == 2:
+        names = np.unique(np.concatenate(words)).tolist()
+    matrix = confusion_matrix(y_true, y_pred, names, sample_weight)
+    hits, support, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    occur = support + predicted > 0
+    total = support.sum()
+    columns = [ratios(hits, support, predicted, share) for share in (0, 1, 0.5)]
+    names = [str(k) for k in range(len(matrix))] if names is None else names
+    shown = range(len(names)) if class_names is not None else np.flatnonzero(occur)
+    rows = {str(names[k]): [*(float(column[k]) for column in columns), support[k].item()] for k in shown}
+    if total <= 0 or (matrix < 0).any():
+        required = "sample weights must be >= 0, and not all of them 0"
+        raise ValueError(_check.message(where, required, np.min(sample_weight).item()))
+    means = {"macro avg": [float(column[occur].mean()) for column in columns]}
+    means["weighted avg"] = [float(np.average(column[occur], weights=support[occur])) for column in columns]
+    means = {name: [*row, total.item()] for name, row in means.items()}
+    accuracy = float(hits.sum() / total)
+    if not output_dict:
+        return _table(rows, accuracy, means, digits)
+    if rows.keys() & {"accuracy", *means}:
+        required = "no class may be called accuracy, macro avg or weighted avg where output_dict=True"
+        raise ValueError(_check.message(where, required, [*rows]))
+    keys = ("precision", "recall", "f1-score", "support")
+    named_rows = {name: dict(zip(keys, row, strict=True)) for name, row in (rows | means).items()}
+    last = {name: named_rows.pop(name) for name in means}
+    return named_rows | {"accuracy": accuracy} | last
+
+
+def _table(rows, accuracy, means, digits):
+    """scikit-learn's table, letter by letter."""
+    width = max(digits, *map(len, [*rows, *means]))
+    line = f"{{:>{width}}}  {{:>9}} {{:>9}} {{:>9}} {{:>9}}"
+
+    def shown(name, row):
+        support = row[-1] if isinstance(row[-1], int) else f"{row[-1]:.{digits}f}"
+        return line.format(name, *(f"{value:.{digits}f}" if value != "" else "" for value in row[:-1]), support)
+
+    lines = [line.format("", "precision", "recall", "f1-score", "support"), ""]
+    lines += [shown(name, row) for name, row in rows.items()]
+    lines += ["", shown("accuracy", ["", "", accuracy, means["macro avg"][-1]])]
+    return "\n".join([*lines, *(shown(name, row) for name, row in means.items()), ""])
 
 
 def _numbered(where, y, names):
@@ -740,6 +855,7 @@ def _predicted(where, y_pred):
     y_pred = _check.numeric_array(where, "y_pred", y_pred)
     _at_least_one(where, y_pred)
     if y_pred.ndim == 2 and y_pred.shape[1] > 1:
+        targets.reject(where, "scores must not be NaN", y_pred, np.isnan(y_pred))
         return y_pred.argmax(1)
     y_pred = _column(where, y_pred)
     if y_pred.dtype.kind == "f" and ((y_pred >= 0) & (y_pred <= 1)).all():

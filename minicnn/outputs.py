@@ -141,13 +141,10 @@ class Outputs:
         return value, gradient
 
     def metrics(self, given):
-        """The metrics as they are to be computed of these outputs: of several, with the binary cross-entropy, Accuracy
-        is the share of right outputs."""
+        """The metrics as they are to be computed of these outputs: of several, with the binary cross-entropy, each is
+        a yes or no by itself."""
         several = self._binary and math.prod(self.shape) > 1
-        return [
-            metrics.BinaryAccuracy(metric.name) if several and type(metric) is metrics.Accuracy else metric
-            for metric in given
-        ]
+        return [metric.of_labels() if several else metric for metric in given]
 
     def require_known(self, given):
         """ValueError if the loss or one of the metrics ``given`` needs to know what cannot be known, or if a metric

@@ -244,7 +244,7 @@ class Fit:
                 mean.spoil()
             self.model.trained_on(self.seen or inputs.look(step.x, self.model.dtype, self.model.input_mean is None))
             if asked:
-                logs = mean.result()
+                logs = mean.result(of_step=True)
                 self.progress.step(epoch, logs)
                 hooks.call("on_train_batch_end", number, logs)
             self.keeper.step_done(epoch, done, mean)
@@ -316,7 +316,9 @@ def require_compiled(model, method):
 
 def log_names(model):
     """The names of the loss and the metrics."""
-    return ["loss", *metrics.log_names(metrics.get_all("Sequential", "metrics", model.metrics))]
+    chosen = metrics.get_all("Sequential", "metrics", model.metrics)
+    shape = model.output_shape if model.built else None
+    return ["loss", *(name for names in metrics.all_log_names(chosen, shape, model.class_names) for name in names)]
 
 
 def _require_targets(x, y, where="Sequential.fit"):
@@ -579,7 +581,7 @@ def _evaluated(model, part, progress=None):
             value, _ = loss(model, outputs, y, weights, plan.activity_penalty())
             mean.update(value, outputs, y, weights)
         if progress is not None and progress.shows_steps:
-            progress.step(0, mean.result())
+            progress.step(0, mean.result(of_step=True))
     mean.require_weight(part.method, part.title)
     return mean.result()
 
@@ -618,7 +620,7 @@ class Means:
         """``reading``: the ``Outputs`` of what ``update`` will get, None for the model's own."""
         self.model, self.reading = model, model.reading if reading is None else reading
         self.metrics = self.reading.metrics(copy.deepcopy(metrics.get_all("Sequential", "metrics", model.metrics)))
-        self.names = metrics.log_names(self.metrics)
+        self.names = metrics.all_log_names(self.metrics, model.output_shape, model.class_names)
         self.total, self.count, self.spoilt, self.weight = 0.0, 0, False, 0.0
         for metric in self.metrics:
             metric.reset()
@@ -652,10 +654,14 @@ class Means:
         """A step had no finite loss: there is no mean any more."""
         self.spoilt = True
 
-    def result(self):
-        found = (metric.result() for metric in self.metrics)
-        mean = math.nan if self.spoilt else self.total / self.count
-        return {"loss": mean, **dict(zip(self.names, found, strict=True))}
+    def result(self, of_step=False):
+        """{name: value}; ``of_step``: without the metrics that take too long to be computed after every step."""
+        found = {"loss": math.nan if self.spoilt else self.total / self.count}
+        for names, metric in zip(self.names, self.metrics, strict=True):
+            if metric.of_steps or not of_step:
+                value = metric.result()
+                found.update(zip(names, value.tolist() if len(names) > 1 else [value], strict=True))
+        return found
 
 
 class _Hooks:

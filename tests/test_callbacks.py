@@ -275,7 +275,7 @@ def badness(y, outputs):
 f1.better, badness.better = "max", "min"
 
 
-class Own(mc.metrics.Metric):
+class Own(mc.metrics.PerSample):
     name, better = "own", "max"
 
     def _values(self, outputs, y, from_logits):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -480,8 +481,13 @@ def test_evaluate(model_file, capsys):
     model.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"])
     assert [report["loss"], report["accuracy"]] == model.evaluate(*datasets.digits.load_data()[1], batch_size=256)
     assert (report["data"], report["samples"]) == ("digits", 500)
+    numbers = [row["class"] for row in report["classes"]], sum(row["support"] for row in report["classes"])
+    assert numbers == ([*"0123456789"], 500)
+    assert report["weighted avg"]["recall"] == pytest.approx(report["accuracy"])
     assert main(["evaluate", model_file, "--threads", "1"]) == 0
-    assert f"loss {report['loss']:.4f}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"loss {report['loss']:.4f}" in out
+    assert f"macro avg {report['macro avg']['precision']:10.2f}" in out
 
 
 def test_predict_npy_files_as_they_are(model_file, capsys):
@@ -965,6 +971,8 @@ def test_evaluate_compares_classes_by_their_names(pics, capsys):
     out, err = capsys.readouterr()
     report = one_object(out)
     assert report["confusion_matrix"] == [[0, 0, 0], [0, 2, 0], [0, 0, 3]]
+    assert [(row["class"], row["f1-score"]) for row in report["classes"]] == [("blue", 0), ("green", 1), ("red", 1)]
+    assert report["macro avg"]["f1-score"] == 1  # of the classes that there are
     assert (report["accuracy"], report["samples"], report["class_names"]) == (1, 5, ["blue", "green", "red"])
     assert "no picture of class 'blue'" in err
     data = datasets.image_folder("pics", 8, class_names=model.class_names)
@@ -980,6 +988,7 @@ def test_evaluate_compares_classes_by_their_names(pics, capsys):
     out, err = capsys.readouterr()
     assert "30 images: loss" in out
     assert "taken for blue, green, red" in out
+    assert re.search(r"\n +blue +[01]\.\d\d +[01]\.\d\d", out)
     assert "bad.png" in err
 
 

@@ -456,7 +456,8 @@ def test_the_order_of_arguments(function):
 @pytest.mark.parametrize(("name", "way"), [
     ("loss", "min"), ("val_loss", "min"), ("clean_loss", "min"), ("test_loss", "min"), ("acc", "max"),
     ("val_accuracy", "max"), ("clean_top_3_accuracy", "max"), ("inaccuracy", None), ("accident_rate", None),
-    ("learning_rate", None), ("norm/0.kernel", None), ("val_f1", None), ("lossy", None), ("", None),
+    ("learning_rate", None), ("norm/0.kernel", None), ("val_f1", "max"), ("val_f1/cat", "max"), ("own/loss", None),
+    ("lossy", None), ("", None),
 ])  # fmt: skip
 def test_which_way_is_better_by_the_name_alone(name, way):
     assert metrics.better(name) == way
@@ -483,3 +484,162 @@ def test_a_metric_without_a_name_has_that_of_its_class():
     assert metrics.log_names([Hits(), Hits(), metrics.Accuracy("a")]) == ["Hits", "Hits_1", "a"]
     with pytest.raises(TypeError, match=r"^Accuracy: the name of a metric must be a string; got 3"):
         metrics.Accuracy(3)
+
+
+# ---- the table of scikit-learn ----
+
+TABLE = """\
+              precision    recall  f1-score   support
+
+     class 0       0.50      1.00      0.67         1
+     class 1       0.00      0.00      0.00         1
+     class 2       1.00      0.67      0.80         3
+
+    accuracy                           0.60         5
+   macro avg       0.50      0.56      0.49         5
+weighted avg       0.70      0.60      0.61         5
+"""
+
+
+def test_a_report_is_scikit_learns_letter_by_letter():
+    """The example of its documentation."""
+    y, said = [0, 1, 2, 2, 2], [0, 0, 2, 2, 1]
+    names = ["class 0", "class 1", "class 2"]
+    assert metrics.classification_report(y, said, names) == TABLE
+    words = [names[k] for k in y], [names[k] for k in said]
+    for pair in (words, tuple(map(np.array, words)), (np.eye(3)[y], np.eye(3)[said])):
+        assert metrics.classification_report(*pair, class_names=names) == TABLE
+    assert metrics.classification_report(*words) == TABLE
+    plain = metrics.classification_report(y, said, digits=3)
+    assert "\n           0      0.500     1.000     0.667         1\n" in plain
+    prediction = mc.Prediction(np.eye(3)[[said]])
+    assert metrics.classification_report(y, prediction, names) == TABLE
+    found = metrics.classification_report(y, said, names, output_dict=True)
+    assert list(found) == [*names, "accuracy", "macro avg", "weighted avg"]
+    assert found["class 2"] == {"precision": 1.0, "recall": 2 / 3, "f1-score": 0.8, "support": 3}
+    assert found["accuracy"] == 0.6
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_a_report_has_every_named_class_and_averages_over_those_that_occur():
+    found = metrics.classification_report([0, 2], [0, 0], ["a", "b", "c"], output_dict=True)
+    assert found["b"] == {"precision": 0, "recall": 0, "f1-score": 0, "support": 0}
+    assert found["macro avg"] == {"precision": 0.25, "recall": 0.5, "f1-score": pytest.approx(1 / 3), "support": 2}
+    assert "1" not in metrics.classification_report([0, 2], [0, 0], output_dict=True)
+    weighted = metrics.classification_report([0, 2], [0, 0], sample_weight=[1, 0.5])
+    assert "weighted avg       0.44      0.67      0.53      1.50\n" in weighted
+    assert metrics.confusion_matrix([0, 2], [0, 0], 3, [1, 0.5]).tolist() == [[1, 0, 0], [0, 0, 0], [0.5, 0, 0]]
+
+
+def test_scikit_learn_reports_the_same():
+    theirs = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    for classes in (3, 12):
+        y, scores, weights = rng.integers(0, classes, 40), rng.integers(0, 5, (40, classes)), rng.random(40)
+        y[y == 1], scores[:, -1] = 0, -1  # one that is not right, and one that is not said
+        said = scores.argmax(1)
+        for digits in (0, 2, 5):
+            ours = metrics.classification_report(y, scores, digits=digits)
+            assert ours == theirs.classification_report(y, said, digits=digits, zero_division=0)
+        ours = metrics.classification_report(y, said, output_dict=True, sample_weight=weights)
+        want = theirs.classification_report(y, said, output_dict=True, sample_weight=weights, zero_division=0)
+        assert list(ours) == list(want)
+        for name in want:
+            assert ours[name] == pytest.approx(want[name], rel=1e-12)
+        assert np.allclose(metrics.confusion_matrix(y, said, classes, weights)[np.ix_(np.union1d(y, said), np.union1d(
+            y, said))], theirs.confusion_matrix(y, said, sample_weight=weights))  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "said"), [
+    (lambda report: report([0, 1], [0, 1], digits=-1), ValueError, "digits must be a whole number >= 0; got -1"),
+    (lambda report: report([0, 1], [0, 1], output_dict="yes"), TypeError, "output_dict must be True or False"),
+    (lambda report: report([0, 1], [0, 2], ["a", "b"]), ValueError, r"in \[0, 1\]; got 2 at index 1"),
+    (lambda report: report(["a"], ["c"], ["a", "b"]), ValueError, "among the names of the classes; got 'c'"),
+    (lambda report: report([0], [0], ["accuracy"], output_dict=True), ValueError, "no class may be called accuracy"),
+    (lambda report: report([0, 1], [[0.5, math.nan]] * 2), ValueError, r"scores must not be NaN; got nan at index \(0"),
+    (lambda report: report([0], [0], sample_weight=[0]), ValueError, "sample weights must be >= 0, and not all.* got 0"),
+    (lambda report: report([0, 0], [0, 1], sample_weight=[2, -1]), ValueError, "must be >= 0, and not all.* got -1"),
+    (lambda report: report([0], [0], sample_weight=[1, 2]), ValueError, r"sample weights must have shape \(1,\)"),
+])  # fmt: skip
+def test_wrong_input_of_a_report(call, error, said):
+    with pytest.raises(error, match=said):
+        call(metrics.classification_report)
+
+
+# ---- of numbers ----
+
+
+def test_the_errors_of_each_output():
+    rng = np.random.default_rng(0)
+    outputs, y, weights = rng.normal(size=(9, 3)), rng.normal(size=(9, 3)), np.arange(9) / 4
+    error = outputs - y
+    for cls, want in (
+        (metrics.MeanAbsoluteError, lambda by: np.average(abs(error), 0, by)),
+        (metrics.MeanSquaredError, lambda by: np.average(error**2, 0, by)),
+        (metrics.RootMeanSquaredError, lambda by: np.sqrt(np.average(error**2, 0, by))),
+    ):
+        metric = cls(average=None)
+        assert metric.parts((3,), ["a", "b", "c"]) == ["a", "b", "c"]
+        assert metric.parts((1,)) is cls().parts((3,)) is None
+        for by in (None, weights):
+            whole = (outputs, y) if by is None else (outputs, y, by)
+            np.testing.assert_allclose(run(metric, whole), want(by), rtol=1e-13)
+            parts = [tuple(one[part] for one in whole) for part in (slice(0, 2), slice(2, 9))]
+            assert np.array_equal(run(metric, *parts), run(metric, whole))
+        assert run(metric, (outputs[:, :1], y[:, :1])) == pytest.approx(run(cls(), (outputs[:, 0], y[:, 0])), rel=1e-15)
+        assert isinstance(run(metric, (outputs[:, :1], y[:, 0])), float)
+    with pytest.raises(ValueError, match=r"^MeanAbsoluteError: average, if it is not None, must be .* 'macro'"):
+        metrics.MeanAbsoluteError(average="micro")
+
+
+def r2_case():
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=(30, 3)) * [1, 5, 0.1] + [0, 1e6, 3]
+    return y + rng.normal(size=(30, 3)) * [0.5, 3, 0.2], y, rng.random(30)
+
+
+def test_r2_by_its_formula():
+    outputs, y, weights = r2_case()
+    for by in (None, weights):
+        spread = np.average((y - np.average(y, 0, by)) ** 2, 0, by)
+        each = 1 - np.average((y - outputs) ** 2, 0, by) / spread
+        assert each.min() < 0 < each.max()
+        given = (outputs, y) if by is None else (outputs, y, by)
+        parts = [tuple(one[part] for one in given) for part in (slice(0, 1), slice(1, 1), slice(1, 30))]
+        for way, want in ((None, each), ("uniform_average", each.mean()),
+                          ("variance_weighted_average", np.average(each, weights=spread))):  # fmt: skip
+            metric = metrics.R2Score(way)
+            np.testing.assert_allclose(run(metric, given), want, rtol=1e-9)
+            assert np.array_equal(run(metric, *parts), run(metric, given))
+    assert run(metrics.R2Score(), (y, y)) == 1
+    assert run(metrics.R2Score(), (y[:, 0], y[:, :1])) == 1
+    flat = np.ones((4, 2))
+    assert run(metrics.R2Score(None), (flat + np.arange(2), flat)).tolist() == [1, 0]
+    for way in (None, "uniform_average", "variance_weighted_average"):
+        assert np.isnan(run(metrics.R2Score(way), (flat[:1], flat[:1]))).all()
+        assert np.isnan(run(metrics.R2Score(way), (flat * math.nan, flat))).all()
+        assert math.isnan(metrics.R2Score(way).result())
+    for call, said in (
+        (lambda: metrics.R2Score("mean"), "class_aggregation, if it is not None, must be one of 'uniform_average'"),
+        (lambda: run(metrics.R2Score(), (flat, flat.T)), "y must have the 4 samples of the outputs"),
+        (lambda: run(metrics.R2Score(), (flat, flat, [-1, 1, 1, 1])), "sample weights must be >= 0; got -1"),
+        (lambda: run(metrics.R2Score(), (flat, flat * math.inf)), "y must be finite"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
+
+
+def test_scikit_learn_measures_numbers_the_same():
+    theirs = pytest.importorskip("sklearn.metrics")
+    outputs, y, weights = r2_case()
+    for by in (None, weights):
+        given = (outputs, y) if by is None else (outputs, y, by)
+        for ours, function in ((metrics.MeanAbsoluteError, theirs.mean_absolute_error),
+                               (metrics.MeanSquaredError, theirs.mean_squared_error)):  # fmt: skip
+            for average, words in (("macro", "uniform_average"), (None, "raw_values")):
+                want = function(y, outputs, sample_weight=by, multioutput=words)
+                np.testing.assert_allclose(run(ours(average=average), given), want, rtol=1e-12)
+        for way, words in (("uniform_average", "uniform_average"), (None, "raw_values"),
+                           ("variance_weighted_average", "variance_weighted")):  # fmt: skip
+            want = theirs.r2_score(y, outputs, sample_weight=by, multioutput=words)
+            np.testing.assert_allclose(run(metrics.R2Score(way), given), want, rtol=1e-9)

@@ -358,7 +358,7 @@ def test_a_metric_that_needs_to_know():
             model.fit(X, LABELS % 2, verbose=0)
         assert model.fingerprint() == before
 
-    class Asks(metrics.Metric):
+    class Asks(metrics.PerSample):
         name = "asks"
 
         def _values(self, outputs, y, from_logits):

@@ -12,7 +12,7 @@ from minicnn.datasets.folder import ENDINGS
 
 
 def evaluate(options):
-    """Prints loss, accuracy and confusion matrix; the status is 1 if a picture could not be read."""
+    """Prints loss, accuracy, the measures of every class and the confusion matrix; the status is 1 if a picture could not be read."""
     if options.data is not None and options.pictures is not None:
         raise words.Usage("the data are given twice, as DATA and by --data")
     model = saving.load_model(options.model)
@@ -39,9 +39,15 @@ def evaluate(options):
     probabilities = model.predict_proba(x, batch_size=256)
     outputs = probabilities.argmax(1) if probabilities.shape[1] > 1 else (probabilities[:, 0] > 0.5).astype(int)
     matrix = metrics.confusion_matrix(y, outputs, max(2, probabilities.shape[1]))
+    numbers = [str(k) for k in range(len(matrix))]
+    names = numbers if model.class_names is None else model.class_names
+    measures = metrics.classification_report(y, outputs, numbers, output_dict=True)
     report = {
         "accuracy": float(np.mean(outputs == np.ravel(y))),
         "loss": report["loss"],
+        "classes": [{"class": name, **measures[number]} for name, number in zip(names, numbers, strict=True)],
+        "macro avg": measures["macro avg"],
+        "weighted avg": measures["weighted avg"],
         "confusion_matrix": matrix.tolist(),
         "class_names": model.class_names,
         "data": name,
@@ -49,7 +55,10 @@ def evaluate(options):
         "model": options.model,
         "skipped": [{"file": path, "error": reason} for path, reason in skipped],
     }
-    words.show(json.dumps(words.finite(report)) if options.json else _text(report))
+    if options.json:
+        words.show(json.dumps(words.finite(report)))
+    else:
+        words.show(_text(report, names, metrics.classification_report(y, outputs, names)))
     return int(any(path.lower().endswith(ENDINGS) for path, _ in skipped))
 
 
@@ -95,12 +104,12 @@ def _pictures(data, model, way):
     return found, found.y
 
 
-def _text(report):
-    matrix, names = np.array(report["confusion_matrix"]), report["class_names"]
+def _text(report, names, table):
+    matrix = np.array(report["confusion_matrix"])
     lines = [f"{report['data']}, {words.count(report['samples'], 'image')}: loss {report['loss']:.4f}, accuracy "
              f"{100 * report['accuracy']:.2f} %"]  # fmt: skip
+    lines += ["", table.rstrip()]
     if len(matrix) <= 20:
-        names = [str(k) for k in range(len(matrix))] if names is None else names
         width, cell = max(map(len, [*names, "true"])), max(3, len(str(matrix.max())))
         lines += ["", f"{'true':<{width}}  taken for " + ", ".join(names)]
         lines += [
