@@ -111,7 +111,7 @@ INSTEAD = {
     "utils": {
         **_same(_PICTURES, "image_dataset_from_directory", "load_img", "img_to_array", "array_to_img", "save_img"),
         **_same(_PICTURES, "get_file", "split_dataset", "text_dataset_from_directory"),
-        **_same("model.summary() prints the layers, examples/see_dropout.py draws what they do", "plot_model"),
+        **_same("mc.plot.architecture(model) draws the layers, model.summary() prints them", "plot_model"),
         **_same("model.summary() prints the layers", "model_to_dot"),
         **_same(_BATCHES, "timeseries_dataset_from_array"),
         **_same(

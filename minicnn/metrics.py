@@ -30,7 +30,7 @@ import numpy as np
 
 from minicnn import _check, configured, losses, targets
 from minicnn._ext import loss as kernels
-from minicnn.metric import Metric, PerSample, Unknown, added, exactly, named, rounded
+from minicnn.metric import Metric, PerSample, added, exactly, named, rounded
 from minicnn.notebook import ConfusionMatrix
 from minicnn.scores import AUC, F1Score, FBetaScore, Precision, Recall, names_of, ratios
 from minicnn.settings import Closed, Fixed
@@ -67,7 +67,6 @@ __all__ = [
     "SquaredHinge",
     "TopKAccuracy",
     "TopKCategoricalAccuracy",
-    "Unknown",
     "accuracy",
     "all_log_names",
     "better",
@@ -342,11 +341,9 @@ class R2Score(Metric):
         targets.reject("R2Score", "sample weights must be >= 0", weights, weights < 0)
         flat, chosen = (len(outputs), math.prod(outputs.shape[1:])), weights > 0
         outputs, y, weights = outputs.reshape(flat)[chosen], y.reshape(flat)[chosen], weights[chosen]
-        if not len(outputs):
-            return
-        if self._origin is None:
+        if self._origin is None and len(y):
             self._origin = y[0].copy()  # sums of squares are taken from here: those of large numbers would cancel
-        d = y - self._origin
+        d = y if self._origin is None else y - self._origin
         columns = np.concatenate([d, d * d, (y - outputs) ** 2], 1) * weights[:, None]
         self._samples += len(outputs)
         self._weight = exactly(self._weight, weights.tolist())
@@ -764,7 +761,7 @@ def classification_report(y_true, y_pred, class_names=None, digits=2, output_dic
     names = class_names
     if class_names is None and len(words) == 2:
         names = np.unique(np.concatenate(words)).tolist()
-    matrix = confusion_matrix(y_true, y_pred, names, sample_weight)
+    matrix = np.asarray(confusion_matrix(y_true, y_pred, names, sample_weight))
     hits, support, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     occur = support + predicted > 0
     total = support.sum()

@@ -22,8 +22,8 @@ class Pictured:
 
 
 class ConfusionMatrix(Pictured, np.ndarray):
-    """What ``metrics.confusion_matrix`` gives: an int64 array (classes, classes), rows the true classes, that is a
-    picture in a notebook.  What is computed from it is a plain array."""
+    """What ``metrics.confusion_matrix`` gives: an array (classes, classes), rows the true classes, that is a picture in
+    a notebook.  What is computed from it is a plain array."""
 
     _picture = "confusion_matrix"
 

@@ -16,11 +16,12 @@ import math
 
 import numpy as np
 
-from minicnn import _check, chain, metrics
+from minicnn import _check, chain
 from minicnn._ext import activation as kernels
 from minicnn.layers import Chain
 from minicnn.layers.activation import NAMES, Function
 from minicnn.losses import ROUNDING
+from minicnn.metric import Unknown
 from minicnn.tree import walk
 
 PROBABILITIES = ("sigmoid", "softmax")
@@ -191,4 +192,4 @@ def _unknown(path, layer):
         what = "changes what a softmax or sigmoid has made"
     required = "it must be known whether the outputs are logits or probabilities"
     got = _check.Shown(f"layer {path}, {type(layer).__name__}, which {what}")
-    return metrics.Unknown(_check.message("Sequential", required, got, WAYS_OUT))
+    return Unknown(_check.message("Sequential", required, got, WAYS_OUT))

@@ -135,14 +135,15 @@ def history(history, ax=None):
 
     ``history``: what ``fit`` returns, or its dict of lists, such as a history.json holds, which are drawn from epoch 1
     on.  ``ax``: one Axes for the loss, or several, for the loss, the metrics in the order of the history, and the
-    learning rate; None makes a figure with one panel for each of them.  Numbers that are not finite are crosses
-    at the lower edge.
+    learning rate; None makes a figure with one panel for each of them, but not for the metrics of each class
+    ("recall/cat"), which may be many.  Numbers that are not finite are crosses at the lower edge.
     """
     numbers = getattr(history, "history", history)
     if not isinstance(numbers, dict) or "loss" not in numbers:
         required = "history must be what fit returns after at least one epoch, or its dict of lists"
         raise ValueError(_check.message("plot.history", required, numbers))
     logs = [name for name in numbers if not name.startswith(("clean_", "val_"))]  # these are lines in the same panels
+    logs = [name for name in logs if "/" not in name]
     names = [name for name in logs if metrics.better(name) or f"val_{name}" in numbers or f"clean_{name}" in numbers]
     rates = [value for value in numbers.get("learning_rate", []) if value is not None]
     names += ["learning_rate"] * (len(set(rates)) > 1)

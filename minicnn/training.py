@@ -179,6 +179,7 @@ class Fit:
     def train(self):
         """All epochs, or until a callback says stop; for a model that is held and in training mode."""
         hooks, logs, complete = self.hooks, {}, False
+        hooks.params["metrics"] = _all_log_names(self.model, self.passes)  # it may have got names of classes by now
         try:
             if self.stream is None:
                 self.seen = inputs.look(self.step.x, self.model.dtype, mean=self.model.input_mean is None)
@@ -660,7 +661,7 @@ class Means:
         for names, metric in zip(self.names, self.metrics, strict=True):
             if metric.of_steps or not of_step:
                 value = metric.result()
-                found.update(zip(names, value.tolist() if len(names) > 1 else [value], strict=True))
+                found.update(zip(names, np.ravel(value).tolist() if len(names) > 1 else [value], strict=True))
         return found
 
 

@@ -76,7 +76,7 @@ MAY_IMPORT = {
         "tree",
     },
     "saving": {"document", "model"},
-    "outputs": BASE | {"chain", "layers", "losses", "metrics", "tree"},
+    "outputs": BASE | {"chain", "layers", "losses", "metric", "tree"},
     "stream": {"_check", "datasets"},
     "intake": {"_check", "datasets", "metrics", "stream", "targets"},
     "passes": {"_check", "intake", "stream"},

@@ -110,7 +110,7 @@ def test_train_alone_trains_on_the_digits_and_writes_model_and_history():
     assert set(os.listdir("minicnn-run-1")) == files
     with open("minicnn-run-1/history.json") as file:
         history = json.load(file)
-    lengths = {"loss": 1, "accuracy": 1, "clean_loss": 1, "clean_accuracy": 1}
+    lengths = {"loss": 1, "accuracy": 1, "clean_loss": 1, "clean_accuracy": 1, "learning_rate": 1}
     assert {name: len(values) for name, values in history.items()} == lengths
     assert history["clean_loss"] < history["loss"]  # nothing dropped, and the weights of the end of the epoch
     assert "train mode: loss" in done.stderr
@@ -1331,6 +1331,8 @@ def test_plot_draws_a_run(small, capsys):
     assert main(["train", "--data", "digits", "--epochs", "2", "--no-compare", "--out", "run", "--json"]) == 0
     capsys.readouterr()
     assert main(["plot", "run", "--json"]) == 0
+    with open("run/history.json") as file:
+        assert json.load(file)["learning_rate"] == pytest.approx([0.05, 0.05 * 0.93])  # with which the epochs began
     out, err = capsys.readouterr()
     names = ["history", "architecture", "confusion_matrix", "mistakes"]
     reason = "plot.filters: layer must be a convolution; got none in the model"

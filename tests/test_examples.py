@@ -39,7 +39,7 @@ def number(pattern, text):
 def test_every_example_is_run_here():
     assert NAMES == [
         "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet", "see_augmentation",
-        "see_dropout", "training_loop", "weight_norms",
+        "see_dropout", "see_model", "training_loop", "weight_norms",
     ]  # fmt: skip
 
 
@@ -223,6 +223,16 @@ def test_see_dropout(tmp_path):
     assert number(r"without 80 %: trained with dropout, ([\d.]+) %", out) == number(
         r"with dropout, 3 .* ([\d.]+) %", out
     )
+
+
+def test_see_model(tmp_path):
+    pytest.importorskip("matplotlib")
+    out, err = run("see_model", "--quick", "--small", "--out", "pictures", "--theme", "dark", folder=tmp_path)
+    assert err == ""
+    names = ["history", "confusion_matrix", "mistakes", "filters", "model_feature_maps", "saliency", "architecture"]
+    assert re.findall(r"^pictures[/\\](.*)$", out, re.MULTILINE) == [f"{name}.png" for name in names]
+    assert all((tmp_path / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
+    assert number(r"^2 epochs: test accuracy ([\d.]+) %", out) > 60  # usually 85 %
 
 
 def test_see_dropout_without_matplotlib(tmp_path):

@@ -134,9 +134,33 @@ def test_every_order_of_import(order):
 # Modules that are for minicnn's own modules.  A new one belongs here, or into minicnn.__all__.
 INNER = {
     *("__init__", "__main__", "_check", "_files", "advice", "archive", "chain", "configured", "document", "engine"),
-    *("inputs", "intake", "keras_words", "layer", "model", "montecarlo", "notebook", "outputs", "parameters", "passes"),
+    *(
+        "inputs",
+        "intake",
+        "keras_words",
+        "layer",
+        "metric",
+        "model",
+        "montecarlo",
+        "notebook",
+        "outputs",
+        "parameters",
+        "passes",
+    ),
     *("plan", "plot_architecture", "plot_axes", "plot_calibration", "plot_dropout", "plot_images", "prediction"),
-    *("processes", "progress", "recording", "resume", "settings", "stream", "summary", "targets", "training", "tree"),
+    *(
+        "processes",
+        "progress",
+        "recording",
+        "resume",
+        "scores",
+        "settings",
+        "stream",
+        "summary",
+        "targets",
+        "training",
+        "tree",
+    ),
     *("_ext", "cli"),
 }
 

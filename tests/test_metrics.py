@@ -557,7 +557,7 @@ def test_scikit_learn_reports_the_same():
     (lambda report: report(["a"], ["c"], ["a", "b"]), ValueError, "among the names of the classes; got 'c'"),
     (lambda report: report([0], [0], ["accuracy"], output_dict=True), ValueError, "no class may be called accuracy"),
     (lambda report: report([0, 1], [[0.5, math.nan]] * 2), ValueError, r"scores must not be NaN; got nan at index \(0"),
-    (lambda report: report([0], [0], sample_weight=[0]), ValueError, "sample weights must be >= 0, and not all.* got 0"),
+    (lambda report: report([0], [0], sample_weight=[0]), ValueError, "must be >= 0, and not all of them 0; got 0"),
     (lambda report: report([0, 0], [0, 1], sample_weight=[2, -1]), ValueError, "must be >= 0, and not all.* got -1"),
     (lambda report: report([0], [0], sample_weight=[1, 2]), ValueError, r"sample weights must have shape \(1,\)"),
 ])  # fmt: skip

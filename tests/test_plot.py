@@ -134,7 +134,7 @@ HISTORY = {
 
 def test_the_history_shows_metrics_by_the_names_that_were_given():
     numbers = {"loss": [2.0], "acc": [0.5], "learning_rate": [0.1], "val_loss": [2.0], "inaccuracy": [0.5]}
-    figure = plot.history(numbers | {"val_inaccuracy": [0.5]})
+    figure = plot.history(numbers | {"val_inaccuracy": [0.5], "recall/cat": [0.5], "val_recall/cat": [0.5]})
     titles = [panel.get_title() for panel in figure.axes]
     assert titles == ["Loss: lower is better", "Acc: higher is better", "Inaccuracy"]
 

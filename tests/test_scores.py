@@ -406,6 +406,41 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch(tmp_path):
     assert train("a") == train("b")
 
 
+def test_a_first_batch_that_weighs_nothing():
+    """It has no result, and the logs of its step say so."""
+    chosen = [metrics.R2Score(None), metrics.MeanSquaredError(average=None), metrics.Recall(average=None), "auc"]
+
+    class Steps(mc.callbacks.Callback):
+        logs = ()
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.logs = (*self.logs, logs)
+
+    steps, weights = Steps(), np.repeat([0.0, 1.0], 24)
+    model = network(chosen, "categorical_crossentropy")
+    model.fit(X, np.eye(3)[Y], batch_size=24, shuffle=False, verbose=0, sample_weight=weights, callbacks=[steps])
+    first, second = ({name: value for name, value in logs.items() if name != "loss"} for logs in steps.logs)
+    assert len(first) == 9
+    assert all(map(math.isnan, first.values()))
+    assert all(map(math.isfinite, second.values()))
+
+
+def test_names_of_classes_that_come_with_the_data_are_those_of_the_logs():
+    class Named(mc.utils.Sequence):
+        class_names = NAMES
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            return X[i * 16 : i * 16 + 16], Y[i * 16 : i * 16 + 16]
+
+    model = network([metrics.F1Score(None, name="f1")])
+    stops = mc.callbacks.EarlyStopping("f1/a dog", patience=9)
+    assert list(model.fit(Named(), verbose=0, callbacks=[stops]).history) == ["loss", *(f"f1/{one}" for one in NAMES)]
+    assert stops.params["metrics"] == ["loss", *(f"f1/{one}" for one in NAMES)]
+
+
 def test_names_that_meet_are_refused():
     model = network([metrics.Recall(average=None), metrics.Accuracy("recall/0")])
     with pytest.raises(ValueError, match="no two logs may have one name; got 'recall/0'"):

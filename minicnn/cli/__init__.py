@@ -1,6 +1,5 @@
 """The command line, ``minicnn VERB ...`` or ``python -m minicnn VERB ...``; the verbs stand in parser.py.
 
-
 Results go to stdout, progress, notes and errors to stderr.  Exit status: 0 done, 1 failed or a file could not be read
 (one line says why), 2 wrong usage, 130 after Ctrl-C; what has been trained is saved.
 

@@ -12,7 +12,8 @@ from minicnn.datasets.folder import ENDINGS
 
 
 def evaluate(options):
-    """Prints loss, accuracy, the measures of every class and the confusion matrix; the status is 1 if a picture could not be read."""
+    """Prints loss, accuracy, the measures of every class and the confusion matrix; the status is 1 if a picture could
+    not be read."""
     if options.data is not None and options.pictures is not None:
         raise words.Usage("the data are given twice, as DATA and by --data")
     model = saving.load_model(options.model)

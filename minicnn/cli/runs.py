@@ -273,6 +273,18 @@ class Backup(BackupAndRestore):
         self.path = path
 
 
+class Rates(Callback):
+    """Logs the learning rate with which an epoch began, where nobody has logged it."""
+
+    rate = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.rate = self.model.optimizer.learning_rate
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.setdefault("learning_rate", self.rate)
+
+
 class Saver(Callback):
     """Writes the history after every epoch."""
 

@@ -70,7 +70,7 @@ def _trained(run, data, model, suffix, rate, saved_as=None):
             *parts["training"],
             settings["batch_size"],
             settings["epochs"],
-            callbacks=[backup, *watching, *([runs.Saver(run)] if saved_as else [])],
+            callbacks=[backup, *watching, runs.Rates(), *([runs.Saver(run)] if saved_as else [])],
             validation_data=parts.get("validation"),
             class_weight=building.class_weight(settings, data),
             clean_train_metrics=bool(building.dropout_layers(model)) or rate == 0,  # what it has learned, beside "loss"
