@@ -106,13 +106,14 @@ def _page(folder, found):
         except words.FAILURES as error:  # no epoch, no convolution, outputs that are no classes
             left_out[name] = words.sentence(error)
 
-    def drawn(title, draw, least=8.0):
+    def drawn(title, draw, least=10.0):
         return Markup(sheet.picture(draw, title, least))
 
     def confusion():
         matrix, names = np.array(page["measures"]["confusion_matrix"]), model.class_names
         title = f"Confusion matrix of {matrix.sum():,} samples: rows are true classes, columns what they were taken for"
-        return drawn(title, lambda: pictures.confusion_matrix(matrix, names))
+        least = 10.0 if len(matrix) <= 20 else 6.0
+        return drawn(title, lambda: pictures.confusion_matrix(matrix, names), least)
 
     def calibrated():
         curve = calibration.reliability_curve(found.y, model.predict_proba(found.x, batch_size=256))
@@ -128,7 +129,7 @@ def _page(folder, found):
     measured = page["measures"] and (found.part, page["measures"]["accuracy"])
     samples = calls[-1]["samples"] if calls else {}
     restored = found.settings.get("early_stopping") is not None
-    page["words"] = of_gap(history, samples, measured, restored)
+    add("words", lambda: of_gap(history, samples, measured, restored))
     add("curves", lambda: _curves(history, drawn))
     page["numbers"] = _last_numbers(history)
     add("mistakes", lambda: _mistakes(found), needs_data=True)
@@ -166,22 +167,20 @@ def _curves(history, drawn):
         def draw(number=number, legend=legend, title=title):
             from matplotlib.figure import Figure
 
-            others = Figure().subplots(1, panels, squeeze=False).flat
+            aside = [Figure().subplots()] * number  # what comes before
             figure = Figure(figsize=(5.6, 3.9), layout="constrained")
             panel = figure.subplots()
-            pictures.history(history, ax=[*others[:number], panel, *others[number + 1 :]])
+            pictures.history(history, ax=[*aside, panel])
             panel.get_legend().remove()
             panel.tick_params(colors=panel.xaxis.label.get_color())
             lines = panel.get_legend_handles_labels()
             told = [(label, line.get_color(), line.get_linestyle() == ":") for line, label in zip(*lines, strict=True)]
-            legend[:] = (
-                told if all(isinstance(colour, str) for _, colour, _ in told) else []
-            )  # of rates it says nothing
-            title[:] = [panel.get_title()]
+            legend[:], title[:] = told, [panel.get_title()]
             return figure
 
         draw()
-        found.append((drawn(f"{title[0]}, over the epochs", draw), [*legend]))
+        of_rates = title == ["Learning rate"]  # its only line needs no name
+        found.append((drawn(f"{title[0]}, over the epochs", draw), [] if of_rates else legend))
     return found
 
 

@@ -18,6 +18,7 @@ NAMES = (
 CHECKPOINTS = ("checkpoint.npz", "checkpoint-without-dropout.npz")
 RESULTS = ("model.npz", "history.json")
 FILES = (*CHECKPOINTS, *RESULTS, "settings.json", "network.json")
+UNKNOWN = {"command": "(that of an older minicnn is not known)", "environment": {}, "samples": {}}
 RUN = re.compile(r"minicnn-run-(\d{1,9})")
 
 
@@ -71,7 +72,9 @@ class Run:
             self._take_folder()
         if self.text is not None:
             _files.write_atomically(self.path("network.json"), [self.text.encode()])
-        before = calls_in(self.path("settings.json")) if self.continues else []
+        before = []
+        if self.continues:
+            before = calls_in(self.path("settings.json")) or [UNKNOWN]
         call = {"command": shlex.join(["minicnn", *self.given]), "environment": minicnn.versions(), "samples": samples}
         self.write_json("settings.json", self.settings | {"calls": [*before, call]})
 
@@ -169,11 +172,14 @@ def calls_in(path):
     kinds = {"command": str, "environment": dict, "samples": dict}
     if not isinstance(calls, list):
         return []
-    return [
+    calls = [
         call
         for call in calls
         if isinstance(call, dict) and all(isinstance(call.get(name), kind) for name, kind in kinds.items())
     ]
+    for call in calls:
+        call["samples"] = {part: n for part, n in call["samples"].items() if type(n) is int and 0 < n < 2**53}
+    return calls
 
 
 def shown(value):

@@ -29,12 +29,12 @@ class Sheet:
     def __init__(self):
         self.colours, self._ids = {}, 0
 
-    def picture(self, draw, title, least=8.0):
+    def picture(self, draw, title, least=10.0):
         """The figure that ``draw()`` makes, as an SVG element called ``title``, whose text is at least 8 pixels high
         where the smallest is ``least`` points: narrow pages scroll."""
         light, dark = (_drawn(draw, theme) for theme in ("light", "dark"))
         wide = float(light.get("viewBox").split()[2])
-        used = {match for one in light.iter() for value in one.attrib.values() for match in _references(value)}
+        used = {match for one in light.iter() for pair in one.attrib.items() for match in _references(*pair)}
         ids = {old: f"s{self._ids + number}" for number, old in enumerate(sorted(used))}
         self._ids += len(ids) + 1
         name = f"s{self._ids - 1}"
@@ -61,19 +61,16 @@ class Sheet:
         return f'<image class="light"{said}/><image class="dark"{self._attributes(light, dark, ids)}/>'
 
     def _attributes(self, element, other, ids):
-        found = ""
+        style = self._style(*map(_declarations, (element, other)))
+        found = f' style="{escape(_renamed("style", style, ids))}"' if style else ""
         for name, value in element.attrib.items():
-            if name == "id" and value not in ids:
+            if name in ("fill", "style") or (name == "id" and value not in ids):
                 continue
-            if name == "style":
-                value = self._style(*(_declarations(one.get("style", "")) for one in (element, other)))
-            elif name in ("d", "x", "y"):
+            if name in ("d", "x", "y"):
                 value = LONG.sub(_shorter, " ".join(value.split()))
             elif name == HREF:
-                name, value = "href", "".join(value.split())
-            for old in [value] if name == "id" else _references(value):
-                value = value.replace(old, ids[old])
-            found += f' {name}="{escape(value)}"'
+                value = "".join(value.split())
+            found += f' {"href" if name == HREF else name}="{escape(_renamed(name, value, ids))}"'
         return found
 
     def _style(self, light, dark):
@@ -99,15 +96,22 @@ def _drawn(draw, theme):
     return ElementTree.fromstring(text.getvalue())
 
 
-def _declarations(style):
-    """{name: value}; the fonts are the page's."""
-    pairs = (one.partition(":")[::2] for one in style.split(";") if one.strip())
-    return {name.strip(): value.strip() for name, value in pairs if name.strip() != "font-family"}
+def _declarations(element):
+    """{name: value} of its style; the fonts are the page's."""
+    pairs = (one.partition(":")[::2] for one in element.get("style", "").split(";") if one.strip())
+    found = {name.strip(): value.strip() for name, value in pairs if name.strip() != "font-family"}
+    return {"fill": element.get("fill"), **found} if "fill" in element.attrib else found
 
 
-def _references(value):
+def _references(name, value):
     """The ids that an attribute names."""
-    return re.findall(r"^#(\w+)$", value) + re.findall(r"url\(#(\w+)\)", value)
+    return re.findall(r"^#(\w+)$" if name == HREF else r"url\(#(\w+)\)", value)
+
+
+def _renamed(name, value, ids):
+    for old in [value] if name == "id" else _references(name, value):
+        value = value.replace(old, ids[old])
+    return value
 
 
 def _shorter(match):

@@ -48,7 +48,7 @@ def _dropout_in_the_loss(history, at):
     said = f"The loss while training was {dropped:.4g}, a mean over the epoch with units dropped; on the same samples "
     said += f"after the epoch, with nothing dropped, it was {clean:.4g}."
     if dropped > clean:
-        said += f" The {dropped - clean:.2g} between them are what dropout and the weights of earlier steps add."
+        said += f" The {dropped - clean:.2g} between them is what dropout and the weights of earlier steps add."
     return [f"{said} Compare validation with the second number."]
 
 
@@ -125,7 +125,7 @@ def _course(losses, trained, restored):
         return [f"{said}. {'The weights of the best epoch were put back' if restored else STOPPING}."]
     fell = losses[-1 - back] - losses[best]
     if fell > usual and best >= 0.9 * len(losses) - 1:
-        return [f"{said}, {fell:.2g} less than {back} epochs before the end, more than {noise}: more may help."]
+        return [f"{said}. It fell by {fell:.2g} in the last {back} epochs, more than {noise}: more epochs may help."]
     return [f"{said}. Undecided: neither a rise nor a fall at the end by more than {noise}."]
 
 
