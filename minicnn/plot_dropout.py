@@ -111,7 +111,9 @@ def _legend_of_masks(panel, masks, new_figure, loc="upper center", bbox_to_ancho
     from matplotlib.patches import Patch
 
     to_zero = not any(isinstance(mask, layers.AlphaDropout) for mask in masks)
-    kinds = [Patch(color=KEPT, label="kept"), Patch(color=DROPPED, label="dropped: 0" if to_zero else "dropped")]
+    edge = plot_axes.ink(panel, 0.5)  # KEPT is nearly the paper of a dark theme
+    kinds = [Patch(facecolor=KEPT, edgecolor=edge, label="kept")]
+    kinds += [Patch(color=DROPPED, label="dropped: 0" if to_zero else "dropped")]
     narrow = {"ncols": 2, "handlelength": 1, "columnspacing": 1, "frameon": False}  # several may stand side by side
     if new_figure:
         panel.figure.legend(handles=kinds, loc="outside lower center", **narrow)
