@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import re
 
 import numpy as np
 
@@ -112,7 +113,7 @@ def _page(folder, found):
     def confusion():
         matrix, names = np.array(page["measures"]["confusion_matrix"]), model.class_names
         title = f"Confusion matrix of {matrix.sum():,} samples: rows are true classes, columns what they were taken for"
-        least = 10.0 if len(matrix) <= 20 else 6.0
+        least = min(10.0, 600 / len(matrix))  # the size of names where there are many
         return drawn(title, lambda: pictures.confusion_matrix(matrix, names), least)
 
     def calibrated():
@@ -199,14 +200,18 @@ def _mistakes(found):
 
     if len(found.model.input_shape) != 3:
         raise ValueError("the samples are no pictures")
-    figure = pictures.mistakes(found.model, found.x, found.y, count=MOST_MISTAKES)
+    count = max(2, found.model.output_shape[0])
+    numbers = [str(k) for k in range(count)]  # a figure has room for short names only, a page for all of them
+    names = found.model.class_names or numbers
+    figure = pictures.mistakes(found.model, found.x, found.y, numbers, MOST_MISTAKES)
     shown = []
     for panel in figure.axes:
         for image in panel.images:
             file = io.BytesIO()
             imsave(file, image.to_rgba(image.get_array(), bytes=True), format="png", metadata={"Software": None})
             code = base64.b64encode(file.getvalue()).decode()
-            shown.append((f"data:image/png;base64,{code}", panel.get_title().split("\n")))
+            lines = [re.sub(r"\d+(?=:)", lambda k: names[int(k[0])], line) for line in panel.get_title().split("\n")]
+            shown.append((f"data:image/png;base64,{code}", lines))
     return figure.get_suptitle(), shown
 
 

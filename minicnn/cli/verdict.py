@@ -111,16 +111,17 @@ def _course(losses, trained, restored):
     best = losses.index(min(losses))
     usual = 2 * statistics.median(abs(b - a) for a, b in itertools.pairwise(losses[len(losses) // 2 - 1 :]))
     noise = f"{usual:.2g}, twice the usual change from epoch to epoch"
-    rise, back = losses[-1] - losses[best], max(2, len(losses) // 4)
+    last, back = max(3, len(losses) // 10), max(2, len(losses) // 4)
+    end = min(losses[-last:])  # one bad epoch is no rise
     said = f"The validation loss was smallest in epoch {best + 1} of {len(losses)}, {losses[best]:.4g}"
-    said += f", and {losses[-1]:.4g} in the last" if rise else ""
-    if rise > usual:
-        said += f": a rise of more than {noise}"
-        if len(trained) != len(losses) or not math.isfinite(trained[best] - trained[-1]):
+    if end - losses[best] > usual:
+        said += f", and at least {end:.4g} in the last {last}: a rise of more than {noise}"
+        if len(trained) != len(losses) or not math.isfinite(trained[best] - sum(trained[-last:])):
             return [f"{said}. Undecided: what the loss in training did meanwhile is not known."]
-        both = f"went from {trained[best]:.4g} to {trained[-1]:.4g}"
-        if trained[-1] >= trained[best]:
-            return [f"{said}, but the loss in training {both}: no overfitting; the learning rate may be too large."]
+        now = statistics.median(trained[-last:])
+        both = f"went from {trained[best]:.4g} to {now:.4g}, the median of the last {last}"
+        if now >= trained[best]:
+            return [f"{said}. But the loss in training {both}: no overfitting; the learning rate may be too large."]
         said += f", while the loss in training {both}: overfitting in time"
         return [f"{said}. {'The weights of the best epoch were put back' if restored else STOPPING}."]
     fell = losses[-1 - back] - losses[best]
