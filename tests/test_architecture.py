@@ -300,7 +300,18 @@ def test_only_numpy_is_imported_early(path):
 
 
 def test_importing_minicnn_imports_nothing_optional():
-    optional = {"tqdm", "PIL", "matplotlib", "joblib", "pooch", "requests", "argparse", "sklearn"}
+    optional = {
+        "tqdm",
+        "PIL",
+        "matplotlib",
+        "joblib",
+        "pooch",
+        "requests",
+        "argparse",
+        "sklearn",
+        "jinja2",
+        "markupsafe",
+    }
     code = f"import sys, minicnn; print({optional} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -238,7 +238,7 @@ def test_of_two_runs_in_one_folder_the_later_one_is_refused(small, capsys, monke
             capsys.readouterr()
         else:
             options = parser.parser_of().parse_args(["train", "--out", "d", "--seed", "3"])
-            runs.Run(options).begin()
+            runs.Run(options).begin({})
         return load(*arguments, **more)
 
     monkeypatch.setattr(sources, "load", slowly)

@@ -31,23 +31,9 @@ def evaluate(options):
         found = pictures_for(name, model, sources.fit_for(model, options.fit))
         y, skipped = found.y, found.skipped
         x = scale.of_pictures(found.files, found.x)
-    if model.loss_function is None or not model.metrics:
-        loss = building.LOSS if model.output_shape != (1,) else "binary_crossentropy"
-        model.compile("sgd", model.loss_function or loss, ["accuracy"])
-    report = model.evaluate(x, y, batch_size=256, return_dict=True)
-    probabilities = model.predict_proba(x, batch_size=256)
-    outputs = probabilities.argmax(1) if probabilities.shape[1] > 1 else (probabilities[:, 0] > 0.5).astype(int)
-    matrix = metrics.confusion_matrix(y, outputs, max(2, probabilities.shape[1]))
-    numbers = [str(k) for k in range(len(matrix))]
-    names = numbers if model.class_names is None else model.class_names
-    measures = metrics.classification_report(y, outputs, numbers, output_dict=True)
+    found, outputs = measures(model, x, y)
     report = {
-        "accuracy": float(np.mean(outputs == np.ravel(y))),
-        "loss": report["loss"],
-        "classes": [{"class": name, **measures[number]} for name, number in zip(names, numbers, strict=True)],
-        "macro avg": measures["macro avg"],
-        "weighted avg": measures["weighted avg"],
-        "confusion_matrix": matrix.tolist(),
+        **found,
         "class_names": model.class_names,
         "data": name,
         "samples": len(x),
@@ -57,8 +43,33 @@ def evaluate(options):
     if options.json:
         words.show(json.dumps(words.finite(report)))
     else:
+        names = [row["class"] for row in report["classes"]]
         words.show(_text(report, names, metrics.classification_report(y, outputs, names)))
     return int(sources.failed(name, skipped))
+
+
+def measures(model, x, y):
+    """({"accuracy", "loss", "classes", "macro avg", "weighted avg", "confusion_matrix"}, the class that each of the
+    samples is taken for)."""
+    if model.loss_function is None or not model.metrics:
+        loss = building.LOSS if model.output_shape != (1,) else "binary_crossentropy"
+        model.compile("sgd", model.loss_function or loss, ["accuracy"])
+    loss = model.evaluate(x, y, batch_size=256, return_dict=True)["loss"]
+    probabilities = model.predict_proba(x, batch_size=256)
+    outputs = probabilities.argmax(1) if probabilities.shape[1] > 1 else (probabilities[:, 0] > 0.5).astype(int)
+    matrix = metrics.confusion_matrix(y, outputs, max(2, probabilities.shape[1]))
+    numbers = [str(k) for k in range(len(matrix))]
+    names = numbers if model.class_names is None else model.class_names
+    report = metrics.classification_report(y, outputs, numbers, output_dict=True)
+    found = {
+        "accuracy": float(np.mean(outputs == np.ravel(y))),
+        "loss": loss,
+        "classes": [{"class": name, **report[number]} for name, number in zip(names, numbers, strict=True)],
+        "macro avg": report["macro avg"],
+        "weighted avg": report["weighted avg"],
+        "confusion_matrix": matrix.tolist(),
+    }
+    return found, outputs
 
 
 def _fitting(path, model, data_dir):

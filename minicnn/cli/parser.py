@@ -15,6 +15,7 @@ VERBS = {  # in the order of the help, with the modules that do them
     "evaluate": "minicnn.cli.evaluate",
     "predict": "minicnn.cli.predict",
     "plot": "minicnn.cli.plot",
+    "report": "minicnn.cli.report",
     "data": "minicnn.cli.data",
     "summary": "minicnn.cli.about",
     "info": "minicnn.cli.about",
@@ -45,6 +46,12 @@ ABOUT = {
         "Draws the history, the layers and the filters of a run of train into its folder; and, where its data can be "
         "read, the confusion matrix and the worst mistakes.  Needs matplotlib.",
     ),
+    "report": (
+        "write a page on a run",
+        "Writes one HTML file on a run of train, which needs nothing else to be read: curves, what the gap between "
+        "training and validation says, mistakes, calibration, filters, norms, environment.  What needs the data is "
+        "left out where they cannot be read.  Needs matplotlib and Jinja2.",
+    ),
     "data": (
         "show and download known data sets",
         "info: which data sets there are, and whether they are here.  fetch: downloads one, unless it is here.",
@@ -56,7 +63,10 @@ DATA_HELP = "a folder with a folder of pictures for each class, a table in CSV (
 
 
 class Parser(argparse.ArgumentParser):
-    """Its errors suggest the nearest word; without arguments it shows its help.  ``verbs``: {name: its parser}."""
+    """Its errors suggest the nearest word; without arguments it shows its help.  ``verbs``: {name: its parser}.
+
+    What it finds has the words themselves, too, as ``given``.
+    """
 
     def __init__(self, *arguments, **more):
         super().__init__(*arguments, **more)
@@ -64,7 +74,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         self.given = [*(sys.argv[1:] if args is None else args)]
-        return super().parse_args(args, namespace)
+        found = super().parse_args(args, namespace)
+        found.given = self.given
+        return found
 
     @property
     def options(self):
@@ -316,6 +328,12 @@ def _plot(sub):
     sub.add_argument("--data-dir", metavar="DIR", help="folder of a known data set (default: docs/data.md)")
 
 
+def _report(sub):
+    sub.add_argument("run", metavar="RUN", help="the folder of the run")
+    sub.add_argument("--out", metavar="FILE", help="(default: report.html in the folder)")
+    sub.add_argument("--data-dir", metavar="DIR", help="folder of a known data set (default: docs/data.md)")
+
+
 def _data_sets(sub):
     sub.add_argument("action", choices=("info", "fetch"), metavar="info|fetch", help="what to do")
     sub.add_argument("names", nargs="*", default=[], type=_known, metavar="NAME", help=", ".join(defaults.DATA))
@@ -371,6 +389,7 @@ OPTIONS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "plot": _plot,
+    "report": _report,
     "data": _data_sets,
     "summary": _summary,
     "info": _info,

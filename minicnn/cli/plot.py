@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from minicnn.model import Sequential
 class Found:
     """What is in the folder of a run: ``model``; ``history``, a dict of lists, or None, where no epoch was trained;
     ``part``, "test" or "validation", by which it is judged, with its samples ``x``, ``y`` as the model takes them, None
-    where there are none, and ``reason``, why not."""
+    where there are none, and ``reason``, why not; ``settings``, {} where they cannot be read."""
 
     model: Sequential
     history: dict | None
@@ -25,6 +25,7 @@ class Found:
     x: np.ndarray | None = None
     y: np.ndarray | None = None
     reason: str = ""
+    settings: dict = field(default_factory=dict)
 
 
 def opened(folder, data_dir):
@@ -37,20 +38,22 @@ def opened(folder, data_dir):
     model, history = saving.load_model(path), runs.json_in(os.path.join(folder, "history.json"))
     if history is not None and not (isinstance(history, dict) and all(isinstance(v, list) for v in history.values())):
         raise ValueError(f"{os.path.join(folder, 'history.json')}: must hold lists of numbers by name")
+    settings = {}
     try:
         settings = runs.settings_in(os.path.join(folder, "settings.json"))
         if not settings:
             return Found(model, history, reason="there is no settings.json, which names the data")
         data = sources.load(settings, data_dir)
     except words.FAILURES as error:
-        return Found(model, history, reason=words.sentence(error))
+        return Found(model, history, reason=words.sentence(error), settings=settings)
     if data.measured is None:
-        return Found(model, history, reason="there is no test part and no validation part")
+        return Found(model, history, reason="there is no test part and no validation part", settings=settings)
     x, y = data.parts[data.measured]
     x = building.as_inputs(model, x)
     if x.shape[1:] != model.input_shape:
-        return Found(model, history, reason=f"the data have another shape than the model, {x.shape[1:]}")
-    return Found(model, history, data.measured, x, y)
+        reason = f"the data have another shape than the model, {x.shape[1:]}"
+        return Found(model, history, reason=reason, settings=settings)
+    return Found(model, history, data.measured, x, y, settings=settings)
 
 
 def plot(options):

@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import re
+import shlex
 
+import minicnn
 from minicnn import _files
 from minicnn.callbacks import BackupAndRestore, Callback
 from minicnn.cli import augment, building, defaults, sources, words
@@ -16,6 +18,7 @@ NAMES = (
 CHECKPOINTS = ("checkpoint.npz", "checkpoint-without-dropout.npz")
 RESULTS = ("model.npz", "history.json")
 FILES = (*CHECKPOINTS, *RESULTS, "settings.json", "network.json")
+UNKNOWN = {"command": "(that of an older minicnn is not known)", "environment": {}, "samples": {}}
 RUN = re.compile(r"minicnn-run-(\d{1,9})")
 
 
@@ -27,6 +30,7 @@ class Run:
     """
 
     def __init__(self, options):
+        self.given = options.given
         self.folder, resumes = _folder(options)
         self.continues = resumes and os.path.exists(self.path(CHECKPOINTS[0]))
         before = settings_in(self.path("settings.json")) if resumes else {}
@@ -58,8 +62,9 @@ class Run:
         """The folder as it will be called."""
         return self.folder if self.folder is not None else _next_free()
 
-    def begin(self):
-        """Makes the folder, without the files of another run in it, and writes the settings into it."""
+    def begin(self, samples):
+        """Makes the folder, without the files of another run in it, and writes the settings into it, with the command,
+        what it runs on, and how many ``samples`` there are of each part."""
         if self.folder is None:
             self.folder = _claimed()
         os.makedirs(self.folder, exist_ok=True)
@@ -67,7 +72,11 @@ class Run:
             self._take_folder()
         if self.text is not None:
             _files.write_atomically(self.path("network.json"), [self.text.encode()])
-        self.write_json("settings.json", self.settings)
+        before = []
+        if self.continues:
+            before = calls_in(self.path("settings.json")) or [UNKNOWN]
+        call = {"command": shlex.join(["minicnn", *self.given]), "environment": minicnn.versions(), "samples": samples}
+        self.write_json("settings.json", self.settings | {"calls": [*before, call]})
 
     def write_json(self, name, value):
         _files.write_atomically(self.path(name), [json.dumps(value, indent=1).encode() + b"\n"])
@@ -154,6 +163,24 @@ def settings_in(path):
     if isinstance(found.get("image_size"), list):
         found["image_size"] = tuple(found["image_size"])
     return found
+
+
+def calls_in(path):
+    """The calls of minicnn train that a run was begun and gone on with, from its settings.json, which older ones have
+    not: [{"command": ..., "environment": {...}, "samples": {part: number}}, ...]."""
+    found = json_in(path)
+    calls = found.get("calls", []) if isinstance(found, dict) else []
+    kinds = {"command": str, "environment": dict, "samples": dict}
+    if not isinstance(calls, list):
+        return []
+    calls = [
+        call
+        for call in calls
+        if isinstance(call, dict) and all(isinstance(call.get(name), kind) for name, kind in kinds.items())
+    ]
+    for call in calls:
+        call["samples"] = {part: n for part, n in call["samples"].items() if type(n) is int and 0 < n < 2**53}
+    return calls
 
 
 def shown(value):

@@ -17,7 +17,7 @@ def train(options):
     rate = _rate(settings, model, options)
     if options.dry_run:
         return _dry_run(run, data, model, options)
-    run.begin()
+    run.begin(data.counts())
     model, history = _trained(run, data, model, "", rate, saved_as="model.npz")
     result = _measured(model, data, settings) | {"fingerprint": model.fingerprint()}
     report = {
