@@ -49,7 +49,7 @@ def opened(folder, data_dir):
     if data.measured is None:
         return Found(model, history, reason="there is no test part and no validation part", settings=settings)
     x, y = data.parts[data.measured]
-    x = building.as_inputs(model, x)
+    x = building.as_inputs(model, x, settings)
     if x.shape[1:] != model.input_shape:
         reason = f"the data have another shape than the model, {x.shape[1:]}"
         return Found(model, history, reason=reason, settings=settings)
