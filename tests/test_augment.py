@@ -420,7 +420,7 @@ def test_gradients(make):
 def test_gradients_through_a_model():
     model = mc.Sequential([
         layers.Conv2D(3, 3, activation="tanh"), layers.RandomRotation(0.2), layers.RandomFlip(),
-        layers.RandomContrast(0.5, (-0.5, 0.5)), layers.RandomErasing(fill_value=0.25, value_range=None),
+        layers.RandomContrast(0.5, (-1, 1)), layers.RandomErasing(fill_value=0.25, value_range=None),
         layers.RandomCrop(4, 4), layers.Flatten(), layers.Dense(2),
     ], seed=1)  # fmt: skip
     assert gradcheck(model, images((3, 8, 8, 1)) - 0.5)

@@ -133,7 +133,20 @@ def test_every_order_of_import(order):
 
 # Modules that are for minicnn's own modules.  A new one belongs here, or into minicnn.__all__.
 INNER = {
-    *("__init__", "__main__", "_check", "_files", "advice", "archive", "chain", "configured", "document", "engine"),
+    *(
+        "__init__",
+        "__main__",
+        "_check",
+        "_files",
+        "advice",
+        "archive",
+        "chain",
+        "configured",
+        "document",
+        "dropout_check",
+        "engine",
+        "verdicts",
+    ),
     *(
         "inputs",
         "intake",

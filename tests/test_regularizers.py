@@ -539,8 +539,8 @@ class Bad(Largest):
 @pytest.mark.parametrize(("value", "error", "message"), [
     (math.nan, FloatingPointError, "must stay finite; first not finite: the penalty of the parameters; got nan"),
     (math.inf, FloatingPointError, "first not finite: the penalty of the parameters; got inf"),
-    ([1.0], TypeError, r"^Bad: the penalty of '5.kernel' must be one number; got \[1.0\] \(list\)$"),
-    (None, TypeError, r"^Bad: the penalty of '5.kernel' must be one number; got None \(NoneType\)$"),
+    ([1.0], TypeError, r"^Bad: the penalty of '5.kernel' must be one number; got \[1.0\] \(list\)\nat "),
+    (None, TypeError, r"^Bad: the penalty of '5.kernel' must be one number; got None \(NoneType\)\nat "),
 ])  # fmt: skip
 def test_a_bad_penalty_of_ones_own_changes_nothing(value, error, message):
     model = model_of(own=Bad(value))
@@ -559,7 +559,7 @@ class Misshapen(Largest):
 def test_a_bad_gradient_of_ones_own_changes_nothing():
     model = model_of(own=Misshapen())
     before = whole_state(model)
-    required = r"^Misshapen.gradient: the gradient of '5.kernel' must have shape \(6, 6\); got shape \(6,\)$"
+    required = r"^Misshapen.gradient: the gradient of '5.kernel' must have shape \(6, 6\); got shape \(6,\)\nat "
     with pytest.raises(ValueError, match=required):
         model.train_on_batch(X, LABELS)
     assert whole_state(model) == before

@@ -187,7 +187,8 @@ def test_plans_that_are_lent_do_not_come_back_after_all_were_forgotten():
     engine = model.engine
     with engine.evaluation(3), engine.sampler():
         engine.forget_plans()
-    assert engine._idle == engine._idle_samplers == []
+    assert not engine._idle
+    assert not any(engine._idle_samplers.values())
 
 
 # ---- threads that cannot be had ----
