@@ -194,19 +194,18 @@ class _Trial:
     def forward(self, x, training):
         x = x.copy()
         y = self.thing(x, self.rate, training) if self.is_function else self.thing.forward(x, training=training)
-        if not isinstance(y, np.ndarray) or y.shape != self.shape:
-            fix = "; is `return y` missing?" if y is None else ""
-            got = f"shape {y.shape}" if isinstance(y, np.ndarray) else f"{y!r:.80}"
-            raise DropoutError(f"{self.name}: forward must return y of the shape of x, {self.shape}; got {got}{fix}")
-        return np.array(y, np.float64)
+        return self._like_x(f"{self.name}: forward", "y", y)
 
     def backward(self, dy):
-        dx = self.thing.backward(dy.copy())
-        if not isinstance(dx, np.ndarray) or dx.shape != self.shape:
-            fix = "; is `return dx` missing?" if dx is None else ""
-            got = f"shape {dx.shape}" if isinstance(dx, np.ndarray) else f"{dx!r:.80}"
-            raise DropoutError(f"backward must return dx of the shape of x, {self.shape}; got {got}{fix}")
-        return np.array(dx, np.float64)
+        return self._like_x("backward", "dx", self.thing.backward(dy.copy()))
+
+    def _like_x(self, who, name, array):
+        """What a method returned, as a float64 copy; DropoutError if it is no array of the shape of x."""
+        if not isinstance(array, np.ndarray) or array.shape != self.shape:
+            fix = f"; is `return {name}` missing?" if array is None else ""
+            got = f"shape {array.shape}" if isinstance(array, np.ndarray) else f"{array!r:.80}"
+            raise DropoutError(f"{who} must return {name} of the shape of x, {self.shape}; got {got}{fix}")
+        return np.array(array, np.float64)
 
     def numbers(self, rng):
         """Random numbers of both signs, none near 0."""
