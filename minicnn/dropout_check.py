@@ -89,7 +89,7 @@ def check_dropout(layer, shape=SHAPE, rate=None):
     Returns a ``DropoutCheck``.  What an honest layer need not know stands in its ``notes``: the rates 0 and 1 exactly,
     NaN where it is dropped, and a missing ``freeze_mask``.  Raises ``DropoutError`` (an AssertionError) with every
     mistake found; TypeError or ValueError for wrong arguments, also for layers of ours that drop other things than
-    units. The probability that a right layer is accused is below 1e-10, whatever random numbers it draws; those of
+    units.  The probability that a right layer is accused is below 1e-10, whatever random numbers it draws; those of
     NumPy's and Python's global generators are set for the check, and put back.
     """
     where = "check_dropout"
@@ -125,19 +125,15 @@ def _shape(where, shape):
 
 def _rate(where, layer, rate):
     """The number, or None for a function to which all rates are the same."""
-    if isinstance(layer, type):
+    is_model = hasattr(layer, "layers") and hasattr(layer, "state_dict")
+    if isinstance(layer, type) or is_model or not (callable(layer) or hasattr(layer, "forward")):
         required = "layer must be a layer, or a function f(x, rate, training)"
-        raise TypeError(
-            _check.message(where, required, _check.kind(layer), "Make an instance: put () behind the class")
-        )
+        fix = "Make an instance: put () behind the class" if isinstance(layer, type) else ""
+        raise TypeError(_check.message(where, required, _check.kind(layer), fix))
     for cls, what in OTHERS.items():
         if isinstance(layer, cls):
             required = "layer must drop units: set some to zero, and leave or scale all others by one number"
             raise TypeError(_check.message(where, required, layer, what))
-    is_model = hasattr(layer, "layers") and hasattr(layer, "state_dict")
-    if is_model or not (callable(layer) or hasattr(layer, "forward")):
-        required = "layer must be a layer, or a function f(x, rate, training)"
-        raise TypeError(_check.message(where, required, _check.kind(layer)))
     if rate is None and hasattr(layer, "forward"):
         rate = getattr(layer, "rate", None)
         if rate is None:
