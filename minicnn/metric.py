@@ -18,6 +18,11 @@ def named(where, argument, name):
     return name
 
 
+def choice_or_none(where, name, value, options):
+    """The check of an argument that is one of the strings ``options``, or None where each output is to be alone."""
+    return None if value is None else _check.choice(where, f"{name}, if it is not None,", value, options)
+
+
 class Unknown:
     """The ``from_logits`` of a model that cannot know it: ValueError where it is used as True or False."""
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from minicnn import _check, configured, losses, targets
 from minicnn._ext import loss as kernels
-from minicnn.metric import Metric, PerSample, added, exactly, named, rounded
+from minicnn.metric import Metric, PerSample, added, choice_or_none, exactly, named, rounded
 from minicnn.notebook import ConfusionMatrix
 from minicnn.scores import AUC, F1Score, FBetaScore, Precision, Recall, names_of, ratios
 from minicnn.settings import Closed, Fixed
@@ -245,15 +245,10 @@ class _Named(MeanLoss):
         super().__init__(self._of(), name)
 
 
-def _mean_of(where, name, average):
-    """ "macro" or None."""
-    return None if average is None else _check.choice(where, f"{name}, if it is not None,", average, ("macro",))
-
-
 class _OfOutputs(_Named):
     """A mean over samples and their outputs; ``average``: "macro", or None for an array with that of each output."""
 
-    average = Fixed(_mean_of)
+    average = Fixed(choice_or_none, ("macro",))
 
     def __init__(self, name=None, average="macro"):
         self.average = average
@@ -298,11 +293,6 @@ class MeanAbsoluteError(_OfOutputs):
     _of = losses.MeanAbsoluteError
 
 
-def _aggregation(where, name, value):
-    ways = ("uniform_average", "variance_weighted_average")
-    return None if value is None else _check.choice(where, f"{name}, if it is not None,", value, ways)
-
-
 class R2Score(Metric):
     """R^2 = 1 - sum_i w_i (y_i - o_i)^2 / sum_i w_i (y_i - m)^2 of each output o, with m the weighted mean of its
     targets y: the share of their variance that is explained; 1 is perfect, 0 is as good as saying m always.
@@ -316,7 +306,7 @@ class R2Score(Metric):
     As in scikit-learn, and in Keras but for targets that are all equal.
     """
 
-    class_aggregation = Fixed(_aggregation)
+    class_aggregation = Fixed(choice_or_none, ("uniform_average", "variance_weighted_average"))
     name = Fixed(named)
     better = "max"
 

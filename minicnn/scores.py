@@ -16,7 +16,7 @@ import numpy as np
 
 from minicnn import _check, targets
 from minicnn.losses import ROUNDING
-from minicnn.metric import Metric, named
+from minicnn.metric import Metric, choice_or_none, named
 from minicnn.settings import Fixed
 
 AVERAGES = ("macro", "micro", "weighted")
@@ -38,10 +38,6 @@ def names_of(count, class_names):
     return list(class_names) if class_names is not None and len(class_names) == count else [*map(str, range(count))]
 
 
-def _average(where, name, value):
-    return None if value is None else _check.choice(where, f"{name}, if it is not None,", value, AVERAGES)
-
-
 def _mean(values, by):
     total = math.fsum(by.tolist())
     return math.fsum((values * by).tolist()) / total if total else math.nan
@@ -50,7 +46,7 @@ def _mean(values, by):
 class _OfClasses(Metric):
     """Takes apart what is true and what the model says of each class; ``_count`` sums it up."""
 
-    average = Fixed(_average)
+    average = Fixed(choice_or_none, AVERAGES)
     class_id = Fixed(_check.integer, 0, optional=True)
     multi_label = Fixed(_check.boolean)
     name = Fixed(named)
