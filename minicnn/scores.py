@@ -64,8 +64,16 @@ class _OfClasses(Metric):
         return type(self)(**config | {"multi_label": True}) if "multi_label" in config else self
 
     def parts(self, shape, class_names=None):
-        several = self.average is None and self.class_id is None
-        return names_of(math.prod(shape), class_names) if several else None
+        k = math.prod(shape)
+        return names_of(k, class_names) if self._gives_array(k) else None
+
+    def _gives_array(self, k):
+        """Whether the result of k classes is a number for each of them."""
+        return self.average is None and self.class_id is None and k > 1
+
+    def _nothing(self, k):
+        """The result where there is none."""
+        return np.full(k, math.nan) if self._gives_array(k) else math.nan
 
     def require_shape(self, shape):
         where = type(self).__name__
@@ -177,16 +185,15 @@ class _Decided(_OfClasses):
         self._sums = np.stack([_tallied(total, chosen, weights) for total, chosen in counts])
 
     def result(self):
+        if self._nan or not self._samples:
+            return self._nothing(self._sums.shape[1])
         hits, support, predicted = self._sums
         if self.average == "micro" and self.class_id is None:
             hits, support, predicted = self._sums.sum(1, keepdims=True)
         values = ratios(hits, support, predicted, self._share)
-        if self._nan or not self._samples:
-            values = np.full(max(1, len(values)), math.nan)
-            return values if self.average is None and self.class_id is None and len(values) > 1 else math.nan
         if self.class_id is not None:
             return float(values[self.class_id])
-        if self.average is None and len(values) > 1:
+        if self._gives_array(len(values)):
             return values
         by = support if self.average == "weighted" else support + predicted > 0
         return _mean(values, by) if by.any() else 0.0
@@ -329,8 +336,7 @@ class AUC(_OfClasses):
     def result(self):
         self._join()
         if self._nan or not self._samples:
-            k = self._batches[0][0].shape[1] if self._batches else 1
-            return np.full(k, math.nan) if self.average is None and self.class_id is None and k > 1 else math.nan
+            return self._nothing(self._batches[0][0].shape[1] if self._batches else 1)
         scores, truth, weights = self._batches[0]
         if self.class_id is not None:
             scores, truth = scores[:, [self.class_id]], truth[:, [self.class_id]]
@@ -338,9 +344,8 @@ class AUC(_OfClasses):
             weights = np.repeat(weights, scores.shape[1])
             scores, truth = scores.reshape(-1, 1), truth.reshape(-1, 1)
         weights = weights if self._weighted else None
-        areas = [_area(self.curve, *columns, weights) for columns in zip(scores.T, truth.T, strict=True)]
-        values = np.array(areas)
-        if self.average is None and len(values) > 1:
+        values = np.array([_area(self.curve, *columns, weights) for columns in zip(scores.T, truth.T, strict=True)])
+        if self._gives_array(len(values)):
             return values
         there = ~np.isnan(values)
         by = np.array([math.fsum(weights[yes]) if self._weighted else yes.sum() for yes in truth.T])
