@@ -330,3 +330,8 @@ def contiguous(array, dtype):
 def shape_of(value):
     """The shape of an array for a message, printed bare."""
     return Shown(f"shape {tuple(value.shape)}")
+
+
+def batch_shape(shape):
+    """The shape of a batch of samples of this shape for a message: "(N, 4, 3)"."""
+    return f"({', '.join(map(str, ('N', *shape)))})"

@@ -559,8 +559,8 @@ class Layer(Closed):
         where = f"{type(self).__name__}.{method}"
         array = _check.numeric_array(where, argument, value)
         if array.shape[1:] != shape or array.ndim != len(shape) + 1:
-            wanted = ", ".join(["N", *map(str, shape)])
-            raise ValueError(_check.message(where, f"{argument} must have shape ({wanted})", _check.shape_of(array)))
+            required = f"{argument} must have shape {_check.batch_shape(shape)}"
+            raise ValueError(_check.message(where, required, _check.shape_of(array)))
         return _check.contiguous(array, self.dtype)
 
     def __repr__(self):

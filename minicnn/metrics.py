@@ -808,7 +808,7 @@ def _numbered(where, y, names):
 def _require_classes(where, outputs, k):
     if outputs.ndim != 2 or outputs.shape[1] < max(k, 2):
         required = f"outputs must have shape (N, classes) with at least {max(k, 2)} classes"
-        got = _check.Shown(f"shape ({', '.join(map(str, ('N', *outputs.shape[1:])))})")
+        got = _check.Shown(f"shape {_check.batch_shape(outputs.shape[1:])}")
         raise ValueError(_check.message(where, required, got))
 
 

@@ -888,7 +888,7 @@ class Sequential(Closed):
         elif x.shape[1:] == (*self.input_shape, 1):
             x = x[..., 0]
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
-            wanted = f"x must have shape (N, {', '.join(map(str, self.input_shape))})"
+            wanted = f"x must have shape {_check.batch_shape(self.input_shape)}"
             channels_first = x.ndim == 4 and x.shape[1:] == (self.input_shape[-1], *self.input_shape[:-1])
             fix = "Channels come last here: x.transpose(0, 2, 3, 1)" if channels_first else ""
             raise ValueError(_check.message(where, wanted, _check.shape_of(x), fix))

@@ -78,10 +78,11 @@ class _OfClasses(Metric):
     def require_shape(self, shape):
         where = type(self).__name__
         if len(shape) > 1 or shape == (0,):
-            got = _check.Shown(f"shape ({', '.join(map(str, ('N', *shape)))})")
+            got = _check.Shown(f"shape {_check.batch_shape(shape)}")
             raise ValueError(_check.message(where, "outputs must have shape (N, classes), (N, 1) or (N,)", got))
         if self.class_id is not None:
-            _check.integer(where, f"class_id of outputs of shape {('N', *shape)}", self.class_id, 0, _width(shape) - 1)
+            name = f"class_id of outputs of shape {_check.batch_shape(shape)}"
+            _check.integer(where, name, self.class_id, 0, _width(shape) - 1)
 
     def check_targets(self, where, y, shape):
         self._truth(f"{where}: metric {self.name}", y, shape)

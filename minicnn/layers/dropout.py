@@ -169,8 +169,7 @@ def _sharing(where, noise_shape, sample_shape):
     """What the kernel calls ``sharing``."""
     if len(noise_shape) != len(sample_shape) + 1:
         required = f"noise_shape must have {len(sample_shape) + 1} entries, the batch first, for x of shape"
-        shape = ", ".join(["N", *map(str, sample_shape)])
-        raise ValueError(_check.message(where, f"{required} ({shape})", noise_shape))
+        raise ValueError(_check.message(where, f"{required} {_check.batch_shape(sample_shape)}", noise_shape))
     for wish, axis in zip(noise_shape[1:], sample_shape, strict=True):
         if wish not in (None, 1, axis):
             required = f"noise_shape must have None, 1 or {axis} for an axis of length {axis}"
