@@ -474,22 +474,22 @@ class Sequential(Closed):
         return _check.class_names("Sequential", "class_names", names, _most_classes(output_shape))
 
     def _compare_with(self, where, data):
-        """ValueError if ``data`` and the model have names of classes that differ: their numbers mean something else.
-        Warns of pictures that are prepared in another way."""
+        """``_compare_fit``, and ValueError if ``data`` and the model have names of classes that differ: their numbers
+        mean something else."""
         names = getattr(data, "class_names", None)
         if names is not None and self.class_names is not None and list(names) != list(self.class_names):
             required = f"the classes of the data must be the model's, {self.class_names}, in this order"
             fix = "Read them with class_names=model.class_names, or assign model.class_names first"
             raise ValueError(_check.message(where, required, names, fix))
-        self._compare_fit(where, data, 4)
+        self._compare_fit(where, data)
 
-    def _compare_fit(self, where, data, stacklevel=3):
+    def _compare_fit(self, where, data):
+        """Warns of pictures that are prepared in another way."""
         fit = getattr(data, "image_fit", None)
         if fit is not None and self.image_fit not in (None, fit):
-            warnings.warn(
+            _check.warn(
                 f"{where}: pictures of other proportions are prepared in another way, {fit!r}, than those of training, "
-                f"{self.image_fit!r}. Read them in the same way, or assign model.image_fit",
-                stacklevel=stacklevel,
+                f"{self.image_fit!r}. Read them in the same way, or assign model.image_fit"
             )
 
     def _take_from(self, data):

@@ -284,7 +284,7 @@ def test_blocks_may_be_in_the_same_memory():
 # ---- Monte-Carlo dropout: the reduction, over samples that a stand-in draws ----
 
 
-def stand_in(model, x, n_samples, seed, batch_size):
+def stand_in(model, x, n_samples, seed, batch_size, lent=None):
     """What ``montecarlo.samples`` yields, with masks of NumPy's: functions of (seed, layer, t, index in x)."""
     step = 5 if batch_size is None else batch_size
     seed = model.seed if seed is None else seed
