@@ -29,12 +29,11 @@ typedef struct {
 /* The points for 1, 2 and 3 pairs: n = 4, 6 and 8.  Those that make the smallest errors are near 1, apart from each other,
  * and have squares that are exact in float (docs/kernels.md). */
 #define PAIR_1(a) {{a}, {{1}}, {-(a) * (a), 1}, {SHARE(a, 1)}}
+#define OF_TWO(a, b) {(a) * (a) * (b) * (b), -((a) * (a) + (b) * (b)), 1} /* (x^2 - a^2) (x^2 - b^2) */
 #define PAIRS_2(a, b)                                                                                                 \
-    {{a, b}, {{-(b) * (b), 1}, {-(a) * (a), 1}}, {(a) * (a) * (b) * (b), -((a) * (a) + (b) * (b)), 1},                \
-     {SHARE(a, LESS(a, b)), SHARE(b, LESS(b, a))}}
-#define OTHERS(a, b) {(a) * (a) * (b) * (b), -((a) * (a) + (b) * (b)), 1}
+    {{a, b}, {{-(b) * (b), 1}, {-(a) * (a), 1}}, OF_TWO(a, b), {SHARE(a, LESS(a, b)), SHARE(b, LESS(b, a))}}
 #define PAIRS_3(a, b, c)                                                                                              \
-    {{a, b, c}, {OTHERS(b, c), OTHERS(a, c), OTHERS(a, b)},                                                           \
+    {{a, b, c}, {OF_TWO(b, c), OF_TWO(a, c), OF_TWO(a, b)},                                                           \
      {-(a) * (a) * (b) * (b) * (c) * (c), (a) * (a) * (b) * (b) + (a) * (a) * (c) * (c) + (b) * (b) * (c) * (c),      \
       -((a) * (a) + (b) * (b) + (c) * (c)), 1},                                                                       \
      {SHARE(a, LESS(a, b) * LESS(a, c)), SHARE(b, LESS(b, a) * LESS(b, c)), SHARE(c, LESS(c, a) * LESS(c, b))}}
@@ -44,7 +43,7 @@ static const Points POINTS[] = {PAIR_1(1.), PAIRS_2(0.75, 1.5), PAIRS_3(0.5, 1.,
 #undef PAIR_1
 #undef PAIRS_2
 #undef PAIRS_3
-#undef OTHERS
+#undef OF_TWO
 #endif
 
 #define PAIRS UNROLL(3) for (int j = 0; j < (n - 2) / 2; j++)
