@@ -176,7 +176,7 @@ def _curves(history, drawn):
             panel.tick_params(colors=panel.xaxis.label.get_color())
             lines = panel.get_legend_handles_labels()
             told = [(label, line.get_color(), line.get_linestyle() == ":") for line, label in zip(*lines, strict=True)]
-            legend[:], title[:] = told, [panel.get_title()]
+            legend[:], title[:] = told, [panel.get_title().replace(r"\$", "$")]
             return figure
 
         draw()
