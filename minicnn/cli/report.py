@@ -15,7 +15,6 @@ import minicnn
 from minicnn import _files, calibration, models, summary
 from minicnn import plot as pictures
 from minicnn.cli import evaluate, runs, words
-from minicnn.cli import plot as drawing
 from minicnn.cli.svg import Sheet
 from minicnn.cli.verdict import of_calibration, of_gap, standard_error
 from minicnn.plot_axes import THEMES
@@ -26,7 +25,7 @@ MOST_MISTAKES = 12
 def report(options):
     """Writes the page, and says what had to be left out."""
     environment = _jinja()
-    found = drawing.opened(options.run, options.data_dir)
+    found = runs.opened(options.run, options.data_dir)
     page = _page(options.run, found)
     for name, reason in page["left_out"].items():
         words.note(f"note: without {name.replace('_', ' ')}: {reason}")
