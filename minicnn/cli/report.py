@@ -16,7 +16,7 @@ from minicnn import _files, calibration, models, summary
 from minicnn import plot as pictures
 from minicnn.cli import evaluate, runs, words
 from minicnn.cli.svg import Sheet
-from minicnn.cli.verdict import of_calibration, of_gap, standard_error
+from minicnn.cli.verdict import of_calibration, of_gap, percent, standard_error
 from minicnn.plot_axes import THEMES
 
 MOST_MISTAKES = 12
@@ -47,7 +47,7 @@ def _jinja():
     environment = jinja2.Environment(
         loader=loader, autoescape=True, finalize=_printable, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"shown": _shown, "percent": _percent}
+    environment.filters |= {"shown": _shown, "percent": percent}
     return environment
 
 
@@ -67,10 +67,6 @@ def _shown(value, digits=4):
     if isinstance(value, float):
         return f"{value:.{digits}g}"
     return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _percent(share):
-    return f"{100 * share:.1f} %"
 
 
 # ---- what is on the page ----
