@@ -6,7 +6,7 @@ import os
 
 from minicnn import _files, metrics
 from minicnn import plot as pictures
-from minicnn.cli import runs, words
+from minicnn.cli import evaluate, runs, words
 
 
 def plot(options):
@@ -42,5 +42,4 @@ def plot(options):
 
 def _matrix(found):
     p = found.model.predict_proba(found.x)
-    taken = p.argmax(1) if p.shape[1] > 1 else (p[:, 0] > 0.5).astype(int)
-    return metrics.confusion_matrix(found.y, taken, max(2, p.shape[1]))
+    return metrics.confusion_matrix(found.y, evaluate.taken_for(p), max(2, p.shape[1]))

@@ -13,6 +13,7 @@ import minicnn
 from minicnn import _files, saving
 from minicnn.callbacks import BackupAndRestore, Callback
 from minicnn.cli import augment, building, defaults, sources, words
+from minicnn.datasets import images
 from minicnn.model import Sequential
 
 NAMES = (
@@ -230,9 +231,8 @@ def _completed(before, given, text):
     size, color, seed = defaults.IMAGE_SIZE, defaults.COLOR, 0
     if text is not None:
         shape, seed = building.said_of(chosen["model"], text)
-        colors = {1: "grayscale", 3: "rgb", 4: "rgba"}
-        if shape is not None and len(shape) == 3 and shape[2] in colors:
-            size, color = tuple(shape[:2]), colors[shape[2]]
+        if shape is not None and len(shape) == 3 and shape[2] in images.COLORS:
+            size, color = tuple(shape[:2]), images.COLORS[shape[2]]
     own = {"image_size": size, "color": color, "fit": "stretch"}
     settings = {**dict.fromkeys(NAMES), "data": data, "seed": seed, **defaults.SETTINGS[key], **chosen}
     if key == defaults.OWN:
