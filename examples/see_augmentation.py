@@ -1,5 +1,5 @@
-"""Augmentation to look at: what each layer makes of two images in six training steps, how images are filled up, and
-what mixup and cutmix make of a batch.
+"""Augmentation to look at: what each layer makes of two images in six training steps, how images are filled up and
+resized, and what mixup and cutmix make of a batch.
 
 Draws two pictures and says with which numbers each layer begins.  Needs matplotlib: pip install "minicnn[plot]".
 """
@@ -19,20 +19,28 @@ except ImportError:
     raise SystemExit('this example draws with matplotlib: pip install "minicnn[plot]"') from None
 
 UNIT = (0, 1)  # the range of the images
-LAYERS = {
-    'RandomFlip("horizontal")': lambda: layers.RandomFlip("horizontal"),
-    "RandomFlip()": lambda: layers.RandomFlip(),
-    'RandomTranslation(0.2, 0.2, "constant")': lambda: layers.RandomTranslation(0.2, 0.2, "constant"),
-    "RandomRotation(0.1)": lambda: layers.RandomRotation(0.1),
-    "RandomZoom(0.4)": lambda: layers.RandomZoom(0.4),
-    "RandomZoom(0.4, 0.4)": lambda: layers.RandomZoom(0.4, 0.4),
+LAYERS = {  # of height and width of an image
+    'RandomFlip("horizontal")': lambda h, w: layers.RandomFlip("horizontal"),
+    "RandomFlip()": lambda h, w: layers.RandomFlip(),
+    'RandomTranslation(0.2, 0.2, "constant")': lambda h, w: layers.RandomTranslation(0.2, 0.2, "constant"),
+    "RandomRotation(0.1)": lambda h, w: layers.RandomRotation(0.1),
+    "RandomZoom(0.4)": lambda h, w: layers.RandomZoom(0.4),
+    "RandomZoom(0.4, 0.4)": lambda h, w: layers.RandomZoom(0.4, 0.4),
     "RandomCrop, 3/4 of each side": lambda h, w: layers.RandomCrop(3 * h // 4, 3 * w // 4),
-    "RandomContrast(0.7, (0, 1))": lambda: layers.RandomContrast(0.7, UNIT),
-    "RandomBrightness(0.4, (0, 1))": lambda: layers.RandomBrightness(0.4, UNIT),
-    "RandomErasing(0.8, value_range=(0, 1))": lambda: layers.RandomErasing(0.8, value_range=UNIT),
-    "RandomErasing(0.8, fill_value=0.5)": lambda: layers.RandomErasing(0.8, fill_value=0.5, value_range=UNIT),
+    "RandomContrast(0.7, (0, 1))": lambda h, w: layers.RandomContrast(0.7, UNIT),
+    "RandomBrightness(0.4, (0, 1))": lambda h, w: layers.RandomBrightness(0.4, UNIT),
+    "RandomErasing(0.8, value_range=(0, 1))": lambda h, w: layers.RandomErasing(0.8, value_range=UNIT),
+    "RandomErasing(0.8, fill_value=0.5)": lambda h, w: layers.RandomErasing(0.8, fill_value=0.5, value_range=UNIT),
 }
 FILLS = ("reflect", "wrap", "nearest", "constant")
+NARROW, FLAT = (1, 1 / 2), (1 / 2, 1)  # parts of height and width
+SIZES = ((1 / 4, 1 / 4), (1 / 2, 1 / 2), (2, 2), NARROW, FLAT)
+IN_WORDS = "a quarter, half, twice the size, half as wide, half as high"
+RESIZING = {
+    f"Resizing, nearest: {IN_WORDS}": (SIZES, {"interpolation": "nearest"}),
+    f"Resizing, bilinear: {IN_WORDS}": (SIZES, {}),
+    "Resizing, crop_to_aspect_ratio=True: half as wide, half as high": ((NARROW, FLAT), {"crop_to_aspect_ratio": True}),
+}
 MIXES = {
     "mixup(0.2)": mc.augment.mixup(0.2),
     "mixup(1.0)": mc.augment.mixup(1.0),
@@ -70,8 +78,9 @@ def boat(size=48):
 
 def made(make, image):
     """The layer, built for the image."""
-    layer = make(*image.shape[:2]) if make.__code__.co_argcount == 2 else make()
-    layer.seed = 6
+    layer = make(*image.shape[:2])
+    if hasattr(layer, "seed"):  # Resizing draws nothing
+        layer.seed = 6
     layer.build(image.shape, np.random.default_rng(0))
     return layer
 
@@ -101,10 +110,22 @@ def show(panel, image, title=""):
         panel.set_title(title, fontsize=9, loc="left")
 
 
+def show_once(row, images, title, makers):
+    """The images, and what each of the layers makes of them, as far as there is room."""
+    for panel in row:
+        panel.set_axis_off()
+    for image, panels in zip(images, np.split(row, len(images)), strict=True):
+        made_of = [steps(made(make, image), image, 1)[0] for make in makers]
+        for panel, shown in zip(panels, [image, *made_of], strict=False):
+            panel.set_axis_on()
+            show(panel, shown)
+    row[0].set_title(title, fontsize=9, loc="left")
+
+
 def save(figure, path):
     figure.savefig(path, dpi=80)
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(128)
+        small = image.convert("RGB").quantize(128, kmeans=2)  # nearer to the colours, and smaller
     small.save(path, optimize=True)
 
 
@@ -146,7 +167,7 @@ def main():
 
     digit = mc.datasets.digits.load_data()[0][0][2]
     images = [house(), digit.reshape(8, 8, 1).astype(np.float32)]
-    rows, columns = len(LAYERS) + len(FILLS), 2 * (count + 1)
+    rows, columns = len(LAYERS) + len(FILLS) + len(RESIZING), 2 * (count + 1)
     figure = Figure(figsize=(0.95 * columns, 1.25 * rows))
     figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.98, wspace=0.06, hspace=0.3)
     panels = figure.subplots(rows, columns)
@@ -159,19 +180,15 @@ def main():
                 if step == 0 and place == 0:
                     print(f"{name}: {drawn(layer)}")
     for number, fill in enumerate(FILLS, len(LAYERS)):
-        for place, image in enumerate(images):
-            row = panels[number, place * (count + 1) : (place + 1) * (count + 1)]
-            show(row[0], image, "" if place else f'fill_mode="{fill}": moved, turned, zoomed out')
-            for panel in row[1:]:
-                panel.set_axis_off()
-            moving = [
-                lambda fill=fill: layers.RandomTranslation((0.3, 0.3), (0.3, 0.3), fill),
-                lambda fill=fill: layers.RandomRotation((0.08, 0.08), fill),
-                lambda fill=fill: layers.RandomZoom((0.8, 0.8), None, fill),
-            ]
-            for make, panel in zip(moving, row[1:], strict=False):
-                panel.set_axis_on()
-                show(panel, steps(made(make, image), image, 1)[0])
+        moving = [
+            lambda h, w, fill=fill: layers.RandomTranslation((0.3, 0.3), (0.3, 0.3), fill),
+            lambda h, w, fill=fill: layers.RandomRotation((0.08, 0.08), fill),
+            lambda h, w, fill=fill: layers.RandomZoom((0.8, 0.8), None, fill),
+        ]
+        show_once(panels[number], images, f'fill_mode="{fill}": moved, turned, zoomed out', moving)
+    for number, (title, (sizes, more)) in enumerate(RESIZING.items(), len(LAYERS) + len(FILLS)):
+        resizing = [lambda h, w, a=a, b=b, more=more: layers.Resizing(int(a * h), int(b * w), **more) for a, b in sizes]
+        show_once(panels[number], images, title, resizing)
     save(figure, options.out)
     mixing = options.out.with_name(f"{options.out.stem}_mixing.png")
     draw_mixing(mixing, count + 1)

@@ -208,9 +208,10 @@ def confusion_matrix(matrix, class_names=None, ax=None, normalize=None):
     names = [str(number) for number in range(n)]
     if class_names is not None:
         names = _check.class_names(where, "class_names", class_names, n)
+    names = [plot_axes.named(name, 18) for name in names]
     if normalize is not None:
         _check.choice(where, "normalize", normalize, tuple(SUMS))
-    letters = max(len(plot_axes.short(name)) for name in names)
+    letters = max(len(name) for name in names)
     side = min(14, max(3.6, 1.6 + 0.09 * letters + 0.55 * n))
     panel, *_ = plot_axes.panels(where, ax, (1, 1), None if ax is not None else (side, side))
     sums = counts.sum(SUMS.get(normalize, 1), keepdims=True)
@@ -224,7 +225,6 @@ def confusion_matrix(matrix, class_names=None, ax=None, normalize=None):
             text = f"{count:g}" if normalize is None else f"{count:.0f}" if count >= 10 else f"{count:.1f}"
             panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=min(10, 40 / len(text)))
     small = {"fontsize": min(10, 72 * 0.8 * (side - 1.6 - 0.09 * letters) / n)}
-    names = [plot_axes.short(name) for name in names]
     panel.set_xticks(range(n), names, rotation="horizontal" if max(map(len, names)) < 4 else "vertical", **small)
     panel.set_yticks(range(n), names, **small)
     panel.set_xlabel("taken for")

@@ -48,7 +48,7 @@ def architecture(model, ax=None):
     columns, (width, height) = _columns(items)
     size = (max(width + 0.3, 4.4), height + 0.7)
     (panel,) = plot_axes.panels(where, ax, (1, 1), size)
-    name = "" if model.name is None else f"{model.name}: "
+    name = "" if model.name is None else f"{plot_axes.named(model.name)}: "
     counts = f"{model.count_params():,} parameters" if model.built else "not built"
     panel.set_title(f"{name}{len(model.layers)} layer{'s' * (len(model.layers) > 1)}, {counts}", fontsize=10)
     panel.set(xlim=(-MARGIN, width + MARGIN), ylim=(height + MARGIN, -MARGIN), aspect="equal")
@@ -104,7 +104,7 @@ def _item(path, layer):
 
 def _box(path, layer):
     width, height = BOX
-    lines = plot_axes.short(f"{path}  {_named(layer)}", LETTERS), _facts(layer)
+    lines = plot_axes.named(f"{path}  {_named(layer)}", LETTERS), _facts(layer)
 
     def draw(pen, x, y):
         from matplotlib.colors import to_rgb
@@ -176,7 +176,7 @@ def _split(branches, joint):
 
 def _frame(path, layer, inner, arrow=False):
     top, bottom = 0.46, 0.1
-    title = plot_axes.short(f"{path}  {_named(layer)}", LETTERS), _facts(layer)
+    title = plot_axes.named(f"{path}  {_named(layer)}", LETTERS), _facts(layer)
     room = max(0.0, (BOX[0] - inner.left - inner.right) / 2)  # for the title
     left, right = (side + MARGIN + room for side in (inner.left, inner.right))
 

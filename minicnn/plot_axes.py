@@ -107,7 +107,7 @@ def percent(measure):
 
 def label(panel, measure, xlabel, more=""):
     better = {"min": ": lower is better", "max": ": higher is better", None: ""}[metrics.better(measure)]
-    name = measure.replace("_", " ")
+    name = named(measure.replace("_", " "))
     panel.set_title(name[:1].upper() + name[1:] + better)
     panel.set_xlabel(xlabel)
     panel.set_ylabel(name + (" in %" if percent(measure) > 1 else "") + more)
@@ -139,6 +139,8 @@ def legend(panels, new_figure):
             panel.legend()
 
 
-def short(name, letters=18):
-    """A name of limited length."""
-    return name if len(name) <= letters else f"{name[: letters - 1]}…"
+def named(name, letters=None):
+    """A name of somebody's own as a text of a picture, which shows it as it stands, at most so many ``letters`` of it:
+    between two dollars matplotlib would read a formula."""
+    name = name if letters is None or len(name) <= letters else f"{name[: letters - 1]}…"
+    return name.replace("$", r"\$") if _matplotlib().rcParams["text.parse_math"] else name

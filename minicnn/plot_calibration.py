@@ -54,7 +54,7 @@ def _diagram(panel, name, curve):
     panel.plot([0, 100], [0, 100], "--", color=plot_axes.ink(panel, 0.85), linewidth=1, zorder=3, label="calibrated")
     said = "over" if curve.overconfidence > 0 else "under"
     line = f"ECE {100 * curve.ece:.1f} %, {said}confident by {100 * abs(curve.overconfidence):.1f} %"
-    panel.set(title=f"{name}\n{line}", xlim=(0, 100), ylim=(0, 100))
+    panel.set(title=f"{plot_axes.named(name)}\n{line}", xlim=(0, 100), ylim=(0, 100))
 
 
 def _shares(panel, curve):

@@ -52,7 +52,7 @@ def feature_maps(maps, masks, ax=None):
     row = min(inches * height / wide, 1.5) + 0.55
     panels = plot_axes.panels(where, ax, (count, 1), (inches, count * row + 0.6))
     titles = [f"{channels} feature maps, nothing dropped (light: 0, dark: the largest of each)"]
-    titles += [f"{name}: {_share_dropped(keep)}" for name, keep in rows.items()]
+    titles += [f"{plot_axes.named(name)}: {_share_dropped(keep)}" for name, keep in rows.items()]
     for panel, keep, title in zip(panels, (np.ones(maps.shape, bool), *rows.values()), titles, strict=True):
         strip = np.full((height, wide, 3), plot_axes.ink(panel, 0))
         for channel in range(channels):
@@ -274,7 +274,7 @@ def ablation(curves, rescaled=True, ax=None):
     (panel,) = plot_axes.panels(where, ax, (1, 1), (8, 5.5))
     for (name, curve), colour, marker in zip(curves.items(), itertools.cycle(COLOURS), itertools.cycle("os^D")):
         shares = 100 * curve.fractions
-        _error_bars(panel, shares, 100 * curve.accuracy, name, colour, marker)
+        _error_bars(panel, shares, 100 * curve.accuracy, plot_axes.named(name), colour, marker)
         if rescaled:
             panel.plot(shares, 100 * curve.accuracy_rescaled.mean(0), ":", color=colour)
     some = next(iter(curves.values()))

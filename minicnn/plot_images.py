@@ -62,7 +62,7 @@ def _names(where, names, model, classes):
     names = model.class_names if names is None else names
     if names is None:
         return [str(number) for number in range(classes)]
-    return [plot_axes.short(name, 12) for name in _check.class_names(where, "class_names", names, classes)]
+    return [plot_axes.named(name, 12) for name in _check.class_names(where, "class_names", names, classes)]
 
 
 # ---- filters ----

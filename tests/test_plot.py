@@ -540,6 +540,39 @@ def test_everything_can_be_read_in_all_themes(name):
         plot.theme("drak")
 
 
+NAMES = ["$\\frac{x$", "a $x$ \\$", "$"]
+
+
+@pytest.mark.parametrize("parses", [True, False])
+def test_names_with_dollars_are_no_formulas(parses):
+    """In every picture that shows names of somebody's own."""
+    one, two = NAMES[:2]
+    model = mc.Sequential([layers.Conv2D(2, 2), layers.Flatten(), layers.Dense(3)], seed=0, name=one)
+    model.layers[0].name = two
+    model.build((4, 4, 1))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.class_names = NAMES
+    x, y = np.random.default_rng(0).random((4, 4, 4, 1)), model.predict(np.zeros((4, 4, 4, 1))).argmin(1)
+    curve = thinning.AblationCurve("0", "Conv2D", 2, np.array([0, 1]), np.ones((2, 2)), np.ones((2, 2)))
+    with matplotlib.rc_context({"text.parse_math": parses}):
+        figures = {
+            plot.history({"loss": [1.0], one: [0.5], f"val_{one}": [0.5]}): [one],
+            plot.confusion_matrix(np.eye(3, dtype=int), NAMES): NAMES,
+            plot.mistakes(model, x, y): [two],
+            plot.saliency(model, x[0], 1): [two],
+            plot.architecture(model): [one, two],
+            plot.reliability({one: RIGHT}): [one],
+            plot.ablation({one: curve}): [one],
+            plot.feature_maps(np.ones((2, 2, 1)), {two: np.ones((2, 2, 1), bool)}): [two],
+        }
+    for figure, names in figures.items():
+        picture = io.StringIO()
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            figure.savefig(picture, format="svg")
+        for name in names:
+            assert name in picture.getvalue()
+
+
 # ---- what is no picture ----
 
 

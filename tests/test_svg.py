@@ -23,7 +23,7 @@ def figure():
     panel.plot([0, 1], [0, 1], "o-", color=plot_axes.ink(panel, 0.5))
     panel.bar([0], [1], hatch="//", color="#d55e00")
     shaded.imshow([[0, 1]], cmap=plot_axes.shades(shaded))
-    panel.set_title(NAME)
+    panel.set_title(plot_axes.named(NAME))
     return made
 
 

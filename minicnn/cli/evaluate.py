@@ -56,7 +56,7 @@ def measures(model, x, y):
         model.compile("sgd", model.loss_function or loss, ["accuracy"])
     loss = model.evaluate(x, y, batch_size=256, return_dict=True)["loss"]
     probabilities = model.predict_proba(x, batch_size=256)
-    outputs = probabilities.argmax(1) if probabilities.shape[1] > 1 else (probabilities[:, 0] > 0.5).astype(int)
+    outputs = taken_for(probabilities)
     matrix = metrics.confusion_matrix(y, outputs, max(2, probabilities.shape[1]))
     numbers = [str(k) for k in range(len(matrix))]
     names = numbers if model.class_names is None else model.class_names
@@ -70,6 +70,11 @@ def measures(model, x, y):
         "confusion_matrix": matrix.tolist(),
     }
     return found, outputs
+
+
+def taken_for(probabilities):
+    """The class of each row: the most probable one."""
+    return probabilities.argmax(1) if probabilities.shape[1] > 1 else (probabilities[:, 0] > 0.5).astype(int)
 
 
 def _fitting(path, model, data_dir):
@@ -95,10 +100,9 @@ def _fitting(path, model, data_dir):
 def pictures_for(data, model, way):
     """The pictures, their labels as the model numbers the classes."""
     shape, classes = model.input_shape, max(2, model.output_shape[0])
-    colors = {channels: color for color, channels in images.CHANNELS.items()}
-    if len(shape) != 3 or shape[2] not in colors:
+    if len(shape) != 3 or shape[2] not in images.COLORS:
         raise ValueError(f"evaluate needs a model of pictures, (height, width, 1, 3 or 4); got {shape}")
-    settings = {"image_size": shape[:2], "color": colors[shape[2]], "fit": way}
+    settings = {"image_size": shape[:2], "color": images.COLORS[shape[2]], "fit": way}
     numbers = [str(k) for k in range(classes)]
     if model.class_names is not None:
         found = sources.pictures(data, settings, class_names=model.class_names)

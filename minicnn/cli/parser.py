@@ -33,8 +33,8 @@ ABOUT = {
     ),
     "evaluate": (
         "test a saved model",
-        "Prints loss, accuracy and the confusion matrix of a saved model: on pictures of your own, whose classes are "
-        "compared by their names, or on the test part of a known data set.",
+        "Prints loss, accuracy, the measures of every class and the confusion matrix of a saved model: on pictures of "
+        "your own, whose classes are compared by their names, or on the test part of a known data set.",
     ),
     "predict": (
         "name what is in pictures",
@@ -303,9 +303,7 @@ def _evaluate(sub):
                      "set that fits the model)")  # fmt: skip
     sub.add_argument("--data", type=_data, metavar="DATA", help="the same")
     _fit(sub, "as the model was trained, else stretch")
-    sub.add_argument(
-        "--data-dir", type=_place, metavar="DIR", help="folder of a known data set (default: docs/data.md)"
-    )
+    _data_dir(sub)
     _invert(sub)
 
 
@@ -325,13 +323,13 @@ def _plot(sub):
     sub.add_argument("run", metavar="RUN", help="the folder of the run")
     sub.add_argument("--format", choices=("png", "svg"), default="png", help="(default: png)")
     sub.add_argument("--theme", choices=("light", "dark"), default="light", help="(default: light)")
-    sub.add_argument("--data-dir", metavar="DIR", help="folder of a known data set (default: docs/data.md)")
+    _data_dir(sub)
 
 
 def _report(sub):
     sub.add_argument("run", metavar="RUN", help="the folder of the run")
     sub.add_argument("--out", metavar="FILE", help="(default: report.html in the folder)")
-    sub.add_argument("--data-dir", metavar="DIR", help="folder of a known data set (default: docs/data.md)")
+    _data_dir(sub)
 
 
 def _data_sets(sub):
@@ -360,6 +358,10 @@ def _pictures(sub):
                        "(default: 32)")  # fmt: skip
     group.add_argument("--color", choices=defaults.COLORS, help="(default: rgb)")
     _fit(group, "stretch")
+    _data_dir(sub)
+
+
+def _data_dir(sub):
     sub.add_argument(
         "--data-dir", type=_place, metavar="DIR", help="folder of a known data set (default: docs/data.md)"
     )

@@ -15,9 +15,8 @@ import minicnn
 from minicnn import _files, calibration, models, summary
 from minicnn import plot as pictures
 from minicnn.cli import evaluate, runs, words
-from minicnn.cli import plot as drawing
 from minicnn.cli.svg import Sheet
-from minicnn.cli.verdict import of_calibration, of_gap, standard_error
+from minicnn.cli.verdict import of_calibration, of_gap, percent, standard_error
 from minicnn.plot_axes import THEMES
 
 MOST_MISTAKES = 12
@@ -26,7 +25,7 @@ MOST_MISTAKES = 12
 def report(options):
     """Writes the page, and says what had to be left out."""
     environment = _jinja()
-    found = drawing.opened(options.run, options.data_dir)
+    found = runs.opened(options.run, options.data_dir)
     page = _page(options.run, found)
     for name, reason in page["left_out"].items():
         words.note(f"note: without {name.replace('_', ' ')}: {reason}")
@@ -48,7 +47,7 @@ def _jinja():
     environment = jinja2.Environment(
         loader=loader, autoescape=True, finalize=_printable, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"shown": _shown, "percent": _percent}
+    environment.filters |= {"shown": _shown, "percent": percent}
     return environment
 
 
@@ -68,10 +67,6 @@ def _shown(value, digits=4):
     if isinstance(value, float):
         return f"{value:.{digits}g}"
     return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _percent(share):
-    return f"{100 * share:.1f} %"
 
 
 # ---- what is on the page ----
@@ -176,7 +171,7 @@ def _curves(history, drawn):
             panel.tick_params(colors=panel.xaxis.label.get_color())
             lines = panel.get_legend_handles_labels()
             told = [(label, line.get_color(), line.get_linestyle() == ":") for line, label in zip(*lines, strict=True)]
-            legend[:], title[:] = told, [panel.get_title()]
+            legend[:], title[:] = told, [panel.get_title().replace(r"\$", "$")]
             return figure
 
         draw()

@@ -5,11 +5,16 @@ import json
 import os
 import re
 import shlex
+from dataclasses import dataclass, field
+
+import numpy as np
 
 import minicnn
-from minicnn import _files
+from minicnn import _files, saving
 from minicnn.callbacks import BackupAndRestore, Callback
 from minicnn.cli import augment, building, defaults, sources, words
+from minicnn.datasets import images
+from minicnn.model import Sequential
 
 NAMES = (
     *("data", "image_size", "color", "fit", "validation", "model", "dropout", "compare", "epochs", "batch_size"),
@@ -226,9 +231,8 @@ def _completed(before, given, text):
     size, color, seed = defaults.IMAGE_SIZE, defaults.COLOR, 0
     if text is not None:
         shape, seed = building.said_of(chosen["model"], text)
-        colors = {1: "grayscale", 3: "rgb", 4: "rgba"}
-        if shape is not None and len(shape) == 3 and shape[2] in colors:
-            size, color = tuple(shape[:2]), colors[shape[2]]
+        if shape is not None and len(shape) == 3 and shape[2] in images.COLORS:
+            size, color = tuple(shape[:2]), images.COLORS[shape[2]]
     own = {"image_size": size, "color": color, "fit": "stretch"}
     settings = {**dict.fromkeys(NAMES), "data": data, "seed": seed, **defaults.SETTINGS[key], **chosen}
     if key == defaults.OWN:
@@ -269,6 +273,52 @@ def settings_of(options):
     """The settings of options that begin no run (tune), with the same defaults."""
     given = {name: value for name in NAMES if (value := getattr(options, name, None)) is not None}
     return _completed({}, given | {"model": "small"}, None)
+
+
+# ---- what a run has left ----
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in the folder of a run: ``model``; ``history``, a dict of lists, or None, where no epoch was trained;
+    ``part``, "test" or "validation", by which it is judged, with its samples ``x``, ``y`` as the model takes them, None
+    where there are none, and ``reason``, why not; ``settings``, {} where they cannot be read."""
+
+    model: Sequential
+    history: dict | None
+    part: str | None = None
+    x: np.ndarray | None = None
+    y: np.ndarray | None = None
+    reason: str = ""
+    settings: dict = field(default_factory=dict)
+
+
+def opened(folder, data_dir):
+    """``Found`` of a folder; OSError and ValueError where it is none of a run.  Data that are gone are no error."""
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(2, "No such folder", folder)
+    path = os.path.join(folder, "model.npz")
+    if not os.path.lexists(path):
+        raise FileNotFoundError(2, "No such file: the folder must be that of a run of minicnn train", path)
+    model, history = saving.load_model(path), json_in(os.path.join(folder, "history.json"))
+    if history is not None and not (isinstance(history, dict) and all(isinstance(v, list) for v in history.values())):
+        raise ValueError(f"{os.path.join(folder, 'history.json')}: must hold lists of numbers by name")
+    settings = {}
+    try:
+        settings = settings_in(os.path.join(folder, "settings.json"))
+        if not settings:
+            return Found(model, history, reason="there is no settings.json, which names the data")
+        data = sources.load(settings, data_dir)
+    except words.FAILURES as error:
+        return Found(model, history, reason=words.sentence(error), settings=settings)
+    if data.measured is None:
+        return Found(model, history, reason="there is no test part and no validation part", settings=settings)
+    x, y = data.parts[data.measured]
+    x = building.as_inputs(model, x, settings)
+    if x.shape[1:] != model.input_shape:
+        reason = f"the data have another shape than the model, {x.shape[1:]}"
+        return Found(model, history, reason=reason, settings=settings)
+    return Found(model, history, data.measured, x, y, settings=settings)
 
 
 # ---- what is written while it is trained ----

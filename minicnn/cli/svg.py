@@ -13,11 +13,7 @@ from xml.etree import ElementTree
 
 from minicnn import plot
 
-SETTINGS = {  # of matplotlib: the same bytes every time, text as text, and names that are no formulas
-    "svg.hashsalt": "minicnn",
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-}
+SETTINGS = {"svg.hashsalt": "minicnn", "svg.fonttype": "none"}  # of matplotlib: the same bytes every time, text as text
 ELEMENTS = {"clipPath", "defs", "g", "image", "path", "pattern", "rect", "text", "tspan", "use"}
 HREF = "{http://www.w3.org/1999/xlink}href"
 LONG = re.compile(r"-?\d+\.\d{3,}(?!\d*e)")

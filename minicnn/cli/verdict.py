@@ -67,7 +67,7 @@ def _level(history, at, samples, measured):
         )  # fmt: skip
         return [f"{missing}: nothing can be said of the gap. --validation 0.2 keeps samples back for that."]
     gap = training - other
-    said = f"Of the samples trained on {_percent(training)} are right, of the {part} part {_percent(other)}: "
+    said = f"Of the samples trained on {percent(training)} are right, of the {part} part {percent(other)}: "
     said += f"a gap of {_points(gap)}."
     if not fair:
         said += " The first is a mean over the epoch, while the weights changed, with dropout where there is any: "
@@ -145,16 +145,16 @@ def of_calibration(curve):
     filled = curve.count > 0
     n, c = curve.count[filled], curve.confidence[filled]
     chance = float((n / n.sum() * (2 * (c * (1 - c)).clip(0) / (math.pi * n)) ** 0.5).sum())
-    said = f"The expected calibration error, the mean gap between confidence and accuracy, is {_percent(curve.ece)}. "
-    said += f"A perfectly calibrated network would have about {_percent(chance)} with {n.sum():,} samples"
+    said = f"The expected calibration error, the mean gap between confidence and accuracy, is {percent(curve.ece)}. "
+    said += f"A perfectly calibrated network would have about {percent(chance)} with {n.sum():,} samples"
     if curve.ece <= 2 * chance:
         return [f"{said}. Undecided: that is not twice as much, and may be chance."]
     side = "surer than it is right" if curve.overconfidence > 0 else "right more often than it says"
-    said += f", so that is hardly chance: on the whole the network is {side}, by {_percent(abs(curve.overconfidence))}."
+    said += f", so that is hardly chance: on the whole the network is {side}, by {percent(abs(curve.overconfidence))}."
     return [f"{said} mc.calibration.fit_temperature can mend it."]
 
 
-def _percent(share):
+def percent(share):
     return f"{100 * share:.1f} %"
 
 

@@ -9,6 +9,7 @@ from minicnn import _check, _files
 from minicnn.datasets.errors import DataError
 
 CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}  # of Keras's color_mode
+COLORS = {channels: color for color, channels in CHANNELS.items()}
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels
 _COMMON = ("PNG", "JPEG", "GIF", "BMP", "PPM")  # tried first: Pillow takes a while to load all that it knows

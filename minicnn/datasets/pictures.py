@@ -121,11 +121,10 @@ def _place(number, n):
 
 def _described(pictures, shape):
     height, width, channels = shape
-    colours = next(name for name, number in images.CHANNELS.items() if number == channels)
     classes = [] if pictures.class_names is None else [_count(len(pictures.class_names), "class", "classes")]
     validation = [] if pictures.validation is None else [f"{len(pictures.validation.y):,} for validation"]
     skipped = [f"{len(pictures.skipped):,} skipped"] if pictures.skipped else []
-    what = f"{_count(len(pictures.y), 'picture')} of {height} x {width}, {colours}"
+    what = f"{_count(len(pictures.y), 'picture')} of {height} x {width}, {images.COLORS[channels]}"
     return f"<{type(pictures).__name__}: {', '.join([what, *classes, *validation, *skipped])}>"
 
 
