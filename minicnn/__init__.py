@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         datasets,
         ensemble,
         initializers,
+        interop,
         layers,
         losses,
         metrics,
@@ -62,6 +63,7 @@ __all__ = [
     "ensemble",
     "get_num_threads",
     "initializers",
+    "interop",
     "layers",
     "losses",
     "metrics",
@@ -96,7 +98,8 @@ NAMES = {
     "set_num_threads": "_ext.machinery.runtime",
 }
 LAZY_MODULES = (
-    *("activations", "augment", "calibration", "ensemble", "networks", "plot", "saving", "testing", "thinning", "tune"),
+    *("activations", "augment", "calibration", "ensemble", "interop", "networks", "plot", "saving", "testing"),
+    *("thinning", "tune"),
 )
 LAZY_NAMES = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "prediction"}
 _state = {"loaded": False, "loading": False}

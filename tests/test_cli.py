@@ -1743,7 +1743,7 @@ def test_wrong_usage(arguments, said, capsys, tmp_path):
         "evaluate m --data-dir",
         "plot run --data-dir",
         "report run --data-dir",
-    ],  # fmt: skip
+    ],
 )
 def test_paths_that_are_empty(option, capsys):
     assert "must be the path of a folder; got ''" in usage(capsys, *option.split(), "")
