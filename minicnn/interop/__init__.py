@@ -5,5 +5,6 @@ The libraries that read and write the files are optional extras, imported where 
 """
 
 from minicnn.interop.errors import ConversionError
+from minicnn.interop.onnx_reader import from_onnx
 
-__all__ = ["ConversionError"]
+__all__ = ["ConversionError", "from_onnx"]
