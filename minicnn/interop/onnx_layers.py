@@ -964,33 +964,36 @@ def _unsqueeze(reader, node, inputs):
     return reader.reshape(node, go_on(x), [1 if axis in axes else next(rest) for axis in range(rank)])
 
 
-def _along(h, axis, change, size):
-    """One axis of the graph, changed by a layer of images, with what lies before and behind it in the model as rows and
-    channels.  ``change(h)`` gets images (N, rows, axis, channels) and returns them with ``size`` along the axis."""
-    place, sample = h.order.index(axis), h.sample
-    rows, channels = math.prod(sample[: place - 1]), math.prod(sample[place:])
+def _plane(h, axis):
+    """(images, place) of a value: an axis of the graph is rows (0) or columns (1) of images (N, H, W, C).  Where it is
+    not in the model, what lies before and behind it become rows and channels."""
+    place, sample = h.order.index(axis) - 1, h.sample
+    if len(sample) == 3 and place < 2:
+        return h.seen_as((h.batch, *sample), (0, 1, 2, 3)), place
+    return h.reshaped((h.batch, math.prod(sample[:place]), sample[place], math.prod(sample[place + 1 :]))), 1
+
+
+def _resized(h, axis, kind, size, **arguments):
+    """One axis of the graph cut, padded or thinned by a layer of images; arguments are what it gets for that axis, and
+    for the other one if it were not there."""
+    image, place = _plane(h, axis)
+    shape = [*image.shape]
+    shape[1 + place] = size
+    arguments = {name: (on, off) if place == 0 else (off, on) for name, (on, off) in arguments.items()}
+    image = image.then(kind, shape, **arguments)
     shape = tuple(size if one == axis else length for one, length in enumerate(h.shape))
-    return change(h.reshaped((h.batch, rows, h.shape[axis], channels))).reshaped(shape, h.order)
+    return image.reshaped(shape, h.order)
 
 
 def _cut(h, axis, begin, end, step=1):
     """h[..., begin:end:step, ...] along an axis."""
-    count = -(-(end - begin) // step)
     whole = h.shape[axis]
-    if (begin, end, step) == (0, whole, 1):
-        return h
-
-    def change(image):
-        n, rows, _, channels = image.shape
-        if (begin, end) != (0, whole):
-            sides = ((0, 0), (begin, whole - end))
-            image = image.then(layers.Cropping2D, (n, rows, end - begin, channels), (0, 1, 2, 3), cropping=sides)
-        if step > 1:
-            strides = {"pool_size": 1, "strides": (1, step)}
-            image = image.then(layers.MaxPooling2D, (n, rows, count, channels), (0, 1, 2, 3), **strides)
-        return image
-
-    return _along(h, axis, change, count)
+    if (begin, end) != (0, whole):
+        h = _resized(h, axis, layers.Cropping2D, end - begin, cropping=((begin, whole - end), (0, 0)))
+    if step > 1:
+        size = -(-(end - begin) // step)
+        h = _resized(h, axis, layers.MaxPooling2D, size, pool_size=(1, 1), strides=(step, 1))
+    return h
 
 
 @operator("Slice")
@@ -1060,7 +1063,7 @@ def _gather(reader, node, inputs):
 def _pad(reader, node, inputs):
     x = data(node, inputs)
     rank = len(x.shape)
-    node.choose("mode", "constant")
+    mode = node.choose("mode", "constant", "edge")
     if node.version < 11:
         pads, value, axes = node.get("pads"), node.get("value", 0.0), [*range(rank)]
     else:
@@ -1085,24 +1088,21 @@ def _pad(reader, node, inputs):
             sides[axis] = max(before, 0), max(after, 0)
     if not any(map(any, sides.values())):
         return h
-    if math.isinf(value) or abs(value) > 1e38:
-        broken = h.branch().seen_as([size + sum(sides.get(axis, (0,))) for axis, size in enumerate(h.shape)], h.order)
-        broken.broken = node.refuse("layers pad with 0, or with another finite number", value)
-        if value < 0 and rank == 4 and not {*sides} - {2, 3}:
-            broken.lowest = (x, [sides.get(axis, (0, 0)) for axis in (2, 3)])
+    if mode == "edge" or math.isinf(value) or abs(value) > 1e38:
+        shape = [sum(sides[axis], size) if axis in sides else size for axis, size in enumerate(h.shape)]
+        broken = h.branch().seen_as(shape, h.order)
+        broken.broken = node.refuse("layers pad with 0, or with another finite number", mode if mode == "edge" else value)
+        if (mode == "edge" or value < 0) and rank == 4 and {*sides} <= {2, 3}:
+            broken.lowest = x, [sides.get(axis, (0, 0)) for axis in (2, 3)]  # which no maximum sees
         return broken
     h = scaled(h, 1.0, -value) if value else h
-    outside = {*h.order[1:3]} if len(h.sample) == 3 else set()
-    if sides.keys() <= outside:
+    if len(h.sample) == 3 and {*sides} <= {*h.order[1:3]}:
         padding = tuple(sides.get(axis, (0, 0)) for axis in h.order[1:3])
-        shape = [size + sum(sides.get(axis, (0,))) for axis, size in enumerate(h.shape)]
+        shape = [sum(sides[axis], size) if axis in sides else size for axis, size in enumerate(h.shape)]
         h = h.then(layers.ZeroPadding2D, shape, padding=padding)
     else:
         for axis, both in sides.items():
-            size = h.shape[axis] + sum(both)
-            h = _along(h, axis, lambda image, both=both, size=size: image.then(
-                layers.ZeroPadding2D, (*image.shape[:2], size, image.shape[3]), (0, 1, 2, 3), padding=((0, 0), both)
-            ), size)  # fmt: skip
+            h = _resized(h, axis, layers.ZeroPadding2D, sum(both, h.shape[axis]), padding=(both, (0, 0)))
     return scaled(h, 1.0, value) if value else h
 
 

@@ -238,9 +238,18 @@ def tidy(shape, steps):
                 if dims == (*range(1, len(dims) + 1),):
                     continue
                 step = Step(layers.Permute, step.shape, {"dims": dims}, {})
+        if kept and _thins(step) and _thins(kept[-1]):
+            pairs = zip(kept[-1].arguments["strides"], step.arguments["strides"], strict=True)
+            step = step.changed({"strides": tuple(a * b for a, b in pairs)})
+            kept.pop(), shapes.pop()
         kept.append(step)
         shapes.append(step.shape)
     return kept
+
+
+def _thins(step):
+    """Whether it takes every so many pixels, and nothing else."""
+    return step.name == "MaxPooling2D" and step.arguments["pool_size"] == (1, 1) and "padding" not in step.arguments
 
 
 def image_order(rank, channel=1):
