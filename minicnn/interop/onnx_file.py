@@ -53,7 +53,7 @@ class Node:
 
         self.op, self.inputs, self.outputs = proto.op_type, list(proto.input), list(proto.output)
         self.label = f"{self.op[:80]} {(proto.name or next(filter(None, self.outputs), ''))[:200]!r}"
-        self._unread = {}
+        self._attributes, self._read = {}, set()
         if proto.domain not in ("", "ai.onnx"):
             raise self.refuse(f"operators must be ONNX's own, not of the domain {proto.domain[:80]!r}")
         try:
@@ -72,22 +72,23 @@ class Node:
         for attribute in proto.attribute:
             name = attribute.name
             known = schema.attributes.get(name)
-            if known is None or name in self._unread:
+            if known is None or name in self._attributes:
                 raise self.refuse(f"has no attribute {name[:80]!r}" if known is None else f"has {name!r} twice")
             if attribute.ref_attr_name or attribute.type != int(known.type.value):
                 raise self.refuse(f"the attribute {name!r} must be of type {known.type.name}")
-            self._unread[name] = _attribute(self.label, attribute, folder)
+            self._attributes[name] = _attribute(self.label, attribute, folder)
 
     def refuse(self, required, got=None, fix=""):
         return refusal(self.label, required, got, fix)
 
     def get(self, name, default=None):
         """The value of an attribute, or the default where the node does not say it; now it counts as read."""
-        return self._unread.pop(name, default)
+        self._read.add(name)
+        return self._attributes.get(name, default)
 
     def peek(self, name, default=None):
         """The value of an attribute, which does not count as read by that."""
-        return self._unread.get(name, default)
+        return self._attributes.get(name, default)
 
     def choose(self, name, default, *others):
         """An attribute that must be the default or one of the others."""
@@ -98,8 +99,8 @@ class Node:
 
     def require_all_read(self):
         """ConversionError for attributes that nobody has looked at: nothing is dropped silently."""
-        if self._unread:
-            raise self.refuse("its attributes must be understood", sorted(self._unread))
+        if unread := sorted(self._attributes.keys() - self._read):
+            raise self.refuse("its attributes must be understood", unread)
 
 
 def _attribute(label, attribute, folder):
@@ -186,7 +187,8 @@ def _location(tensor):
 
 class Graph:
     """``nodes`` in order, those that lead to the output; ``arrays`` by name; ``inputs`` {name: (dtype number, axes)},
-    where an axis is a whole number or None; ``output``, the only one, and its axes, or None; ``metadata``."""
+    where an axis is a whole number or None; ``output``, the only one, and its axes, or None; ``metadata``, and who
+    wrote it, the ``producer``."""
 
     def __init__(self, model, folder=None):
         opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
@@ -204,6 +206,7 @@ class Graph:
         if len(graph.output) != 1:
             names = [one.name for one in graph.output]
             raise refusal("", "a chain of layers has one output, so the graph must have one", names)
+        self.producer = model.producer_name
         self.metadata = {entry.key: entry.value for entry in model.metadata_props}
         self.output = graph.output[0].name
         self.output_axes = _tensor_type(graph.output[0])[1]

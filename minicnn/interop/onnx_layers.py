@@ -16,7 +16,7 @@ from minicnn.interop.onnx_values import Held, Merge, Step, image_order, meeting,
 TABLE: dict[str, Callable] = {}
 AFFINE = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense")
 NORMS = ("BatchNormalization", "GroupNormalization", "LayerNormalization")
-ERF, CLOSE = math.sqrt(0.5), 1e-6
+CLOSE = 1e-6
 
 
 def operator(*names):
@@ -101,7 +101,8 @@ def _plain(reader, node, inputs):
     if node.op in named:
         return go_on(x).then(layers.Activation, activation=named[node.op])
     found = activated(go_on(x), PLAIN.get(node.op, layers.ReLU))
-    found.form = reader.atom(node, x, node.op)
+    if node.op == "Sigmoid":
+        found.forms = reader.atom(node, x, "Sigmoid")
     return found
 
 
@@ -137,7 +138,7 @@ def _with_numbers(reader, node, inputs):
             found = activated(h, layers.HardSigmoid)
         else:
             found = clipped(node, scaled(h, alpha, beta), 0.0, 1.0)
-        found.form = reader.atom(node, x, "clip", alpha, beta, 1.0)
+        found.forms = reader.atom(node, x, "clip", alpha, beta, 1.0)
         return found
     alpha = 1.0 if alpha is None else alpha
     if alpha == 0:
@@ -175,7 +176,9 @@ def _bounded(reader, node, inputs):
         high = min(bounds, default=None) if node.op == "Min" else None
     found = clipped(node, go_on(x), low, high)
     if low == 0 and high is not None:
-        found.form = reader.atom(node, x, "clip", 1.0, 0.0, high)
+        found.forms = reader.atom(node, x, "clip", 1.0, 0.0, high)
+    elif node.op == "Min":
+        found.forms = reader.atom(node, x, "Min", high)
     return found
 
 
@@ -223,18 +226,10 @@ def _softmax(reader, node, inputs):
         return activated(h, kind)  # in whatever order
     if old and axis < rank - 1:  # of all axes from that one on
         h = h.settled()
-        return _imaged(
-            reader, node, h.reshaped((*h.shape[:axis], math.prod(h.shape[axis:]))).then(kind).reshaped(h.shape)
-        )
+        rows = h.reshaped((*h.shape[:axis], math.prod(h.shape[axis:])))
+        return reader.imaged(node, rows.then(kind).reshaped(h.shape))
     order = h.order
     return activated(h.with_last(axis), kind).back(order)
-
-
-def _imaged(reader, node, h):
-    """A new value of the graph, with the channels last where it has four axes."""
-    if len(h.shape) != 4:
-        return h
-    return h.permuted(image_order(4, reader.channel(node.outputs[0], h.shape)))
 
 
 # ---- arithmetic with constants ----
@@ -317,11 +312,11 @@ def shifted(node, h, c):
     """x + c, in the layer before where that has room."""
     last = h.last
     c = _brief(h, node, c)
-    if last is not None and c.ndim < 2 and last.arguments.get("activation") is None:
-        if last.name in AFFINE:
+    if last is not None and last.arguments.get("activation") is None:
+        if last.name in AFFINE and c.ndim < 2:
             bias = last.arrays.get("bias", 0.0) + np.broadcast_to(c, h.sample[-1:])
             return _instead(h, last.changed({"use_bias": True}, bias=bias))
-        if last.name in NORMS and c.ndim == 1 == last.arrays["beta"].ndim:
+        if _fits(last, c):
             return _instead(h, last.changed(beta=last.arrays["beta"] + c))
     return _with_scale(h, plus=c)
 
@@ -329,9 +324,16 @@ def shifted(node, h, c):
 def multiplied(node, h, c):
     last = h.last
     c = _brief(h, node, c)
-    if last is not None and last.name in NORMS and c.ndim == 1 == last.arrays["beta"].ndim:
+    if last is not None and _fits(last, c):
         return _instead(h, last.changed(gamma=last.arrays["gamma"] * c, beta=last.arrays["beta"] * c))
     return _with_scale(h, times=c)
+
+
+def _fits(step, c):
+    """Whether a normalisation takes a constant into its gamma and beta."""
+    if step.name not in NORMS or not {"gamma", "beta"} <= step.arrays.keys():
+        return False
+    return c.shape == step.arrays["beta"].shape or (c.ndim == 1 == step.arrays["beta"].ndim)
 
 
 def _instead(h, step):
@@ -388,7 +390,7 @@ def _two(reader, node, op, inputs, named):
 def _merged(reader, node, a, b, op):
     """What becomes of two values that are both data."""
     if op in ("Mul", "Div"):
-        found = reader.product(node, a, b) if op == "Mul" else None
+        found = reader.product(node, a, b) if op == "Mul" else reader.quotient(a, b)
         if found is None:
             raise node.refuse("no layer multiplies or divides data by data, but for activations that are known")
         return found
@@ -439,10 +441,10 @@ def _concat(reader, node, inputs):
 def _formed(reader, found, x, factor, offset):
     """``found`` = factor x + offset, where both are single numbers."""
     if factor is not None and offset is not None:
-        root, terms = reader.form(x)
-        terms = {product: value * factor for product, value in terms.items()}
-        terms[()] = terms.get((), 0.0) + offset
-        found.form = root, terms
+        for root, terms in reader.forms(x):
+            terms = {product: value * factor for product, value in terms.items()}
+            terms[()] = terms.get((), 0.0) + offset
+            found.forms = (*found.forms, (root, terms))
     return found
 
 
@@ -453,22 +455,18 @@ def _no_layer(reader, node, inputs):
     h = go_on(x)
     if h.broken is None:
         h.broken = node.refuse("no layer computes this operator")
-    if node.op == "Erf":
-        h.form = reader.atom(node, x, "Erf")
+    if node.op in ("Erf", "Abs"):
+        h.forms = reader.atom(node, x, node.op)
     node.get("fmod")
     return h
 
 
 @operator("Where")
 def _where(reader, node, inputs):
-    """PyTorch's Softplus: x where x > 20, where both are the same."""
-    condition, a, b = inputs
-    if all(isinstance(one, Held) and one.origin for one in (condition, b)) and isinstance(a, Held):
-        greater, others = condition.origin
-        same = others[0] is a and b.origin[1][0] is a
-        if same and (greater.op, b.origin[0].op) == ("Greater", "Softplus") and scalar(greater, others, 1, 0.0) >= 17:
-            return b.branch()
-    raise node.refuse("no layer chooses between values")
+    found = reader.chosen(*inputs)
+    if found is None:
+        raise node.refuse("no layer chooses between values, but for activations that are known")
+    return found
 
 
 # ---- sums over windows ----
@@ -716,6 +714,8 @@ def _reduced(h, kind, axes, keep):
 
 @operator("Gemm", "MatMul")
 def _dense(reader, node, inputs):
+    if node.op == "MatMul" and isinstance(inputs[1], Held):
+        return _dense_from_left(node, inputs)
     x = data(node, inputs)
     w, bias = constant(node, inputs, 1), None
     rank = len(x.shape)
@@ -755,6 +755,19 @@ def _dense(reader, node, inputs):
     if single:
         return reader.reshape(node, h, shape[:-1])
     return h.back(order)
+
+
+def _dense_from_left(node, inputs):
+    """A constant matrix times data: a Dense along the last axis but one."""
+    x, w = data(node, inputs[1:]), inputs[0]
+    rank = len(x.shape)
+    if isinstance(w, Held) or w.dtype.kind != "f" or w.ndim != 2 or rank < 3 or w.shape[1] != x.shape[-2] or not w.size:
+        raise node.refuse("one factor must be a constant matrix that fits, and leave the samples, axis 0, as they are")
+    h = go_on(x)
+    order = h.order
+    h = h.with_last(rank - 2)
+    shape = (*x.shape[:-2], w.shape[0], x.shape[-1])
+    return _affine(node, h, layers.Dense, shape, w.T, None, {"units": w.shape[0]}).back(order)
 
 
 # ---- normalisations ----
@@ -911,7 +924,7 @@ def _as_group_norm(reader, node, x, shape):
         return None
     outer, before = ins[0].origin or (None, ())
     last = x.last
-    if outer is None or outer.op != "Reshape" or before[0].shape != shape or ins[0].uses != 1 or len(shape) < 3:
+    if outer is None or outer.op != "Reshape" or before[0].shape != shape or ins[0].uses != 1 or before[0].flat:
         return None
     groups = ins[0].shape[1]
     if last.name != "GroupNormalization" or len(ins[0].shape) != 3 or shape[1] % groups:
@@ -1052,10 +1065,17 @@ def _gather(reader, node, inputs):
         raise node.refuse("must take constant places of a sample, not samples, which are axis 0")
     size = x.shape[axis]
     found = [one + size if one < 0 else one for one in whole_numbers(node, places, "places")]
-    if found != [*range(found[0], found[0] + len(found))] or not 0 <= found[0] <= found[-1] < size:
-        raise node.refuse("places must be neighbours in order", found[:20])
     h = go_on(x)
-    h = _cut(h if h.flat is None else h.settled(), axis, found[0], found[-1] + 1)
+    h = h if h.flat is None else h.settled()
+    nearest = np.floor((np.arange(len(found)) + 0.5) * size / len(found) + 2.0**-24)
+    if found[0] >= 0 and found == [*range(found[0], found[0] + len(found))] and found[-1] < size:
+        h = _cut(h, axis, found[0], found[-1] + 1)
+    elif len(h.sample) == 3 and axis in h.order[1:3] and found == nearest.tolist():
+        sizes = [len(found) if one == axis else h.shape[one] for one in h.order[1:3]]
+        shape = [len(found) if one == axis else length for one, length in enumerate(h.shape)]
+        h = h.then(layers.Resizing, shape, height=sizes[0], width=sizes[1], interpolation="nearest")
+    else:
+        raise node.refuse("places must be neighbours in order", found[:20])
     return h if places.ndim else reader.reshape(node, h, [one for place, one in enumerate(h.shape) if place != axis])
 
 
@@ -1091,7 +1111,9 @@ def _pad(reader, node, inputs):
     if mode == "edge" or math.isinf(value) or abs(value) > 1e38:
         shape = [sum(sides[axis], size) if axis in sides else size for axis, size in enumerate(h.shape)]
         broken = h.branch().seen_as(shape, h.order)
-        broken.broken = node.refuse("layers pad with 0, or with another finite number", mode if mode == "edge" else value)
+        broken.broken = node.refuse(
+            "layers pad with 0, or with another finite number", mode if mode == "edge" else value
+        )
         if (mode == "edge" or value < 0) and rank == 4 and {*sides} <= {2, 3}:
             broken.lowest = x, [sides.get(axis, (0, 0)) for axis in (2, 3)]  # which no maximum sees
         return broken

@@ -4,16 +4,18 @@
 operator is as layers, and ``onnx_values.py`` keeps track of the order of axes and of the ways through the graph.
 """
 
+import json
 import math
 from collections import Counter
 
 import numpy as np
 
-from minicnn import _check, layers
+from minicnn import _check, inputs, layers
 from minicnn.interop.errors import ConversionError
 from minicnn.interop.onnx_file import Graph, dtype_of, read_model, refusal
 from minicnn.interop.onnx_fold import BATCH, Purse, fold, shape_part
-from minicnn.interop.onnx_layers import CLOSE, ERF, TABLE, Scale, scaled
+from minicnn.interop.onnx_forms import Forms
+from minicnn.interop.onnx_layers import TABLE, Scale
 from minicnn.interop.onnx_values import Held, Merge, image_order, tidy, way
 from minicnn.layer import Source
 from minicnn.model import Sequential
@@ -58,12 +60,15 @@ def from_onnx(path_or_model, constants=None, *, input_layout=None, input_shape=N
         raise ConversionError(f"{name}: from_onnx: cannot be a chain of layers ({error})") from error
 
 
-class _Reader:
+class _Reader(Forms):
     """Goes through the nodes of a graph once, in order."""
 
     def __init__(self, graph, constants, input_layout, input_shape):
         self.graph, self.layout, self.open_shape = graph, input_layout, input_shape
-        self.purse, self.atoms = Purse(), {}
+        super().__init__()
+        self.purse = Purse()
+        self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
+        self.own = graph.producer == "minicnn"
         self.values = dict(graph.arrays)  # arrays, Held, or the ConversionError that stands for a value
         self._share_joins()
         self.uses = Counter(name for node in graph.nodes if node.op != "Shape" for name in node.inputs)
@@ -86,6 +91,7 @@ class _Reader:
         self.start.ready = found == self.dtype
         self.start.uses = self.uses[self.input]
         self.values[self.input] = self.start
+        self.last = self.own or self.start.order == (0, 1, 2, 3)  # images of the graph have their channels last
 
     def _take_constants(self, constants):
         for name, value in constants.items():
@@ -135,7 +141,8 @@ class _Reader:
             raise refusal(where, "the first axis must be the samples", axes)
         channel = None
         if rank == 4:
-            channel = LAYOUTS.get(self.layout) or self.graph.channels.get(name) or self.channel(name, axes, None)
+            known = self.layout or (self.graph.metadata.get("input_layout") if self.own else None)
+            channel = LAYOUTS.get(known) or self.graph.channels.get(name) or self.channel(name)
             if channel is None:
                 square = axes[1] is not None and axes[1] > 4 and axes[1] == axes[2] and axes[3] in (1, 3, 4)
                 channel = 3 if square else 1
@@ -178,8 +185,11 @@ class _Reader:
                 if name and name not in self.values:
                     raise node.refuse(f"its input {name!r} must be made by a node before it")
                 inputs.append(self.values[name] if name else None)
+            known = self.normalized(node)
             failed = next((one for one in inputs if isinstance(one, ConversionError)), None)
-            if failed is not None:
+            if known is not None:
+                self._enter(node, self._committed(node, inputs, [known]))
+            elif failed is not None:
                 self._enter(node, [failed] * len(node.outputs))
             elif node.op == "Shape" and isinstance(inputs[0], Held):
                 self._enter(node, [shape_part(node, inputs[0].shape)])
@@ -196,7 +206,9 @@ class _Reader:
             node.require_all_read()
         except ConversionError as error:
             return [error] * len(node.outputs)
-        found = found if isinstance(found, list) else [found]
+        return self._committed(node, inputs, found if isinstance(found, list) else [found])
+
+    def _committed(self, node, inputs, found):
         for name, value in zip(node.outputs, found, strict=False):
             if any(value is one for one in inputs):  # it is handed on
                 value.uses += self.uses[name] - 1
@@ -206,8 +218,8 @@ class _Reader:
 
     # ---- what nodes ask ----
 
-    def channel(self, name, shape, default=1):
-        """The axis of a value with four axes that holds the channels, as the first node says that knows it."""
+    def channel(self, name):
+        """The axis of a value with four axes that holds the channels, as the first node says that knows it, or None."""
         known = {name: (0, 1, 2, 3)}  # values and which axes of the first one theirs are
         for node in self.graph.nodes:
             axes = next((known[one] for one in node.inputs if one in known), None)
@@ -228,12 +240,12 @@ class _Reader:
             elif node.op == "Transpose":
                 perm = node.peek("perm", [3, 2, 1, 0])
                 if sorted(perm) != [0, 1, 2, 3] or perm[0]:
-                    return default
+                    return None
                 axes = tuple(axes[axis] for axis in perm)
             if place is not None:
-                return axes[place] or default
+                return axes[place] or None
             known.update((one, axes) for one in node.outputs[:1])
-        return default
+        return None
 
     def reshape(self, node, h, shape):
         """A value in another shape, given in the order of the graph."""
@@ -249,61 +261,33 @@ class _Reader:
             long = [axis for axis in order if dims[axis] != 1]
             return h.reshaped(shape, flat=None if long == sorted(long) else (dims, order))
         h = h.settled().reshaped(shape)
-        return h.permuted(image_order(4, self.channel(node.outputs[0], shape))) if len(shape) == 4 else h
+        return self.imaged(node, h)
 
-    # ---- activations that are written as several nodes ----
+    def imaged(self, node, h):
+        """A new value of the graph, with the channels last where it has four axes."""
+        if len(h.shape) != 4:
+            return h
+        return h.permuted(image_order(4, self.channel(node.outputs[0]) or (3 if self.last else 1)))
 
-    def form(self, x):
-        """(value, {product: factor}) of x as a function of that value; a product is a tuple of names, of which "" is
-        the value itself."""
-        return x.form or (x, {("",): 1.0})
+    def named(self, name):
+        """The value that a name stands for, through nodes that hand it on."""
+        while name in self.makers and self.makers[name].op in ("Cast", "Identity"):
+            name = self.makers[name].inputs[0]
+        return name
 
-    def atom(self, node, x, name, *numbers):
-        """The form of a function of x, which must itself be factor value + offset; None otherwise."""
-        root, terms = self.form(x)
-        if terms.keys() - {("",), ()}:
-            return None
-        self.atoms[node.outputs[0]] = (name, terms.get(("",), 0.0), terms.get((), 0.0), numbers)
-        return root, {(node.outputs[0],): 1.0}
+    def maker(self, name, op):
+        """The node that makes a value, if it is of that operator; None otherwise."""
+        node = self.makers.get(self.named(name))
+        return node if node is not None and node.op == op else None
 
-    def product(self, node, a, b):
-        """The product of two functions of one value, where it is an activation that is known; None otherwise."""
-        (root, left), (other, right) = self.form(a), self.form(b)
-        if root is not other or len(left) * len(right) > 16:
-            return None
-        terms = {}
-        for one, factor in left.items():
-            for two, times in right.items():
-                key = tuple(sorted(one + two))
-                terms[key] = terms.get(key, 0.0) + factor * times
-        terms = {key: factor for key, factor in terms.items() if factor}
-        found = self._activation(root, terms)
-        if found is None and (a.broken or b.broken):
-            found = root.branch()
-            found.broken = a.broken or b.broken
-        if found is not None:
-            found.form = root, terms
-        return found
-
-    def _activation(self, root, terms):
-        names = {name for key in terms for name in key if name}
-        if len(names) != 1:
-            return None
-        (name,) = names
-        kind, s, t, numbers = self.atoms[name]
-        k, rest = terms.get(("", name), 0.0), {key: one for key, one in terms.items() if key != ("", name)}
-        h = root.branch()
-        if kind == "Erf" and rest.keys() == {("",)} and _near(rest["",], k) and _near(s, ERF) and not t:
-            return scaled(h.then(layers.GELU), 2 * k)
-        if rest or not k:
-            return None
-        if kind == "Sigmoid" and s and not t:  # k x sigmoid(s x) = k / s swish(s x)
-            return scaled(scaled(h, s).then(layers.Swish), k / s)
-        if kind == "clip":  # k x clip(a x + b, 0, top) with a = top / 6, b = top / 2
-            slope, offset, top = numbers
-            if _near(slope * s, top / 6) and _near(slope * t + offset, top / 2):
-                return scaled(h.then(layers.HardSwish), k * top)
-        return None
+    def axes_of_mean(self, node, rank):
+        """The axes of a ReduceMean that keeps them, from the front; [] for others."""
+        axes = node.peek("axes")
+        given = self.values.get(node.inputs[1]) if len(node.inputs) > 1 else None
+        axes = given.reshape(-1).tolist() if isinstance(given, np.ndarray) else axes
+        if not axes or not node.peek("keepdims", 1):
+            return []
+        return sorted(axis % rank for axis in axes)
 
     # ---- the model ----
 
@@ -315,8 +299,7 @@ class _Reader:
         if not isinstance(last, Held) or not last.ready:
             raise refusal("", f"the output {self.graph.output!r} must be made of the input {self.input!r} by layers")
         end = last.branch()
-        if len(end.shape) != 4:
-            end = end.settled()
+        end = end.settled() if self.last or len(end.shape) != 4 else end.permuted(image_order(4, end.order[-1]))
         node = _Output(self.graph.output)
         declared = self.graph.output_axes
         if declared is not None and not (
@@ -334,7 +317,21 @@ class _Reader:
                 layer.state[name] = found[name]
         if model.output_shape != end.sample:
             raise refusal(node.label, f"must have the shape {end.sample}", model.output_shape)
+        self._describe(model)
         return model
+
+    def _describe(self, model):
+        """What ``Sequential.export`` has written about the model."""
+        about = self.graph.metadata if self.own else {}
+        try:
+            known = {
+                name: json.loads(about[name]) for name in ("class_names", "input_range", "input_mean") if name in about
+            }
+            model.class_names = known.get("class_names")
+            model.image_fit = about.get("image_fit")
+            model.trained_on(inputs.from_config("from_onnx", known.get("input_range"), known.get("input_mean")))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise refusal("", f"the file's metadata must be what Sequential.export writes ({error})") from error
 
 
 class _Output:
@@ -345,10 +342,6 @@ class _Output:
 
     def refuse(self, required, got=None, fix=""):
         return refusal(self.label, required, got, fix)
-
-
-def _near(a, b):
-    return abs(a - b) <= CLOSE * max(abs(a), abs(b))
 
 
 def _resolved(steps, shape):

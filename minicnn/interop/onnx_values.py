@@ -42,15 +42,15 @@ class Held:
 
     ``shape``: the graph's, the batch first.  ``flat``: None, or for a row (the graph's axes that were flattened, in
     which order the model holds them).  ``steps``: from the value ``up``.  ``broken``: a ConversionError that stands for
-    a step which no layer can do, raised where a model would need it.  ``form``: (value, {product: factor}), what the
-    numbers are as a function of that value's (``onnx_forms.py``).
+    a step which no layer can do, raised where a model would need it.  ``forms``: [(value, {product: factor})], what the
+    numbers are as functions of other values' (``onnx_forms.py``).
     """
 
     def __init__(self, shape, order, up=None, steps=(), flat=None, broken=None):
         self.shape, self.order, self.flat = tuple(shape), tuple(order), flat
         self.up, self.steps, self.broken = up, steps, broken
         self.depth = 0 if up is None else up.depth + 1
-        self.uses, self.taken, self.origin, self.form = 0, None, None, None
+        self.uses, self.taken, self.origin, self.forms = 0, None, None, ()
         self.ready = True  # numbers are of the model's dtype
 
     def branch(self):
