@@ -1,7 +1,8 @@
 """Models from ONNX files: a graph of nodes as a chain of layers.
 
-``onnx_file.py`` reads and checks the file, ``onnx_fold.py`` computes its constants, ``onnx_layers.py`` says what each
-operator is as layers, and ``onnx_values.py`` keeps track of the order of axes and of the ways through the graph.
+``onnx_file.py`` reads and checks the file, ``onnx_fold.py`` computes its constants, ``onnx_values.py`` keeps track of
+the order of axes and of the ways through the graph.  What each operator is as layers stands in ``onnx_layers.py``,
+``onnx_windows.py`` and ``onnx_shapes.py``, what several are together in ``onnx_forms.py``.
 """
 
 import json
@@ -11,6 +12,7 @@ from collections import Counter
 import numpy as np
 
 from minicnn import _check, inputs, layers
+from minicnn.interop import onnx_shapes, onnx_windows
 from minicnn.interop.errors import ConversionError
 from minicnn.interop.onnx_file import Graph, dtype_of, read_model, refusal
 from minicnn.interop.onnx_fold import BATCH, Purse, fold, shape_part
@@ -21,6 +23,7 @@ from minicnn.layer import Source
 from minicnn.model import Sequential
 
 LAYOUTS = {"NCHW": 1, "NHWC": 3}
+TABLES = (onnx_windows, onnx_shapes)  # which have put their operators into TABLE
 FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError, OSError)
 
 
