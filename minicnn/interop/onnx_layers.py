@@ -235,6 +235,10 @@ class Scale(Step):
         super().__init__(layers.Rescaling, shape, {}, {})
         self.m, self.g, self.b = (np.asarray(one, np.float64) for one in (m, g, b))
 
+    @property
+    def alike(self):
+        return not any(one.ndim for one in (self.m, self.g, self.b))
+
     def times(self, c):
         return Scale(self.shape, self.m, self.g * c, self.b * c)
 

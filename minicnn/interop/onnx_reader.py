@@ -17,7 +17,7 @@ from minicnn.interop.errors import ConversionError
 from minicnn.interop.onnx_file import Graph, dtype_of, read_model, refusal
 from minicnn.interop.onnx_fold import BATCH, Purse, fold, shape_part
 from minicnn.interop.onnx_forms import Forms
-from minicnn.interop.onnx_layers import TABLE, Scale
+from minicnn.interop.onnx_layers import TABLE, Scale, go_on
 from minicnn.interop.onnx_values import Held, Merge, image_order, tidy, way
 from minicnn.layer import Source
 from minicnn.model import Sequential
@@ -102,7 +102,11 @@ class _Reader(Forms):
                 required = f"constants must be for inputs of the graph, {', '.join(self.graph.inputs)}"
                 raise refusal("", required, name)
             number, axes = self.graph.inputs[name]
-            dtype, array = dtype_of(f"input {name!r}", number), _check.numeric_array("from_onnx", f"{name!r}", value)
+            dtype = dtype_of(f"input {name!r}", number)
+            try:
+                array = _check.numeric_array("", "it", value)
+            except (TypeError, ValueError) as error:
+                raise refusal(f"input {name!r}", f"must be an array of numbers ({error})") from error
             fits = axes is None or (
                 len(axes) == array.ndim and all(a in (None, b) for a, b in zip(axes, array.shape, strict=True))
             )
@@ -301,7 +305,7 @@ class _Reader(Forms):
             raise last
         if not isinstance(last, Held) or not last.ready:
             raise refusal("", f"the output {self.graph.output!r} must be made of the input {self.input!r} by layers")
-        end = last.branch()
+        end = go_on(last)
         end = end.settled() if self.last or len(end.shape) != 4 else end.permuted(image_order(4, end.order[-1]))
         node = _Output(self.graph.output)
         declared = self.graph.output_axes

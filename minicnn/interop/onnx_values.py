@@ -33,6 +33,11 @@ class Step:
     def name(self):
         return self.kind.__name__
 
+    @property
+    def alike(self):
+        """Whether it treats the numbers of a row all alike, in whatever order they are."""
+        return not self.arrays and self.name not in STEPS
+
     def changed(self, arguments=(), **arrays):
         return Step(self.kind, self.shape, self.arguments | dict(arguments), self.arrays | arrays)
 
@@ -128,8 +133,16 @@ class Held:
         if self.flat is None:
             return self.permuted(range(len(self.shape)))
         dims, order = self.flat
+        place = len(self.steps) - 1
+        while place > 0 and self.steps[place].alike:
+            place -= 1
+        if place >= 0 and self.steps[place].name == "Flatten":  # behind it each number is changed by itself
+            turned = Held((self.batch, *dims), (0, *(axis + 1 for axis in order))).settled().steps
+            found = self.seen_as(self.shape, self.order)
+            found.steps = (*self.steps[:place], *turned, *self.steps[place:])
+            return found
         image = self.reshaped((self.batch, *dims), (0, *(axis + 1 for axis in order)))
-        return image.permuted(range(len(dims) + 1)).reshaped((self.batch, math.prod(dims)))
+        return image.settled().reshaped((self.batch, math.prod(dims)))
 
     def with_last(self, axis):
         """With that axis of the graph last, the others as they are."""
@@ -206,6 +219,8 @@ def depth_of(steps):
 class Merge(Step):
     """A layer of several ways."""
 
+    alike = False
+
     def __init__(self, node, kind, shape, ways, arguments):
         super().__init__(kind, shape, arguments, {})
         self.ways, self.depth = ways, 1 + max(depth_of(one) for one in ways)
@@ -238,9 +253,13 @@ def tidy(shape, steps):
                 if dims == (*range(1, len(dims) + 1),):
                     continue
                 step = Step(layers.Permute, step.shape, {"dims": dims}, {})
-        if kept and _thins(step) and _thins(kept[-1]):
+        elif kept and _thins(step) and _thins(kept[-1]):
             pairs = zip(kept[-1].arguments["strides"], step.arguments["strides"], strict=True)
             step = step.changed({"strides": tuple(a * b for a, b in pairs)})
+            kept.pop(), shapes.pop()
+        elif kept and step.name == "Cropping2D" == kept[-1].name:
+            sides = zip(kept[-1].arguments["cropping"], step.arguments["cropping"], strict=True)
+            step = step.changed({"cropping": tuple((a + c, b + d) for (a, b), (c, d) in sides)})
             kept.pop(), shapes.pop()
         kept.append(step)
         shapes.append(step.shape)
