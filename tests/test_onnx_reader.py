@@ -198,6 +198,8 @@ def test_a_flatten_is_in_the_order_of_the_graph():
     dense = [*flat, node("Gemm", "r w", "y")]
     assert_equal(graph(dense, w=f(60, 3)), "Flatten Dense")
     assert_equal(graph([*flat, node("Relu", "r", "y")]), "Permute Flatten ReLU")
+    scaled = graph([*flat, node("Mul", "r s", "m"), node("Relu", "m", "y")], s=f(60))
+    assert_equal(scaled)
     between = [*flat, node("Dropout", "r", "d"), node("Mul", "d s", "m"), node("Gemm", "m w", "y")]
     assert_equal(graph(between, w=f(60, 3), s=f(1, 60)))
     norm = node("BatchNormalization", "r g b m v", "n")
@@ -427,6 +429,7 @@ REFUSALS = {
     "no operator": ([node("Nothing", "x", "y")], {}, "no such operator"),
     "a domain": ([helper.make_node("Relu", ["x"], ["y"], domain="com.x")], {}, "domain 'com.x'"),
     "an attribute": ([node("Relu", "x", "y", alpha=1.0)], {}, "Relu 'the Relu': has no attribute 'alpha'"),
+    "one that is not read": ([node("Mod", "a b", "c", fmod=1), node("Mul", "x c", "y")], numbers(a=3, b=2), "['fmod']"),
     "its type": ([node("Flatten", "x", "y", axis=1.0)], {}, "'axis' must be of type INT"),
     "inputs": ([node("Conv", "x", "y")], {}, "must have 2 to 3 inputs"),
     "order": ([node("Relu", "a", "y"), node("Relu", "x", "a")], {}, "made by a node before it"),
