@@ -13,9 +13,9 @@ from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, PART, A
                                           parts_for, rows_at, submit)
 from minicnn._ext.machinery.runtime cimport (BOUNDED_RELU, ELU, EXPONENTIAL, GELU, HARD_SIGMOID, HARD_SWISH, LEAKY_RELU,
                                              LINEAR, RELU, SELU, SIGMOID, SOFTPLUS, SOFTSIGN, SWISH, TANH, Curve,
-                                             activate, activate_grad, chosen_leaves, curve_of, log_softmax_rows,
-                                             log_softmax_rows_grad, prelu_grad, real, require, softmax_rows,
-                                             softmax_rows_grad, use_leaves, wide)
+                                             activate, activate_grad, chosen_leaves, curve_of, is_double,
+                                             log_softmax_rows, log_softmax_rows_grad, prelu_grad, real, require,
+                                             softmax_rows, softmax_rows_grad, use_leaves, wide)
 from minicnn._ext.machinery.runtime cimport prelu as prelu_leaf
 
 use_leaves(chosen_leaves())
@@ -112,21 +112,34 @@ cdef void softmax_gradient_parts(const Activate *g, Py_ssize_t first, Py_ssize_t
                        <real *> item(g.arrays.y, image) + start * g.k, end - start)
 
 
-def forward(activation, const real[:, ::1] x not None, real[:, ::1] y not None):
+def forward(activation, x not None, y not None):
     """y = f(x) of n samples (n, size); x and y may be the same array.  ``activation``: ``curve_of``."""
+    if is_double(x):
+        forward_in[double](activation, x, y)
+    else:
+        forward_in[float](activation, x, y)
+
+
+cdef int forward_in(activation, const real[:, ::1] x, real[:, ::1] y) except -1:
     cdef Activate g
     require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
     g.curve, g.logarithms = curve_of(activation), False
     run[real](<Kernel> activate_parts[real], &g, &x[0, 0], NULL, &y[0, 0], x.shape[0], x.shape[1], 1, 0.5)
 
 
-def backward(activation, const real[:, ::1] s not None, const real[:, ::1] dy not None,
-             real[:, ::1] dx not None):
+def backward(activation, s not None, dy not None, dx not None):
     """dx = dy f'(x) of n samples (n, size); ``s`` is the output y of forward, or its input x for "gelu", "swish" and
     "hard_swish".
 
     dx and dy may be the same array.
     """
+    if is_double(s):
+        backward_in[double](activation, s, dy, dx)
+    else:
+        backward_in[float](activation, s, dy, dx)
+
+
+cdef int backward_in(activation, const real[:, ::1] s, const real[:, ::1] dy, real[:, ::1] dx) except -1:
     cdef Py_ssize_t n = dy.shape[0], size = dy.shape[1]
     cdef Activate g
     require(s.shape[0] == n and dx.shape[0] == n and s.shape[1] == size and dx.shape[1] == size,
@@ -155,26 +168,36 @@ cdef int run_rows_backward(Kernel kernel, bint logarithms, const real[:, :, ::1]
     return run[real](kernel, &g, &y[0, 0, 0], &dy[0, 0, 0], &dx[0, 0, 0], n, y.shape[1], y.shape[2], 2.0)
 
 
-def softmax(const real[:, :, ::1] x not None, real[:, :, ::1] y not None):
+def softmax(x not None, y not None):
     """y = exp(x - max x) / sum exp(x - max x) along the last axis of (n, rows, k); x and y may be the same array."""
-    run_rows[real](<Kernel> softmax_parts[real], False, x, y)
+    if is_double(x):
+        run_rows[double](<Kernel> softmax_parts[double], False, x, y)
+    else:
+        run_rows[float](<Kernel> softmax_parts[float], False, x, y)
 
 
-def softmax_backward(const real[:, :, ::1] y not None, const real[:, :, ::1] dy not None,
-                     real[:, :, ::1] dx not None):
+def softmax_backward(y not None, dy not None, dx not None):
     """dx = y (dy - sum dy y) along the last axis of (n, rows, k); dx and dy may be the same array."""
-    run_rows_backward[real](<Kernel> softmax_gradient_parts[real], False, y, dy, dx)
+    if is_double(y):
+        run_rows_backward[double](<Kernel> softmax_gradient_parts[double], False, y, dy, dx)
+    else:
+        run_rows_backward[float](<Kernel> softmax_gradient_parts[float], False, y, dy, dx)
 
 
-def log_softmax(const real[:, :, ::1] x not None, real[:, :, ::1] y not None):
+def log_softmax(x not None, y not None):
     """y = x - log sum exp x along the last axis of (n, rows, k); x and y may be the same array."""
-    run_rows[real](<Kernel> softmax_parts[real], True, x, y)
+    if is_double(x):
+        run_rows[double](<Kernel> softmax_parts[double], True, x, y)
+    else:
+        run_rows[float](<Kernel> softmax_parts[float], True, x, y)
 
 
-def log_softmax_backward(const real[:, :, ::1] y not None, const real[:, :, ::1] dy not None,
-                         real[:, :, ::1] dx not None):
+def log_softmax_backward(y not None, dy not None, dx not None):
     """dx = dy - exp(y) sum dy along the last axis of (n, rows, k); dx and dy may be the same array."""
-    run_rows_backward[real](<Kernel> softmax_gradient_parts[real], True, y, dy, dx)
+    if is_double(y):
+        run_rows_backward[double](<Kernel> softmax_gradient_parts[double], True, y, dy, dx)
+    else:
+        run_rows_backward[float](<Kernel> softmax_gradient_parts[float], True, y, dy, dx)
 
 
 # ---- PReLU ----
@@ -294,12 +317,18 @@ cdef int submit_list(const Prelu *g, Kernel kernel) except -1:
     return submit(&job, &alone, sizeof(alone))
 
 
-def prelu(const real[:, ::1] x not None, const real[::1] alpha not None, const int64_t[::1] places not None,
-          real[:, ::1] y not None):
+def prelu(x not None, alpha not None, const int64_t[::1] places not None, y not None):
     """y = x for x > 0, alpha[places] x otherwise, of n samples (n, size).
 
     ``places``, a divisor of ``size`` in length: the alpha of each element of a sample, over and over.
     """
+    if is_double(x):
+        prelu_in[double](x, alpha, places, y)
+    else:
+        prelu_in[float](x, alpha, places, y)
+
+
+cdef int prelu_in(const real[:, ::1] x, const real[::1] alpha, const int64_t[::1] places, real[:, ::1] y) except -1:
     require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
     require_places(x, alpha, places)
     cdef char *values = borrow(wide(places.shape[0]) * sizeof(real), False)
@@ -315,10 +344,17 @@ def prelu(const real[:, ::1] x not None, const real[::1] alpha not None, const i
         give_back(values)
 
 
-def prelu_backward(const real[:, ::1] x not None, const real[:, ::1] dy not None, const real[::1] alpha not None,
-                   const int64_t[::1] places not None, real[::1] dalpha not None, real[:, ::1] dx):
+def prelu_backward(x not None, dy not None, alpha not None, const int64_t[::1] places not None, dalpha not None, dx):
     """Overwrites dx (n, size), or None, with dy for x > 0, alpha[places] dy otherwise; and dalpha with the sums of x dy
     where x is not > 0, over the samples and the elements that share an alpha."""
+    if is_double(x):
+        prelu_backward_in[double](x, dy, alpha, places, dalpha, dx)
+    else:
+        prelu_backward_in[float](x, dy, alpha, places, dalpha, dx)
+
+
+cdef int prelu_backward_in(const real[:, ::1] x, const real[:, ::1] dy, const real[::1] alpha,
+                           const int64_t[::1] places, real[::1] dalpha, real[:, ::1] dx) except -1:
     require(dy.shape[0] == x.shape[0] and dy.shape[1] == x.shape[1], "dy must have the shape of x")
     require(dx is None or (dx.shape[0] == x.shape[0] and dx.shape[1] == x.shape[1]), "dx must have the shape of x")
     require(dalpha.shape[0] == alpha.shape[0], "dalpha must have the shape of alpha")

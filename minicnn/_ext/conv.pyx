@@ -22,8 +22,8 @@ from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, 
                                           chunk_start, chunks_for, fixed, give_back, item, new_job, rows_at, submit)
 from minicnn._ext.reshape cimport pad_image
 from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, add_to, chosen_leaves, column_sums,
-                                             curve_of, depthwise, depthwise_gradient, matrix_tile, overlap_add, real,
-                                             require, tiles, use_leaves)
+                                             curve_of, depthwise, depthwise_gradient, is_double, matrix_tile,
+                                             overlap_add, real, require, tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
 use_leaves(chosen_leaves())
@@ -143,8 +143,7 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
                   bias + group * g.fg if bias is not NULL and a == 0 else <const real *> NULL, y + group * g.fg)
 
 
-def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel not None, const real[::1] bias,
-            real[:, :, :, ::1] y not None, geometry, activation=None, int algorithm=EXACT):
+def forward(x not None, kernel not None, bias, y not None, geometry, activation=None, int algorithm=EXACT):
     """y = activation(convolution of x with kernel + bias).
 
     x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or None, y (N, OH, OW, F); geometry is (stride height,
@@ -155,6 +154,14 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     wherever they can be used: float32, kernels of 3 x 3 or (4 x 4 only) 5 x 5, stride, dilation and groups 1, at least
     8 channels and filters.  A NaN or inf then reaches all pixels of a tile.
     """
+    if is_double(x):
+        forward_in[double](x, kernel, bias, y, geometry, activation, algorithm)
+    else:
+        forward_in[float](x, kernel, bias, y, geometry, activation, algorithm)
+
+
+cdef int forward_in(const real[:, :, :, ::1] x, const real[:, :, :, ::1] kernel, const real[::1] bias,
+                    real[:, :, :, ::1] y, geometry, activation, int algorithm) except -1:
     cdef Conv g
     describe(&g, x.shape, kernel.shape, y.shape, geometry)
     require(bias is None or bias.shape[0] == g.f, "bias must have one value for each filter")
@@ -165,7 +172,7 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
         g.m = winograd.tile_size(&g, FORWARD, algorithm)
     if g.m > 0:
         forward_by_tiles(&g)
-        return
+        return 0
     cdef Job job = a_job(&g, <Kernel> forward_rows[real], IMAGES, g.n)
     job.parts, job.scratch = g.oh, g.ph * g.row * sizeof(real) if g.padded else 0
     if g.depthwise:
@@ -304,13 +311,20 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
                 transposed += run
 
 
-def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1] kernel not None,
-                   real[:, :, :, ::1] dx not None, geometry, int algorithm=EXACT, const real[::1] bias=None,
+def backward_input(dy not None, kernel not None, dx not None, geometry, int algorithm=EXACT, bias=None,
                    activation=None):
     """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; the rest as in forward.
 
     As the forward pass of a transposed convolution: dx = activation(that + bias), with a bias (C,).
     """
+    if is_double(dy):
+        backward_input_in[double](dy, kernel, dx, geometry, algorithm, bias, activation)
+    else:
+        backward_input_in[float](dy, kernel, dx, geometry, algorithm, bias, activation)
+
+
+cdef int backward_input_in(const real[:, :, :, ::1] dy, const real[:, :, :, ::1] kernel, real[:, :, :, ::1] dx,
+                           geometry, int algorithm, const real[::1] bias, activation) except -1:
     cdef Conv g
     cdef Job job
     cdef char *memory
@@ -324,12 +338,12 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
     if g.m > 0:
         turn(&g)
         forward_by_tiles(&g)
-        return
+        return 0
     if g.depthwise:
         job = a_job(&g, <Kernel> depthwise_input_gradient_rows[real], IMAGES, g.n)
         job.parts, job.scratch = g.h, multiplied_size(&g, 1) * sizeof(real)
         submit(&job, &g, sizeof(g))
-        return
+        return 0
     memory = borrow(2 * kernel.size * sizeof(real), True)
     try:
         g.arrays.derived = fixed(memory)
@@ -418,13 +432,20 @@ cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result
             add_to(<const real *> g.arrays.derived.data + chunk * size + low, result, high - low)
 
 
-def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
-                    real[:, :, :, ::1] dkernel not None, real[::1] dbias, geometry, int algorithm=EXACT,
+def backward_params(x not None, dy not None, dkernel not None, dbias, geometry, int algorithm=EXACT,
                     bint transposed=False):
     """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None); dy: the gradient before the activation.
 
     ``transposed``: x is that gradient, of a transposed convolution, and dy its input; dbias is (C,), the sum of x.
     """
+    if is_double(x):
+        backward_params_in[double](x, dy, dkernel, dbias, geometry, algorithm, transposed)
+    else:
+        backward_params_in[float](x, dy, dkernel, dbias, geometry, algorithm, transposed)
+
+
+cdef int backward_params_in(const real[:, :, :, ::1] x, const real[:, :, :, ::1] dy, real[:, :, :, ::1] dkernel,
+                            real[::1] dbias, geometry, int algorithm, bint transposed) except -1:
     cdef Conv g
     cdef Job job
     cdef Py_ssize_t size

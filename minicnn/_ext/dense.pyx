@@ -12,8 +12,8 @@ in the order of its index: the bits depend neither on the threads nor on the oth
 from libc.string cimport memcpy, memset
 
 from minicnn._ext.machinery.jobs cimport PAGE, WHOLE, Array, Job, Kernel, fixed, new_job, rows_at, submit
-from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, Tile, activate, chosen_leaves, curve_of, matrix_tile,
-                                             real, require, row_product, tiles, transpose, use_leaves)
+from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, Tile, activate, chosen_leaves, curve_of, is_double,
+                                             matrix_tile, real, require, row_product, tiles, transpose, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -114,9 +114,16 @@ cdef void activate_area(const Forward *g, real *y, Py_ssize_t rows, Py_ssize_t c
             activate(&g.curve, y + r * g.m, y + r * g.m, columns)
 
 
-def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[::1] bias,
-            real[:, ::1] y not None, activation=None):
+def forward(x not None, w not None, bias, y not None, activation=None):
     """y = activation(x w + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M); ``activation``: ``curve_of``."""
+    if is_double(x):
+        forward_in[double](x, w, bias, y, activation)
+    else:
+        forward_in[float](x, w, bias, y, activation)
+
+
+cdef int forward_in(const real[:, ::1] x, const real[:, ::1] w, const real[::1] bias, real[:, ::1] y,
+                    activation) except -1:
     cdef Forward g
     cdef Job job
     cdef double work
@@ -188,9 +195,16 @@ cdef void bias_gradient(const Backward *g, real *dbias) noexcept nogil:
     tiles(&t, 1, g.m, &one, <const real *> g.arrays.dy.data, <const real *> NULL, dbias)
 
 
-def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[:, ::1] dy not None,
-             real[:, ::1] dw not None, real[::1] dbias, real[:, ::1] dx):
+def backward(x not None, w not None, dy not None, dw not None, dbias, dx):
     """Overwrites dw (D, M), dbias ((M,) or None) and dx ((N, D) or None: not wanted) for dy (N, M)."""
+    if is_double(x):
+        backward_in[double](x, w, dy, dw, dbias, dx)
+    else:
+        backward_in[float](x, w, dy, dw, dbias, dx)
+
+
+cdef int backward_in(const real[:, ::1] x, const real[:, ::1] w, const real[:, ::1] dy, real[:, ::1] dw,
+                     real[::1] dbias, real[:, ::1] dx) except -1:
     cdef Backward g
     cdef Job job
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 from minicnn._ext.machinery.jobs cimport LINE, PAGE, WHOLE, Array, Job, Kernel, fixed, lines, new_job, rows_at, submit
 from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, draw_bits, index_of, is_draw, words_for
 from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, activate, affine, chosen_leaves, column_sums, curve_of,
-                                             kept_gradients, kept_product, real, require, use_leaves)
+                                             is_double, kept_gradients, kept_product, real, require, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -104,14 +104,21 @@ cdef void finish(const Forward *g, real *y) noexcept nogil:
         activate(&g.curve, y, y, g.m)
 
 
-def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[::1] bias,
-            real[:, ::1] y not None, const uint64_t[::1] draw not None, const double[::1] scale not None,
-            activation=None):
+def forward(x not None, w not None, bias, y not None, const uint64_t[::1] draw not None,
+            const double[::1] scale not None, activation=None):
     """y = activation(scale (x (w * keep)) + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M).
 
     ``keep`` is drawn for every sample: decision d * M + m of D * M.  ``draw``: threshold, seed, step, stream, first,
     period, as in dropout.pyx; with threshold 0 nothing is drawn and all is kept, with 65536 y = activation(bias).
     """
+    if is_double(x):
+        forward_in[double](x, w, bias, y, draw, scale, activation)
+    else:
+        forward_in[float](x, w, bias, y, draw, scale, activation)
+
+
+cdef int forward_in(const real[:, ::1] x, const real[:, ::1] w, const real[::1] bias, real[:, ::1] y,
+                    const uint64_t[::1] draw, const double[::1] scale, activation) except -1:
     cdef Forward g
     cdef Job job
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
@@ -177,13 +184,20 @@ cdef inline char *away_from(const void *w, char *memory) noexcept nogil:
     return memory + wanted % PAGE // LINE * LINE
 
 
-def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[:, ::1] dy not None,
-             real[:, ::1] dw not None, real[::1] dbias, real[:, ::1] dx, const uint64_t[::1] draw not None,
+def backward(x not None, w not None, dy not None, dw not None, dbias, dx, const uint64_t[::1] draw not None,
              const double[::1] scale not None):
     """Overwrites dw (D, M), dbias ((M,) or None) and dx ((N, D) or None: not wanted) for dy (N, M).
 
     ``draw`` and ``scale`` are those of ``forward``, whose mask is made again.
     """
+    if is_double(x):
+        backward_in[double](x, w, dy, dw, dbias, dx, draw, scale)
+    else:
+        backward_in[float](x, w, dy, dw, dbias, dx, draw, scale)
+
+
+cdef int backward_in(const real[:, ::1] x, const real[:, ::1] w, const real[:, ::1] dy, real[:, ::1] dw,
+                     real[::1] dbias, real[:, ::1] dx, const uint64_t[::1] draw, const double[::1] scale) except -1:
     cdef Backward g
     cdef Job job
     cdef Py_ssize_t rows, size

@@ -21,8 +21,8 @@ from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, WHOLE, 
                                           chunk_of, chunk_start, chunks_for, fixed, give_back, item, new_job,
                                           part_start, parts_for, rows_at, submit)
 from minicnn._ext.machinery.runtime cimport (add_to, chosen_leaves, column_moments, column_products, column_sums,
-                                             layer_norm, layer_norm_grad, normalize, normalize_grad, real, require,
-                                             use_leaves, wide)
+                                             is_double, layer_norm, layer_norm_grad, normalize, normalize_grad, real,
+                                             require, use_leaves, wide)
 
 use_leaves(chosen_leaves())
 
@@ -260,15 +260,24 @@ cdef int apply(Kernel kernel, const Apply *g) except -1:
     return submit(&job, g, sizeof(Apply))
 
 
-def forward_training(const real[:, :, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
-                     double epsilon, double momentum, real[::1] mean not None, real[::1] inverse_std not None,
-                     real[::1] moving_mean not None, real[::1] moving_variance not None,
-                     real[:, :, ::1] y not None):
+def forward_training(x not None, gamma not None, beta not None, double epsilon, double momentum, mean not None,
+                     inverse_std not None, moving_mean not None, moving_variance not None, y not None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with the statistics of the batch (biased variance).
 
     x, y: (N, rows of a sample, C).  Writes ``mean`` and ``inverse_std`` = 1 / sqrt(variance + epsilon) for backward,
     and moves the moving statistics: moving = momentum * moving + (1 - momentum) * batch.
     """
+    if is_double(x):
+        forward_training_in[double](x, gamma, beta, epsilon, momentum, mean, inverse_std, moving_mean, moving_variance,
+                                    y)
+    else:
+        forward_training_in[float](x, gamma, beta, epsilon, momentum, mean, inverse_std, moving_mean, moving_variance,
+                                   y)
+
+
+cdef int forward_training_in(const real[:, :, ::1] x, const real[::1] gamma, const real[::1] beta, double epsilon,
+                             double momentum, real[::1] mean, real[::1] inverse_std, real[::1] moving_mean,
+                             real[::1] moving_variance, real[:, :, ::1] y) except -1:
     cdef Shape s = shape_of(x.shape)
     require(y.shape[0] == s.n and y.shape[1] == s.rows and y.shape[2] == s.c, "y must have the shape of x")
     require(gamma.shape[0] == s.c and beta.shape[0] == s.c and mean.shape[0] == s.c and inverse_std.shape[0] == s.c
@@ -299,10 +308,16 @@ def forward_training(const real[:, :, ::1] x not None, const real[::1] gamma not
         give_back(factors)
 
 
-def forward(const real[:, :, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
-            double epsilon, const real[::1] mean not None, const real[::1] variance not None,
-            real[:, :, ::1] y not None):
+def forward(x not None, gamma not None, beta not None, double epsilon, mean not None, variance not None, y not None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with given statistics: what eval mode does."""
+    if is_double(x):
+        forward_in[double](x, gamma, beta, epsilon, mean, variance, y)
+    else:
+        forward_in[float](x, gamma, beta, epsilon, mean, variance, y)
+
+
+cdef int forward_in(const real[:, :, ::1] x, const real[::1] gamma, const real[::1] beta, double epsilon,
+                    const real[::1] mean, const real[::1] variance, real[:, :, ::1] y) except -1:
     cdef Shape s = shape_of(x.shape)
     require(y.shape[0] == s.n and y.shape[1] == s.rows and y.shape[2] == s.c, "y must have the shape of x")
     require(gamma.shape[0] == s.c and beta.shape[0] == s.c and mean.shape[0] == s.c and variance.shape[0] == s.c,
@@ -324,14 +339,21 @@ def forward(const real[:, :, ::1] x not None, const real[::1] gamma not None, co
         give_back(factors)
 
 
-def backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None, const real[::1] gamma not None,
-             const real[::1] mean not None, const real[::1] inverse_std not None, real[::1] dgamma not None,
-             real[::1] dbeta not None, real[:, :, ::1] dx not None):
+def backward(x not None, dy not None, gamma not None, mean not None, inverse_std not None, dgamma not None,
+             dbeta not None, dx not None):
     """Gradients through the statistics of the batch (Ioffe and Szegedy, ICML 2015, section 3), with s = inverse_std:
 
     dbeta = sum dy;  dgamma = s sum (x - mean) dy;
     dx = gamma s (dy - dbeta / R - (x - mean) s dgamma / R).
     """
+    if is_double(x):
+        backward_in[double](x, dy, gamma, mean, inverse_std, dgamma, dbeta, dx)
+    else:
+        backward_in[float](x, dy, gamma, mean, inverse_std, dgamma, dbeta, dx)
+
+
+cdef int backward_in(const real[:, :, ::1] x, const real[:, :, ::1] dy, const real[::1] gamma, const real[::1] mean,
+                     const real[::1] inverse_std, real[::1] dgamma, real[::1] dbeta, real[:, :, ::1] dx) except -1:
     cdef Shape s = shape_of(x.shape)
     require(dy.shape[0] == s.n and dy.shape[1] == s.rows and dy.shape[2] == s.c and dx.shape[0] == s.n
             and dx.shape[1] == s.rows and dx.shape[2] == s.c, "dy and dx must have the shape of x")
@@ -623,15 +645,22 @@ cdef inline Py_ssize_t statistics_of(const Sample *g) noexcept nogil:
     return g.groups if g.groups > 0 else g.rows
 
 
-def normalize_samples(const real[:, :, ::1] x not None, Py_ssize_t groups, const real[::1] gamma not None,
-                      const real[::1] beta not None, double epsilon, real[:, :, ::1] kept not None,
-                      real[:, :, ::1] y not None):
+def normalize_samples(x not None, Py_ssize_t groups, gamma not None, beta not None, double epsilon, kept not None,
+                      y not None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with statistics of one sample (biased variance).
 
     x, y: (N, rows of a sample, C); gamma, beta: (C,).  ``groups`` 0: of each row by itself, ``kept`` (N, rows, 3).
     Otherwise of each of so many groups of channels in all rows together, ``kept`` (N, groups, 3).  What is kept is for
     ``normalize_samples_backward``.
     """
+    if is_double(x):
+        normalize_samples_in[double](x, groups, gamma, beta, epsilon, kept, y)
+    else:
+        normalize_samples_in[float](x, groups, gamma, beta, epsilon, kept, y)
+
+
+cdef int normalize_samples_in(const real[:, :, ::1] x, Py_ssize_t groups, const real[::1] gamma, const real[::1] beta,
+                              double epsilon, real[:, :, ::1] kept, real[:, :, ::1] y) except -1:
     cdef Sample g
     cdef Job job
     cdef Kernel kernel
@@ -655,9 +684,8 @@ def normalize_samples(const real[:, :, ::1] x not None, Py_ssize_t groups, const
     submit(&job, &g, sizeof(g))
 
 
-def normalize_samples_backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None,
-                               Py_ssize_t groups, const real[::1] gamma not None, const real[:, :, ::1] kept not None,
-                               real[::1] dgamma, real[::1] dbeta, real[:, :, ::1] dx not None):
+def normalize_samples_backward(x not None, dy not None, Py_ssize_t groups, gamma not None, kept not None, dgamma, dbeta,
+                               dx not None):
     """Gradients through the statistics of each sample, with z = (x - mean) s, s = 1 / sqrt(variance + epsilon), and M
     the mean over all that has one mean:
 
@@ -665,6 +693,15 @@ def normalize_samples_backward(const real[:, :, ::1] x not None, const real[:, :
 
     ``kept``: of ``normalize_samples``.  dgamma, dbeta: overwritten, or None where they are not wanted.
     """
+    if is_double(x):
+        normalize_samples_backward_in[double](x, dy, groups, gamma, kept, dgamma, dbeta, dx)
+    else:
+        normalize_samples_backward_in[float](x, dy, groups, gamma, kept, dgamma, dbeta, dx)
+
+
+cdef int normalize_samples_backward_in(const real[:, :, ::1] x, const real[:, :, ::1] dy, Py_ssize_t groups,
+                                       const real[::1] gamma, const real[:, :, ::1] kept, real[::1] dgamma,
+                                       real[::1] dbeta, real[:, :, ::1] dx) except -1:
     cdef Sample g
     cdef Merged merged
     cdef Job job
