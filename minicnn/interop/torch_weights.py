@@ -337,7 +337,7 @@ class _Reader:
     def spread(self, layer, key, shape, order, constant=0):
         """An array with a number for each of the last axes of a sample."""
         there = (shape[2], *shape[:2]) if len(shape) == 3 and order is None else shape
-        places = _order(order if shape == layer.input_shape else None, shape)
+        places = _usual(shape) if order is None or order.shape != shape else order
 
         def give(values):
             flat = np.empty(values.size, values.dtype)
