@@ -375,14 +375,14 @@ class _Reader:
 
     def first_order(self, model):
         """That of the inputs: the usual one, unless the model begins by making (H, W, C) of (C, H, W) itself."""
-        shape = model.input_shape
-        places, permuted = _counted(shape), False
+        places = _counted(model.input_shape)
         for layer in _without_chains(model.layers):
             if isinstance(layer, layers.Permute):
-                places, permuted = places.transpose([axis - 1 for axis in layer.dims]), True
+                places = places.transpose([axis - 1 for axis in layer.dims])
             elif isinstance(layer, (layers.Reshape, *_READING)):
+                order = _sent(places, None).reshape(model.input_shape)
                 of_images = isinstance(layer, CONVOLUTIONS + MOVING + HOLDING)
-                return _or_none(_sent(places, None).reshape(shape)) if permuted and of_images else None
+                return _or_none(order) if of_images and _plain(order) else None
         return None
 
 
