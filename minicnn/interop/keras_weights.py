@@ -61,11 +61,11 @@ def load_keras_weights(model, path):
     paths = {id(layer): name for name, layer in walk(built(where, model).layers)}
     with opened(where, path) as file:
         found = assigned(file, model.layers)
-        state, arrays = model.state_dict(), {}
+        arrays = {}
         for (layer, key), dataset in found.items():
-            name = f"{paths[id(layer)]}.{key}"
-            arrays[name] = file.numbers(dataset, state[name].shape, f"{name} of the model")
-    commit(where, model, arrays)
+            name, mine = f"{paths[id(layer)]}.{key}", layer.params if key in layer.params else layer.state
+            arrays[name] = file.numbers(dataset, mine[key].shape, f"{name} of the model")
+    commit(f"{where}: {os.fspath(path)}", model, arrays)
 
 
 # ---- files ----

@@ -55,7 +55,7 @@ def load_safetensors(model, path):
         [name for name in arrays if name not in targets],
         "interop.load_torch takes PyTorch's names, also from such a file",
     )
-    commit(where, model, arrays)
+    commit(f"{where}: {os.fspath(path)}", model, arrays)
 
 
 def read(where, path):
