@@ -139,7 +139,7 @@ def networks(draw, keras):
 
 @settings(max_examples=25)
 @given(st.data())
-def test_random_networks_predict_what_they_predict_in_keras(data, keras, tmp_path_factory):
+def test_random_networks_predict_what_they_predict_in_keras(keras, tmp_path_factory, data):
     theirs, folder = data.draw(networks(keras)), tmp_path_factory.mktemp("keras")
     first, *rest = theirs
     if data.draw(st.booleans()):
