@@ -79,19 +79,18 @@ class Engine:
 
     # ---- plans ----
 
-    @contextlib.contextmanager
     def evaluation(self, n):
         """Lends a plan for n samples in eval mode; threads that evaluate at the same time get different ones."""
+        return _Lent(self, n)
+
+    def lend(self):
+        """(a workspace for evaluation, the list it goes back to, also if ``forget_plans`` has made a new one since)."""
         self.settle()
-        idle = self._idle  # the list it goes back to, also if forget_plans has made a new one in the meantime
+        idle = self._idle
         try:
-            workspace = idle.pop()
+            return idle.pop(), idle
         except IndexError:
-            workspace = Workspace(training=False)
-        try:
-            yield workspace.plan(self, n)
-        finally:
-            idle.append(workspace)
+            return Workspace(training=False), idle
 
     @contextlib.contextmanager
     def sampler(self, augmenting=False):
@@ -168,3 +167,21 @@ class Engine:
             what = "needs forward over the same samples before it, in this thread: a layer penalises its outputs"
             raise RuntimeError(f"Sequential.loss: {what}")
         return 0.0
+
+
+class _Lent:
+    """What ``Engine.evaluation`` gives: a context, and no generator, for it is entered for every single image."""
+
+    def __init__(self, engine, n):
+        self.engine, self.n = engine, n
+
+    def __enter__(self):
+        self.workspace, self.idle = self.engine.lend()
+        try:
+            return self.workspace.plan(self.engine, self.n)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error):
+        self.idle.append(self.workspace)

@@ -144,7 +144,6 @@ INSTEAD = {
         "params": "model.weights are the arrays, model.state_dict() copies of them by name",
         **_same(_LOOP, "train_step", "test_step", "predict_step", "make_train_function", "compute_loss"),
         "to_yaml": "model.to_json()",
-        "export": "model.save(path) writes one .npz",
         "add_loss": "penalties are arguments of layers: kernel_regularizer=, activity_regularizer=",
         "add_metric": "compile(metrics=[...])",
         "call": "model(x), model.forward(x)",
@@ -167,6 +166,11 @@ INSTEAD = {
     "Sequential.evaluate": {
         **_same("only fit calls callbacks", "callbacks"),
         **_same(_ONE_THREAD, "workers", "use_multiprocessing", "max_queue_size"),
+    },
+    "Sequential.export": {
+        "format": "the format is ONNX always: leave it out",
+        **_same("nothing is printed", "verbose"),
+        **_same("input_layout and batch_size say what the input is", "input_signature"),
     },
     "Sequential.summary": {
         "expand_nested": "the layers in a layer are always shown",

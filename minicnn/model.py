@@ -1047,6 +1047,38 @@ class Sequential(Closed):
         self._require_built("load_weights")
         self.load_state_dict(document.read_weights(path, self.engine.parameters.named()))
 
+    @keras_words.answering
+    def export(
+        self,
+        path,
+        opset=17,
+        input_layout="NHWC",
+        batch_size=None,
+        training=False,
+        input_name="input",
+        output_name="output",
+        **unknown,
+    ):
+        """Writes the model as a file of ONNX, whose outputs are those of ``predict``; it replaces an old one in one
+        step.  Needs ``pip install "minicnn[onnx]"``.
+
+        - ``path``: any name, in a folder that is there.
+        - ``opset``: from 13 to the newest that the installed onnx knows.
+        - ``input_layout``: "NHWC", or "NCHW" for inputs (N, C, H, W).  Outputs are as those of ``predict``.
+        - ``batch_size``: None for any number of samples in a run, or a number for just so many.
+        - ``training``: True for noise in every run, as in ``predict_mc``; False leaves out what acts in training only.
+        - ``input_name``, ``output_name``: what the input and the output are called.
+
+        Weights are float32: of a float64 model they are cast, with a warning.  ``interop.ConversionError``, a
+        ValueError, names a layer that cannot be said in ONNX: a custom one, and with ``training`` one whose noise ONNX
+        has not.  docs/onnx.md.
+        """
+        from minicnn.interop import onnx_writer  # here: many programs never use it
+
+        self._refuse_keywords("export", unknown)
+        self._require_built("export")
+        onnx_writer.export(self, path, opset, input_layout, batch_size, training, (input_name, output_name))
+
     def _require_built(self, method):
         if not self.built and self._declared_shape is not None:
             self.build(self._declared_shape)

@@ -76,6 +76,11 @@ def test_a_layer_in_python_is_added_by_the_files_that_are_named(tmp_path):
         "from minicnn.layers.doubling import Doubling\nfrom minicnn.layers.dropconnect",
     )
     edit(registry, '    "DropConnect",', '    "Doubling",\n    "DropConnect",')
+    edit(
+        tmp_path / "minicnn/interop/onnx_writer.py",
+        "    layers.Dense: _dense,",
+        '    layers.Dense: _dense,\n    layers.Doubling: lambda g, layer, x: g.put("Mul", x, 2.0),',
+    )
     twins = tmp_path / "tests/reference.py"
     twins.write_text(twins.read_text() + TWIN)
     (tmp_path / "tests/test_doubling.py").write_text(TEST)
@@ -92,7 +97,10 @@ def test_a_layer_in_python_is_added_by_the_files_that_are_named(tmp_path):
     }
     assert changed == named
     chosen = "Doubling or doubling or table or architecture or determinism or import"
-    stems = "doubling", "layer_contract", "architecture", "determinism", "settings", "outputs", "plan", "reference"
+    stems = (
+        *("doubling", "layer_contract", "architecture", "determinism", "settings", "outputs", "plan", "reference"),
+        "onnx_writer",
+    )
     files = [f"tests/test_{stem}.py" for stem in stems]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files],

@@ -16,6 +16,7 @@ VERBS = {  # in the order of the help, with the modules that do them
     "predict": "minicnn.cli.predict",
     "plot": "minicnn.cli.plot",
     "report": "minicnn.cli.report",
+    "export": "minicnn.cli.export",
     "data": "minicnn.cli.data",
     "summary": "minicnn.cli.about",
     "info": "minicnn.cli.about",
@@ -51,6 +52,11 @@ ABOUT = {
         "Writes one HTML file on a run of train, which needs nothing else to be read: curves, what the gap between "
         "training and validation says, mistakes, calibration, filters, norms, environment.  What needs the data is "
         "left out where they cannot be read.  Needs matplotlib and Jinja2.",
+    ),
+    "export": (
+        "write a saved model as a file of ONNX",
+        "Writes a saved model as a file that onnxruntime and others run, with the outputs that predict has here.  "
+        "Needs onnx.",
     ),
     "data": (
         "show and download known data sets",
@@ -217,6 +223,13 @@ def _place(text):
     return text
 
 
+def _file(text):
+    """A type for argparse: the path of a file."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the path of a file; got ''")
+    return text
+
+
 _known = _word(defaults.DATA)
 _data = _word(defaults.DATA, "a folder, a table in CSV", _path)
 _model = _word(defaults.MODELS, "a file of Sequential.to_json", _path)
@@ -332,6 +345,19 @@ def _report(sub):
     _data_dir(sub)
 
 
+def _export(sub):
+    _saved(sub)
+    sub.add_argument("out", type=_file, metavar="OUT", help="the file to write, such as model.onnx")
+    sub.add_argument("--opset", type=_number(int, 13, 99), default=17, help="version of ONNX's operators, from 13 to "
+                     "the newest that the installed onnx knows (default: 17)")  # fmt: skip
+    sub.add_argument("--layout", choices=("NHWC", "NCHW"), default="NHWC", help="of the input: channels last or first "
+                     "(default: NHWC)")  # fmt: skip
+    sub.add_argument("--batch-size", type=_number(int, 1, 10**6), metavar="N", help="for just so many samples in a run "
+                     "(default: any number)")  # fmt: skip
+    sub.add_argument("--training", action="store_true", help="with dropout and noise in every run, for Monte-Carlo "
+                     "prediction (default: without)")  # fmt: skip
+
+
 def _data_sets(sub):
     sub.add_argument("action", choices=("info", "fetch"), metavar="info|fetch", help="what to do")
     sub.add_argument("names", nargs="*", default=[], type=_known, metavar="NAME", help=", ".join(defaults.DATA))
@@ -392,6 +418,7 @@ OPTIONS = {
     "predict": _predict,
     "plot": _plot,
     "report": _report,
+    "export": _export,
     "data": _data_sets,
     "summary": _summary,
     "info": _info,
