@@ -195,7 +195,8 @@ class _Reader:
         known = inspect.signature(kind.__init__).parameters
         for key, value in config.items():
             word = OTHER_WORDS.get(cls, {}).get(key, key)
-            if key in SAYS_NOTHING or key.endswith("_initializer"):
+            of_a_border = cls == "Resizing" and key.startswith("fill_")  # which pad_to_aspect_ratio alone would make
+            if key in SAYS_NOTHING or key.endswith("_initializer") or of_a_border:
                 continue
             if key in ONLY:
                 if value not in (*ONLY[key], None):
