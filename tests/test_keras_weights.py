@@ -186,6 +186,14 @@ def test_what_does_not_fit_is_listed(tmp_path):
     refused(of_dense(3), path, "0.kernel must hold numbers; got nan")
 
 
+def test_keras_does_not_count_the_samples_of_adapt(tmp_path):
+    """Its count stays 0; here that would be a layer that was never adapted."""
+    path, model = tmp_path / "a.weights.h5", built([layers.Normalization()], (2,))
+    path.write_bytes(weights({"normalization": [np.ones(2), np.full(2, 4.0), np.array(0)]}))
+    interop.load_keras_weights(model, path)
+    assert np.array_equal(model.predict(np.array([[1, 5]])), [[0, 2]])
+
+
 class Own(layers.Dense):
     """A custom layer."""
 

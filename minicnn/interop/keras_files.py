@@ -65,7 +65,7 @@ def from_keras(path):
             raise file.refused(f"has a model that cannot be built here: {error}") from error
         names = {id(layer): name for name, layer in walk(model.layers)}
         states = {
-            f"{names[id(layer)]}.{key}": file.numbers(dataset, layer.state[key].shape, _title(layer))
+            f"{names[id(layer)]}.{key}": file.numbers(dataset, layer.state[key].shape, f"{key} of {_title(layer)}")
             for (layer, key), dataset in arrays.items()
             if key in layer.state
         }
@@ -134,7 +134,17 @@ class _Reader:
             if len(nodes) > 1:
                 self.refuse(one, "it is called more than once")
             tensors, words = _tensors(nodes[0]) if nodes else ([], {})
-            words = {key: value for key, value in words.items() if value is not None}
+            # Keras 3 writes down the default of a layer's call, and overrides it in fit and predict.
+            default = (
+                (one["class_name"].startswith(("Random", "Resizing")), False)
+                if nodes and isinstance(nodes[0], dict)
+                else ()
+            )
+            words = {
+                key: value
+                for key, value in words.items()
+                if value is not None and not (key == "training" and value in default)
+            }
             if words:
                 self.refuse(one, f"it is called with {', '.join(f'{key}={value!r}' for key, value in words.items())}")
             if len(tensors) != (name != first[0]):

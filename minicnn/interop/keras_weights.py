@@ -176,7 +176,10 @@ class File:
         self._left -= dataset.nbytes
         if self._left < 0 or chunk > dataset.nbytes + 2**20:
             raise self.refused(f"declares more numbers than it holds, in {title}")
-        return np.array(dataset[()]).reshape(shape)
+        found = np.array(dataset[()]).reshape(shape)
+        return (
+            np.maximum(found, 1) if shape == (1,) and dataset.dtype.kind in "iu" else found
+        )  # a count Keras leaves at 0
 
     def names(self, group, attribute):
         """The list of names in an attribute, which may be cut into several: "layer_names0", ..."""
