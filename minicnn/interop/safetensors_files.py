@@ -33,7 +33,7 @@ def save_safetensors(model, path):
     where = "interop.save_safetensors"
     library = _library(where)
     # The library takes the memory of an array from its first number on, whatever the strides say.
-    arrays = {name: np.array(array, order="C") for name, array in built(where, model).state_dict().items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in built(where, model).state_dict().items()}
     metadata = {"format": "minicnn", "fingerprint": model.fingerprint()}
     if model.class_names is not None:
         metadata["class_names"] = json.dumps(model.class_names)
