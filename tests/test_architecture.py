@@ -166,7 +166,9 @@ MAY_IMPORT = {
         "progress",
     },
     "networks": {"_check", "layers", "regularizers"},
-    "interop": {"__init__", "_check", "_files", "interop", "layer", "layers", "model", "outputs", "tree"},
+    "interop": {
+        *("__init__", "_check", "_files", "interop", "layer", "layers", "model", "outputs", "settings", "tree"),
+    },
     "sklearn": {"_check", "layers", "model"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
