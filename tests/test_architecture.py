@@ -166,7 +166,7 @@ MAY_IMPORT = {
     },
     "networks": {"_check", "layers", "regularizers"},
     "interop": {"_check", "_files", "interop", "layer", "layers", "model", "outputs", "tree"},
-    "sklearn": {"_check", "layers", "model"},
+    "sklearn": {"_check", "callbacks", "layers", "model", "optimizers", "targets", "tree"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 
