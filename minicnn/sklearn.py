@@ -102,7 +102,8 @@ class _Network(BaseEstimator):
         X: (N, features), or pictures (N, H, W) or (N, H, W, C), of any numbers.  ``sample_weight``: (N,), >= 0; their
         proportions count, and samples of weight 0 are left out.
         """
-        return self._fit(X, y, sample_weight, not (self.warm_start and hasattr(self, "model_")))
+        goes_on = _check.boolean(self._where, "warm_start", self.warm_start) and hasattr(self, "model_")
+        return self._fit(X, y, sample_weight, not goes_on)
 
     def _partial_fit(self, X, y, sample_weight, *more):
         if self.early_stopping:
@@ -117,9 +118,13 @@ class _Network(BaseEstimator):
         batch_size = _check.integer(where, "batch_size", self.batch_size, 1)
         epochs = epochs or _check.integer(where, "max_iter", self.max_iter, 1)
         early = _check.boolean(where, "early_stopping", self.early_stopping)
+        fraction = _check.number(where, "validation_fraction", self.validation_fraction, 0, 1, True, True)
+        tol = _check.number(where, "tol", self.tol, 0)
+        patience = _check.integer(where, "n_iter_no_change", self.n_iter_no_change, 1)
         if not fresh:
             self._require_same_network()
         checks = {"allow_nd": True, "multi_output": True, "y_numeric": isinstance(self, RegressorMixin)}
+        _refuse_masked(where, X=X, y=y)
         X, y = validate_data(self, X, y, reset=fresh, **checks)
         X = self._pictures(X)
         if y.ndim == 2 and y.shape[1] == 1:
@@ -132,7 +137,8 @@ class _Network(BaseEstimator):
         model, done = (self._new_model(X), 0) if fresh else (self.model_, self.n_iter_)
         best = None
         if early:
-            X, y, weights, best = self._held_out(model, X, y, weights)
+            (X, y, weights), held_out = self._split(fraction, X, y, weights)
+            best = _Best(lambda: self._quality(model, *held_out), tol, patience)
         history = model.fit(
             X,
             y,
@@ -168,25 +174,19 @@ class _Network(BaseEstimator):
         if self.build is None:
             self._set_rate(self.model_.optimizer)
 
-    def _held_out(self, model, X, y, weights):
-        """X, y and weights to train on, and the callback that scores the model on the others."""
+    def _split(self, fraction, *arrays):
+        """The arrays to train on, and those to validate on."""
         from sklearn.model_selection import train_test_split  # here: it takes long to import
 
-        where = self._where
-        fraction = _check.number(where, "validation_fraction", self.validation_fraction, 0, 1, True, True)
+        X, y, _ = arrays
+        labels = y if isinstance(self, ClassifierMixin) and y.ndim == 1 else None
         parts = train_test_split(
-            np.arange(len(X)),
-            test_size=fraction,
-            random_state=model.seed % 2**32,
-            stratify=y if isinstance(self, ClassifierMixin) and y.ndim == 1 else None,
+            np.arange(len(X)), test_size=fraction, random_state=self._seed % 2**32, stratify=labels
         )
         if len(parts[1]) < 2:
             required = "validation_fraction must leave at least 2 samples to validate on"
-            raise ValueError(_check.message(where, required, _check.Shown(f"{fraction} of {len(X)}")))
-        trained, held_out = ([a if a is None else a[part] for a in (X, y, weights)] for part in parts)
-        tol = _check.number(where, "tol", self.tol, 0)
-        patience = _check.integer(where, "n_iter_no_change", self.n_iter_no_change, 1)
-        return *trained, _Best(lambda: self._quality(model, *held_out), tol, patience)
+            raise ValueError(_check.message(self._where, required, _check.Shown(f"{fraction} of {len(X)}")))
+        return ([None if array is None else array[part] for array in arrays] for part in parts)
 
     # ---- the network ----
 
@@ -194,22 +194,20 @@ class _Network(BaseEstimator):
         """A compiled network for samples like those of X."""
         where, shape, outputs = self._where, X.shape[1:], self.n_outputs_
         seed = self.random_state
-        checked = check_random_state(seed)
-        seed = int(seed) if isinstance(seed, int | np.integer) else int(checked.randint(2**31))
+        drawn = check_random_state(seed)  # raises for what is none
+        self._seed = seed = int(seed if isinstance(seed, int | np.integer) else drawn.randint(2**31))
         ending, loss = self._ending
         if self.build is None:
             normalization = layers.Normalization()
             normalization.adapt(X)
             model = Sequential([normalization, *self._layers(shape, ending)], seed)
-            model.build(shape)
+            model.checked_inputs("fit", X)  # builds it
             variance = normalization.state["variance"]
             variance[variance == 0] = 1  # a feature that was constant is not divided by next to nothing later
         else:
             offered = {"input_shape": shape, "outputs": outputs, "classes": outputs, "dropout": self.dropout}
             model = _built(where, self.build, {**offered, "seed": seed})
-            model = model if isinstance(model, Sequential) else Sequential(model, seed)
-            if not model.built:
-                model.build(shape)
+            model.checked_inputs("fit", X)
         if model.output_shape == (1,) and outputs == 2 and ending == "softmax":
             loss = "binary_crossentropy"
         elif model.output_shape != (outputs,):
@@ -262,12 +260,13 @@ class _Network(BaseEstimator):
 
     def _pictures(self, X):
         """X as the network takes it: (N, features) or (N, H, W, C)."""
+        _check.numeric_array(self._where, "X", X)  # scikit-learn takes dates
         if X.ndim == 2 and self.image_shape is None:
             return X
         shape = X.shape[1:] if self.image_shape is None else self._sizes("image_shape")
         if len(shape) == 2:
             shape = *shape, 1
-        if len(shape) != 3:
+        if len(shape) != 3 or 0 in shape:
             required = "X must be (N, features), (N, H, W) or (N, H, W, C), and image_shape (H, W) or (H, W, C)"
             got = _check.Shown(f"X of shape {X.shape} and image_shape={self.image_shape!r}")
             raise ValueError(_check.message(self._where, required, got))
@@ -281,11 +280,21 @@ class _Network(BaseEstimator):
     def _checked(self, X):
         """X for a network that is there."""
         check_is_fitted(self, "model_")
+        _refuse_masked(self._where, X=X)
         if getattr(X, "ndim", 2) == 2:
             X = validate_data(self, X, reset=False, allow_nd=True)
         else:  # it counts the rows of pictures as features
-            X = check_array(X, allow_nd=True, estimator=self)
+            X = check_array(X, allow_nd=True, estimator=self, input_name="X")
         return self._pictures(X)
+
+    def _finite(self, outputs):
+        """The outputs; ValueError where numbers became too large on the way to them."""
+        wrong = ~np.isfinite(outputs).all(axis=1)
+        if wrong.any():
+            required = f"X must have numbers that a network of {outputs.dtype} can take"
+            got = _check.Shown(f"an output that is not finite for sample {wrong.argmax()}")
+            raise ValueError(_check.message(self._where, required, got))
+        return outputs
 
     # ---- pickles ----
 
@@ -403,25 +412,27 @@ class CNNClassifier(ClassifierMixin, _Network):
     def _targets(self, y, weights, fresh, classes=None):
         """Class numbers, or rows of labels, and the weights with those of the classes."""
         check_classification_targets(y)
-        several = y.ndim == 2
-        if several and type_of_target(y) != "multilabel-indicator":
+        rows = y.ndim == 2
+        if rows and type_of_target(y) != "multilabel-indicator":
             required = "y must be one label for each sample, or rows of 0 and 1"
             raise ValueError(_check.message(self._where, required, _check.shape_of(y)))
         if fresh:
-            found = np.arange(y.shape[1]) if several else np.unique(y)
+            found = np.arange(y.shape[1]) if rows else np.unique(y)
             self.classes_ = found if classes is None else np.unique(classes)
             if len(self.classes_) < 2:
                 required = "y must have at least 2 classes"
                 raise ValueError(_check.message(self._where, required, _check.Shown(f"1 class, {self.classes_}")))
             self.n_outputs_ = len(self.classes_)
             self._ending = (
-                ("sigmoid", "binary_crossentropy") if several else ("softmax", "sparse_categorical_crossentropy")
+                ("sigmoid", "binary_crossentropy") if rows else ("softmax", "sparse_categorical_crossentropy")
             )
         elif classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
             required = f"classes must stay {self.classes_}"
             raise ValueError(_check.message(self._where, required, classes))
-        if several != (self._ending[0] == "sigmoid") or (several and y.shape[1] != self.n_outputs_):
-            required = "y must be rows of 0 and 1 in every call or in none, of one width"
+        several = self._ending[0] == "sigmoid"
+        if rows != several or (rows and y.shape[1] != self.n_outputs_):
+            labels = f"rows of 0 and 1 for {self.n_outputs_} labels" if several else "one label for each sample"
+            required = f"y must be {labels}, as in the first call"
             raise ValueError(_check.message(self._where, required, _check.shape_of(y)))
         if several:
             if self.class_weight is not None:
@@ -476,7 +487,7 @@ class CNNClassifier(ClassifierMixin, _Network):
         return self.classes_[picked] if picked.ndim == 1 else picked
 
     def _probabilities(self, model, X):
-        p = model.predict_proba(X).astype(np.float64)
+        p = self._finite(model.predict_proba(X)).astype(np.float64)
         if self._ending[0] == "sigmoid":
             return p
         p = np.hstack([1 - p, p]) if p.shape[1] == 1 else p
@@ -509,7 +520,11 @@ class CNNRegressor(RegressorMixin, _Network):
         if fresh:
             self._flat, self.n_outputs_, self._ending = flat, y.shape[1], (None, "mse")
             self._mean = np.average(y, axis=0, weights=weights)
-            scale = np.sqrt(np.average((y - self._mean) ** 2, axis=0, weights=weights))
+            with np.errstate(over="ignore"):
+                scale = np.sqrt(np.average((y - self._mean) ** 2, axis=0, weights=weights))
+            if not np.isfinite(scale).all():
+                required = "y must have a deviation that float64 holds"
+                raise ValueError(_check.message(self._where, required, _check.Shown("an overflow")))
             self._scale = np.where(scale > 0, scale, 1)
         if flat != self._flat or y.shape[1] != self.n_outputs_:
             required = f"y must have {self.n_outputs_} outputs"
@@ -524,7 +539,7 @@ class CNNRegressor(RegressorMixin, _Network):
     def predict(self, X):
         """(N,) or (N, outputs) in float64."""
         X = self._checked(X)
-        y = self.model_.predict(X) * self._scale + self._mean
+        y = self._finite(self.model_.predict(X)) * self._scale + self._mean
         return y[:, 0] if self._flat else y
 
 
@@ -545,18 +560,30 @@ class _Best(callbacks.Callback):
         self.model.stop_training = self.waited >= self.patience
 
 
+def _refuse_masked(where, **arrays):
+    for name, array in arrays.items():
+        if np.ma.is_masked(array):
+            required = f"{name} must have no masked entries"
+            raise TypeError(_check.message(where, required, _check.Shown("a masked array"), "Fill it first"))
+
+
 def _built(where, build, offered):
-    """What the function gives for those of the arguments on offer that it has parameters for."""
+    """The model of the function, which gets those of the arguments on offer that it has parameters for."""
+    required = "build must be a function that returns a model or a list of layers"
     if not callable(build):
-        required = "build must be a function that returns a model or a list of layers"
         raise TypeError(_check.message(where, required, _check.kind(build)))
     taken = inspect.signature(build).parameters.values()
     taken = [one for one in taken if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     for one in taken:
         if one.name not in offered and one.default is one.empty:
-            required = f"the parameters of build may be {', '.join(offered)}"
-            raise TypeError(_check.message(where, required, _check.Shown(str(one))))
-    return build(**{one.name: offered[one.name] for one in taken if one.name in offered})
+            names = f"the parameters of build may be {', '.join(offered)}"
+            raise TypeError(_check.message(where, names, _check.Shown(str(one))))
+    built = build(**{one.name: offered[one.name] for one in taken if one.name in offered})
+    if isinstance(built, Sequential):
+        return built
+    if not isinstance(built, list | tuple):
+        raise TypeError(_check.message(where, required, _check.kind(built)))
+    return Sequential(built, offered["seed"])
 
 
 def _slim(model, moments):
