@@ -324,6 +324,11 @@ def test_early_stopping_counts_from_the_last_rise():
     assert one.n_iter_ == 4  # nothing rises by 2 after the first
 
 
+def test_early_stopping_sets_the_same_share_of_each_class_aside():
+    with pytest.raises(ValueError, match="least populated class"):
+        classifier(early_stopping=True).fit(X, np.r_[0, Y[1:] % 2 + 1])
+
+
 def test_early_stopping_with_several_labels():
     rows = np.stack([Y % 2, Y > 4], 1)
     one = classifier(early_stopping=True).fit(X, rows)
