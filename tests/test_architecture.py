@@ -169,7 +169,7 @@ MAY_IMPORT = {
     "interop": {
         *("__init__", "_check", "_files", "interop", "layer", "layers", "model", "outputs", "settings", "tree"),
     },
-    "sklearn": {"_check", "layers", "model"},
+    "sklearn": {"_check", "callbacks", "layers", "model", "optimizers", "targets", "tree"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 

@@ -62,7 +62,8 @@ def test_an_unknown_name_on_the_command_line():
                                                 ("residual", ["training step", "forward, backward"]),
                                                 ("layers", ["SELU"]), ("fit", ["bare", "fit, a sequence"]),
                                                 ("augment", ["RandomZoom(0.2)"]),
-                                                ("depthwise", ["14x14, 32 x 2"])])  # fmt: skip
+                                                ("depthwise", ["14x14, 32 x 2"]),
+                                                ("sklearn_fit", ["MLP 64"])])  # fmt: skip
 def test_parts_run_without_the_packages_that_are_compared(benchmarks, part, networks):
     from benchmarks.__main__ import section
 
