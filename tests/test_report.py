@@ -280,6 +280,15 @@ def test_runs_remember_their_calls(in_folder, capsys):
     assert len(runs.calls_in("long one/settings.json")) == 1
 
 
+def test_a_run_without_dropout_is_told_of_none(in_folder):
+    assert main(["train", "--dropout", "0", "--no-compare", "--epochs", "1", "--out", "plain one"]) == 0
+    assert main(["report", "plain one"]) == 0
+    with open("plain one/report.html", encoding="utf-8") as file:
+        page = Page(file.read())
+    assert "a mean over the epoch; on the same samples after the epoch it was" in page.text
+    assert "between them is what the weights of earlier steps add" in page.text
+
+
 # ---- in a browser ----
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
