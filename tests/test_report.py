@@ -27,7 +27,7 @@ NAMES = [
     "שלום עולם",
     "日本語",
     "{{ 7 * 7 }}",
-    "a name that is longer than any other name of a class",
+    "a-name-that-is-longer-than-any-other-name-of-a-class",
     "javascript:alert(1)",
     "</style></svg></title>",
 ]
@@ -276,7 +276,14 @@ def test_runs_remember_their_calls(in_folder, capsys):
     first, second = runs.calls_in("long one/settings.json")
     assert first == runs.UNKNOWN
     assert second["command"] == "minicnn train --resume 'long one' --epochs 2"
+    assert (
+        main(["report", "long one"]) == main(["plot", "long one"]) == main(["plot", "long one", "--format", "svg"]) == 0
+    )
+    with open("long one/mine.png", "w"):
+        pass
     assert main(["train", *words, "--epochs", "1", "--out", "long one", "--overwrite"]) == 0
+    left = ["checkpoint.npz", "history.json", "mine.png", "model.npz", "network.json", "settings.json"]
+    assert sorted(os.listdir("long one")) == left  # nothing that shows the run that was there
     assert len(runs.calls_in("long one/settings.json")) == 1
 
 
