@@ -146,10 +146,14 @@ class Optimizer(Configured):
 
     @property
     def learning_rate(self):
+        return self._rate if isinstance(self._rate, float) else self.scheduled_rate(self.iterations)
+
+    def scheduled_rate(self, step):
+        """The learning rate of the step with this number, from 0, where a schedule says it; None where it is a number
+        that is assigned."""
         if isinstance(self._rate, float):
-            return self._rate
+            return None
         where = f"{type(self).__name__}: {type(self._rate).__name__}"
-        step = self.iterations
         return schedules.rate_at(where, f"the learning rate of step {step}", self._rate, (step,))
 
     @learning_rate.setter
