@@ -194,6 +194,8 @@ class Fit:
                     break
                 logs = found
                 self.progress.epoch(epoch, logs)
+                if self.rate is not None:
+                    logs["learning_rate"] = self.rate
                 try:
                     hooks.call("on_epoch_end", epoch, logs)
                 finally:
@@ -230,6 +232,8 @@ class Fit:
         mean, hooks = Means(self.model), self.hooks
         asked = hooks.of_steps() or self.progress.shows_steps
         done = self.keeper.within(epoch, mean)
+        optimizer = self.model.optimizer
+        self.rate = optimizer.scheduled_rate(optimizer.iterations - done)  # that with which the epoch began
         self.progress.begin(epoch, done)
         for step, chosen in self._steps(epoch, done):
             if mean.spoilt or hooks.found:
