@@ -15,6 +15,8 @@ All phases of a program run in one parallel region, unless Python has to be call
 a plan share one piece of memory, the workspace; two that are not in use at the same time may get the same place in it
 (`lay_out`).
 """
+from operator import itemgetter
+
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cython.parallel cimport parallel, threadid
@@ -100,7 +102,7 @@ def place_all(pieces):
     Two whose uses first..last overlap get places that do not.  Largest first, each into the lowest gap that it fits.
     """
     placed, total = [], 0
-    for size, first, last, buffer in sorted(pieces, key=lambda piece: -piece[0]):
+    for size, first, last, buffer in sorted(pieces, key=itemgetter(0), reverse=True):
         place = 0
         for other, other_size, other_first, other_last in sorted(placed):
             if other_first <= last and first <= other_last:
