@@ -1,12 +1,14 @@
 """The tree in which every sum over a batch is made, so that several processes can make it together, to the last bit.
 
 A batch of n samples is halved, the first half with the odd one, and so is each half, ``levels(n)`` times: into about
-sqrt(n) cells.  A node of that tree is a run of samples; what all kernels sum up for them alone is the sum of the node, if
-they know which node it is (``node``), and the sum of a batch is that of its nodes, combined (``combine``).  A process
-that computes some nodes hands out one array of gradients for each.  (``_ext/machinery/jobs.pxd``, docs/kernels.md.)
+sqrt(n) cells.  A node of that tree is a run of samples.  What any kernel sums up for them alone is the sum of the
+node, if it knows which node it is (``node``), and the sum of a batch is that of its nodes, combined (``combine``).
+
+``_ext/machinery/jobs.pxd`` has the tree, docs/kernels.md, section 7, what a process of several has to know.
 """
 
 import contextlib
+import itertools
 import threading
 from typing import NamedTuple
 
@@ -36,13 +38,13 @@ def halves(node):
 def share_out(n, parts):
     """The nodes of a batch of n for ``parts`` >= 1 processes, a list for each, one behind the other.
 
-    Each gets a run of whole cells, as many as the others or one more or less, as the fewest nodes: none where there are
+    Each gets a run of whole cells, as many as the others or one more or less, in the fewest nodes; none where there are
     fewer cells than processes.
     """
     cells = 1 << levels(n)
 
     def within(node, cell, first, last):
-        """The largest nodes at or below this one, which begins with ``cell``, of the cells ``first`` to ``last`` - 1."""
+        """The largest nodes of the cells ``first`` to ``last`` - 1 in this node, which begins with ``cell``."""
         end = cell + (cells >> node.level)
         if last <= cell or end <= first:
             return []
@@ -52,21 +54,23 @@ def share_out(n, parts):
         return [found for half, begin in below for found in within(half, begin, first, last)]
 
     ends = [cells * part // parts for part in range(parts + 1)]
-    return [within(Node(0, n, 0, n), 0, *pair) for pair in zip(ends, ends[1:], strict=False)]
+    return [within(Node(0, n, 0, n), 0, *pair) for pair in itertools.pairwise(ends)]
 
 
 def combine(sums, add):
-    """The sum of a batch from all of its nodes: pairs (node, sum) in the order of the samples.  ``add(a, b)`` returns that
-    of two, b behind a; it may write into a."""
+    """The sum of a batch from all of its nodes: pairs (node, sum) in the order of the samples.
+
+    ``add(a, b)`` returns the sum of two, b behind a; it may write into a.
+    """
     waiting = []
     for node, total in sums:
         level = node.level
         while waiting and waiting[-1][0] == level:
             level, total = level - 1, add(waiting.pop()[1], total)
         waiting.append((level, total))
-    ((level, total),) = waiting
-    assert level == 0, "nodes are missing"
-    return total
+    if [level for level, _ in waiting] != [0]:
+        raise ValueError("cells.combine: sums must be of all nodes of a batch")
+    return waiting[0][1]
 
 
 def mean(total, n):
@@ -78,15 +82,14 @@ def mean(total, n):
 def node(node, exchange=None):
     """Within the block the kernels that this thread calls are given a node of a batch, not a batch.
 
-    Gradients are then those of the node: parts of the sum over the batch, though still over N samples of the whole of it
-    where a mean is meant.  The value of a loss is the sum over the node's samples, not divided by N.
+    Gradients are then parts of those of the batch, by whose number of samples means are divided.  The value of a loss
+    is the sum over the node's samples, not divided.
 
-    ``exchange(sums, join)`` is called for what samples need of all others, in forward and in backward of a
-    BatchNormalization: ``sums``, a float64 array of the node's, must be overwritten with the batch's, which is
-    ``combine`` of those of all nodes by ``join``.  Plans that are recorded within the block are for such a node, and call
-    ``exchange`` in each run.
+    ``exchange(sums, join)`` is called in forward and in backward of a BatchNormalization: ``sums``, a float64 array of
+    the node's, must be overwritten with the batch's, which is ``combine`` of those of all nodes by ``join``.  Plans
+    that are recorded within the block are for such a node, and call ``exchange`` in each run.
     """
-    before, outer = jobs.set_node(node.batch, node.level), exchange_of_thread()
+    outer, before = exchange_of_thread(), jobs.set_node(node.batch, node.level)
     _local.exchange = exchange
     try:
         yield

@@ -14,8 +14,8 @@ from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, PART, A
 from minicnn._ext.machinery.runtime cimport (BOUNDED_RELU, ELU, EXPONENTIAL, GELU, HARD_SIGMOID, HARD_SWISH, LEAKY_RELU,
                                              LINEAR, RELU, SELU, SIGMOID, SOFTPLUS, SOFTSIGN, SWISH, TANH, Curve,
                                              activate, activate_grad, add_to, chosen_leaves, curve_of,
-                                             log_softmax_rows, log_softmax_rows_grad, prelu_grad, real, require, softmax_rows,
-                                             softmax_rows_grad, use_leaves, wide)
+                                             log_softmax_rows, log_softmax_rows_grad, prelu_grad, real, require,
+                                             softmax_rows, softmax_rows_grad, use_leaves, wide)
 from minicnn._ext.machinery.runtime cimport prelu as prelu_leaf
 
 use_leaves(chosen_leaves())

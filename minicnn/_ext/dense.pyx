@@ -156,11 +156,11 @@ cdef void backward_items(const Backward *g, Py_ssize_t first, Py_ssize_t last, r
             input_gradient(g, row, rows, memory)
 
 
-cdef void product(const Backward *g, Py_ssize_t cells, Py_ssize_t n, const real *a, Py_ssize_t a_step, Py_ssize_t height,
-                  const real *b, Py_ssize_t b_step, Py_ssize_t width, real *sum, Py_ssize_t row,
+cdef void product(const Backward *g, Py_ssize_t cells, Py_ssize_t n, const real *a, Py_ssize_t a_step,
+                  Py_ssize_t height, const real *b, Py_ssize_t b_step, Py_ssize_t width, real *sum, Py_ssize_t row,
                   real *spare) noexcept nogil:
-    """sum (height, width) = a^T b over n samples, in the tree: `a_step`, `b_step` elements from one of their rows to the
-    next, `row` of the sum."""
+    """sum (height, width) = a^T b over n samples, in the tree: `a_step`, `b_step` elements from one of their rows to
+    the next, `row` of the sum."""
     cdef Py_ssize_t i, half = first_half(n), before = half * g.rows
     cdef Tile t = matrix_tile(n * g.rows, a_step, b_step, 1, row)
     cdef bint pair = cells == 2 and width % 8 == 0 and real is float  # the second is added in registers

@@ -14,8 +14,8 @@ from libc.string cimport memcpy, memset
 from minicnn._ext.machinery.jobs cimport (LINE, PAGE, WHOLE, Array, Job, Kernel, cells_for, first_half, fixed, lines,
                                           new_job, rows_at, spare_for, submit)
 from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, draw_bits, index_of, is_draw, words_for
-from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, activate, add_to, affine, chosen_leaves, column_sums, curve_of,
-                                             kept_gradients, kept_product, real, require, use_leaves)
+from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, activate, add_to, affine, chosen_leaves, column_sums,
+                                             curve_of, kept_gradients, kept_product, real, require, use_leaves)
 
 use_leaves(chosen_leaves())
 

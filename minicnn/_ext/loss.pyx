@@ -6,8 +6,8 @@ The entries then add the losses in the tree of jobs.pxd, so that a value has the
 Probabilities come from the leaf ``softmax_row``; all else is computed in double whatever the type, since a loss costs
 next to nothing beside the layers.
 
-All losses return (1/N) sum_n w_n l_n, of a node of a batch the sum alone; N is that of the whole batch.  ``weights`` may
-be None for ones.  With label smoothing a target t becomes
+All losses return (1/N) sum_n w_n l_n, of a node of a batch the sum alone; N is that of the whole batch.  ``weights``
+may be None for ones.  With label smoothing a target t becomes
 ``on`` t + ``off``.
 """
 from libc.math cimport exp, expm1, fabs, log, log1p, pow, sqrt, tanh

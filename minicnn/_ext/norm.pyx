@@ -8,8 +8,8 @@ rows of a cell of the batch (jobs.pxd).  The blocks' means and squares are merge
 by cell in the tree, so that neither threads nor a large mean cost accuracy.  Then images are normalised, each channel
 with factors that the merging job has written.
 
-Of a node of a batch `forward_training` and `backward` make the sums alone, and in a second call, given those of the whole
-batch, which other processes have had a part in, the rest.
+Of a node of a batch `forward_training` and `backward` make the sums alone, and in a second call, given those of the
+whole batch, which other processes have had a part in, the rest.
 
 The factors of a channel stand in "lists" of `width` values (`wide` in leaves.h): those of all channels, over and over.
 
@@ -24,7 +24,7 @@ from libc.string cimport memcpy, memset
 from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, WHOLE, Array, Job, Kernel, Place, add_tree,
                                           borrow, cell_of, cell_start, cells_for, chunks_for, fixed, give_back, item,
                                           new_job, part_start, parts_for, rows_at, spare_for, submit)
-from minicnn._ext.machinery.runtime cimport (add_to, chosen_leaves, column_moments, column_products, column_sums,
+from minicnn._ext.machinery.runtime cimport (chosen_leaves, column_moments, column_products, column_sums,
                                              layer_norm, layer_norm_grad, normalize, normalize_grad, real, require,
                                              use_leaves, wide)
 
@@ -425,9 +425,9 @@ def backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None
     dbeta = sum dy;  dgamma = s sum (x - mean) dy;
     dx = gamma s (dy - dbeta / R - (x - mean) s dgamma / R).
 
-    Where x is not all of the batch: dx None writes dgamma and dbeta, which are parts of the batch's, and ``sums`` (1 + 2
-    C,), the rows R and of each channel sum dy and sum (x - mean) dy; with dx, ``sums`` are those of the batch, and dgamma
-    and dbeta are left alone.
+    Where x is not all of the batch: dx None writes dgamma and dbeta, which are parts of the batch's, and ``sums``
+    (1 + 2 C,), the rows R and of each channel sum dy and sum (x - mean) dy; with dx, ``sums`` are those of the batch,
+    and dgamma and dbeta are left alone.
     """
     cdef Shape s = shape_of(x.shape)
     require(dy.shape[0] == s.n and dy.shape[1] == s.rows and dy.shape[2] == s.c

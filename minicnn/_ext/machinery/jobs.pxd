@@ -94,8 +94,9 @@ cdef inline Py_ssize_t part_start(Py_ssize_t part, Py_ssize_t parts, Py_ssize_t 
 
 # ---- sums over the batch ----
 #
-# Every sum over the samples of a batch is made in one tree, a function of the batch's size alone: the sum over n samples
-# is that over the first n - n // 2 and that over the rest, and so on; what is not halved any more is summed in order.
+# Every sum over the samples of a batch is made in one tree, a function of the batch's size alone: the sum over n
+# samples is that over the first n - n // 2 and that over the rest, and so on; what is not halved any more is summed in
+# order.
 # All sums are halved into `cells_for` cells at least, so that another process may compute a node of the tree, such as
 # its right half, from those samples alone: what any kernel sums up for them is the node's sum, to the last bit, if the
 # thread says which node it is (`set_node` in jobs.pyx; docs/kernels.md, section 7).  Finer cuts, for threads or for
@@ -106,8 +107,8 @@ cdef inline Py_ssize_t first_half(Py_ssize_t n) noexcept nogil:
 
 
 cdef inline Py_ssize_t cell_start(Py_ssize_t cell, Py_ssize_t cells, Py_ssize_t n) noexcept nogil:
-    """The first sample of a cell of `cells`, a power of two; cell `cells` begins where the batch ends.  If there are fewer
-    samples than cells, the last ones within a node are empty, never its first."""
+    """The first sample of a cell of `cells`, a power of two; cell `cells` begins where the batch ends.  If there are
+    fewer samples than cells, the last ones within a node are empty, never its first."""
     cdef Py_ssize_t first = 0, half
     while cells > 1:
         half, cells = first_half(n), cells // 2
@@ -129,8 +130,8 @@ cdef inline Py_ssize_t cell_of(Py_ssize_t sample, Py_ssize_t cells, Py_ssize_t n
     return cell
 
 
-# Of the node that this thread computes, or of the batch of n: cells; chunks for threads, of sums of `size` bytes, at least
-# as many; samples of the whole batch.
+# Of the node that this thread computes, or of the batch of n: cells; chunks for threads, of sums of `size` bytes, at
+# least as many; samples of the whole batch.
 cdef Py_ssize_t cells_for(Py_ssize_t n) noexcept
 cdef Py_ssize_t chunks_for(Py_ssize_t n, Py_ssize_t size) noexcept
 cdef Py_ssize_t whole_batch(Py_ssize_t n) noexcept
