@@ -8,9 +8,9 @@ sample, chunk by chunk of the batch, and added in the tree of jobs.pxd, so that 
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, PART, Array, Job, Kernel, borrow, cell_of,
-                                          cell_start, chunks_for, first_half, fixed, give_back, item, new_job,
-                                          part_start, parts_for, rows_at, spare_for, submit)
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, PART, Array, Cell, Job, Kernel, borrow,
+                                          cell_of, chunks_for, first_half, fixed, give_back, item, new_job, part_start,
+                                          parts_for, rows_at, spare_for, submit)
 from minicnn._ext.machinery.runtime cimport (BOUNDED_RELU, ELU, EXPONENTIAL, GELU, HARD_SIGMOID, HARD_SWISH, LEAKY_RELU,
                                              LINEAR, RELU, SELU, SIGMOID, SOFTPLUS, SOFTSIGN, SWISH, TANH, Curve,
                                              activate, activate_grad, add_to, chosen_leaves, curve_of,
@@ -225,14 +225,15 @@ cdef void add_sums(const Prelu *g, real *sums, double *partial) noexcept nogil:
 cdef void prelu_gradient_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t last, real *sums) noexcept nogil:
     """Sums in the working type, of about 64 numbers each or of a piece of a sample, about PART elements; those in
     double.  They stay in scratch memory from call to call in a chunk."""
-    cdef Py_ssize_t i, chunk, start, done, piece = max(<Py_ssize_t> 1, PART // g.width) * g.width
+    cdef Cell chunk
+    cdef Py_ssize_t i, start, done, piece = max(<Py_ssize_t> 1, PART // g.width) * g.width
     cdef Py_ssize_t together = max(<Py_ssize_t> 1, 64 * g.width // g.size)  # samples
     cdef double *partial
     cdef real *dx
     for i in range(first, last):
         chunk = cell_of(i, g.chunks, g.n)
-        partial = <double *> g.arrays.partials.data + chunk * g.period
-        if i == cell_start(chunk, g.chunks, g.n):
+        partial = <double *> g.arrays.partials.data + chunk.number * g.period
+        if i == chunk.first:
             memset(partial, 0, g.period * sizeof(double))
             memset(sums, 0, g.width * sizeof(real))
         start = 0
@@ -243,8 +244,8 @@ cdef void prelu_gradient_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t la
             start += piece
             if start < g.size:
                 add_sums(g, sums, partial)
-        done = i + 1 - cell_start(chunk, g.chunks, g.n)
-        if g.size > piece or done % together == 0 or i + 1 == cell_start(chunk + 1, g.chunks, g.n):
+        done = i + 1 - chunk.first
+        if g.size > piece or done % together == 0 or i + 1 == chunk.end:
             add_sums(g, sums, partial)
 
 

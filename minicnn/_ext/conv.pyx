@@ -19,8 +19,8 @@ alone.
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext cimport winograd
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, add_tree, borrow,
-                                          cell_of, cell_start, chunks_for, fixed, give_back, item, new_job, rows_at,
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Cell, Job, Kernel, Place, add_tree,
+                                          borrow, cell_of, chunks_for, fixed, give_back, item, new_job, rows_at,
                                           spare_for, submit)
 from minicnn._ext.reshape cimport pad_image
 from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, chosen_leaves, column_sums, curve_of,
@@ -366,13 +366,14 @@ cdef int prepare(const Conv *g, Kernel kernel, Py_ssize_t items) except -1:
 
 cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
     """Kernel and bias gradients summed over a chunk of images, into its place in `derived`: (chunks, kernel + bias)."""
-    cdef Py_ssize_t i, chunk, size = g.kh * g.kw * g.cg * g.f
+    cdef Py_ssize_t i, size = g.kh * g.kw * g.cg * g.f
+    cdef Cell chunk
     cdef const real *dy
     cdef real *partial
     for i in range(first, last):
         chunk = cell_of(i, g.chunks, g.n)
-        partial = <real *> g.arrays.derived.data + chunk * (size + biases(g))
-        if i == cell_start(chunk, g.chunks, g.n):
+        partial = <real *> g.arrays.derived.data + chunk.number * (size + biases(g))
+        if i == chunk.first:
             memset(partial, 0, (size + biases(g)) * sizeof(real))
         dy = <const real *> item(g.arrays.y, i)
         if g.transposed:

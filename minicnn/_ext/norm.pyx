@@ -21,9 +21,9 @@ vectors along it; the channels of a group in images are summed up like those of 
 from libc.math cimport sqrt
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, WHOLE, Array, Job, Kernel, Place, add_tree,
-                                          borrow, cell_of, cell_start, cells_for, chunks_for, fixed, give_back, item,
-                                          new_job, part_start, parts_for, rows_at, spare_for, submit)
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, WHOLE, Array, Cell, Job, Kernel, Place,
+                                          add_tree, borrow, cell_of, cell_start, cells_for, chunks_for, fixed,
+                                          give_back, item, new_job, part_start, parts_for, rows_at, spare_for, submit)
 from minicnn._ext.machinery.runtime cimport (chosen_leaves, column_moments, column_products, column_sums,
                                              layer_norm, layer_norm_grad, normalize, normalize_grad, real, require,
                                              use_leaves, wide)
@@ -503,9 +503,9 @@ cdef inline Py_ssize_t row_of(Array array, const real *_as) noexcept nogil:
 
 cdef inline real *partial_of(const Sample *g, Py_ssize_t image, const real *_as) noexcept nogil:
     """The partial sums that an image's are added to, zero at first."""
-    cdef Py_ssize_t chunk = cell_of(image, g.chunks, g.n)
-    cdef real *partial = <real *> g.arrays.partials.data + chunk * 2 * g.size
-    if image == cell_start(chunk, g.chunks, g.n):
+    cdef Cell chunk = cell_of(image, g.chunks, g.n)
+    cdef real *partial = <real *> g.arrays.partials.data + chunk.number * 2 * g.size
+    if image == chunk.first:
         memset(partial, 0, 2 * g.size * sizeof(real))
     return partial
 
@@ -549,7 +549,7 @@ cdef void backward_rows(const Sample *g, Py_ssize_t first, Py_ssize_t last, real
                             <const real *> item(g.arrays.kept, i), KEPT, <real *> item(g.arrays.y, i), n, sums,
                             sums + g.size, g.rows, n)
         else:
-            end = min(last, i + images_together(g), cell_start(cell_of(i, g.chunks, g.n) + 1, g.chunks, g.n))
+            end = min(last, i + images_together(g), cell_of(i, g.chunks, g.n).end)
             for k in range(g.rows):
                 layer_norm_grad(<const real *> item(g.arrays.x, i) + k * n, row_of(g.arrays.x, scratch),
                                 <const real *> item(g.arrays.dy, i) + k * n, row_of(g.arrays.dy, scratch),

@@ -119,14 +119,19 @@ cdef inline Py_ssize_t cell_start(Py_ssize_t cell, Py_ssize_t cells, Py_ssize_t 
     return first + cell * n
 
 
-cdef inline Py_ssize_t cell_of(Py_ssize_t sample, Py_ssize_t cells, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t cell = 0, half
+cdef struct Cell:
+    Py_ssize_t number, first, end  # the first sample, and the one behind the last
+
+
+cdef inline Cell cell_of(Py_ssize_t sample, Py_ssize_t cells, Py_ssize_t n) noexcept nogil:
+    cdef Cell cell = Cell(number=0, first=0, end=n)
+    cdef Py_ssize_t middle
     while cells > 1:
-        half, cells = first_half(n), cells // 2
-        if sample >= half:
-            cell, sample, n = cell + cells, sample - half, n - half
+        middle, cells = cell.first + first_half(cell.end - cell.first), cells // 2
+        if sample >= middle:
+            cell.number, cell.first = cell.number + cells, middle
         else:
-            n = half
+            cell.end = middle
     return cell
 
 
