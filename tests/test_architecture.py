@@ -1,6 +1,8 @@
 """The tree: who may import whom, what stands where, and what the compiled floor must not do."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -429,6 +431,41 @@ def test_a_leaf_has_one_name_on_all_floors():
         if name != "multiply_adds":  # of the table alone
             choice = rf"^#define {name}\((?:.|\\\n)*?(?:FOR\(\w+, {name}\)|LEAVES->f32->{name})\("
             assert re.search(choice, text, re.M), f"{name} has no macro"
+
+
+def fused_entries(text):
+    """Functions for Python that are written over a fused type."""
+    fused = "|".join(["real", *re.findall(r"^ctypedef fused (\w+)", text, re.M)])
+    for name, arguments in re.findall(r"^def (\w+)\(([^)]*)\)", text, re.M):
+        if re.search(rf"\b(?:{fused})\b[\[ ]", arguments):
+            yield name
+
+
+@pytest.mark.parametrize("path", [path for path in CYTHON if path.suffix == ".pyx"], ids=lambda path: path.name)
+def test_entries_choose_float_or_double_by_is_double(path):
+    """The dispatcher that Cython makes otherwise costs 4 kB of the wheel in each module (docs/wheels.md)."""
+    assert [*fused_entries(path.read_text(encoding="utf-8"))] == []
+
+
+def test_an_entry_over_a_fused_type_is_seen():
+    assert [*fused_entries("def f(a,\n      const real[::1] x not None):\n    pass\n")] == ["f"]
+    assert [*fused_entries("ctypedef fused number:\n    int\n\ndef f(number x):\n    pass\n")] == ["f"]
+    assert [*fused_entries("cdef int f(real x):\n    pass\n\ndef g(double[::1] real):\n    pass\n")] == []
+
+
+def parameters_of(function):
+    """The names of the parameters, and whether each may be left out."""
+    given = function.args.posonlyargs + function.args.args
+    return [(one.arg, place >= len(given) - len(function.args.defaults)) for place, one in enumerate(given)]
+
+
+@pytest.mark.parametrize("path", sorted(EXT.rglob("*.pyi")), ids=lambda path: path.name)
+def test_signatures_are_those_of_the_stubs(path):
+    module = importlib.import_module(".".join(["minicnn", *path.relative_to(PACKAGE).with_suffix("").parts]))
+    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    for node in functions:
+        found = inspect.signature(getattr(module, node.name)).parameters.values()
+        assert [(one.name, one.default is not one.empty) for one in found] == parameters_of(node), node.name
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.name)

@@ -69,6 +69,7 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     return 0
 
 
+# EXACT is 0, the default of the entries: their signatures can name only what Python can see.
 ALGORITHMS = {"exact": EXACT, "auto": AUTO, "F2": F2, "F4": F4}
 
 
@@ -145,7 +146,7 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
                   bias + group * g.fg if bias is not NULL and a == 0 else <const real *> NULL, y + group * g.fg)
 
 
-def forward(x not None, kernel not None, bias, y not None, geometry, activation=None, int algorithm=EXACT):
+def forward(x not None, kernel not None, bias, y not None, geometry, activation=None, int algorithm=0):
     """y = activation(convolution of x with kernel + bias).
 
     x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or None, y (N, OH, OW, F); geometry is (stride height,
@@ -313,7 +314,7 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
                 transposed += run
 
 
-def backward_input(dy not None, kernel not None, dx not None, geometry, int algorithm=EXACT, bias=None,
+def backward_input(dy not None, kernel not None, dx not None, geometry, int algorithm=0, bias=None,
                    activation=None):
     """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; the rest as in forward.
 
@@ -434,7 +435,7 @@ cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result
              spare, high - low)
 
 
-def backward_params(x not None, dy not None, dkernel not None, dbias, geometry, int algorithm=EXACT,
+def backward_params(x not None, dy not None, dkernel not None, dbias, geometry, int algorithm=0,
                     bint transposed=False):
     """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None); dy: the gradient before the activation.
 
