@@ -86,6 +86,7 @@ class Build(build_ext):
             "-fno-trapping-math",
             "-ffp-contract=off",
             "-fvisibility=hidden",
+            "-Wno-unused-function",  # what unpacks strings, in every module
         ]
         if hasattr(self.compiler, "linker_so"):  # where this interpreter lies is of no use on other machines
             self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith("-Wl,-rpath")]
@@ -160,6 +161,7 @@ def extensions():
 
 
 SHARED = "minicnn._ext.machinery._cyutility"  # Cython's memoryviews, once instead of in every module (generated)
+UNUSED = ["CythonFunction", "PythonClasses"]  # not in it: a lambda or a class in a module, which need them, cannot be
 DIRECTIVES = {
     "freethreading_compatible": True,
     "autotestdict": False,
@@ -171,7 +173,12 @@ DIRECTIVES = {
 }
 
 setup(
-    ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, shared_utility_qualified_name=SHARED),
+    ext_modules=cythonize(
+        extensions(),
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
+        shared_utility_features_disabled=UNUSED,
+    ),
     cmdclass={"build_ext": Build},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI else {},
 )

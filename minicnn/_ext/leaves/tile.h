@@ -144,8 +144,11 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
         const idx highest = wide ? WIDE : NARROW, blocks = (m + highest - 1) / highest;
         const int square = t->a_i == 1 && t->rows == m && m > 1 && m * m <= (wide ? WIDE : AREA);
         const Kind kind = kinds[wide][square ? 2 : t->a_i == 1][part];
-        for (idx b = 0; b < blocks; b++) {
-            const idx i = m * b / blocks, height = m * (b + 1) / blocks - i;
+        const idx low = m / blocks, more = m % blocks; /* m * b / blocks, without a division for each block */
+        for (idx i = 0, height, rest = 0; i < m; i += height) {
+            rest += more;
+            height = low + (rest >= blocks);
+            if (rest >= blocks) rest -= blocks;
             kind((int)height, t, A + i * t->a_i, B + j, bias ? bias + j : NULL, C + i * t->c_i + j, mask);
         }
     }
