@@ -401,7 +401,7 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
 
 
 cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, real *kernel) noexcept nogil:
-    """Some rows of dy at a time: then what neighbouring tiles read is in the first-level cache.  A sum stays one chain."""
+    """Some rows of dy at a time: what the next tile reads is then in the first-level cache.  A sum stays one chain."""
     cdef Py_ssize_t a, group, low = 0, step = max(<Py_ssize_t> 1, PIXELS // g.ow)
     cdef Tile t
     t.ka, t.a_a, t.b_a = g.oh, g.sh * g.row, g.ow * g.f

@@ -67,8 +67,8 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
 
 /* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns, or NARROW
  * with one; in the square kinds m x m, at most AREA together.  A set whose WIDE is 0 is for one vector of columns only.
- * With THREE vectors, the last one behind a mask, it is so high or one less: a last vector alone would load a value of A
- * for each multiply-add. */
+ * With three vectors, the last one behind a mask, it is THREE high, or one less: a last vector alone would load a value
+ * of A for each multiply-add. */
 #define CASE(m) case m: NAME(tile)(1, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
 #define CASES_4 CASE(1) CASE(2) CASE(3) CASE(4)
 #define CASES_6 CASES_4 CASE(5) CASE(6)
@@ -129,9 +129,9 @@ TILE_OF(three, 3, 0, 1, CASE(3) CASE(4))
 #undef CASES_4
 #undef CASE
 
-/* Any m x n area: panels of two vectors of columns, each cut into blocks of nearly equal height.  What is empty of a vector
- * costs as much as what is full, and a vector without a neighbour more: what is left over behind a panel goes to vectors
- * half as wide, if there are some and they are enough, or is taken with the panel, three vectors wide. */
+/* Any m x n area: panels of two vectors of columns, each cut into blocks of nearly equal height.  What is empty of a
+ * vector costs as much as what is full, and a vector without a neighbour more: what is left over behind a panel goes to
+ * vectors half as wide, if there are some and they are enough, or is taken with the panel, three vectors wide. */
 TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C)
 {
     typedef void (*Kind)(int, const Tile *, const REAL *, const REAL *, const REAL *, REAL *, MASK);
