@@ -30,7 +30,9 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
-    PIXELS = 128         # of dy that the kernel's gradient takes at a time
+    PIXELS = 128         # of dy that the kernel's gradient takes at a time, where an image is larger than
+    NEAR = 8192          # elements, a first-level cache, and has 16 channels or more
+    SHORT = 14           # rows of fewer pixels leave tiles half empty
     MOST_MULTIPLES = 16  # filters of a channel that count as depthwise: with more, tiles fill their vectors
 
 
@@ -139,7 +141,7 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
     if g.groups == 1 and g.dw == 1:
         t.ka, t.a_a, t.b_a = g.kh, g.dh * g.row, g.kw * g.c * g.f
         t.kb, t.accumulate = g.kw * g.c, False
-        if pointwise(g):
+        if g.ow < SHORT and pointwise(g):  # a row would not fill the tiles
             t.rows = 1
         tiles(&t, rows * g.ow // t.rows, g.f, x, kernel, bias, y)
         return
@@ -402,8 +404,11 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
 
 cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, real *kernel) noexcept nogil:
     """Some rows of dy at a time: what the next tile reads is then in the first-level cache.  A sum stays one chain."""
-    cdef Py_ssize_t a, group, low = 0, step = max(<Py_ssize_t> 1, PIXELS // g.ow)
+    cdef Py_ssize_t a, group, low = 0
+    cdef Py_ssize_t step = max(<Py_ssize_t> 1, PIXELS // g.ow)
     cdef Tile t
+    if g.c < 16 or (g.c + g.f) * g.oh * g.ow <= NEAR:
+        step = g.oh
     t.ka, t.a_a, t.b_a = g.oh, g.sh * g.row, g.ow * g.f
     t.kb, t.a_k, t.b_k = g.ow, g.sw * g.c, g.f
     t.a_i, t.c_i, t.accumulate = 1, g.f, True

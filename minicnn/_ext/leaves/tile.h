@@ -14,7 +14,7 @@
 #ifdef FREE_MASKS
 #define MAY_BE_APART (G == 1 && sizeof(REAL) == sizeof(float))
 #else
-#define MAY_BE_APART (G == 1 && sizeof(REAL) == sizeof(float) && (!PART || NV == 3))
+#define MAY_BE_APART (G == 1 && sizeof(REAL) == sizeof(float) && !PART)
 #endif
 TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int UNIT_I, const int PART, const Tile *t,
                               const REAL *A, const REAL *B, const REAL *bias, REAL *C, MASK mask)
@@ -67,8 +67,7 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
 
 /* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns, or NARROW
  * with one; in the square kinds m x m, at most AREA together.  A set whose WIDE is 0 is for one vector of columns only.
- * With three vectors, the last one behind a mask, it is THREE high, or one less: a last vector alone would load a value
- * of A for each multiply-add. */
+ * With three vectors it is THREE high, or one less: a last vector alone would load a value of A for each multiply-add. */
 #define CASE(m) case m: NAME(tile)(1, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
 #define CASES_4 CASE(1) CASE(2) CASE(3) CASE(4)
 #define CASES_6 CASES_4 CASE(5) CASE(6)
@@ -113,7 +112,7 @@ KIND(wide_unit, 2, 1, CASES_FOR(WIDE))
 #endif
 #endif
 #ifdef THREE
-TILE_OF(three, 3, 0, 1, CASE(3) CASE(4))
+KIND(three, 3, 0, CASE(3) CASE(4))
 #endif
 #undef KIND
 #undef TILE_OF
@@ -141,6 +140,9 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
         {PAIR(wide), UNIT(wide), PAIR(wide_square)},
 #endif
     };
+#ifdef THREE
+    static const Kind three[] = PAIR(three);
+#endif
     for (idx j = 0, width; j < n; j += width) {
         const idx left = n - j;
         int wide = left > VL, more = 0;
@@ -158,7 +160,7 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
         idx highest = wide ? WIDE : NARROW;
         Kind kind = kinds[wide][square ? 2 : t->a_i == 1][part];
 #ifdef THREE
-        if (more) highest = THREE, kind = NAME(three);
+        if (more) highest = THREE, kind = three[part];
 #endif
         const idx blocks = (m + highest - 1) / highest;
         for (idx b = 0; b < blocks; b++) {
