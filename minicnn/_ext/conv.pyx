@@ -32,6 +32,7 @@ cdef enum:
     SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
     PIXELS = 128         # of dy that the kernel's gradient takes at a time, where an image is larger than
     NEAR = 8192          # elements, a first-level cache, and has 16 channels or more
+    TERMS = 384          # of a sum at a time, forward: two vectors for each stay in a first-level cache for all rows
     SHORT = 14           # rows of fewer pixels leave tiles half empty
     MOST_MULTIPLES = 16  # filters of a channel that count as depthwise: with more, tiles fill their vectors
 
@@ -131,7 +132,7 @@ cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *p
 
 
 cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) noexcept nogil:
-    cdef Py_ssize_t a, group
+    cdef Py_ssize_t a, group, step
     cdef const real *kernel = <const real *> g.arrays.kernel.data
     cdef const real *bias = <const real *> g.arrays.bias.data
     cdef Tile t
@@ -139,11 +140,16 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
     t.a_i, t.c_i = g.sw * g.c, g.f
     t.a_k, t.b_k = 1, g.f
     if g.groups == 1 and g.dw == 1:
-        t.ka, t.a_a, t.b_a = g.kh, g.dh * g.row, g.kw * g.c * g.f
-        t.kb, t.accumulate = g.kw * g.c, False
+        t.a_a, t.b_a = g.dh * g.row, g.kw * g.c * g.f
+        t.kb = g.kw * g.c
         if g.ow < SHORT and pointwise(g):  # a row would not fill the tiles
             t.rows = 1
-        tiles(&t, rows * g.ow // t.rows, g.f, x, kernel, bias, y)
+        step = max(<Py_ssize_t> 1, TERMS // t.kb)
+        for group in range((g.kh + step - 1) // step):  # some rows of the kernel at a time, every sum one chain
+            a = group * step
+            t.ka, t.accumulate = min(step, g.kh - a), a > 0
+            tiles(&t, rows * g.ow // t.rows, g.f, x + a * t.a_a, kernel + a * t.b_a,
+                  bias if a == 0 else <const real *> NULL, y)
         return
     t.ka, t.a_a, t.b_a = g.kw, g.dw * g.c, g.cg * g.f
     t.kb = g.cg
