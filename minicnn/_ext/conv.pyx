@@ -30,8 +30,8 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
-    PIXELS = 128         # of dy that the kernel's gradient takes at a time, where an image is larger than
-    NEAR = 8192          # elements, a first-level cache, and has 16 channels or more
+    PIXELS = 96          # of dy that the kernel's gradient takes at a time, where an image is larger than
+    NEAR = 8192          # elements, a first-level cache, and a tile reads more than a line of each array for a pixel
     TERMS = 384          # of a sum at a time, forward: two vectors for each stay in a first-level cache for all rows
     SHORT = 14           # rows of fewer pixels leave tiles half empty
     MOST_MULTIPLES = 16  # filters of a channel that count as depthwise: with more, tiles fill their vectors
@@ -413,7 +413,7 @@ cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, re
     cdef Py_ssize_t a, group, low = 0
     cdef Py_ssize_t step = max(<Py_ssize_t> 1, PIXELS // g.ow)
     cdef Tile t
-    if g.c < 16 or (g.c + g.f) * g.oh * g.ow <= NEAR:
+    if g.c < (17 if g.f % 16 == 0 else 8) or (g.c + g.f) * g.oh * g.ow <= NEAR:
         step = g.oh
     t.ka, t.a_a, t.b_a = g.oh, g.sh * g.row, g.ow * g.f
     t.kb, t.a_k, t.b_k = g.ow, g.sw * g.c, g.f
