@@ -32,6 +32,10 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
+    PIXELS = 96          # of dy that the kernel's gradient takes at a time, where an image is larger than
+    NEAR = 8192          # elements, a first-level cache, and a tile reads more than a line of each array for a pixel
+    TERMS = 384          # of a sum at a time, forward: two vectors for each stay in a first-level cache for all rows
+    SHORT = 14           # rows of fewer pixels leave tiles half empty
     MOST_MULTIPLES = 16  # filters of a channel that count as depthwise: with more, tiles fill their vectors
 
 
@@ -93,8 +97,8 @@ cdef void bind(Conv *g, const real *x, const real *kernel, const real *bias, con
 
 cdef Job a_job(const Conv *g, Kernel kernel, Place place, Py_ssize_t items) noexcept nogil:
     """The work is that of a pass over the batch (see `team`)."""
-    return new_job(kernel, place, sizeof(g.arrays), items,
-                   (<double> g.n) * g.oh * g.ow * g.f * g.kh * g.kw * g.cg / 32 + g.n * g.oh * g.ow)
+    return new_job(kernel, place, sizeof(g.arrays), items, g.n * g.oh * g.ow + (
+        winograd.work(g) if g.m > 0 else (<double> g.n) * g.oh * g.ow * g.f * g.kh * g.kw * g.cg / 32))
 
 
 cdef const real *image(const Conv *g, Py_ssize_t i, Py_ssize_t row, Py_ssize_t rows, real *pad) noexcept nogil:
@@ -104,6 +108,12 @@ cdef const real *image(const Conv *g, Py_ssize_t i, Py_ssize_t row, Py_ssize_t r
         return x + row * g.row
     pad_image(x, g.h, g.w * g.c, pad, rows, g.row, g.top - row, g.left * g.c)
     return pad
+
+
+cdef inline bint pointwise(const Conv *g) noexcept nogil:
+    """1 x 1, one pixel for each: a product of matrices, to which the rows of an image are one long row."""
+    return (g.kh == 1 and g.kw == 1 and g.sh == 1 and g.sw == 1 and g.groups == 1 and not g.padded
+            and g.oh == g.h and g.ow == g.w)
 
 
 # ---- forward ----
@@ -125,7 +135,7 @@ cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *p
 
 
 cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) noexcept nogil:
-    cdef Py_ssize_t a, group
+    cdef Py_ssize_t a, group, step
     cdef const real *kernel = <const real *> g.arrays.kernel.data
     cdef const real *bias = <const real *> g.arrays.bias.data
     cdef Tile t
@@ -133,9 +143,16 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
     t.a_i, t.c_i = g.sw * g.c, g.f
     t.a_k, t.b_k = 1, g.f
     if g.groups == 1 and g.dw == 1:
-        t.ka, t.a_a, t.b_a = g.kh, g.dh * g.row, g.kw * g.c * g.f
-        t.kb, t.accumulate = g.kw * g.c, False
-        tiles(&t, g.ow, g.f, x, kernel, bias, y)
+        t.a_a, t.b_a = g.dh * g.row, g.kw * g.c * g.f
+        t.kb = g.kw * g.c
+        if g.ow < SHORT and pointwise(g):  # a row would not fill the tiles
+            t.rows = 1
+        step = max(<Py_ssize_t> 1, TERMS // t.kb)
+        for group in range((g.kh + step - 1) // step):  # some rows of the kernel at a time, every sum one chain
+            a = group * step
+            t.ka, t.accumulate = min(step, g.kh - a), a > 0
+            tiles(&t, rows * g.ow // t.rows, g.f, x + a * t.a_a, kernel + a * t.b_a,
+                  bias if a == 0 else <const real *> NULL, y)
         return
     t.ka, t.a_a, t.b_a = g.kw, g.dw * g.c, g.cg * g.f
     t.kb = g.cg
@@ -351,6 +368,13 @@ cdef int backward_input_in(const real[:, :, :, ::1] dy, const real[:, :, :, ::1]
     try:
         g.arrays.derived = fixed(memory)
         prepare(&g, <Kernel> transpose_taps[real], g.kh * g.kw)
+        if pointwise(&g):  # another one, of dy with the transposed kernel
+            turn(&g)
+            g.arrays.kernel, g.row = g.arrays.derived, g.w * g.c
+            job = a_job(&g, <Kernel> forward_rows[real], IMAGES, g.n)
+            job.parts = g.oh
+            submit(&job, &g, sizeof(g))
+            return
         job = a_job(&g, <Kernel> input_gradient_rows[real], IMAGES, g.n)
         job.parts = g.h
         job.scratch = (g.row + (g.ow * g.kw * g.c if columns_together(&g) else 0)) * sizeof(real)
@@ -365,6 +389,7 @@ cdef void turn(Conv *g) noexcept nogil:
     cdef Py_ssize_t h = g.h, w = g.w, c = g.c
     g.arrays.x, g.h, g.w, g.c = g.arrays.y, g.oh, g.ow, g.f
     g.arrays.y, g.oh, g.ow, g.f = x, h, w, c
+    g.cg, g.fg = g.c, g.f
     g.top, g.left, g.turned = g.kh - 1 - g.top, g.kw - 1 - g.left, True
 
 
@@ -402,14 +427,23 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
 
 
 cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, real *kernel) noexcept nogil:
-    cdef Py_ssize_t a, group
+    """Some rows of dy at a time: what the next tile reads is then in the first-level cache.  A sum stays one chain."""
+    cdef Py_ssize_t a, group, low = 0
+    cdef Py_ssize_t step = max(<Py_ssize_t> 1, PIXELS // g.ow)
     cdef Tile t
+    if g.c < (17 if g.f % 16 == 0 else 8) or (g.c + g.f) * g.oh * g.ow <= NEAR:
+        step = g.oh
     t.ka, t.a_a, t.b_a = g.oh, g.sh * g.row, g.ow * g.f
     t.kb, t.a_k, t.b_k = g.ow, g.sw * g.c, g.f
     t.a_i, t.c_i, t.accumulate = 1, g.f, True
     if g.groups == 1 and g.dw == 1:
         t.rows, t.a_row, t.c_row = g.kh, g.dh * g.row, g.kw * g.c * g.f
-        tiles(&t, g.kw * g.c, g.f, x, dy, <const real *> NULL, kernel)
+        while low < g.oh:
+            t.ka = min(step, g.oh - low)
+            if pointwise(g):
+                t.ka, t.kb = 1, t.ka * g.ow
+            tiles(&t, g.kw * g.c, g.f, x + low * t.a_a, dy + low * t.b_a, <const real *> NULL, kernel)
+            low += step
         return
     t.rows, t.a_row, t.c_row = g.kw, g.dw * g.c, g.cg * g.f
     for group in range(g.groups):
