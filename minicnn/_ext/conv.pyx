@@ -374,7 +374,7 @@ cdef int backward_input_in(const real[:, :, :, ::1] dy, const real[:, :, :, ::1]
             job = a_job(&g, <Kernel> forward_rows[real], IMAGES, g.n)
             job.parts = g.oh
             submit(&job, &g, sizeof(g))
-            return
+            return 0
         job = a_job(&g, <Kernel> input_gradient_rows[real], IMAGES, g.n)
         job.parts = g.h
         job.scratch = (g.row + (g.ow * g.kw * g.c if columns_together(&g) else 0)) * sizeof(real)
