@@ -143,6 +143,7 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
 #ifdef THREE
     static const Kind three[] = PAIR(three);
 #endif
+    if (m == 0) return; /* no block to divide by */
     for (idx j = 0, width; j < n; j += width) {
         const idx left = n - j;
         int wide = left > VL, more = 0;
