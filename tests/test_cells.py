@@ -1,6 +1,5 @@
 """The tree of sums: what nodes of a batch give alone, combined, is what the batch gives, to the last bit."""
 
-import contextlib
 import threading
 
 import numpy as np
@@ -316,20 +315,23 @@ def test_nodes_that_are_missing_are_seen():
 
 
 def test_a_node_ends_with_its_block_and_is_the_threads_own():
-    outer, inner = cells.Node(0, 20, 1, 40), cells.Node(0, 10, 2, 40)
-    seen = []
-    with cells.node(outer, print):
-        with contextlib.suppress(KeyError), cells.node(inner):
-            assert cells.samples_of_batch(10) == 40
-            assert cells.exchange_of_thread() is None
+    outer, inner, seen = cells.Node(0, 20, 1, 40), cells.Node(0, 10, 2, 40), []
+
+    def within():
+        with cells.node(inner):
+            seen.append((cells.samples_of_batch(10), cells.exchange_of_thread()))
             thread = threading.Thread(target=lambda: seen.append(cells.samples_of_batch(10)))
             thread.start()
             thread.join()
             raise KeyError
+
+    with cells.node(outer, print):
+        with pytest.raises(KeyError):
+            within()
         assert cells.exchange_of_thread() is print
         assert jobs.set_node(40, 1) == (40, 1)
     assert cells.samples_of_batch(10) == 10
-    assert seen == [10]
+    assert seen == [(40, None), 10]
 
 
 @pytest.mark.parametrize("wrong", [(40, 3), (40, -1), (-1, 0), (0, 1)])
