@@ -3,19 +3,19 @@
 
 Design: items are samples, the parts of a long one about 16,384 elements; the formulas stand in activation.h.  PReLU's
 alpha is repeated into one list that the samples are walked along with; the sums for its gradient are made sample by
-sample, chunk by chunk of the batch, and added in order, so that the bits do not depend on the threads.
+sample, chunk by chunk of the batch, and added in the tree of jobs.pxd, so that the bits do not depend on the threads.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, PART, Array, Job, Kernel, borrow, chunk_of,
-                                          chunk_start, chunks_for, fixed, give_back, item, new_job, part_start,
-                                          parts_for, rows_at, submit)
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, PART, Array, Job, Kernel, borrow, cell_of,
+                                          cell_start, chunks_for, first_half, fixed, give_back, item, new_job,
+                                          part_start, parts_for, rows_at, spare_for, submit)
 from minicnn._ext.machinery.runtime cimport (BOUNDED_RELU, ELU, EXPONENTIAL, GELU, HARD_SIGMOID, HARD_SWISH, LEAKY_RELU,
                                              LINEAR, RELU, SELU, SIGMOID, SOFTPLUS, SOFTSIGN, SWISH, TANH, Curve,
-                                             activate, activate_grad, chosen_leaves, curve_of, log_softmax_rows,
-                                             log_softmax_rows_grad, prelu_grad, real, require, softmax_rows,
-                                             softmax_rows_grad, use_leaves, wide)
+                                             activate, activate_grad, add_to, chosen_leaves, curve_of,
+                                             log_softmax_rows, log_softmax_rows_grad, prelu_grad, real, require,
+                                             softmax_rows, softmax_rows_grad, use_leaves, wide)
 from minicnn._ext.machinery.runtime cimport prelu as prelu_leaf
 
 use_leaves(chosen_leaves())
@@ -230,9 +230,9 @@ cdef void prelu_gradient_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t la
     cdef double *partial
     cdef real *dx
     for i in range(first, last):
-        chunk = chunk_of(i, g.chunks, g.n)
+        chunk = cell_of(i, g.chunks, g.n)
         partial = <double *> g.arrays.partials.data + chunk * g.period
-        if i == chunk_start(chunk, g.chunks, g.n):
+        if i == cell_start(chunk, g.chunks, g.n):
             memset(partial, 0, g.period * sizeof(double))
             memset(sums, 0, g.width * sizeof(real))
         start = 0
@@ -243,35 +243,39 @@ cdef void prelu_gradient_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t la
             start += piece
             if start < g.size:
                 add_sums(g, sums, partial)
-        done = i + 1 - chunk_start(chunk, g.chunks, g.n)
-        if g.size > piece or done % together == 0 or i + 1 == chunk_start(chunk + 1, g.chunks, g.n):
+        done = i + 1 - cell_start(chunk, g.chunks, g.n)
+        if g.size > piece or done % together == 0 or i + 1 == cell_start(chunk + 1, g.chunks, g.n):
             add_sums(g, sums, partial)
 
 
-cdef void add_partials(const Prelu *g, Py_ssize_t first, Py_ssize_t last, double *totals) noexcept nogil:
-    cdef Py_ssize_t i, chunk
-    cdef const double *partial
+cdef void add_partials(const Prelu *g, Py_ssize_t chunk, Py_ssize_t chunks, Py_ssize_t n, double *totals, real *sum,
+                       real *spare) noexcept nogil:
+    """sum[:count] = the sum over the chunks from `chunk` on, which are n samples: the tree of jobs.pxd."""
+    cdef Py_ssize_t i
+    cdef const double *partial = <const double *> g.arrays.partials.data + chunk * g.period
     cdef const int64_t *places = <const int64_t *> g.arrays.places.data
+    if chunks > 1 and n > 1:
+        chunks //= 2
+        add_partials(g, chunk, chunks, first_half(n), totals, sum, spare)
+        add_partials(g, chunk + chunks, chunks, n - first_half(n), totals, spare, spare + g.count)
+        add_to(<const real *> spare, sum, g.count)
+        return
     memset(totals, 0, g.count * sizeof(double))
-    for chunk in range(g.chunks):
-        partial = <const double *> g.arrays.partials.data + chunk * g.period
-        if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
-            for i in range(g.period):
-                totals[places[i]] += partial[i]
+    for i in range(g.period if n > 0 else 0):
+        totals[places[i]] += partial[i]
+    for i in range(g.count):
+        sum[i] = <real> totals[i]
 
 
 cdef void write_dalpha(const Prelu *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i
     cdef double *totals = <double *> scratch
-    add_partials(g, first, last, totals)
-    for i in range(g.count):
-        (<real *> g.arrays.dalpha.data)[i] = <real> totals[i]
+    add_partials(g, 0, g.chunks, g.n, totals, <real *> g.arrays.dalpha.data, <real *> (totals + g.count))
 
 
 cdef Prelu describe(const real[:, ::1] x, const real[::1] alpha, const int64_t[::1] places, char *values) except *:
     cdef Prelu g
     g.n, g.size, g.period, g.count = x.shape[0], x.shape[1], places.shape[0], alpha.shape[0]
-    g.width, g.chunks = wide(g.period), chunks_for(g.period * sizeof(double))
+    g.width, g.chunks = wide(g.period), chunks_for(g.n, g.period * sizeof(double))
     g.arrays.x, g.arrays.dy, g.arrays.y = rows_at(&x[0, 0], g.size), fixed(NULL), fixed(NULL)
     g.arrays.alpha, g.arrays.places, g.arrays.list = fixed(&alpha[0]), fixed(&places[0]), fixed(values)
     g.arrays.partials, g.arrays.dalpha = fixed(NULL), fixed(NULL)
@@ -340,7 +344,7 @@ def prelu_backward(const real[:, ::1] x not None, const real[:, ::1] dy not None
         submit(&job, &g, sizeof(g))
         g.arrays.x = g.arrays.dy = g.arrays.y = fixed(NULL)
         job = new_job(<Kernel> write_dalpha[real], AFTER, sizeof(g.arrays), 1, g.chunks * g.period)
-        job.scratch = g.count * sizeof(double)
+        job.scratch = g.count * sizeof(double) + spare_for(g.chunks, g.count) * sizeof(real)
         submit(&job, &g, sizeof(g))
     finally:
         give_back(partials)

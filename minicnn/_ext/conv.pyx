@@ -13,16 +13,18 @@ kernel row and group.  Depthwise kernels have nothing to sum over channels: see 
     kernel gradient    M = (kernel column, channel) N = filters    sum over output rows, output columns
 
 Jobs: the first two go image by image, and a part of an image is one row of the result.  The gradient of the parameters
-is summed chunk by chunk of the batch, and the chunks are added in order: the bits depend on the shapes alone.
+is summed chunk by chunk of the batch, and the chunks are added in the tree of jobs.pxd: the bits depend on the shapes
+alone.
 """
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext cimport winograd
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of,
-                                          chunk_start, chunks_for, fixed, give_back, item, new_job, rows_at, submit)
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, add_tree, borrow,
+                                          cell_of, cell_start, chunks_for, fixed, give_back, item, new_job, rows_at,
+                                          spare_for, submit)
 from minicnn._ext.reshape cimport pad_image
-from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, add_to, chosen_leaves, column_sums,
-                                             curve_of, depthwise, depthwise_gradient, matrix_tile, overlap_add, real,
+from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, chosen_leaves, column_sums, curve_of,
+                                             depthwise, depthwise_gradient, matrix_tile, overlap_add, real,
                                              require, tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
@@ -368,9 +370,9 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
     cdef const real *dy
     cdef real *partial
     for i in range(first, last):
-        chunk = chunk_of(i, g.chunks, g.n)
+        chunk = cell_of(i, g.chunks, g.n)
         partial = <real *> g.arrays.derived.data + chunk * (size + biases(g))
-        if i == chunk_start(chunk, g.chunks, g.n):
+        if i == cell_start(chunk, g.chunks, g.n):
             memset(partial, 0, (size + biases(g)) * sizeof(real))
         dy = <const real *> item(g.arrays.y, i)
         if g.transposed:
@@ -400,22 +402,21 @@ cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, re
                   kernel + a * g.kw * g.cg * g.f + group * g.fg)
 
 
-cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *spare) noexcept nogil:
     """The gradients of kernel and bias, which follow each other in a partial sum; items are slices of them."""
-    cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f, low = first * SLICE, high = min(size + biases(g), last * SLICE)
-    if low < size:
-        add_range(g, low, min(high, size), <real *> g.arrays.kernel.data + low)
-    if high > size and g.arrays.bias.data is not NULL:
-        low = max(low, size)
-        add_range(g, low, high, <real *> g.arrays.bias.data + low - size)
+    cdef Py_ssize_t i, size = g.kh * g.kw * g.cg * g.f, low, high
+    for i in range(first, last):
+        low, high = i * SLICE, min(size + biases(g), (i + 1) * SLICE)
+        if low < size:
+            add_range(g, low, min(high, size), <real *> g.arrays.kernel.data + low, spare)
+        if high > size and g.arrays.bias.data is not NULL:
+            low = max(low, size)
+            add_range(g, low, high, <real *> g.arrays.bias.data + low - size, spare)
 
 
-cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result) noexcept nogil:
-    cdef Py_ssize_t chunk, size = g.kh * g.kw * g.cg * g.f + biases(g)
-    memset(result, 0, (high - low) * sizeof(real))
-    for chunk in range(g.chunks):
-        if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
-            add_to(<const real *> g.arrays.derived.data + chunk * size + low, result, high - low)
+cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result, real *spare) noexcept nogil:
+    add_tree(<const real *> g.arrays.derived.data + low, g.kh * g.kw * g.cg * g.f + biases(g), g.chunks, g.n, result,
+             spare, high - low)
 
 
 def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
@@ -437,7 +438,7 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
     if real is float:
         g.m = winograd.tile_size(&g, BACKWARD_PARAMS, algorithm)
     size = dkernel.size + biases(&g)
-    g.chunks = chunks_for(size * sizeof(real))
+    g.chunks = chunks_for(g.n, size * sizeof(real))
     memory = borrow(g.chunks * size * sizeof(real), False)
     try:
         g.arrays.derived = fixed(memory)
@@ -448,18 +449,18 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
         if g.m > 0:
             job.kernel, job.scratch = <Kernel> winograd.parameter_gradient_images, winograd.gradient_scratch(&g)
         submit(&job, &g, sizeof(g))
-        add_up(&g, <Kernel> add_chunks[real])
+        add_up(&g, <Kernel> add_chunks[real], sizeof(real))
     finally:
         give_back(memory)
 
 
-cdef int add_up(const Conv *g, Kernel kernel) except -1:
+cdef int add_up(const Conv *g, Kernel kernel, Py_ssize_t width) except -1:
     """The partial sums of all chunks."""
     cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f + biases(g)
     cdef Conv alone = g[0]
     cdef Job job = a_job(g, kernel, AFTER, (size + SLICE - 1) // SLICE)
     alone.arrays.x, alone.arrays.y = fixed(NULL), fixed(NULL)
-    job.work = <double> g.chunks * size / 4
+    job.work, job.scratch = <double> g.chunks * size / 4, spare_for(g.chunks, SLICE) * width
     return submit(&job, &alone, sizeof(alone))
 
 

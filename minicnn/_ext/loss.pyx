@@ -2,17 +2,18 @@
 """Kernels of the losses: the value and the gradient, sample by sample; and what is checked and counted of them.
 
 Design: the items are samples.  A kernel writes two things for each: its loss, in double, and its row of the gradient.
-The entries then add the losses in the order of the samples, so that a value has the same bits at any number of threads.
+The entries then add the losses in the tree of jobs.pxd, so that a value has the same bits at any number of threads.
 Probabilities come from the leaf ``softmax_row``; all else is computed in double whatever the type, since a loss costs
 next to nothing beside the layers.
 
-All losses return (1/N) sum_n w_n l_n; ``weights`` may be None for ones.  With label smoothing a target t becomes
+All losses return (1/N) sum_n w_n l_n, of a node of a batch the sum alone; N is that of the whole batch.  ``weights``
+may be None for ones.  With label smoothing a target t becomes
 ``on`` t + ``off``.
 """
 from libc.math cimport exp, expm1, fabs, log, log1p, pow, sqrt, tanh
 from libc.stdint cimport int64_t, uint8_t
 
-from minicnn._ext.machinery.jobs cimport Kernel, share_out
+from minicnn._ext.machinery.jobs cimport Kernel, cells_for, share_out, sum_of, whole_batch
 from minicnn._ext.machinery.runtime cimport affine, chosen_leaves, real, require, softmax_row, team, use_leaves
 
 use_leaves(chosen_leaves())
@@ -46,6 +47,7 @@ ROW_KINDS = {
 
 ctypedef struct Loss:
     Py_ssize_t n, width    # samples, outputs of one sample
+    Py_ssize_t batch       # samples of the whole batch
     int kind
     bint from_logits
     double on, off, delta, gamma
@@ -140,6 +142,7 @@ cdef int describe(Loss *a, const Py_ssize_t *shape, const Py_ssize_t *gradient, 
     require(losses.shape[0] == shape[0], "losses must have an entry for each sample")
     require(weights is None or weights.shape[0] == shape[0], "weights must have an entry for each sample")
     a.n, a.width, a.losses, a.weights, a.labels = shape[0], shape[1], &losses[0], NULL, NULL
+    a.batch = whole_batch(a.n)
     if weights is not None:
         a.weights = &weights[0]
     return 0
@@ -151,17 +154,14 @@ cdef inline Py_ssize_t items(const Loss *a) noexcept nogil:
     return (a.n + rows - 1) // rows
 
 
-cdef double weighted_mean(const Loss *a) noexcept nogil:
-    cdef double total = 0
-    cdef Py_ssize_t i
-    for i in range(a.n):
-        total += a.losses[i] if a.weights is NULL else a.weights[i] * a.losses[i]
-    return total / a.n
+cdef double weighted_mean(const Loss *a) noexcept:
+    cdef double total = sum_of(a.losses, a.weights, cells_for(a.n), a.n)
+    return total / a.n if a.batch == a.n else total
 
 
 cdef inline double share(const Loss *a, Py_ssize_t i) noexcept nogil:
     # What sample i counts in the mean.
-    return (1.0 if a.weights is NULL else a.weights[i]) / a.n
+    return (1.0 if a.weights is NULL else a.weights[i]) / a.batch
 
 
 cdef inline double clipped(double p, double low, double high) noexcept nogil:

@@ -3,13 +3,14 @@
 
 Design: for parameters the items are pieces of the flat vector, as in optim.pyx; for the outputs of a layer they are
 samples, and each sample has a penalty of its own, so that a plan may take block after block of them.  Sums are made in
-double, in the leaves' lanes, and those of pieces and of samples are added in order: no bit depends on the threads.
+double, in the leaves' lanes, and those of pieces are added in order, of samples in the tree of jobs.pxd: no bit depends
+on the threads.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, fixed, item, new_job, part_start, parts_for,
-                                          rows_at, share_out, submit)
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, cells_for, fixed, item, new_job, part_start,
+                                          parts_for, rows_at, share_out, submit, sum_of)
 from minicnn._ext.machinery.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute,
                                              sum_squares, take_scratch, team, use_leaves)
 
@@ -151,10 +152,8 @@ def slope(const real[:, ::1] y not None, const real[:, ::1] dy, double a, double
     submit(&job, &g, sizeof(g))
 
 
-def total(const double[::1] found not None):
-    """The sum, in order."""
-    cdef double s = 0
-    cdef Py_ssize_t i
-    for i in range(found.shape[0]):
-        s += found[i]
-    return s
+def total(const double[::1] found not None, const double[::1] weights=None):
+    """The sum over the samples of a batch, or of a node, of a number each, times its weight unless there are none."""
+    cdef Py_ssize_t n = found.shape[0]
+    require(weights is None or weights.shape[0] == n, "weights must have an entry for each sample")
+    return sum_of(&found[0], <const double *> NULL if weights is None else &weights[0], cells_for(n), n)

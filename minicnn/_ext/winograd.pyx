@@ -21,7 +21,7 @@ depend on the shapes alone.
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext.conv cimport Conv, biases
-from minicnn._ext.machinery.jobs cimport LINE, chunk_of, chunk_start, item
+from minicnn._ext.machinery.jobs cimport LINE, cell_of, cell_start, item
 from minicnn._ext.machinery.runtime cimport (APART, LINEAR, OF_GRADIENT, OF_IMAGE, OF_KERNEL, RELU, TO_IMAGE,
                                              TO_KERNEL, Tile, activate, chosen_leaves, column_sums, matrix_tile,
                                              tiles, use_leaves, winograd_in, winograd_out)
@@ -293,9 +293,9 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
     cdef Sum *sum = <Sum *> scratch
     cdef float *partial
     for i in range(first, last):
-        chunk = chunk_of(i, g.chunks, g.n)
+        chunk = cell_of(i, g.chunks, g.n)
         partial = <float *> g.arrays.derived.data + chunk * (kernel + biases(g))
-        if i == chunk_start(chunk, g.chunks, g.n):
+        if i == cell_start(chunk, g.chunks, g.n):
             begin(g, sum)
             memset(partial, 0, (kernel + biases(g)) * sizeof(float))
         if g.transposed:
@@ -304,7 +304,7 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
             column_sums(<const float *> item(g.arrays.y, i), partial + kernel, g.oh * g.ow, g.f)
         for tile in range(i * count, (i + 1) * count):
             add_tile(g, tile, sum)
-        if i + 1 == chunk_start(chunk + 1, g.chunks, g.n):
+        if i + 1 == cell_start(chunk + 1, g.chunks, g.n):
             if sum.count > 0:
                 add_block(g, sum)
             finish(g, sum, partial)

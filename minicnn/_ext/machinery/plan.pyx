@@ -22,7 +22,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, LINE, WHOLE, Array, Job, Recorder, chunk_start,
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, LINE, WHOLE, Array, Job, Recorder, cell_start,
                                           current_recorder, lines, run_share, set_recorder)
 from minicnn._ext.machinery.runtime cimport free_scratch, take_scratch, team
 
@@ -538,7 +538,7 @@ cdef class Plan(Recorder):
             self.run_blocks(steps, p, thread, p.n * thread // threads, p.n * (thread + 1) // threads)
             return
         for cell in range(units * thread // threads * ratio, units * (thread + 1) // threads * ratio):
-            low, high = chunk_start(cell, fine, p.n), chunk_start(cell + 1, fine, p.n)
+            low, high = cell_start(cell, fine, p.n), cell_start(cell + 1, fine, p.n)
             self.run_blocks(steps, p, thread, low, high)
 
     cdef void run_blocks(self, const Step *steps, const Phase *p, int thread, Py_ssize_t low,
