@@ -100,7 +100,7 @@ class Ranks(Alone):
     # ---- messages ----
 
     def swap(self, out, into):
-        """Sends the arrays ``out`` to the ranks by number, and fills those of ``into``; None or empty: there is none."""
+        """Sends the arrays ``out`` to the ranks by number, and fills those of ``into``; None or empty: nothing."""
         self._number = (self._number + 1) % TAGS
         tag, kind = TAGS + self._number, self._mpi.BYTE
         self._receives = {
@@ -200,7 +200,7 @@ class Ranks(Alone):
         self.swap([np.array([data.size])] * self.size, [*sizes])
         found = [np.empty(int(size), np.uint8) for (size,) in sizes]
         self.swap([data] * self.size, found)
-        return [value if rank == self.rank else pickle.loads(part) for rank, part in enumerate(found)]  # noqa: S301
+        return [value if rank == self.rank else pickle.loads(part) for rank, part in enumerate(found)]
 
     def of_first(self, function):
         return self.gather(function() if self.first else None)[0]
@@ -329,7 +329,7 @@ def nodes_of(n, ranks):
 
 
 class Part:
-    """To a training step the ``Plan`` of a batch of n: this rank computes a node of it, and has the rest from the others.
+    """To a training step the ``Plan`` of a batch of n: a rank computes a node of it, and has the rest from the others.
 
     ``x``, ``outputs``, ``losses`` and ``dy`` are those of the whole batch.
     """
@@ -349,6 +349,7 @@ class Part:
         with self._within():
             node, size = self._node, self._mine.stop - self._mine.start
             self._plan = self._engine.shared.plan(self._engine, size, (node.level, node.batch))
+        self.dy = None if self._plan.dy is None else self._dy
 
     def _within(self):
         return cells.node(self._node, self._exchange)
@@ -363,7 +364,6 @@ class Part:
     def _pairs(self, parts):
         return zip(self._nodes, parts, strict=True)
 
-    dy = property(lambda self: None if self._plan.dy is None else self._dy)
     pick = Plan.pick
 
     @property
@@ -406,4 +406,7 @@ class Part:
             self._plan.dy[...] = self._dy[self._mine]
         with self._within():
             self._plan.backward()
+
+    def reduce(self):
+        """The nodes' gradients become those of the batch."""
         self._ranks.add_up(self._engine.parameters.gradients, self._nodes)

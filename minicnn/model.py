@@ -764,7 +764,9 @@ class Sequential(Closed):
                     self._training, self.stop_training = True, False
                     run.train()
                 finally:
-                    self._training = before  # assigned directly: a method call is a point where a signal handler can run
+                    self._training = (
+                        before  # assigned directly: a method call is a point where a signal handler can run
+                    )
             return run.history
 
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None):

@@ -237,6 +237,9 @@ class Plan:
                 return None
         return dy
 
+    def reduce(self):
+        """After ``backward`` of all processes: the gradients become those of the batch.  Here they are already."""
+
 
 class _Place:
     """Where an array that was recorded lies in the workspace."""

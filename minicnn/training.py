@@ -1,6 +1,6 @@
 """Training: the loop of ``fit``, one step of it, evaluation, and the ``History`` that ``fit`` returns.
 
-A step is forward, loss, backward, update.  If something interrupts it (Ctrl-C, a callback, a custom loss), the
+A step is forward, loss, backward, reduce, update.  If something interrupts it (Ctrl-C, a callback, a custom loss), the
 model is as it was before the step, or as the whole step leaves it: the optimiser commits parameters in one native call,
 and a step that did not get there puts the layers' states back.
 """
@@ -396,7 +396,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
 
 
 class Step:
-    """A training step over some of the samples x, y: forward, loss, backward, update; all of it, or nothing.
+    """A training step over some of the samples x, y: forward, loss, backward, reduce, update; all of it, or nothing.
 
     ``weights``: of the samples, or None.  ``names``: the numbers by which errors call the samples, or None.
     """
@@ -411,6 +411,7 @@ class Step:
         """
         model, optimizer = self.model, self.model.optimizer
         plan = model.engine.training(len(chosen))
+        self.plan = plan
         self.take(plan, chosen, place)
         parts = self.right(plan, chosen)
         plan.save_states()
@@ -418,7 +419,8 @@ class Step:
         try:
             outputs = plan.forward()
             value = self.loss(plan, outputs, parts, place)
-            plan.backward()  # of a model that is distributed: with the others' part (distributed.Part)
+            plan.backward()
+            self.reduce()
             model.engine.add_penalty_gradients()
             optimizer.step()
             self.tell(mean, value, outputs, parts)
@@ -461,6 +463,10 @@ class Step:
         """Hands the loss and what the metrics are of to ``mean``."""
         ((y, weights),) = parts
         mean.update(value, outputs, y, weights)
+
+    def reduce(self):
+        """Where the gradients of several processes become one, before those of the penalties and the update."""
+        self.plan.reduce()
 
 
 class MixedStep(Step):
