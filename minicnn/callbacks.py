@@ -29,10 +29,11 @@ class Callback:
     """Base class: override the hooks that you need.
 
     ``self.model``, ``self.params`` and ``self.writes`` are set before the first hook; ``params`` has "epochs",
-    "batch_size", "steps" and "metrics", the names of what ``fit`` itself will log at the end of an epoch.  ``logs`` holds the loss and the
-    metrics, at the end of an epoch with clean_... and val_... as well, where ``fit`` computes them; what
-    ``on_epoch_end`` adds to it is seen by the callbacks after it.  Setting ``self.model.stop_training = True`` ends
-    training after the epoch.  ``on_train_end`` is called on every way out (head of this file).
+    "batch_size", "steps" and "metrics", the names of what ``fit`` itself will log at the end of an epoch.  ``logs``
+    holds the loss and the metrics, at the end of an epoch with clean_... and val_... as well, where ``fit`` computes
+    them; what ``on_epoch_end`` adds to it is seen by the callbacks after it.  Setting
+    ``self.model.stop_training = True`` ends training after the epoch.  ``on_train_end`` is called on every way out
+    (head of this file).
     """
 
     model = None

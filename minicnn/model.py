@@ -51,8 +51,8 @@ class Sequential(Closed):
     ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
     training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
-    For minicnn's own modules are ``engine``, ``ranks``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``,
-    ``with_end``.
+    For minicnn's own modules are ``engine``, ``ranks``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``,
+    ``as_chain``, ``with_end``.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
     with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
