@@ -34,7 +34,11 @@ class RankError(RuntimeError):
     ``rank``: the one whose error it is; None where one does not answer.
     """
 
-    rank = told = None
+    rank = None
+
+    def __init__(self, where, rank, text):
+        super().__init__(f"{where}: {text}")
+        self.rank, self.told = rank, (rank, text)
 
 
 class Alone:
@@ -47,7 +51,7 @@ class Alone:
 
     def together(self, where):
         """A context around what all ranks do: they leave it together, and with an error if one of them has one."""
-        return contextlib.nullcontext()
+        return _NOTHING
 
     def of_first(self, function):
         """What the function returns on the first rank, which alone calls it."""
@@ -68,6 +72,7 @@ class Alone:
         """A ``Part``, or None where each rank computes the whole batch of n."""
 
 
+_NOTHING = contextlib.nullcontext()  # one: it is entered for every single image
 ALONE = Alone()
 
 
@@ -108,14 +113,15 @@ class Ranks(Alone):
         }
         self._sends = [self._comm.Isend([out[rank], kind], rank, tag) for rank in self.others if _is_some(out[rank])]
         statuses = [self._mpi.Status() for _ in range(len(self._receives) + len(self._sends))]
-        self._wait([*self._receives.values(), *self._sends], statuses)
-        for rank, status in zip(self._receives, statuses, strict=False):
-            if status.Get_count(kind) != into[rank].nbytes:
-                self._refuse_difference(rank)
+        try:
+            self._wait([*self._receives.values(), *self._sends], statuses)
+            counts = [status.Get_count(kind) for status in statuses[: len(self._receives)]]
+        except self._mpi.Exception:  # more has come than was expected
+            counts = [-1]
+        if counts != [into[rank].nbytes for rank in self._receives] and self._receives:
+            text = f"all ranks must do the same: rank {self.rank} has got something else than it waited for"
+            raise RankError(self.where, None, text)
         self._receives, self._sends = {}, []
-
-    def _refuse_difference(self, rank):
-        raise RankError(f"{self.where}: all ranks must do the same; rank {rank} of {self.size} does something else")
 
     def _wait(self, requests, statuses=None, heeding=True):
         began = time.monotonic()
@@ -126,7 +132,7 @@ class Ranks(Alone):
             if waited > self.timeout:
                 late = [rank for rank, request in self._receives.items() if not request.Get_status()]
                 who = f"rank {', '.join(map(str, late))} of {self.size}" if late else "not all ranks"
-                raise RankError(f"{self.where}: {who} did not answer within {self.timeout:g} s")
+                raise RankError(self.where, None, f"{who} did not answer within {self.timeout:g} s")
             time.sleep(0 if waited < SPIN else PAUSE)
 
     def _listen(self):
@@ -134,10 +140,7 @@ class Ranks(Alone):
         status = self._mpi.Status()
         told = self._comm.recv(source=self._mpi.ANY_SOURCE, tag=LEFT, status=status)
         self._gone.add(status.Get_source())
-        rank, text = told
-        error = RankError(f"{self.where}: {text}")
-        error.rank, error.told = rank, told
-        raise error
+        raise RankError(self.where, *told)
 
     def together(self, where):
         return _Together(self, where)
@@ -168,12 +171,12 @@ class Ranks(Alone):
             return
         self._broken, started = True, time.monotonic()  # until all is quiet
         told, patience = getattr(error, "told", None), self.timeout
+        if told is not None and not self._gone:  # it has waited in vain
+            patience = min(SHORT, patience)
         if told is None:
-            if isinstance(error, RankError):
-                patience = min(SHORT, patience)
             told = self.rank, f"rank {self.rank} of {self.size} raised {type(error).__name__}: {error}"
             _check.note(error, "rank", f"on rank {self.rank} of {self.size}; the others have left {self.where} with it")
-        for request in self._receives.values():
+        for request in filter(None, self._receives.values()):  # those that are not done
             request.Cancel()
         requests = [*self._receives.values(), *self._sends]
         requests += [self._comm.isend(told, rank, LEFT) for rank in self.others]
@@ -185,13 +188,20 @@ class Ranks(Alone):
                     requests.append(message.Irecv([bytearray(status.Get_count(self._mpi.BYTE)), self._mpi.BYTE]))
                     if status.Get_tag() == LEFT:
                         self._gone.add(rank)
-            if len(self._gone) == len(self.others) and self._mpi.Request.Testall(requests):
+            requests = [request for request in requests if not self._is_done(request)]
+            if len(self._gone) == len(self.others) and not requests:
                 break
             if time.monotonic() - started > patience:
                 _ABANDONED.append(requests)  # MPI may still write into their memory
                 return
             time.sleep(PAUSE)
         self._receives, self._sends, self._gone, self._number, self._broken = {}, [], set(), 0, False
+
+    def _is_done(self, request):
+        try:
+            return request.Test()
+        except self._mpi.Exception:  # what came was too long for it
+            return True
 
     def gather(self, value):
         """The objects of all ranks, a list."""

@@ -764,21 +764,21 @@ class Sequential(Closed):
                     self._training, self.stop_training = True, False
                     run.train()
                 finally:
-                    self._training = (
-                        before  # assigned directly: a method call is a point where a signal handler can run
-                    )
+                    self._training = before  # assigned directly: in a method call a signal handler could run
             return run.history
 
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
         """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
-        class_weight = intake.weights_by_number("Sequential.train_on_batch", self, class_weight)
-        return loop.train_on_batch(self, x, y, sample_weight, class_weight)
+        with self.ranks.together("Sequential.train_on_batch"):
+            class_weight = intake.weights_by_number("Sequential.train_on_batch", self, class_weight)
+            return loop.train_on_batch(self, x, y, sample_weight, class_weight)
 
     def test_on_batch(self, x, y, sample_weight=None, return_dict=False):
         """``evaluate`` of all samples at once."""
-        intake.require_arrays("Sequential.test_on_batch", x=x, y=y)
-        size = max(1, len(x)) if hasattr(x, "__len__") else 1
-        return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
+        with self.ranks.together("Sequential.test_on_batch"):
+            intake.require_arrays("Sequential.test_on_batch", x=x, y=y)
+            size = max(1, len(x)) if hasattr(x, "__len__") else 1
+            return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
     @keras_words.answering
     def evaluate(
@@ -793,9 +793,10 @@ class Sequential(Closed):
         that are known to have no end are refused without it; a warning comes after 10,000 batches of others.
         """
         self._refuse_keywords("evaluate", unknown)
-        self._compare_with("Sequential.evaluate", x)
-        x, y = intake.unpacked("Sequential.evaluate", x, y)
-        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose, steps)
+        with self.ranks.together("Sequential.evaluate"):
+            self._compare_with("Sequential.evaluate", x)
+            x, y = intake.unpacked("Sequential.evaluate", x, y)
+            return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose, steps)
 
     @keras_words.answering
     def predict(self, x, batch_size=None, verbose=0, steps=None, **unknown):
@@ -806,11 +807,12 @@ class Sequential(Closed):
         ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, as in ``evaluate``.
         """
         self._refuse_keywords("predict", unknown)
-        self._compare_fit("Sequential.predict", x)
-        x, _ = intake.unpacked("Sequential.predict", x, None)
-        if not loop.gives_batches(x, lists=False):
-            x = self.checked_inputs("predict", x)
-        return loop.predict(self, x, batch_size, verbose, steps)
+        with self.ranks.together("Sequential.predict"):
+            self._compare_fit("Sequential.predict", x)
+            x, _ = intake.unpacked("Sequential.predict", x, None)
+            if not loop.gives_batches(x, lists=False):
+                x = self.checked_inputs("predict", x)
+            return loop.predict(self, x, batch_size, verbose, steps)
 
     def predict_on_batch(self, x):
         """``predict`` of all samples at once."""
@@ -863,7 +865,8 @@ class Sequential(Closed):
         """
         from minicnn import prediction  # here: many programs never use it
 
-        return prediction.predict_mc(self, x, n_samples, seed, batch_size, return_samples)
+        with self.ranks.together("Sequential.predict_mc"):
+            return prediction.predict_mc(self, x, n_samples, seed, batch_size, return_samples)
 
     def predict_tta(self, x, n_samples=32, seed=None, batch_size=None, return_samples=False, augment=None):
         """Test-time augmentation: the ``Prediction`` of ``n_samples`` looks at every image, each time another version.
@@ -889,7 +892,8 @@ class Sequential(Closed):
         """
         from minicnn import prediction  # here: many programs never use it
 
-        return prediction.predict_tta(self, x, n_samples, seed, batch_size, return_samples, augment)
+        with self.ranks.together("Sequential.predict_tta"):
+            return prediction.predict_tta(self, x, n_samples, seed, batch_size, return_samples, augment)
 
     def outputs(self, x):
         """The output of every layer for a batch x, in eval mode, as a list."""

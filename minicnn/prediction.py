@@ -206,11 +206,10 @@ def _sampled(model, method, x, n_samples, seed, batch_size, return_samples, ques
     return_samples = _check.boolean(where, "return_samples", return_samples)
     x = model.checked_inputs(method, x)
     kind = model.output_kind
-    with model.ranks.together(where):
-        found = montecarlo.samples(model, x, n_samples, seed, batch_size, None if lend is None else lend())
-        blocks = (read(model, kind, outputs) for _, outputs in found)
-        empty = np.empty((n_samples, 0, *model.output_shape), model.dtype)
-        prediction = Prediction.of_blocks(blocks, empty, kind, "mean", return_samples)
+    found = montecarlo.samples(model, x, n_samples, seed, batch_size, None if lend is None else lend())
+    blocks = (read(model, kind, outputs) for _, outputs in found)
+    empty = np.empty((n_samples, 0, *model.output_shape), model.dtype)
+    prediction = Prediction.of_blocks(blocks, empty, kind, "mean", return_samples)
     if n_samples > 1 and len(x) and not prediction.std.any():
         _check.warn(f"{where}: all {n_samples} samples are equal; {question}")
     return prediction

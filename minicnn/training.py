@@ -388,7 +388,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     x, y, *weights = samples(model, "train_on_batch", x, y, sample_weight, class_weight)
     weights = product(*weights)
     require_weight(model, "train_on_batch", "the samples", weights)
-    with model.ranks.together("Sequential.train_on_batch"), model.engine.hold("train_on_batch"):
+    with model.engine.hold("train_on_batch"):
         mean = Means(model)
         Step(model, x, y, weights).run(np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
         model.trained_on(inputs.look(x, model.dtype, mean=model.input_mean is None))
@@ -592,8 +592,7 @@ def evaluate(
         given = samples(model, method, x, y, sample_weight)[:3]
     batch_size = BATCH if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
     part = passes.over(model, method, given, batch_size, steps)
-    shown = _shown(model, verbose)
-    with model.ranks.together(where), part, progress_of_pass(where, shown, part.steps) as progress:
+    with part, progress_of_pass(where, _shown(model, verbose), part.steps) as progress:
         logs = _evaluated(model, part, progress)
         progress.epoch(0, logs)
     if return_dict:
@@ -661,8 +660,7 @@ def predict(model, x, batch_size=None, verbose=0, steps=None):
     found, done = [], 0
     if part.samples is not None:
         found = np.empty((part.samples, *model.output_shape), model.dtype)
-    verbose = _shown(model, verbose)
-    with model.ranks.together(where), part, progress_of_pass(where, verbose, part.steps) as progress:
+    with part, progress_of_pass(where, _shown(model, verbose), part.steps) as progress:
         for _, _, outputs, _ in _everywhere(model, part, lambda _, given: _computed(model, given[0])):
             if part.samples is None:
                 found.append(outputs)
