@@ -38,7 +38,10 @@ class RankError(RuntimeError):
 
     def __init__(self, where, rank, text):
         super().__init__(f"{where}: {text}")
-        self.rank, self.told = rank, (rank, text)
+        self.rank, self.told, self._given = rank, (rank, text), (where, rank, text)
+
+    def __reduce__(self):
+        return RankError, self._given
 
 
 class Alone:
@@ -61,7 +64,7 @@ class Alone:
         """ValueError where a fact, a value by name, is not the same on all ranks."""
 
     def settle(self, where, model):
-        """At the end of an epoch: all do what callbacks have decided on one."""
+        """Around an epoch: all do what callbacks have decided on one: to stop, and the first rank's learning rate."""
 
     def computed(self, batches, compute, shape):
         """Yields (number, batch, outputs, a number) for batches (x, ...), the last two from ``compute(number, batch)``

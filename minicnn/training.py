@@ -193,6 +193,7 @@ class Fit:
             logs = self.keeper.restore()
             for epoch in self.keeper.left(self.epochs):
                 hooks.call("on_epoch_begin", epoch)
+                ranks.settle("Sequential.fit", self.model)
                 found = self._epoch(epoch)
                 if found is None:
                     break
