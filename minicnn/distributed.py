@@ -11,6 +11,7 @@ an error, and at the clock.
 """
 
 import contextlib
+import itertools
 import pickle
 import time
 
@@ -115,20 +116,25 @@ class Ranks(Alone):
             rank: self._comm.Irecv([into[rank], kind], rank, tag) for rank in self.others if _is_some(into[rank])
         }
         self._sends = [self._comm.Isend([out[rank], kind], rank, tag) for rank in self.others if _is_some(out[rank])]
-        statuses = [self._mpi.Status() for _ in range(len(self._receives) + len(self._sends))]
+        statuses = [self._mpi.Status() for _ in self._receives]
         try:
             self._wait([*self._receives.values(), *self._sends], statuses)
-            counts = [status.Get_count(kind) for status in statuses[: len(self._receives)]]
+            same = all(
+                status.Get_count(kind) == into[rank].nbytes
+                for rank, status in zip(self._receives, statuses, strict=True)
+            )
         except self._mpi.Exception:  # more has come than was expected
-            counts = [-1]
-        if counts != [into[rank].nbytes for rank in self._receives] and self._receives:
+            same = False
+        if not same:
             text = f"all ranks must do the same: rank {self.rank} has got something else than it waited for"
             raise RankError(self.where, None, text)
         self._receives, self._sends = {}, []
 
-    def _wait(self, requests, statuses=None, heeding=True):
+    def _wait(self, requests, statuses=(), heeding=True):
+        """``statuses``: of the first requests.  Each is asked by itself: which one has failed is known then."""
         began = time.monotonic()
-        while not self._mpi.Request.Testall(requests, statuses):
+        pairs = [*itertools.zip_longest(requests, statuses)]
+        while pairs := [pair for pair in pairs if not pair[0].Test(pair[1])]:
             waited = time.monotonic() - began
             if heeding and self._comm.Iprobe(self._mpi.ANY_SOURCE, LEFT):
                 self._listen()

@@ -36,7 +36,7 @@ class Threads(distributed.Ranks):
 
     def __init__(self, rank, size, board, barrier):
         self.rank, self.size, self.first, self.where = rank, size, rank == 0, None
-        self.board, self.barrier, self._warned = board, barrier, False
+        self.board, self.barrier, self._warned, self._broken = board, barrier, False, False
 
     def swap(self, out, into):
         self.board[self.rank] = out
@@ -128,7 +128,7 @@ def test_every_kind_of_layer_gives_the_bits_of_one_process(kind):
         assert in_threads(size, lambda one: trained(kind, one, dtype)) == [trained(kind, None, dtype)] * size  # noqa: B023
 
 
-class Custom(layers.Layer if hasattr(layers, "Layer") else mc.layer.Layer):
+class Custom(mc.layer.Layer):
     def build(self, input_shape, rng):
         return super().build(input_shape, rng)
 
