@@ -188,15 +188,14 @@ class Ranks(Alone):
         for request in filter(None, self._receives.values()):  # those that are not done
             request.Cancel()
         requests = [*self._receives.values(), *self._sends]
+        for rank in self._gone:  # what came before the news; once they hear from here, new things may come
+            while self._take_in(rank, requests) is not None:
+                pass
         requests += [self._comm.isend(told, rank, LEFT) for rank in self.others]
-        status = self._mpi.Status()
         while True:
-            for rank in set(self.others) - self._gone:
-                message = self._comm.Improbe(rank, self._mpi.ANY_TAG, status)
-                if message is not None:
-                    requests.append(message.Irecv([bytearray(status.Get_count(self._mpi.BYTE)), self._mpi.BYTE]))
-                    if status.Get_tag() == LEFT:
-                        self._gone.add(rank)
+            self._gone |= {
+                rank for rank in self.others if rank not in self._gone and self._take_in(rank, requests) == LEFT
+            }
             requests = [request for request in requests if not self._is_done(request)]
             if len(self._gone) == len(self.others) and not requests:
                 break
@@ -205,6 +204,15 @@ class Ranks(Alone):
                 return
             time.sleep(PAUSE)
         self._receives, self._sends, self._gone, self._number, self._broken = {}, [], set(), 0, False
+
+    def _take_in(self, rank, requests):
+        """Begins to receive what has come from a rank and is of no use any more: its tag, or None."""
+        status, kind = self._mpi.Status(), self._mpi.BYTE
+        message = self._comm.Improbe(rank, self._mpi.ANY_TAG, status)
+        if message is None:
+            return None
+        requests.append(message.Irecv([bytearray(status.Get_count(kind)), kind]))
+        return status.Get_tag()
 
     def _is_done(self, request):
         try:
