@@ -112,10 +112,12 @@ class Ranks(Alone):
         """Sends the arrays ``out`` to the ranks by number, and fills those of ``into``; None or empty: nothing."""
         self._number = (self._number + 1) % TAGS
         tag, kind = TAGS + self._number, self._mpi.BYTE
-        self._receives = {
-            rank: self._comm.Irecv([into[rank], kind], rank, tag) for rank in self.others if _is_some(into[rank])
-        }
-        self._sends = [self._comm.Isend([out[rank], kind], rank, tag) for rank in self.others if _is_some(out[rank])]
+        for rank in self.others:  # one by one: Ctrl-C may come in between
+            if _is_some(into[rank]):
+                self._receives[rank] = self._comm.Irecv([into[rank], kind], rank, tag)
+        for rank in self.others:
+            if _is_some(out[rank]):
+                self._sends.append(self._comm.Isend([out[rank], kind], rank, tag))
         statuses = [self._mpi.Status() for _ in self._receives]
         try:
             self._wait([*self._receives.values(), *self._sends], statuses)
@@ -242,9 +244,10 @@ class Ranks(Alone):
     def settle(self, where, model):
         optimizer = model.optimizer
         rate = optimizer.get_config()["learning_rate"]
+        rate = rate if isinstance(rate, float) else None  # a schedule is a function of the step
         found = self.gather((model.stop_training, rate, model.fingerprint()))
         model.stop_training = any(stops for stops, _, _ in found)
-        if isinstance(rate, float) and found[0][1] != rate:
+        if None not in (rate, found[0][1]) and found[0][1] != rate:
             optimizer.learning_rate = found[0][1]
         for rank, (_, _, fingerprint) in enumerate(found):
             if fingerprint != found[0][2]:
