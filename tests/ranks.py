@@ -125,10 +125,10 @@ def errors(ranks, folder):
 def late(ranks, folder):
     """The last rank does not come back for a while."""
     trained = model(False)
-    trained.distribute(timeout=0.5)
+    trained.distribute(timeout=0.3)
     last = trained.ranks.size - 1
     try:
-        trained.fit(X, LABELS, verbose=0, epochs=2, callbacks=[At(last, lambda model: time.sleep(1.5))])
+        trained.fit(X, LABELS, verbose=0, epochs=2, callbacks=[At(last, lambda model: time.sleep(0.9))])
     except distributed.RankError as error:
         return str(error)
     return None
