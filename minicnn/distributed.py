@@ -304,13 +304,18 @@ class Ranks(Alone):
         parts = [None if one is None else whole[one] for one in rows]
         self.swap([parts[self.rank]] * self.size, parts)
 
-    def add_up(self, vector, nodes):
-        """Makes a vector, the sum of this rank's node, that of the batch; ``nodes``: of each rank, None for none."""
+    def add_up(self, vector, nodes, room):
+        """Makes a vector, the sum of this rank's node, that of the batch; ``nodes``: of each rank, None for none.
+
+        ``room``: a list, empty at first, that keeps memory for the next call.
+        """
         sliced = self.size >= SLICED
         ends = [len(vector) * rank // self.size for rank in range(self.size + 1)]
         slices = [slice(*ends[rank : rank + 2]) if sliced else slice(None) for rank in range(self.size)]
         mine = vector[slices[self.rank]]
-        parts = [None if node is None else np.empty_like(mine) for node in nodes]
+        if not room:
+            room += [None if node is None else np.empty_like(mine) for node in nodes]
+        parts = [*room]
         counts = nodes[self.rank] is not None
         self.swap([vector[one] if counts else None for one in slices], parts)
         if counts:
@@ -370,7 +375,7 @@ class Part:
         self._node, self._nodes = nodes[ranks.rank][0], [node if counts else None for node, counts in nodes]
         self._rows = [node and slice(node.first, node.last) for node in self._nodes]
         self._mine = slice(self._node.first, self._node.last)
-        self._picked, self._whole, self.losses = {}, None, np.empty(n)
+        self._picked, self._whole, self.losses, self._room = {}, None, np.empty(n), []
         self._outputs = np.empty((n, *engine.output_shape), engine.dtype)
         self._dy = np.empty_like(self._outputs)
 
@@ -439,4 +444,4 @@ class Part:
 
     def reduce(self):
         """The nodes' gradients become those of the batch."""
-        self._ranks.add_up(self._engine.parameters.gradients, self._nodes)
+        self._ranks.add_up(self._engine.parameters.gradients, self._nodes, self._room)
