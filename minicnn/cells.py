@@ -89,15 +89,20 @@ def node(node, exchange=None):
     the node's, must be overwritten with the batch's, which is ``combine`` of those of all nodes by ``join``.  Plans
     that are recorded within the block are for such a node, and call ``exchange`` in each run.
     """
-    outer, before = exchange_of_thread(), jobs.set_node(node.batch, node.level)
-    _local.exchange = exchange
+    outer, before = (exchange_of_thread(), first_of_thread()), jobs.set_node(node.batch, node.level)
+    _local.exchange, _local.first = exchange, node.first
     try:
         yield
     finally:
-        _local.exchange = outer
+        _local.exchange, _local.first = outer
         jobs.set_node(*before)
 
 
 def exchange_of_thread():
     """The ``exchange`` of the node that this thread computes, or None."""
     return getattr(_local, "exchange", None)
+
+
+def first_of_thread():
+    """The place in its batch of the first sample of the node that this thread computes; 0 of a batch."""
+    return getattr(_local, "first", 0)

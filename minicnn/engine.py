@@ -28,7 +28,7 @@ class Engine:
         self.layers, self.input_shape, self.output_shape, self.dtype = layers, input_shape, output_shape, dtype
         adopt([layer for _, layer in walk(layers)])
         self.parameters, self.optimizer = Parameters(layers, dtype), optimizer
-        self.reading = None  # (what it was read from, Outputs): Sequential.reading
+        self.ranks, self.reading = None, None  # of ``distribute``; (what it was read from, Outputs): Sequential.reading
         self._training_lock, self._settling = Exclusive(), threading.RLock()  # a signal handler may predict, too
         self._settled, self._penalties = None, None
         self._latest = threading.local()  # .penalty: (samples, penalty of the outputs) of this thread's last forward
@@ -38,6 +38,7 @@ class Engine:
     def forget_plans(self):
         """Records all plans again when they are next needed: the layers may have other arrays than before."""
         self._training_plans, self._idle = Workspace(training=True), []
+        self.shared, self.parts = Workspace(training=True), {}  # of a model that is distributed (distributed.py)
         self._idle_samplers = {False: [], True: []}  # by whether they augment
         self._plans_by_hand = Workspace(training=True, by_hand=True)
         self._pending = None  # the plan whose forward ran in a training loop that the user wrote
@@ -109,7 +110,8 @@ class Engine:
     def training(self, n):
         """The plan for training steps of n samples."""
         self.settle()
-        return self._training_plans.plan(self, n)
+        part = None if self.ranks is None else self.ranks.part(self, n)
+        return self._training_plans.plan(self, n) if part is None else part
 
     # ---- by hand: forward and backward in a training loop that the user wrote ----
 

@@ -108,11 +108,13 @@ MAY_IMPORT = {
         "targets",
     },
     "parameters": {"_check", "layer", "regularizers", "settings", "tree"},
+    "distributed": {"_check", "cells", "layer", "plan", "recording", "tree"},
     "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan", "recording", "tree"},
     "model": {
         "_check",
         "advice",
         "chain",
+        "distributed",
         "document",
         "engine",
         "inputs",
