@@ -173,7 +173,8 @@ MAY_IMPORT = {
     },
     "networks": {"_check", "layers", "regularizers"},
     "interop": {
-        *("__init__", "_check", "_files", "interop", "layer", "layers", "model", "outputs", "settings", "tree"),
+        *("__init__", "_check", "_files", "inputs", "interop", "layer", "layers", "model", "outputs", "settings"),
+        "tree",
     },
     "sklearn": {"_check", "callbacks", "layers", "model", "optimizers", "targets", "tree"},
 }

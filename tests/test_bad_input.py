@@ -443,7 +443,7 @@ COMMANDS = [
     ("seed 2^70", ["train", "--seed", str(2**70)], 2, "--seed: must be .*; got 1180591620717411303424"),
     ("unknown data", ["train", "--data", "cifar"], 2, "--data: invalid choice: 'cifar'"),
     ("two folders", ["train", "--resume", "a", "--out", "b"], 2, "--resume continues in its own folder"),
-    ("no model", ["evaluate"], 2, "required: MODEL.npz"),
+    ("no model", ["evaluate"], 2, "required: MODEL"),
     ("no folder of data", ["train", "--data", "mnist", "--data-dir", "nowhere"], 1, "nowhere"),
     ("data where none are needed", ["train", "--data-dir", "."], 1, "--data-dir is for --data mnist"),
     ("an output that is a file", ["train", "--out", "empty"], 1, "empty: File exists"),

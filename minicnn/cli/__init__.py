@@ -8,6 +8,7 @@ are imported when the words are understood: ``--help`` and a wrong option need n
 """
 
 import importlib
+import keyword
 import sys
 
 from minicnn.cli import words
@@ -23,7 +24,7 @@ def main(argv=None):
             from minicnn import set_num_threads
 
             set_num_threads(options.threads)
-        status = getattr(verb, options.verb)(options)
+        status = getattr(verb, f"{options.verb}_" if keyword.iskeyword(options.verb) else options.verb)(options)
         if sys.stdout is not None:
             sys.stdout.flush()
         return status or 0

@@ -3,14 +3,13 @@
 import json
 
 import minicnn
-from minicnn import saving
-from minicnn.cli import words
+from minicnn.cli import models, words
 from minicnn.summary import described
 
 
 def summary(options):
     """Prints the layers of a saved model."""
-    model = saving.load_model(options.model)
+    model = models.load(options.model)
     rows = [described(layer) for layer in model.layers]
     report = {
         "model": options.model,

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from minicnn import datasets, metrics, saving
-from minicnn.cli import building, defaults, predict, sources, words
+from minicnn import datasets, metrics
+from minicnn.cli import building, defaults, models, predict, sources, words
 from minicnn.cli.scale import Scale
 from minicnn.datasets import images
 
@@ -15,7 +15,7 @@ def evaluate(options):
     not be read."""
     if options.data is not None and options.pictures is not None:
         raise words.Usage("the data are given twice, as DATA and by --data")
-    model = saving.load_model(options.model)
+    model = models.load(options.model)
     name = options.pictures or options.data or _fitting(options.model, model, options.data_dir)
     predict.require_classes(options.model, model)
     scale, skipped = Scale(model, options.invert), []

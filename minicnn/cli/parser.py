@@ -17,6 +17,7 @@ VERBS = {  # in the order of the help, with the modules that do them
     "plot": "minicnn.cli.plot",
     "report": "minicnn.cli.report",
     "export": "minicnn.cli.export",
+    "import": "minicnn.cli.models",
     "data": "minicnn.cli.data",
     "summary": "minicnn.cli.about",
     "info": "minicnn.cli.about",
@@ -57,6 +58,11 @@ ABOUT = {
         "write a saved model as a file of ONNX",
         "Writes a saved model as a file that onnxruntime and others run, with the outputs that predict has here.  "
         "Needs onnx.",
+    ),
+    "import": (
+        "make a model of a file of ONNX",
+        "Writes the model in a file of ONNX, such as PyTorch and Keras export, as a file like those of train.  Says "
+        "which node no layer can do where there is one.  Needs onnx.",
     ),
     "data": (
         "show and download known data sets",
@@ -346,7 +352,7 @@ def _report(sub):
 
 
 def _export(sub):
-    _saved(sub)
+    sub.add_argument("model", metavar="MODEL.npz", help="a file that train or Sequential.save wrote")
     sub.add_argument("out", type=_file, metavar="OUT", help="the file to write, such as model.onnx")
     sub.add_argument("--opset", type=_number(int, 13, 99), default=17, help="version of ONNX's operators, from 13 to "
                      "the newest that the installed onnx knows (default: 17)")  # fmt: skip
@@ -356,6 +362,13 @@ def _export(sub):
                      "(default: any number)")  # fmt: skip
     sub.add_argument("--training", action="store_true", help="with dropout and noise in every run, for Monte-Carlo "
                      "prediction (default: without)")  # fmt: skip
+
+
+def _import(sub):
+    sub.add_argument("file", metavar="FILE", help="the file of ONNX")
+    sub.add_argument("out", type=_file, metavar="OUT", help="the file to write, such as model.npz")
+    sub.add_argument("--layout", choices=("NHWC", "NCHW"), help="of the input in FILE, where no node tells")
+    sub.add_argument("--external-data", action="store_true", help="read weights in other files of the same folder")
 
 
 def _data_sets(sub):
@@ -375,7 +388,9 @@ def _info(sub):
 
 
 def _saved(sub):
-    sub.add_argument("model", metavar="MODEL.npz", help="a file that train or Sequential.save wrote")
+    sub.add_argument(
+        "model", metavar="MODEL", help="a file that train or Sequential.save wrote, or one of ONNX (.onnx)"
+    )
 
 
 def _pictures(sub):
@@ -419,6 +434,7 @@ OPTIONS = {
     "plot": _plot,
     "report": _report,
     "export": _export,
+    "import": _import,
     "data": _data_sets,
     "summary": _summary,
     "info": _info,

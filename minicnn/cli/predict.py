@@ -7,15 +7,15 @@ import warnings
 
 import numpy as np
 
-from minicnn import _files, datasets, prediction, saving
-from minicnn.cli import sources, words
+from minicnn import _files, datasets, prediction
+from minicnn.cli import models, sources, words
 from minicnn.cli.scale import Scale
 from minicnn.datasets import folder, images
 
 
 def predict(options):
     """Prints the most probable classes of every picture; the status is 1 if a file cannot be classified."""
-    model = saving.load_model(options.model)
+    model = models.load(options.model)
     require_classes(options.model, model)
     asked = _Asked(model, Scale(model, options.invert), sources.fit_for(model, options.fit), options.top)
     found, status = [], 0
