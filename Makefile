@@ -5,10 +5,10 @@ BUILD := .make
 TOOLS := $(BUILD)/tools/bin/python
 RUN_LONG := -m long --hypothesis-profile=long
 
-.PHONY: help test test-long lint sanitize sanitize-quick wheel test-wheel clean
+.PHONY: help test test-long test-mpi lint sanitize sanitize-quick wheel test-wheel clean
 
 help:
-	@echo "make test | test-long | lint | sanitize | sanitize-quick | wheel | test-wheel | clean   (PYTHON=$(PYTHON))"
+	@echo "make test | test-long | test-mpi | lint | sanitize | sanitize-quick | wheel | test-wheel | clean   (PYTHON=$(PYTHON))"
 
 test:
 	$(PYTHON) -m pytest
@@ -17,6 +17,10 @@ test:
 test-long:
 	$(PYTHON) -m pytest $(RUN_LONG)
 	for set in base avx2 avx512; do MINICNN_SIMD=$$set $(PYTHON) -m pytest -q || exit 1; done
+
+# Ranks of MPI, 1 to 4 of them: needs mpi4py and the wheel mpich (extra "test").
+test-mpi:
+	$(PYTHON) -m pytest tests/test_distributed.py
 
 lint:
 	$(PYTHON) -m ruff check .

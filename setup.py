@@ -86,6 +86,7 @@ class Build(build_ext):
             "-fno-trapping-math",
             "-ffp-contract=off",
             "-fvisibility=hidden",
+            "-Wno-unused-function",  # what unpacks strings, in every module
         ]
         if hasattr(self.compiler, "linker_so"):  # where this interpreter lies is of no use on other machines
             self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith("-Wl,-rpath")]
@@ -146,7 +147,10 @@ class Build(build_ext):
 
 
 def extensions():
-    macros = [("Py_LIMITED_API", "0x030B0000")] if STABLE_ABI else []
+    # Cython would pack its strings so that the wheel's own, better, packing finds nothing left to do.
+    macros = [("CYTHON_COMPRESS_STRINGS", "0")]
+    if STABLE_ABI:
+        macros.append(("Py_LIMITED_API", "0x030B0000"))
     if os.environ.get("MINICNN_NO_VECTOR") == "1":
         macros.append(("MINICNN_NO_VECTOR", None))
     common = {"define_macros": macros, "py_limited_api": STABLE_ABI}
@@ -157,10 +161,24 @@ def extensions():
 
 
 SHARED = "minicnn._ext.machinery._cyutility"  # Cython's memoryviews, once instead of in every module (generated)
-DIRECTIVES = {"freethreading_compatible": True, "autotestdict": False}
+UNUSED = ["CythonFunction", "PythonClasses"]  # not in it: a lambda or a class in a module, which need them, cannot be
+DIRECTIVES = {
+    "freethreading_compatible": True,
+    "autotestdict": False,
+    # Built-in functions in place of Cython's own kind, which every module would have to bring along.  Their
+    # signatures, for help() and inspect, stand in their docstrings, as those of Python's own modules do.
+    "binding": False,
+    "embedsignature": True,
+    "embedsignature.format": "clinic",
+}
 
 setup(
-    ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, shared_utility_qualified_name=SHARED),
+    ext_modules=cythonize(
+        extensions(),
+        compiler_directives=DIRECTIVES,
+        shared_utility_qualified_name=SHARED,
+        shared_utility_features_disabled=UNUSED,
+    ),
     cmdclass={"build_ext": Build},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI else {},
 )

@@ -17,6 +17,7 @@ NAMES = (
     "depthwise",
     "steps",
     "fit",
+    "sklearn_fit",
     "residual",
     "dropout",
     "montecarlo",

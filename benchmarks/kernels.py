@@ -1,7 +1,7 @@
 """Every kernel against the limit of the machine: multiply-adds for the convolutions, copies for all that moves data."""
 
 import minicnn as mc
-from benchmarks import arithmetic, streaming
+from benchmarks import arithmetic, streaming, widths
 from benchmarks.machine import Limits, percent, side_by_side, table
 
 TITLE = "Kernels beside what the machine can do"
@@ -25,6 +25,8 @@ def run(quick=False, plots=None):
             roofline(arithmetic.groups(quick), limits, "multiply_adds", "flops", ("GFLOP/s", "of peak"), quick),
             "### Limited by memory (arrays of 64 MB)\n",
             roofline(streaming.groups(quick), limits, "copy", "bytes", ("GB/s", "of copy"), quick),
+            "### Of every width\n",
+            widths.section(quick, plots),
         ])  # fmt: skip
     finally:
         mc.set_num_threads(most)

@@ -99,7 +99,11 @@ class Limits:
         self.bytes = 2 * source.nbytes  # each read once and written once
 
     def multiply_adds(self):
-        list(self.pool.map(lambda _: runtime.multiply_adds(self.steps, 0.999, 0.001), range(self.threads)))
+        list(self.pool.map(lambda _: self.chains(), range(self.threads)))
+
+    def chains(self):
+        """One thread's share of multiply_adds, in the calling thread."""
+        runtime.multiply_adds(self.steps, 0.999, 0.001)
 
     def copy(self):
         list(self.pool.map(lambda pair: np.copyto(*pair), self.copies))  # NumPy copies without the GIL
@@ -130,7 +134,7 @@ def side_by_side(cases, quick=False, rounds=15, burst=0.02, settle=SETTLE):
     A turn is: sleep until nobody's threads are awake, one call that is not counted, then as many as take ``burst``
     seconds, timed together; with ``burst`` 0, for long calls, a single one.
     """
-    calls = {name: _calls(function, 0 if quick else burst) for name, function in cases.items()}
+    calls = {name: calls_for(function, 0 if quick else burst) for name, function in cases.items()}
     times = {name: [] for name in cases}
     for _ in range(2 if quick else rounds):
         for name, function in cases.items():
@@ -142,9 +146,18 @@ def side_by_side(cases, quick=False, rounds=15, burst=0.02, settle=SETTLE):
     return {name: Timing(statistics.median(values), _spread(values)) for name, values in times.items()}
 
 
-def _calls(function, burst):
+def calls_for(function, burst):
+    """How many calls take ``burst`` seconds."""
     function()  # memory, caches, threads
     return max(1, min(1000, round(burst / _seconds(function, 1))))
+
+
+def cpu_seconds(function, calls):
+    """CPU time of one call, of a function that runs in the calling thread alone."""
+    begin = time.thread_time()
+    for _ in range(calls):
+        function()
+    return (time.thread_time() - begin) / calls
 
 
 def _seconds(function, calls):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         regularizers,
         saving,
         schedules,
+        sklearn,
         testing,
         thinning,
         tune,
@@ -76,6 +77,7 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_versions",
+    "sklearn",
     "testing",
     "thinning",
     "tune",
@@ -98,8 +100,8 @@ NAMES = {
     "set_num_threads": "_ext.machinery.runtime",
 }
 LAZY_MODULES = (
-    *("activations", "augment", "calibration", "ensemble", "interop", "networks", "plot", "saving", "testing"),
-    *("thinning", "tune"),
+    *("activations", "augment", "calibration", "ensemble", "interop", "networks", "plot", "saving", "sklearn"),
+    *("testing", "thinning", "tune"),
 )
 LAZY_NAMES = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "prediction"}
 _state = {"loaded": False, "loading": False}

@@ -5,6 +5,7 @@ kind of thing, ValueError for a value or a shape out of range.  ``where`` is the
 """
 
 import contextlib
+import functools
 import inspect
 import itertools
 import math
@@ -250,12 +251,18 @@ def meant(word, known):
     return next((name for name in OTHER_NAMES.get(word, ()) if name in known), None) or nearest(word, known)
 
 
+@functools.lru_cache(256)
+def _parameters(function):
+    """Cached: every layer is checked when it is made, and networks are made many times in a search."""
+    return inspect.signature(function).parameters
+
+
 def keywords(owner, function, given, more=()):
     """TypeError for a keyword that ``function`` does not have, with the name that was probably meant.
 
     ``more``: words that are allowed as well.
     """
-    known = inspect.signature(function).parameters
+    known = _parameters(function)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return
     names = [*(name for name in known if name != "self"), *(word for word in more if word not in known)]

@@ -28,15 +28,17 @@ from minicnn.notebook import Pictured
 class Callback:
     """Base class: override the hooks that you need.
 
-    ``self.model`` and ``self.params`` are set before the first hook; ``params`` has "epochs", "batch_size", "steps" and
-    "metrics", the names of what ``fit`` itself will log at the end of an epoch.  ``logs`` holds the loss and the
-    metrics, at the end of an epoch with clean_... and val_... as well, where ``fit`` computes them; what
-    ``on_epoch_end`` adds to it is seen by the callbacks after it.  Setting ``self.model.stop_training = True`` ends
-    training after the epoch.  ``on_train_end`` is called on every way out (head of this file).
+    ``self.model``, ``self.params`` and ``self.writes`` are set before the first hook; ``params`` has "epochs",
+    "batch_size", "steps" and "metrics", the names of what ``fit`` itself will log at the end of an epoch.  ``logs``
+    holds the loss and the metrics, at the end of an epoch with clean_... and val_... as well, where ``fit`` computes
+    them; what ``on_epoch_end`` adds to it is seen by the callbacks after it.  Setting
+    ``self.model.stop_training = True`` ends training after the epoch.  ``on_train_end`` is called on every way out
+    (head of this file).
     """
 
     model = None
     params = None
+    writes = True  # False on all ranks but the first of a model that is distributed: there nothing is to be written
     ends_last = False  # True: ``on_train_end`` comes after those of the others, to put back what they may have done
 
     def __init_subclass__(cls, **kwargs):
@@ -519,6 +521,8 @@ class ModelCheckpoint(_Monitor):
         if self.save_best_only and (self._absent(logs) or not self._improved(logs)):
             return
         path = self._path(epoch, logs or {})
+        if not self.writes:
+            return
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         if self.save_optimizer:
             from minicnn import document  # here: many programs never use it
@@ -714,6 +718,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs=None):
         self._columns, self._checked, self._missed = self._header(), False, set()
+        if not self.writes:
+            return
         if self._columns is None:
             open(self.filename, "w").close()
         elif self._ends_within_a_line():
@@ -731,6 +737,8 @@ class CSVLogger(Callback):
         return {"begin": self._begin, "lines": lines, **known}
 
     def set_state(self, state):
+        if not self.writes:
+            return
         _files.mode_of(self.filename)
         if os.path.getsize(self.filename) < state["begin"]:
             required = f"{self.filename} must be the file that is continued, of {state['begin']} bytes or more"
@@ -765,6 +773,8 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
+        if not self.writes:
+            return
         _files.mode_of(self.filename)
         with open(self.filename, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter=self.separator)

@@ -28,7 +28,7 @@ class Engine:
         self.layers, self.input_shape, self.output_shape, self.dtype = layers, input_shape, output_shape, dtype
         adopt([layer for _, layer in walk(layers)])
         self.parameters, self.optimizer = Parameters(layers, dtype), optimizer
-        self.reading = None  # (what it was read from, Outputs): Sequential.reading
+        self.ranks, self.reading = None, None  # of ``distribute``; (what it was read from, Outputs): Sequential.reading
         self._training_lock, self._settling = Exclusive(), threading.RLock()  # a signal handler may predict, too
         self._settled, self._penalties = None, None
         self._latest = threading.local()  # .penalty: (samples, penalty of the outputs) of this thread's last forward
@@ -38,6 +38,7 @@ class Engine:
     def forget_plans(self):
         """Records all plans again when they are next needed: the layers may have other arrays than before."""
         self._training_plans, self._idle = Workspace(training=True), []
+        self.shared, self.parts = Workspace(training=True), {}  # of a model that is distributed (distributed.py)
         self._idle_samplers = {False: [], True: []}  # by whether they augment
         self._plans_by_hand = Workspace(training=True, by_hand=True)
         self._pending = None  # the plan whose forward ran in a training loop that the user wrote
@@ -79,19 +80,18 @@ class Engine:
 
     # ---- plans ----
 
-    @contextlib.contextmanager
     def evaluation(self, n):
         """Lends a plan for n samples in eval mode; threads that evaluate at the same time get different ones."""
+        return _Lent(self, n)
+
+    def lend(self):
+        """(a workspace for evaluation, the list it goes back to, also if ``forget_plans`` has made a new one since)."""
         self.settle()
-        idle = self._idle  # the list it goes back to, also if forget_plans has made a new one in the meantime
+        idle = self._idle
         try:
-            workspace = idle.pop()
+            return idle.pop(), idle
         except IndexError:
-            workspace = Workspace(training=False)
-        try:
-            yield workspace.plan(self, n)
-        finally:
-            idle.append(workspace)
+            return Workspace(training=False), idle
 
     @contextlib.contextmanager
     def sampler(self, augmenting=False):
@@ -110,7 +110,8 @@ class Engine:
     def training(self, n):
         """The plan for training steps of n samples."""
         self.settle()
-        return self._training_plans.plan(self, n)
+        part = None if self.ranks is None else self.ranks.part(self, n)
+        return self._training_plans.plan(self, n) if part is None else part
 
     # ---- by hand: forward and backward in a training loop that the user wrote ----
 
@@ -168,3 +169,21 @@ class Engine:
             what = "needs forward over the same samples before it, in this thread: a layer penalises its outputs"
             raise RuntimeError(f"Sequential.loss: {what}")
         return 0.0
+
+
+class _Lent:
+    """What ``Engine.evaluation`` gives: a context, and no generator, for it is entered for every single image."""
+
+    def __init__(self, engine, n):
+        self.engine, self.n = engine, n
+
+    def __enter__(self):
+        self.workspace, self.idle = self.engine.lend()
+        try:
+            return self.workspace.plan(self.engine, self.n)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error):
+        self.idle.append(self.workspace)

@@ -39,8 +39,9 @@ from typing import Any
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, cells
 from minicnn._ext import loss as kernels
+from minicnn._ext import penalty
 from minicnn.configured import Configured
 from minicnn.settings import Fixed
 from minicnn.targets import (
@@ -241,8 +242,8 @@ class _Fused(_OfRows):
         weights = np.ones(len(outputs)) if weights is None else sample_weights(where, weights, len(outputs))
         with np.errstate(all="ignore"):  # NaN and infinity are for the caller to find
             losses, slope = self._of_probabilities(outputs, y)
-            value = float((weights * losses).sum() / len(losses))
-            return value, (slope * (weights / len(losses))[:, None]).astype(outputs.dtype)
+            value, shares = penalty.total(losses, weights), weights / cells.samples_of_batch(len(losses))
+            return cells.mean(value, len(losses)), (slope * shares[:, None]).astype(outputs.dtype)
 
     def of_samples(self, outputs, y, from_logits="auto"):
         outputs = _outputs(type(self).__name__, outputs)

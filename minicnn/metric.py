@@ -151,6 +151,8 @@ def exactly(parts, values):
     """The sum of ``parts``, which an earlier call gave or [], and ``values`` without an error of rounding: as numbers,
     the sum rounded, the rest rounded, and so on; one number where it is not finite."""
     terms, found = [*parts, *values], []
+    if {*map(type, terms)} == {int}:  # counts, in every step
+        return [sum(terms)]
     while True:
         try:
             rest = math.fsum([*terms, *(-part for part in found)])

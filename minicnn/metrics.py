@@ -732,7 +732,9 @@ def confusion_matrix(y_true, y_pred, classes=None, sample_weight=None):
     return counts.reshape(classes, classes).view(ConfusionMatrix)
 
 
-def classification_report(y_true, y_pred, class_names=None, digits=2, output_dict=False, sample_weight=None):
+def classification_report(
+    y_true, y_pred, class_names=None, digits=2, output_dict=False, sample_weight=None, multi_label=False
+):
     """Precision, recall, F1 and the number of samples of every class as a text table: scikit-learn's.
 
     ``y_true``, ``y_pred``, ``sample_weight``: as for ``confusion_matrix``.  ``class_names``: the names in the order of
@@ -741,40 +743,79 @@ def classification_report(y_true, y_pred, class_names=None, digits=2, output_dic
     ``output_dict``: the numbers instead, {class: {"precision": ..., "recall": ..., "f1-score": ..., "support": ...}},
     and so for "macro avg" and "weighted avg", and "accuracy", which is a number.
 
+    ``multi_label``: each of K outputs is a yes or no by itself; y_true (N, K) is 0 and 1, y_pred (N, K) is, too, or
+    probabilities, a yes above 0.5.  Every output has a row, and there are "micro avg", of all outputs together, and
+    "samples avg", the mean over the samples, instead of the accuracy.
+
     What would be 0/0 is 0: the precision of a class that was never predicted, the recall of one without a sample.
-    Averages are over the classes that occur in y_true or y_pred.
+    Averages are over the classes that occur in y_true or y_pred, or over all outputs of ``multi_label``.
     """
     where = "classification_report"
     digits = _check.integer(where, "digits", digits, 0)
     output_dict = _check.boolean(where, "output_dict", output_dict)
-    words = [np.ravel(y) for y in (y_true, y_pred) if np.asarray(y).dtype.kind in "US"]
-    names = class_names
-    if class_names is None and len(words) == 2:
-        names = np.unique(np.concatenate(words)).tolist()
-    matrix = np.asarray(confusion_matrix(y_true, y_pred, names, sample_weight))
-    hits, support, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
-    occur = support + predicted > 0
-    total = support.sum()
-    columns = [ratios(hits, support, predicted, share) for share in (0, 1, 0.5)]
-    names = [str(k) for k in range(len(matrix))] if names is None else names
-    shown = range(len(names)) if class_names is not None else np.flatnonzero(occur)
-    rows = {str(names[k]): [*(float(column[k]) for column in columns), support[k].item()] for k in shown}
-    if total <= 0 or (matrix < 0).any():
+    if _check.boolean(where, "multi_label", multi_label):
+        names, shown, counts, means, accuracy = _report_of_labels(y_true, y_pred, class_names, sample_weight)
+        occur = np.ones(len(names), bool)
+    else:
+        words = [np.ravel(y) for y in (y_true, y_pred) if np.asarray(y).dtype.kind in "US"]
+        names = class_names
+        if class_names is None and len(words) == 2:
+            names = np.unique(np.concatenate(words)).tolist()
+        try:
+            matrix = np.asarray(confusion_matrix(y_true, y_pred, names, sample_weight))
+        except ValueError as error:
+            if np.ndim(y_true) < 2 or np.shape(y_true) != np.shape(y_pred):
+                raise
+            raise ValueError(f"{error}. Where each output is a yes or no by itself, say multi_label=True") from None
+        counts = hits, support, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        occur = support + predicted > 0
+        names = [str(k) for k in range(len(matrix))] if names is None else names
+        shown = range(len(names)) if class_names is not None else np.flatnonzero(occur)
+        means, accuracy = {}, float(hits.sum() / (support.sum() or 1))
+    if sample_weight is not None and (np.min(sample_weight) < 0 or not np.any(sample_weight)):
         required = "sample weights must be >= 0, and not all of them 0"
         raise ValueError(_check.message(where, required, np.min(sample_weight).item()))
-    means = {"macro avg": [float(column[occur].mean()) for column in columns]}
-    means["weighted avg"] = [float(np.average(column[occur], weights=support[occur])) for column in columns]
-    means = {name: [*row, total.item()] for name, row in means.items()}
-    accuracy = float(hits.sum() / total)
+    support, columns = counts[1], [ratios(*counts, share) for share in (0, 1, 0.5)]
+    rows = {str(names[k]): [*(float(column[k]) for column in columns), support[k].item()] for k in shown}
+    by = {"macro avg": occur, "weighted avg": support if support.any() else occur}
+    means |= {name: [float(np.average(column, weights=weights)) for column in columns] for name, weights in by.items()}
+    means = {name: [*means[name], support.sum().item()] for name in sorted(means, key=AVERAGES.index)}
     if not output_dict:
         return _table(rows, accuracy, means, digits)
     if rows.keys() & {"accuracy", *means}:
-        required = "no class may be called accuracy, macro avg or weighted avg where output_dict=True"
+        required = f"no class may be called accuracy, {' or '.join(means)} where output_dict=True"
         raise ValueError(_check.message(where, required, [*rows]))
     keys = ("precision", "recall", "f1-score", "support")
     named_rows = {name: dict(zip(keys, row, strict=True)) for name, row in (rows | means).items()}
     last = {name: named_rows.pop(name) for name in means}
-    return named_rows | {"accuracy": accuracy} | last
+    return named_rows | ({} if accuracy is None else {"accuracy": accuracy}) | last
+
+
+AVERAGES = ("micro avg", "macro avg", "weighted avg", "samples avg")  # of a report
+
+
+def _report_of_labels(y_true, y_pred, class_names, sample_weight):
+    """(names, rows that are shown, (hits, support, predicted), averages, None for the accuracy), for a report of
+    outputs that are a yes or no each."""
+    where = "classification_report"
+    said = _check.numeric_array(where, "y_pred", y_pred)
+    if said.ndim != 2 or not said.size:
+        required = "with multi_label=True y_pred must have shape (N, K), N and K >= 1"
+        raise ValueError(_check.message(where, required, _check.shape_of(said)))
+    targets.reject(where, "y_pred must be 0 and 1, or probabilities", said, ~((said >= 0) & (said <= 1)))
+    true = targets.same_shape(where, said.shape, y_true)
+    targets.reject(where, "y_true must be 0 or 1", true, (true != 0) & (true != 1))
+    n, k = said.shape
+    weights = np.ones(n, np.int64) if sample_weight is None else targets.sample_weights(where, sample_weight, n)
+    each = (said > 0.5) & (true == 1), true == 1, said > 0.5
+    counts = [weights @ one for one in each]
+    of_samples = [one.sum(1) for one in each]
+    means = {}
+    for name, given, by in (("micro avg", [[one.sum()] for one in counts], [1]), ("samples avg", of_samples, weights)):
+        columns = [ratios(*map(np.array, given), share) for share in (0, 1, 0.5)]
+        means[name] = [float(np.average(column, weights=by if np.any(by) else None)) for column in columns]
+    names = [*map(str, range(k))] if class_names is None else _check.class_names(where, "class_names", class_names, k)
+    return names, range(k), counts, means, None
 
 
 def _table(rows, accuracy, means, digits):
@@ -787,8 +828,9 @@ def _table(rows, accuracy, means, digits):
         return line.format(name, *(f"{value:.{digits}f}" if value != "" else "" for value in row[:-1]), support)
 
     lines = [line.format("", "precision", "recall", "f1-score", "support"), ""]
-    lines += [shown(name, row) for name, row in rows.items()]
-    lines += ["", shown("accuracy", ["", "", accuracy, means["macro avg"][-1]])]
+    lines += [*(shown(name, row) for name, row in rows.items()), ""]
+    if accuracy is not None:
+        lines.append(shown("accuracy", ["", "", accuracy, means["macro avg"][-1]]))
     return "\n".join([*lines, *(shown(name, row) for name, row in means.items()), ""])
 
 

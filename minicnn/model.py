@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, advice, chain, inputs, intake, keras_words, layers, losses, optimizers, utils
+from minicnn import _check, advice, chain, distributed, inputs, intake, keras_words, layers, losses, optimizers, utils
 from minicnn import training as loop
 from minicnn.engine import Engine
 from minicnn.layer import (
@@ -32,7 +32,7 @@ from minicnn.outputs import Outputs
 from minicnn.settings import Closed, Fixed, Given, Setting, Values, refuse
 from minicnn.tree import held_in, walk
 
-NOT_COPIED = ("engine", "_building")  # what a copy makes of its own layers
+NOT_COPIED = ("engine", "ranks", "_building")  # what a copy makes of its own layers
 
 
 class Sequential(Closed):
@@ -51,8 +51,8 @@ class Sequential(Closed):
     ``predict`` and ``evaluate`` may be called from several threads at once; ``fit``, ``train_on_batch`` and, in
     training mode, ``forward`` and ``backward`` raise RuntimeError while another thread is in one of them.
 
-    For minicnn's own modules are ``engine``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``, ``as_chain``,
-    ``with_end``.
+    For minicnn's own modules are ``engine``, ``ranks``, ``reading``, ``checked_inputs``, ``trained_on``, ``become``,
+    ``as_chain``, ``with_end``.
 
     Arrays x: anything NumPy takes for numbers, (N, *input_shape); images with one channel also as (N, H, W), and all
     with another axis of length 1 at the end, as ``expand_dims`` makes it.  They are cast to ``dtype`` batch by batch.
@@ -65,6 +65,7 @@ class Sequential(Closed):
     input_shape = Given("It is learned by build")
     output_shape = Given("It is learned by build")
     engine = Given("It is made by build")
+    ranks = Given("Use distribute(comm)")
     optimizer = Given("Use compile(optimizer, loss, metrics)")
     loss_function = Given("Use compile(optimizer, loss, metrics)")
     metrics = Setting(chosen_metrics)
@@ -84,7 +85,7 @@ class Sequential(Closed):
         self.name = name
         self.dtype = dtype
         self.algorithm = algorithm
-        self._put(engine=None)  # what runs the layers, once they are built
+        self._put(engine=None, ranks=distributed.ALONE)  # what runs the layers, once they are built
         self._put(optimizer=None, loss_function=None, metrics=[], history=None)
         self.stop_training = False
         self._training = False
@@ -237,6 +238,7 @@ class Sequential(Closed):
             self._require_own_optimizer("build", self.optimizer)
             Outputs(self.layers, None, self.loss_function)  # what the loss says of them must fit
             output_shape, engine = self._build_layers(shape, source)
+            engine.ranks = self.ranks
             if source is None:  # for a model in a file the warnings were given when it was made
                 advice.give(self.layers)
             self._put(input_shape=shape, engine=engine)
@@ -579,6 +581,29 @@ class Sequential(Closed):
 
     # ---- training, evaluation, prediction ----
 
+    def distribute(self, comm=None, timeout=600.0):
+        """Lets the processes of MPI, ranks, share the work of ``fit`` and what follows, with the bits of one process.
+
+            model.distribute()          # on all ranks:  mpiexec -n 4 python train.py
+            model.fit(x, y, ...)
+
+        Every rank runs the same program with the same data.  Each computes its part of every batch of ``fit`` and
+        ``train_on_batch``, and of the batches of ``evaluate``, ``predict`` and ``predict_mc`` every so manieth; all
+        hold the same weights after every step, and get the same results.  The first rank alone prints and writes files;
+        callbacks run on all of them.  Copies of the model are not distributed.
+
+        - ``comm``: an mpi4py communicator, whose ranks all call this; None for COMM_WORLD.  One of a single rank undoes
+          it.
+        - ``timeout``: seconds for which a rank waits for another one.
+
+        If a rank raises, all leave the method: it with its own error, the others with ``distributed.RankError``, a
+        RuntimeError that names it.  ImportError without mpi4py (``pip install "minicnn[mpi]"``).  docs/distributed.md.
+        """
+        self._put(ranks=distributed.of("Sequential.distribute", comm, timeout))
+        if self.engine is not None:
+            self.engine.ranks = self.ranks
+            self.engine.forget_plans()
+
     @keras_words.answering
     def compile(self, optimizer="sgd", loss=None, metrics=None, **unknown):
         """Chooses optimiser, loss and metrics, each by name or as an object; keeps the weights.
@@ -702,55 +727,58 @@ class Sequential(Closed):
         of ``saving.save_checkpoint`` and ModelCheckpoint's with ``save_optimizer``.
         """
         self._refuse_keywords("fit", unknown)
-        data = x
-        class_weight = intake.weights_by_number("Sequential.fit", self, class_weight, data)
-        self._compare_with("Sequential.fit", data)
-        self._compare_with("Sequential.fit", validation_data)
-        x, y = intake.unpacked("Sequential.fit", data, y)
-        validation_data = intake.unpacked("Sequential.fit", validation_data)
-        run = loop.Fit(
-            self,
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            initial_epoch=initial_epoch,
-            clean_train_metrics=clean_train_metrics,
-            drop_last=drop_last,
-            validation_batch_size=validation_batch_size,
-            validation_freq=validation_freq,
-            steps_per_epoch=steps_per_epoch,
-            validation_steps=validation_steps,
-            mix=mix,
-        )
-        with run, self.engine.hold("fit"), run.run, run.progress:
-            before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
-            self._put(history=run.history)
-            self._take_from(data)
-            try:
-                self._training, self.stop_training = True, False
-                run.train()
-            finally:
-                self._training = before  # assigned directly: a method call is a point where a signal handler can run
-        return run.history
+        with self.ranks.together("Sequential.fit"):
+            data = x
+            class_weight = intake.weights_by_number("Sequential.fit", self, class_weight, data)
+            self._compare_with("Sequential.fit", data)
+            self._compare_with("Sequential.fit", validation_data)
+            x, y = intake.unpacked("Sequential.fit", data, y)
+            validation_data = intake.unpacked("Sequential.fit", validation_data)
+            run = loop.Fit(
+                self,
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                clean_train_metrics=clean_train_metrics,
+                drop_last=drop_last,
+                validation_batch_size=validation_batch_size,
+                validation_freq=validation_freq,
+                steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps,
+                mix=mix,
+            )
+            with run, self.engine.hold("fit"), run.run, run.progress:
+                before = self._training  # not earlier: if another thread trains the model, it would be that fit's mode
+                self._put(history=run.history)
+                self._take_from(data)
+                try:
+                    self._training, self.stop_training = True, False
+                    run.train()
+                finally:
+                    self._training = before  # assigned directly: in a method call a signal handler could run
+            return run.history
 
     def train_on_batch(self, x, y, sample_weight=None, class_weight=None):
         """One step on the batch x, y, in training mode; returns {"loss": ..., metrics ...} of it.  Raises like fit."""
-        class_weight = intake.weights_by_number("Sequential.train_on_batch", self, class_weight)
-        return loop.train_on_batch(self, x, y, sample_weight, class_weight)
+        with self.ranks.together("Sequential.train_on_batch"):
+            class_weight = intake.weights_by_number("Sequential.train_on_batch", self, class_weight)
+            return loop.train_on_batch(self, x, y, sample_weight, class_weight)
 
     def test_on_batch(self, x, y, sample_weight=None, return_dict=False):
         """``evaluate`` of all samples at once."""
-        intake.require_arrays("Sequential.test_on_batch", x=x, y=y)
-        size = max(1, len(x)) if hasattr(x, "__len__") else 1
-        return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
+        with self.ranks.together("Sequential.test_on_batch"):
+            intake.require_arrays("Sequential.test_on_batch", x=x, y=y)
+            size = max(1, len(x)) if hasattr(x, "__len__") else 1
+            return loop.evaluate(self, x, y, size, return_dict, sample_weight, where="Sequential.test_on_batch")
 
     @keras_words.answering
     def evaluate(
@@ -765,9 +793,10 @@ class Sequential(Closed):
         that are known to have no end are refused without it; a warning comes after 10,000 batches of others.
         """
         self._refuse_keywords("evaluate", unknown)
-        self._compare_with("Sequential.evaluate", x)
-        x, y = intake.unpacked("Sequential.evaluate", x, y)
-        return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose, steps)
+        with self.ranks.together("Sequential.evaluate"):
+            self._compare_with("Sequential.evaluate", x)
+            x, y = intake.unpacked("Sequential.evaluate", x, y)
+            return loop.evaluate(self, x, y, batch_size, return_dict, sample_weight, verbose, steps)
 
     @keras_words.answering
     def predict(self, x, batch_size=None, verbose=0, steps=None, **unknown):
@@ -778,11 +807,12 @@ class Sequential(Closed):
         ``verbose``: as in ``fit``, but of this one pass.  ``steps``: the number of batches, as in ``evaluate``.
         """
         self._refuse_keywords("predict", unknown)
-        self._compare_fit("Sequential.predict", x)
-        x, _ = intake.unpacked("Sequential.predict", x, None)
-        if not loop.gives_batches(x, lists=False):
-            x = self.checked_inputs("predict", x)
-        return loop.predict(self, x, batch_size, verbose, steps)
+        with self.ranks.together("Sequential.predict"):
+            self._compare_fit("Sequential.predict", x)
+            x, _ = intake.unpacked("Sequential.predict", x, None)
+            if not loop.gives_batches(x, lists=False):
+                x = self.checked_inputs("predict", x)
+            return loop.predict(self, x, batch_size, verbose, steps)
 
     def predict_on_batch(self, x):
         """``predict`` of all samples at once."""
@@ -835,7 +865,8 @@ class Sequential(Closed):
         """
         from minicnn import prediction  # here: many programs never use it
 
-        return prediction.predict_mc(self, x, n_samples, seed, batch_size, return_samples)
+        with self.ranks.together("Sequential.predict_mc"):
+            return prediction.predict_mc(self, x, n_samples, seed, batch_size, return_samples)
 
     def predict_tta(self, x, n_samples=32, seed=None, batch_size=None, return_samples=False, augment=None):
         """Test-time augmentation: the ``Prediction`` of ``n_samples`` looks at every image, each time another version.
@@ -861,7 +892,8 @@ class Sequential(Closed):
         """
         from minicnn import prediction  # here: many programs never use it
 
-        return prediction.predict_tta(self, x, n_samples, seed, batch_size, return_samples, augment)
+        with self.ranks.together("Sequential.predict_tta"):
+            return prediction.predict_tta(self, x, n_samples, seed, batch_size, return_samples, augment)
 
     def outputs(self, x):
         """The output of every layer for a batch x, in eval mode, as a list."""
@@ -1091,7 +1123,7 @@ class Sequential(Closed):
     def __setstate__(self, state):
         vars(self).update(state)
         self._building = threading.Lock()
-        self._put(engine=None)
+        self._put(engine=None, ranks=distributed.ALONE)
         if self.history is not None:
             self.history.set_model(self)
         if self.built:

@@ -115,8 +115,15 @@ def samples(model, x, n_samples, seed, batch_size, lent=None):
 
     ``lent``: a context that gives a ``Sampler``; None for one of Monte-Carlo samples.
     """
-    step = ROWS if batch_size is None else batch_size
+    step = min(ROWS, max(1, -(-len(x) // model.ranks.size))) if batch_size is None else batch_size
+
+    def compute(number, batch):
+        return sampler.samples(model.engine, *batch, n_samples, seed), 0.0
+
+    def shape(batch):
+        return (n_samples, len(batch[0]), *model.output_shape), model.dtype
+
     with model.engine.sampler() if lent is None else lent as sampler:
-        for start in range(0, len(x), step):
-            batch = x[start : start + step]
-            yield slice(start, start + len(batch)), sampler.samples(model.engine, batch, start, n_samples, seed)
+        batches = ((x[start : start + step], start) for start in range(0, len(x), step))
+        for _, (batch, start), outputs, _ in model.ranks.computed(batches, compute, shape):
+            yield slice(start, start + len(batch)), outputs

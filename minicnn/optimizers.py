@@ -146,11 +146,7 @@ class Optimizer(Configured):
 
     @property
     def learning_rate(self):
-        if isinstance(self._rate, float):
-            return self._rate
-        where = f"{type(self).__name__}: {type(self._rate).__name__}"
-        step = self.iterations
-        return schedules.rate_at(where, f"the learning rate of step {step}", self._rate, (step,))
+        return self._rate if isinstance(self._rate, float) else self.scheduled_rate(self.iterations)
 
     @learning_rate.setter
     def learning_rate(self, rate):
@@ -165,6 +161,14 @@ class Optimizer(Configured):
             required, fix = "learning_rate must be a schedule of steps", "Give it total_steps"
             raise ValueError(_check.message(type(self).__name__, required, rate, fix))
         self._rate = rate
+
+    def scheduled_rate(self, step):
+        """The learning rate of the step with this number, from 0, where a schedule says it; None where it is a number
+        that is assigned."""
+        if isinstance(self._rate, float):
+            return None
+        where = f"{type(self).__name__}: {type(self._rate).__name__}"
+        return schedules.rate_at(where, f"the learning rate of step {step}", self._rate, (step,))
 
     @property
     def iterations(self):

@@ -33,14 +33,15 @@ class Workspace:
         self.training, self.by_hand, self.part, self.plans = training, by_hand, part, {}
         self.memory = np.empty(0, np.uint8)
 
-    def plan(self, engine, n):
-        """The plan for n samples, recorded if it is new or out of date."""
-        plan = self.plans.get(n)
+    def plan(self, engine, n, node=None):
+        """The plan for n samples, recorded if it is new or out of date; ``node``: what tells it from others for n."""
+        key = n if node is None else (n, node)
+        plan = self.plans.get(key)
         if plan is None or not plan.is_valid:
-            self.plans.pop(n, None)
+            self.plans.pop(key, None)
             while len(self.plans) >= MOST_PLANS:
                 self.plans.pop(next(iter(self.plans)))
-            plan = self.plans[n] = Plan(engine, n, self.training, self.by_hand, **self.part)
+            plan = self.plans[key] = Plan(engine, n, self.training, self.by_hand, **self.part)
         plan.bind(self.at_least(plan.size))
         return plan
 
@@ -221,7 +222,11 @@ class Plan:
 
     def activity_penalty(self):
         """What the layers' outputs of the latest ``forward`` add to the loss."""
-        return mean_penalty([found for section in self._sections for found in section.penalties], len(self.x))
+        return mean_penalty(self.penalties(), len(self.x))
+
+    def penalties(self):
+        """What each sample adds to it: a list of arrays (n,)."""
+        return [found for section in self._sections for found in section.penalties]
 
     def backward(self, input_gradient=False):
         """Fills the gradients of the parameters from ``dy``; returns dL/dx with ``input_gradient``, otherwise None."""
@@ -231,6 +236,9 @@ class Plan:
             if dy is None:  # no section before this one needs it
                 return None
         return dy
+
+    def reduce(self):
+        """After ``backward`` of all processes: the gradients become those of the batch.  Here they are already."""
 
 
 class _Place:

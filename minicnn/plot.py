@@ -208,7 +208,7 @@ def confusion_matrix(matrix, class_names=None, ax=None, normalize=None):
     names = [str(number) for number in range(n)]
     if class_names is not None:
         names = _check.class_names(where, "class_names", class_names, n)
-    names = [plot_axes.named(name, 18) for name in names]
+    names = plot_axes.all_named(names, 18)
     if normalize is not None:
         _check.choice(where, "normalize", normalize, tuple(SUMS))
     letters = max(len(name) for name in names)

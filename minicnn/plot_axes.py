@@ -144,3 +144,11 @@ def named(name, letters=None):
     between two dollars matplotlib would read a formula."""
     name = name if letters is None or len(name) <= letters else f"{name[: letters - 1]}…"
     return name.replace("$", r"\$") if _matplotlib().rcParams["text.parse_math"] else name
+
+
+def all_named(names, letters):
+    """``named`` for all of these; with their numbers in front where names that are cut off would look the same."""
+    short = [named(name, letters) for name in names]
+    if len({*short}) == len({*names}):
+        return short
+    return [named(f"{number} {name}", letters) for number, name in enumerate(names)]

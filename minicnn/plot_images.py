@@ -54,7 +54,8 @@ def mistakes(model, x, y=None, class_names=None, count=20, ax=None):
         panel.set_title(f"taken for {said[0]}\nis {said[1]}", fontsize=8)
     if ax is None:
         more = f": the worst {len(worst)}" if len(worst) < len(wrong) else ""
-        panels[0].figure.suptitle(f"{len(wrong):,} of {len(rows):,} are wrong{more}", fontsize=11)
+        are = "is" if len(wrong) == 1 else "are"
+        panels[0].figure.suptitle(f"{len(wrong):,} of {len(rows):,} {are} wrong{more}", fontsize=11)
     return panels[0].figure
 
 
@@ -62,7 +63,7 @@ def _names(where, names, model, classes):
     names = model.class_names if names is None else names
     if names is None:
         return [str(number) for number in range(classes)]
-    return [plot_axes.named(name, 12) for name in _check.class_names(where, "class_names", names, classes)]
+    return plot_axes.all_named(_check.class_names(where, "class_names", names, classes), 12)
 
 
 # ---- filters ----

@@ -4,6 +4,7 @@ On stderr, but in a notebook on stdout: what is on stderr is red there.
 """
 
 import contextlib
+import contextvars
 import sys
 import time
 import warnings
@@ -33,9 +34,23 @@ def _stream():
     return sys.stdout if in_notebook() else sys.stderr
 
 
+_silent = contextvars.ContextVar("silent", default=False)
+
+
+@contextlib.contextmanager
+def silence(silent):
+    """Within the block ``say`` prints nothing, if ``silent``."""
+    before = _silent.set(silent or _silent.get())
+    try:
+        yield
+    finally:
+        _silent.reset(before)
+
+
 def say(line):
     """Prints a line."""
-    print(line, file=_stream(), flush=True)
+    if not _silent.get():
+        print(line, file=_stream(), flush=True)
 
 
 def bar(**words):

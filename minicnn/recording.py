@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from minicnn import cells
 from minicnn._ext import penalty
 from minicnn._ext.machinery import plan
 
@@ -45,5 +46,6 @@ def penalize(samples):
 
 
 def mean_penalty(found, n):
-    """What was collected of a forward over n samples, as it counts in the loss: the mean over the samples."""
-    return sum(map(penalty.total, found)) / n if found and n else 0.0
+    """What was collected of a forward over n samples, as it counts in the loss: the mean over the samples; of a node of
+    a batch (``cells.py``) the sum."""
+    return cells.mean(sum(map(penalty.total, found)), n) if found and n else 0.0

@@ -45,14 +45,13 @@ class Keeper:
             return
         _require_alone(given, chosen)
         self.model, self.history, self.path = model, history, self.chosen.path
+        self.ranks = model.ranks
         self.stateful = [one for one in given if type(one).get_state is not callbacks.Callback.get_state]
-        described, (begun, ended) = _described(model), _LEFT.get(model, (None, None))
+        now, (begun, ended) = described(model), _LEFT.get(model, (None, None))
         names = [type(one).__name__ for one in self.stateful]
-        self.about = {"model": begun if described == ended else described, **about(), "callbacks": names}
+        self.about = {"model": begun if now == ended else now, **about(), "callbacks": names}
         self.about_text = json.dumps(self.about)  # it stays, and need not be taken apart for every backup
-        _require_writable(self.path)
-        if os.path.lexists(self.path):
-            self.found = self._read()
+        self.found = self.ranks.of_first(self._read)
 
     # ---- what fit calls ----
 
@@ -64,9 +63,10 @@ class Keeper:
         if self.chosen is None:
             return {}
         if self.found is None:
-            from minicnn import document  # here: many programs never use it
+            if self.ranks.first:
+                from minicnn import document  # here: many programs never use it
 
-            document.require_writable_run(self._state(0, 0, {}, None))  # found before the first step
+                document.require_writable_run(self._state(0, 0, {}, None))  # found before the first step
             return {}
         with self._its_fault():
             self._put_back(self.found)
@@ -108,8 +108,8 @@ class Keeper:
         """When ``fit`` ends; ``complete``: it has done all that it was to do, and so have its callbacks."""
         if self.chosen is None:
             return
-        _LEFT[self.model] = self.about["model"], _described(self.model)
-        if complete and self.chosen.delete_checkpoint:
+        _LEFT[self.model] = self.about["model"], described(self.model)
+        if complete and self.chosen.delete_checkpoint and self.ranks.first:
             _files.remove(self.path)
             with contextlib.suppress(OSError):  # something else is in it
                 os.rmdir(os.path.dirname(self.path))
@@ -117,6 +117,8 @@ class Keeper:
     # ---- the state ----
 
     def _save(self, epoch, step, logs, mean):
+        if not self.ranks.first:
+            return
         from minicnn import document  # here: many programs never use it
 
         document.write_run(self.path, self._state(epoch, step, logs, mean))
@@ -141,9 +143,12 @@ class Keeper:
         }
 
     def _read(self):
-        """The state in the file, if it is one of this run."""
+        """The state in the file, if it is one of this run; None if there is no file, but one could be written."""
         from minicnn import document
 
+        _require_writable(self.path)
+        if not os.path.lexists(self.path):
+            return None
         found = document.read_run(self.path)
         with self._its_fault():
             difference = _difference(json.loads(found["about"]), json.loads(self.about_text))
@@ -209,11 +214,11 @@ def _require_writable(path):
 # ---- what a model is, beside its numbers ----
 
 
-def _described(model):
+def described(model):
     """What must be the same in the model of a run that goes on, plain values by name."""
     config = model.get_config()
     loss, optimizer = model.loss_function, model.optimizer
-    return _plain({
+    return plain({
         **{name: config[name] for name in ("seed", "dtype", "algorithm", "input_shape", "layers")},
         "optimizer": {"class": type(optimizer).__name__, **optimizer.get_config()},
         "loss": {"class": type(loss).__name__, "name": loss.name, **loss.get_config()},
@@ -224,15 +229,15 @@ class _Unknown(dict):
     """A plain word for a value that is neither number nor text: enough to tell one from another kind."""
 
 
-def _plain(value):
+def plain(value):
     """The value as JSON has it; arrays and other objects as a word or a sum that tells them apart."""
     value = _check.plain(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, np.ndarray):
         return _Unknown(array=[value.dtype.str, list(value.shape), _crc(value)])
     return _Unknown(object=getattr(value, "__name__", type(value).__name__))
@@ -258,7 +263,7 @@ def _settings(model):
 def _settings_of(thing):
     config = thing.get_config()
     names = [name for name in settings_of(type(thing)) if name in config]
-    found = {name: plain for name in names if _is_known(plain := _plain(config[name]))}
+    found = {name: known for name in names if _is_known(known := plain(config[name]))}
     if isinstance(thing, Layer):
         found |= {"frozen": is_frozen(thing), "trainable": thing.trainable}
         found["mask_is_frozen"] = getattr(thing, "mask_is_frozen", False)

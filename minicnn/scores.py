@@ -196,7 +196,7 @@ class _Decided(_OfClasses):
             return float(values[self.class_id])
         if self._gives_array(len(values)):
             return values
-        by = support if self.average == "weighted" else support + predicted > 0
+        by = support if self.average == "weighted" else (support + predicted > 0) | self.multi_label
         return _mean(values, by) if by.any() else 0.0
 
 
@@ -218,9 +218,9 @@ class FBetaScore(_Decided):
     with the sums of weights of the samples that are of the class, t, that were taken for it, p, and that both are true
     of, h: the true positives.  0 where it is 0/0, such as the precision of a class that no sample was taken for.
 
-    - ``average``: "macro" for the mean over the classes that occur in the truth or in the predictions, as in
-      scikit-learn; "weighted" for that by t; "micro" for the h, t and p of all classes together; None for an array, of
-      which the logs have ``name/class``.  Keras's default is None.
+    - ``average``: "macro" for the mean over the classes that occur in the truth or in the predictions, or over all
+      of ``multi_label``, as in scikit-learn; "weighted" for that by t; "micro" for the h, t and p of all classes
+      together; None for an array, of which the logs have ``name/class``.  Keras's default is None.
     - ``beta``: b > 0, how many times as much recall counts as precision.
     - ``threshold``: t in [0, 1], a class is said where its probability is above; several may be, or none.  None for
       the class with the largest output, as in "accuracy", and for 0.5 where outputs are a yes or no.  Logits are

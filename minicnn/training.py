@@ -20,7 +20,7 @@ from minicnn.layer import Layer, output_of
 from minicnn.layers import Composite
 from minicnn.layers.noise import Run
 from minicnn.progress import of_pass as progress_of_pass
-from minicnn.progress import progress_of
+from minicnn.progress import progress_of, silence
 from minicnn.stream import gives_batches
 
 ROWS = 1024  # of large targets on disk that are looked at to tell them from others
@@ -112,12 +112,13 @@ class Fit:
             }
             params = {"epochs": epochs, "batch_size": batch_size, "steps": self.steps}
             params["metrics"] = _all_log_names(model, self.passes)
-            self.hooks, self.progress = _Hooks(callbacks, params), progress_of(verbose, params)
+            self.hooks, self.progress = _Hooks(callbacks, params), progress_of(_shown(model, verbose), params)
             self.history.set_params(params)
             self.history.set_model(model)
             self.run = Run(model.layers, epochs, self.steps)
             if 0 < first < epochs and model.optimizer.iterations == 0 and model.optimizer.remembers:
                 warnings.warn(_STARTS_AGAIN.format(first, type(model.optimizer).__name__), stacklevel=3)
+            opened.enter_context(silence(not model.ranks.first))
             self.opened = opened.pop_all()
 
     def __enter__(self):
@@ -183,21 +184,28 @@ class Fit:
         try:
             if self.stream is None:
                 self.seen = inputs.look(self.step.x, self.model.dtype, mean=self.model.input_mean is None)
+            ranks = self.model.ranks
+            if ranks.size > 1:
+                ranks.require_same("Sequential.fit", self._facts())
             hooks.attach(self.model)
             self.keeper = resume.Keeper(hooks.all, self.model, self.history, self._about)
             hooks.begin()
             logs = self.keeper.restore()
             for epoch in self.keeper.left(self.epochs):
                 hooks.call("on_epoch_begin", epoch)
+                ranks.settle("Sequential.fit", self.model)
                 found = self._epoch(epoch)
                 if found is None:
                     break
                 logs = found
                 self.progress.epoch(epoch, logs)
+                if self.rate is not None:
+                    logs["learning_rate"] = self.rate
                 try:
                     hooks.call("on_epoch_end", epoch, logs)
                 finally:
                     self.history.append(epoch, logs)
+                ranks.settle("Sequential.fit", self.model)
                 self.keeper.epoch_done(epoch, logs)
                 if self.model.stop_training:
                     break
@@ -209,6 +217,19 @@ class Fit:
         finally:
             if self.keeper is not None:
                 self.keeper.end(complete)
+
+    def _facts(self):
+        """What must be the same on all ranks."""
+        model = self.model
+        trained_on = (self.step.x, self.step.y, self.step.weights) if self.stream is None else self.stream.source.about
+        return {
+            "the model": resume.described(model),
+            "its weights": model.fingerprint(),
+            "the optimizer's state": resume.plain(model.optimizer.get_state()),
+            "the arguments": [self.asked, [self.epochs.start, self.epochs.stop]],
+            "the samples": _about_samples(trained_on),
+            "the callbacks": [type(one).__name__ for one in self.hooks.all],
+        }
 
     def _about(self):
         """What must be the same where a run goes on (resume.py), beside the model."""
@@ -230,6 +251,8 @@ class Fit:
         mean, hooks = Means(self.model), self.hooks
         asked = hooks.of_steps() or self.progress.shows_steps
         done = self.keeper.within(epoch, mean)
+        optimizer = self.model.optimizer
+        self.rate = optimizer.scheduled_rate(optimizer.iterations - done)  # that with which the epoch began
         self.progress.begin(epoch, done)
         for step, chosen in self._steps(epoch, done):
             if mean.spoilt or hooks.found:
@@ -393,6 +416,7 @@ class Step:
         """
         model, optimizer = self.model, self.model.optimizer
         plan = model.engine.training(len(chosen))
+        self.plan = plan
         self.take(plan, chosen, place)
         parts = self.right(plan, chosen)
         plan.save_states()
@@ -401,8 +425,8 @@ class Step:
             outputs = plan.forward()
             value = self.loss(plan, outputs, parts, place)
             plan.backward()
-            model.engine.add_penalty_gradients()
             self.reduce()
+            model.engine.add_penalty_gradients()
             optimizer.step()
             self.tell(mean, value, outputs, parts)
         except BaseException as error:
@@ -446,7 +470,8 @@ class Step:
         mean.update(value, outputs, y, weights)
 
     def reduce(self):
-        """Where the gradients of several passes or processes become one, before the update; here there is one pass."""
+        """Where the gradients of several processes become one, before those of the penalties and the update."""
+        self.plan.reduce()
 
 
 class MixedStep(Step):
@@ -572,7 +597,7 @@ def evaluate(
         given = samples(model, method, x, y, sample_weight)[:3]
     batch_size = BATCH if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
     part = passes.over(model, method, given, batch_size, steps)
-    with part, progress_of_pass(where, verbose, part.steps) as progress:
+    with part, progress_of_pass(where, _shown(model, verbose), part.steps) as progress:
         logs = _evaluated(model, part, progress)
         progress.epoch(0, logs)
     if return_dict:
@@ -583,20 +608,44 @@ def evaluate(
 def _evaluated(model, part, progress=None):
     """The loss and the metrics of a pass."""
     mean = Means(model)
-    for number, (x, y, weights) in enumerate(part.batches()):
+
+    @contextlib.contextmanager
+    def batch(number):
         try:
-            with model.engine.evaluation(len(x)) as plan:
-                plan.take(x)
-                outputs = plan.forward().copy()
-                value, _ = loss(model, outputs, y, weights, plan.activity_penalty())
-                mean.update(value, outputs, y, weights)
+            yield
         except Exception as error:
             _say_where(error, f"Sequential.{part.method}: batch {number} of {part.title}")
             raise
+
+    def compute(number, given):
+        with batch(number):
+            return _computed(model, given[0])
+
+    for number, (_, y, weights), outputs, penalty in _everywhere(model, part, compute):
+        with batch(number):
+            value, _ = loss(model, outputs, y, weights, penalty)
+            mean.update(value, outputs, y, weights)
         if progress is not None and progress.shows_steps:
             progress.step(0, mean.result(of_step=True))
     mean.require_weight(part.method, part.title)
     return mean.result()
+
+
+def _computed(model, x):
+    """(outputs, what they add to the loss)"""
+    with model.engine.evaluation(len(x)) as plan:
+        plan.take(x)
+        return plan.forward().copy(), plan.activity_penalty()
+
+
+def _everywhere(model, part, compute):
+    """``Alone.computed`` of the batches of a pass."""
+    return model.ranks.computed(part.batches(), compute, lambda one: ((len(one[0]), *model.output_shape), model.dtype))
+
+
+def _shown(model, verbose):
+    """The argument ``verbose``, for the rank that may print."""
+    return verbose if model.ranks.first else 0
 
 
 def predict(model, x, batch_size=None, verbose=0, steps=None):
@@ -607,20 +656,22 @@ def predict(model, x, batch_size=None, verbose=0, steps=None):
         _refuse(where, x, {"batch_size": batch_size})
         given = (x,)
     batch_size = 256 if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
+    shown = not (type(verbose) is int and not verbose)
+    if len(given) == 3 and 0 < len(x) <= batch_size and steps is None and not shown:  # one image, say: be quick
+        with model.engine.evaluation(len(x)) as plan:
+            plan.take(x)
+            return plan.forward().copy()
     part = passes.over(model, "predict", given, batch_size, steps, inputs=True)
     found, done = [], 0
     if part.samples is not None:
         found = np.empty((part.samples, *model.output_shape), model.dtype)
-    with part, progress_of_pass(where, verbose, part.steps) as progress:
-        for x, *_ in part.batches():
-            with model.engine.evaluation(len(x)) as plan:
-                plan.take(x)
-                outputs = plan.forward()
-                if part.samples is None:
-                    found.append(outputs.copy())
-                else:
-                    found[done : done + len(x)] = outputs
-            done += len(x)
+    with part, progress_of_pass(where, _shown(model, verbose), part.steps) as progress:
+        for _, _, outputs, _ in _everywhere(model, part, lambda _, given: _computed(model, given[0])):
+            if part.samples is None:
+                found.append(outputs)
+            else:
+                found[done : done + len(outputs)] = outputs
+            done += len(outputs)
             progress.step(0, {})
         progress.epoch(0, {})
     return np.concatenate(found) if part.samples is None else found
@@ -715,6 +766,8 @@ class _Hooks:
         for callback in self.all:
             callback.set_params(self.params)
             callback.set_model(model)
+            if not model.ranks.first:
+                callback.writes = False
         callbacks.check_logs(self.all, self.params["metrics"])
 
     def begin(self):

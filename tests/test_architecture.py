@@ -1,6 +1,8 @@
 """The tree: who may import whom, what stands where, and what the compiled floor must not do."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -28,13 +30,15 @@ MAY_IMPORT = {
     "inputs": {"_check"},
     "schedules": {"_check", "configured", "settings"},
     "tree": {"_check", "settings"},
-    "recording": {"_ext"},
+    "cells": {"_ext"},
+    "recording": {"_ext", "cells"},
     "layer": BASE | {"keras_words", "settings", "tree"},
     "chain": {"layer", "tree"},
     "plan": BASE | {"chain", "layer", "recording", "tree"},
     "montecarlo": {"_check", "layer", "layers", "plan", "tree"},
     "layers": BASE
     | {
+        "cells",
         "chain",
         "configured",
         "constraints",
@@ -51,7 +55,7 @@ MAY_IMPORT = {
     "activations": {"_check", "layers"},
     "augment": BASE | {"configured", "settings"},
     "targets": BASE,
-    "losses": BASE | {"configured", "settings", "targets"},
+    "losses": BASE | {"cells", "configured", "settings", "targets"},
     "metric": {"_check", "configured", "settings", "targets"},
     "scores": {"_check", "losses", "metric", "settings", "targets"},
     "metrics": BASE | {"configured", "losses", "metric", "notebook", "scores", "settings", "targets"},
@@ -104,11 +108,13 @@ MAY_IMPORT = {
         "targets",
     },
     "parameters": {"_check", "layer", "regularizers", "settings", "tree"},
+    "distributed": {"_check", "cells", "layer", "plan", "recording", "tree"},
     "engine": BASE | {"chain", "layer", "montecarlo", "parameters", "plan", "recording", "tree"},
     "model": {
         "_check",
         "advice",
         "chain",
+        "distributed",
         "document",
         "engine",
         "inputs",
@@ -166,8 +172,11 @@ MAY_IMPORT = {
         "progress",
     },
     "networks": {"_check", "layers", "regularizers"},
-    "interop": {"__init__", "_check", "_files", "inputs", "interop", "layer", "layers", "model", "outputs", "tree"},
-    "sklearn": {"_check", "layers", "model"},
+    "interop": {
+        *("__init__", "_check", "_files", "inputs", "interop", "layer", "layers", "model", "outputs", "settings"),
+        "tree",
+    },
+    "sklearn": {"_check", "callbacks", "layers", "model", "optimizers", "targets", "tree"},
 }
 FREE = {"__init__", "__main__", "cli"}  # these see everything
 
@@ -428,6 +437,41 @@ def test_a_leaf_has_one_name_on_all_floors():
         if name != "multiply_adds":  # of the table alone
             choice = rf"^#define {name}\((?:.|\\\n)*?(?:FOR\(\w+, {name}\)|LEAVES->f32->{name})\("
             assert re.search(choice, text, re.M), f"{name} has no macro"
+
+
+def fused_entries(text):
+    """Functions for Python that are written over a fused type."""
+    fused = "|".join(["real", *re.findall(r"^ctypedef fused (\w+)", text, re.M)])
+    for name, arguments in re.findall(r"^def (\w+)\(([^)]*)\)", text, re.M):
+        if re.search(rf"\b(?:{fused})\b[\[ ]", arguments):
+            yield name
+
+
+@pytest.mark.parametrize("path", [path for path in CYTHON if path.suffix == ".pyx"], ids=lambda path: path.name)
+def test_entries_choose_float_or_double_by_is_double(path):
+    """The dispatcher that Cython makes otherwise costs 4 kB of the wheel in each module (docs/wheels.md)."""
+    assert [*fused_entries(path.read_text(encoding="utf-8"))] == []
+
+
+def test_an_entry_over_a_fused_type_is_seen():
+    assert [*fused_entries("def f(a,\n      const real[::1] x not None):\n    pass\n")] == ["f"]
+    assert [*fused_entries("ctypedef fused number:\n    int\n\ndef f(number x):\n    pass\n")] == ["f"]
+    assert [*fused_entries("cdef int f(real x):\n    pass\n\ndef g(double[::1] real):\n    pass\n")] == []
+
+
+def parameters_of(function):
+    """The names of the parameters, and whether each may be left out."""
+    given = function.args.posonlyargs + function.args.args
+    return [(one.arg, place >= len(given) - len(function.args.defaults)) for place, one in enumerate(given)]
+
+
+@pytest.mark.parametrize("path", sorted(EXT.rglob("*.pyi")), ids=lambda path: path.name)
+def test_signatures_are_those_of_the_stubs(path):
+    module = importlib.import_module(".".join(["minicnn", *path.relative_to(PACKAGE).with_suffix("").parts]))
+    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    for node in functions:
+        found = inspect.signature(getattr(module, node.name)).parameters.values()
+        assert [(one.name, one.default is not one.empty) for one in found] == parameters_of(node), node.name
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.name)

@@ -46,6 +46,8 @@ def test_kernels_on_the_command_line():
     assert len(rows(result.stdout, "26x26, 32 -> 64")) == 10  # three passes, three algorithms, and the limit
     for kernel in ("relu", "dropout", "32x32x32, 2x2", "batch norm, 48", "optimiser", "10 classes"):
         assert len(rows(result.stdout, kernel)) >= 2, kernel
+    assert re.search(r"^\| C = 12 \| \d+ \d+ \d+ \| \d+ \d+ \d+ \|$", result.stdout, re.MULTILINE)  # every width
+    assert "Lowest of 3x3: forward " in result.stdout
     for error in re.findall(r"\| (\d)e([+-]\d\d) \|$", result.stdout, re.MULTILINE):
         assert float(f"{error[0]}e{error[1]}") < 1e-4
 
@@ -62,7 +64,8 @@ def test_an_unknown_name_on_the_command_line():
                                                 ("residual", ["training step", "forward, backward"]),
                                                 ("layers", ["SELU"]), ("fit", ["bare", "fit, a sequence"]),
                                                 ("augment", ["RandomZoom(0.2)"]),
-                                                ("depthwise", ["14x14, 32 x 2"])])  # fmt: skip
+                                                ("depthwise", ["14x14, 32 x 2"]),
+                                                ("sklearn_fit", ["MLP 64"])])  # fmt: skip
 def test_parts_run_without_the_packages_that_are_compared(benchmarks, part, networks):
     from benchmarks.__main__ import section
 

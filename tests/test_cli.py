@@ -1206,6 +1206,14 @@ def test_two_ways_to_write_a_number_are_no_two_classes(pics, capsys):
         assert "a class must have one name; got '" in failed(capsys, "train", "--data", "table.csv")
 
 
+def test_numbers_that_are_no_classes_are_told_so_before_they_are_divided(pics, capsys):
+    with open("table.csv", "w") as file:
+        file.write("".join(f"pics/red/red-{number}.png,{number / 8}\n" for number in range(8)))
+    for share in ("0", "0.2"):
+        line = failed(capsys, "train", "--data", "table.csv", "--validation", share)
+        assert "which are classes; got 0.125; train a regression in Python" in line
+
+
 @pytest.mark.skipif(os.name != "posix", reason="names that other systems do not have")
 def test_names_that_break_lines_are_shown_with_escapes(model_file, capsys):
     image = pytest.importorskip("PIL.Image")
@@ -1628,6 +1636,18 @@ def test_plot_of_pictures_of_ones_own_and_without_them(pics, capsys):
     names = ["history", "architecture", "filters", "confusion_matrix", "mistakes"]
     assert one_object(capsys.readouterr().out)["files"] == [os.path.join("run", f"{name}.png") for name in names]
     os.rename("pics", "elsewhere")
+    model = Sequential.load("run/model.npz")
+    model.class_names = ["红", "蓝", "绿"]
+    model.save("run/model.npz")
+    os.makedirs("pics")
+    for name, ours in zip(["red", "blue", "green"], model.class_names, strict=True):
+        shutil.copytree(f"elsewhere/{name}", f"pics/{ours}")
+    assert main(["plot", "run"]) == 0  # in letters that matplotlib's font has not
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if "resized" not in line] == [
+        "minicnn: note: the font has no 红绿蓝: matplotlib's font.sans-serif chooses another"
+    ]
+    shutil.rmtree("pics")
     assert main(["plot", "run", "--json"]) == 0
     left_out = one_object(capsys.readouterr().out)["left_out"]
     assert left_out == dict.fromkeys(names[3:], f"{os.path.abspath('pics')}: No such file or folder")

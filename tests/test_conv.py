@@ -23,6 +23,7 @@ from running import (
 )
 
 from minicnn import layers
+from minicnn._ext import conv as kernels
 from minicnn.testing import gradcheck
 
 ACTIVATIONS = [*reference.ACTIVATIONS, "softmax"]
@@ -169,6 +170,41 @@ def test_padding_against_torch():
 ])  # fmt: skip
 def test_layers_of_well_known_networks(image, filters, kernel, padding, dtype):
     check({"filters": filters, "kernel_size": kernel, "padding": padding, "dtype": dtype}, image, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_tiles_of_every_width(k, dtype):
+    """Whole numbers, so that every sum is exact: columns that no tile makes, or two do, would show."""
+    rng = np.random.default_rng(0)
+    for f in [*range(1, 42), 48, 56, 72, 80, 100]:
+        for out in {1 + f % 15, 16 - f % 15, 7}:
+            c = (1, 8, 20, 36)[f % 4]
+            x, dy = (rng.integers(-4, 5, (1, *shape)).astype(dtype) for shape in ((2 + k, out + k - 1, c), (3, out, f)))
+            kernel = rng.integers(-4, 5, (k, k, c, f)).astype(dtype)
+            bias, y, dx = kernel[0, 0, 0].copy(), np.full_like(dy, 9), np.full_like(x, 9)
+            dkernel, dbias, geometry = np.full_like(kernel, 9), np.full_like(bias, 9), (1, 1, 0, 0, 1, 1, 1)
+            kernels.forward(x, kernel, bias, y, geometry)
+            kernels.backward_input(dy, kernel, dx, geometry)
+            kernels.backward_params(x, dy, dkernel, dbias, geometry)
+            want = reference.conv2d(x, kernel, bias), *reference.conv2d_grad(x, kernel, dy)
+            for name, got, one in zip(["y", "dx", "dkernel", "dbias"], (y, dx, dkernel, dbias), want, strict=True):
+                assert np.array_equal(got, one), f"{name}, {f} filters, {out} columns"
+
+
+@pytest.mark.parametrize("padding", ["valid", 1])
+def test_1x1_is_a_product_of_matrices(padding):
+    """Whose rows are the pixels of an image: bit for bit what a row of pixels alone gives, in all three passes."""
+    x = normal((3, 15, 10, 12), "float32")
+    whole, row = (build(layers.Conv2D(20, 1, padding=padding, activation="relu"), (h, 10, 12)) for h in (15, 1))
+    y, inner = whole.forward(x, training=True), slice(None) if padding == "valid" else slice(1, -1)
+    dx = whole.backward(y)
+    for i in range(15):
+        got = row.forward(np.ascontiguousarray(x[:, i : i + 1]), training=True)
+        assert_same_bits(got[:, inner], y[:, inner][:, i : i + 1])
+        assert_same_bits(row.backward(got), dx[:, i : i + 1])
+    # 150 pixels, and more than are taken at a time: one chain for each weight, of whole numbers an exact one
+    check({"filters": 20, "kernel_size": 1, "padding": padding, "dtype": "float32"}, (15, 10, 12), 3)
 
 
 @pytest.mark.parametrize("n", [17, 33])

@@ -1,6 +1,9 @@
 """Kernels check at their doors what their inner loops rely on: a wrong length is a ValueError, no access beside."""
 
+import ast
 import contextlib
+import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -210,6 +213,58 @@ def test_every_length_is_checked(entry, dtype):
 
 def refused():
     return pytest.raises(ValueError, match=r"^kernel: ")
+
+
+def may_be_none(function):
+    """Of every argument, what the stub says."""
+    stub = pathlib.Path(sys.modules[function.__module__].__file__).parent / f"{function.__module__.split('.')[-1]}.pyi"
+    for node in ast.parse(stub.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function.__name__:
+            return ["None" in ast.unparse(argument.annotation) for argument in node.args.args]
+    raise AssertionError(f"{stub} has no {function.__name__}")
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_array_is_one_of_its_type(entry):
+    """None, another type and every other element are refused, one array at a time; no address is made of them."""
+    function, arguments = right()[entry]
+    optional, several = may_be_none(function), sum(getattr(a, "dtype", None) == np.float32 for a in arguments) > 1
+    for place, value in enumerate(arguments):
+        if not isinstance(value, np.ndarray):
+            continue
+
+        def call(other, place=place):
+            return function(*arguments[:place], other, *arguments[place + 1 :])
+
+        with contextlib.suppress(ValueError) if optional[place] else pytest.raises(TypeError, match=r"not be None$"):
+            call(None)
+        swapped = value.dtype.newbyteorder() if value.itemsize > 1 else np.int16
+        for wrong in (zeros(*value.shape, dtype=np.int16), zeros(*value.shape, dtype=swapped), "text"):
+            with pytest.raises((TypeError, ValueError)):
+                call(wrong)
+        if value.dtype == np.float32 and several and entry != "gather":  # which casts
+            with pytest.raises(ValueError, match=r"^Buffer dtype mismatch"):
+                call(value.astype(np.float64))
+        with pytest.raises(ValueError, match="contiguous") if value.size > 1 else contextlib.nullcontext():
+            call(np.zeros((*value.shape, 2), value.dtype)[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "letter"), [(np.float16, "e"), (np.longdouble, "g"), (np.int64, "l|q"), (bool, r"\?")]
+)
+def test_only_two_types_of_numbers(dtype, letter):
+    x = zeros(4, 3, dtype=dtype)
+    with pytest.raises(
+        TypeError, match=rf"^kernel: arrays must hold float32 or float64; got numbers of format '{letter}'$"
+    ):
+        gaussian.multiply(x, x.copy(), DRAW, ONE)
+
+
+def test_the_winners_are_written_only_where_they_may_be():
+    function, arguments = right()["max_forward"]
+    arguments[2].flags.writeable = False
+    with refused():
+        function(*arguments)
 
 
 BAD_POOLS = [(0, 2, 2, 2, 0, 0), (2, -1, 2, 2, 0, 0), (2, 2, 0, 2, 0, 0), (2, 2, 2, -2, 0, 0), (2, 2, 2, 2, -1, 0),

@@ -550,7 +550,59 @@ def test_scikit_learn_reports_the_same():
             y, said))], theirs.confusion_matrix(y, said, sample_weight=weights))  # fmt: skip
 
 
+def test_a_report_of_labels():
+    y, p = [[1, 1, 0], [0, 1, 0]], [[0.9, 0.2, 0], [0.6, 0.5, 0]]
+    assert (
+        metrics.classification_report(y, p, ["cat", "dog", "eel"], multi_label=True)
+        == """\
+              precision    recall  f1-score   support
+
+         cat       0.50      1.00      0.67         1
+         dog       0.00      0.00      0.00         2
+         eel       0.00      0.00      0.00         0
+
+   micro avg       0.50      0.33      0.40         3
+   macro avg       0.17      0.33      0.22         3
+weighted avg       0.17      0.33      0.22         3
+ samples avg       0.50      0.25      0.33         3
+"""
+    )
+    nothing = metrics.classification_report([[0, 0]], [[0, 0]], output_dict=True, multi_label=True)
+    assert [row["f1-score"] for row in nothing.values()] == [0] * 6
+
+
+def test_scikit_learn_reports_labels_the_same():
+    theirs = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    for k in (2, 5):
+        y, p, weights = rng.integers(0, 2, (30, k)), rng.integers(0, 5, (30, k)) / 4, rng.random(30)
+        y[:, -1], p[:, -1] = 0, 0
+        said, names = (p > 0.5).astype(int), ["a" * (3 * i) for i in range(1, k + 1)]
+        for words in ({"digits": 3}, {"target_names": names}):
+            ours = {"class_names" if name == "target_names" else name: value for name, value in words.items()}
+            want = theirs.classification_report(y, said, zero_division=0, **words)
+            assert metrics.classification_report(y, p, multi_label=True, **ours) == want
+        ours = metrics.classification_report(y, p, output_dict=True, sample_weight=weights, multi_label=True)
+        want = theirs.classification_report(y, said, output_dict=True, sample_weight=weights, zero_division=0)
+        assert list(ours) == list(want)
+        for name in want:
+            assert ours[name] == pytest.approx(want[name], rel=1e-12)
+        score = metrics.F1Score(multi_label=True)
+        assert run(score, (p, y)) == pytest.approx(
+            theirs.f1_score(y, said, average="macro", zero_division=0), rel=1e-12
+        )
+
+
 @pytest.mark.parametrize(("call", "error", "said"), [
+    (lambda report: report([[1, 1]], [[1, 0]]), ValueError, "sum to 1; got 2.0 at index 0. Where .*multi_label=T"),
+    (lambda report: report([1], [1], multi_label=True), ValueError, r"y_pred must have shape \(N, K\).*got shape \(1,"),
+    (lambda report: report([[1, 1]], [[1, 2]], multi_label=True), ValueError, "or probabilities; got 2 at index"),
+    (lambda report: report([[1, 1]], [[1, math.nan]], multi_label=True), ValueError, "or probabilities; got nan"),
+    (lambda report: report([[1, 2]], [[1, 1]], multi_label=True), ValueError, "y_true must be 0 or 1; got 2 at"),
+    (lambda report: report([[1]], [[1, 1]], multi_label=True), ValueError, r"y must have the shape \(1, 2\)"),
+    (lambda report: report([[1, 1]], [[1, 1]], ["a"], multi_label=True), ValueError, "class_names must"),
+    (lambda report: report([[1, 1]], [[1, 1]], sample_weight=[-1], multi_label=True), ValueError, "be >= 0, and not"),
+    (lambda report: report([[1]], [[1]], multi_label=1), TypeError, "multi_label must be True or False"),
     (lambda report: report([0, 1], [0, 1], digits=-1), ValueError, "digits must be a whole number >= 0; got -1"),
     (lambda report: report([0, 1], [0, 1], output_dict="yes"), TypeError, "output_dict must be True or False"),
     (lambda report: report([0, 1], [0, 2], ["a", "b"]), ValueError, r"in \[0, 1\]; got 2 at index 1"),

@@ -143,6 +143,7 @@ def test_a_notebook_is_told_on_stdout(capsys, monkeypatch):
 
 
 CELLS = {  # the code of a cell, and the kinds of what it shows
+    "import sys; sys.modules['ipywidgets'] = None  # where it is installed the bar is a widget": [],
     "import warnings; warnings.simplefilter('error')": [],
     "import numpy as np, minicnn as mc": [],
     "x, y = np.random.default_rng(0).random((20, 4, 4, 1)), np.arange(20) % 2": [],

@@ -52,6 +52,9 @@ def test_the_worst_mistake_comes_first():
     figure = plot.mistakes(model, x[..., 0], np.eye(3)[[2, 0, 2, 2]], count=1)
     assert titles(figure) == ["taken for a dog that …: 90 %\nis cat: 5.0 %"]
     assert figure.get_suptitle() == "3 of 4 are wrong: the worst 1"
+    assert plot.mistakes(model, x, [0, 0, 0, 2]).get_suptitle() == "1 of 4 is wrong"
+    model.class_names = ["a dog that barks", "a dog that bites", "eel"]  # which look the same where they are cut off
+    assert titles(plot.mistakes(model, x, [0, 0, 0, 2])) == ["taken for 1 a dog tha…: 90 %\nis 0 a dog tha…: 5.0 %"]
     own = list(figure_module.Figure().subplots(1, 4))
     assert plot.mistakes(model, x, [0, 0, 0, 2], ["x", "y", "z"], ax=own) is own[0].figure
     assert [panel.get_title() for panel in own] == ["taken for y: 90 %\nis x: 5.0 %", "", "", ""]

@@ -27,7 +27,7 @@ NAMES = [
     "שלום עולם",
     "日本語",
     "{{ 7 * 7 }}",
-    "a name that is longer than any other name of a class",
+    "a-name-that-is-longer-than-any-other-name-of-a-class",
     "javascript:alert(1)",
     "</style></svg></title>",
 ]
@@ -276,8 +276,24 @@ def test_runs_remember_their_calls(in_folder, capsys):
     first, second = runs.calls_in("long one/settings.json")
     assert first == runs.UNKNOWN
     assert second["command"] == "minicnn train --resume 'long one' --epochs 2"
+    assert (
+        main(["report", "long one"]) == main(["plot", "long one"]) == main(["plot", "long one", "--format", "svg"]) == 0
+    )
+    with open("long one/mine.png", "w"):
+        pass
     assert main(["train", *words, "--epochs", "1", "--out", "long one", "--overwrite"]) == 0
+    left = ["checkpoint.npz", "history.json", "mine.png", "model.npz", "network.json", "settings.json"]
+    assert sorted(os.listdir("long one")) == left  # nothing that shows the run that was there
     assert len(runs.calls_in("long one/settings.json")) == 1
+
+
+def test_a_run_without_dropout_is_told_of_none(in_folder):
+    assert main(["train", "--dropout", "0", "--no-compare", "--epochs", "1", "--out", "plain one"]) == 0
+    assert main(["report", "plain one"]) == 0
+    with open("plain one/report.html", encoding="utf-8") as file:
+        page = Page(file.read())
+    assert "a mean over the epoch; on the same samples after the epoch it was" in page.text
+    assert "between them is what the weights of earlier steps add" in page.text
 
 
 # ---- in a browser ----

@@ -390,3 +390,30 @@ def test_one_thread_never_enters_openmp(tmp_path):
     assert run("-c", EVERYTHING, 2, LD_PRELOAD=str(library))[0] == 77
     code, out, err = run("-c", EVERYTHING, 1, LD_PRELOAD=str(library))
     assert (code, out) == (0, "done\n"), err
+
+
+NEIGHBOURS = """
+import os, subprocess, sys, time
+from minicnn._ext.machinery import runtime
+cpus = os.cpu_count()
+runtime.set_num_threads(cpus)
+busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cpus)]
+try:
+    end = time.monotonic() + 60
+    while runtime.threads_for(1000, 1e9) > 1 and time.monotonic() < end:
+        time.sleep(0.01)
+    print(runtime.threads_for(1000, 1e9))
+    runtime.set_yielding(False)
+    print(runtime.threads_for(1000, 1e9) == cpus)
+finally:
+    for process in busy:
+        process.kill()
+        process.wait()
+"""
+
+
+@linux
+def test_busy_neighbours_leave_one_thread():
+    if not runtime.openmp() or len(os.sched_getaffinity(0)) < max(2, os.cpu_count()):
+        pytest.skip("needs a build with OpenMP, two CPUs and leave to use all")
+    assert output_of("-c", NEIGHBOURS).split() == ["1", "True"]

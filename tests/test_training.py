@@ -687,3 +687,33 @@ def test_words_of_validation_that_are_refused(more, error):
 def test_x_alone_is_refused(x, words):
     with pytest.raises(TypeError, match=rf"^Sequential.fit: x and y must be arrays; got {words}"):
         compiled().fit(x, verbose=0)
+
+
+def test_the_learning_rate_of_a_schedule_is_logged(tmp_path, capsys):
+    def scheduled(rate, epochs=3, **words):
+        model = compiled()
+        model.compile(mc.optimizers.SGD(rate), "sparse_categorical_crossentropy")
+        return model.fit(X, LABELS, batch_size=5, epochs=epochs, **words)
+
+    steps = -(-len(X) // 5)
+    schedule = mc.schedules.ExponentialDecay(0.1, 1, 0.5)
+    whole = scheduled(schedule, verbose=2)
+    assert whole.history["learning_rate"] == [schedule(epoch * steps) for epoch in range(3)]  # with which each began
+    assert "learning_rate" not in capsys.readouterr().err
+    assert "learning_rate" not in scheduled(0.1, verbose=0).history
+    assigned = scheduled(
+        0.5, verbose=0, callbacks=[mc.callbacks.LearningRateScheduler(lambda epoch: 0.1 / (1 + epoch))]
+    )
+    assert assigned.history["learning_rate"] == [0.1, 0.05, 0.1 / 3]
+
+    def stop(batch, logs):
+        if batch == 1 and len(seen) == 4:  # within the second epoch
+            raise KeyboardInterrupt
+        seen.append(batch)
+
+    seen, backup = [], mc.callbacks.BackupAndRestore(tmp_path, save_freq=1)
+    with pytest.raises(KeyboardInterrupt):
+        scheduled(schedule, verbose=0, callbacks=[backup, mc.callbacks.LambdaCallback(on_train_batch_begin=stop)])
+    assert len(seen) == 4
+    resumed = scheduled(schedule, verbose=0, callbacks=[backup])
+    assert resumed.history == whole.history

@@ -37,7 +37,7 @@ def test_a_gap_counts_where_it_is_more_than_two_standard_errors():
     text = said(history(0.9, 0.892), MANY)
     assert "Of the samples trained on 90.0 % are right, of the validation part 89.2 %: a gap of 0.8 points." in text
     assert "Undecided: that is within two standard errors, 0.9 points with 10,000 and 10,000 samples" in text
-    assert "overfitting" not in text
+    assert ": overfitting" not in text
     text = said(history(0.9, 0.891), MANY)
     assert "a gap of 0.9 points. That is more than two standard errors, 0.9 points" in text
     assert "overfitting" in text
@@ -48,9 +48,46 @@ def test_a_gap_counts_where_it_is_more_than_two_standard_errors():
 def test_what_could_help_follows_from_where_the_mistakes_are():
     text = said(history(0.99, 0.8), MANY)
     assert "Of 20.0 points of mistakes in the validation part 19.0 points are gap, the larger part: more data" in text
+    assert "more data, augmentation or more dropout are what" in text
+    assert "more data, more augmentation or dropout are what" in said(history(0.99, 0.8), MANY, causes=["augmentation"])
     text = said(history(0.85, 0.8), MANY)
-    assert "5.0 points are gap, and 15.0 points are made on the samples trained on as well" in text
-    assert "a larger network" in text
+    assert "5.0 points are gap, and 15.0 points are made on the samples trained on as well, the larger part" in text
+    assert "more underfitting than overfitting" in text
+    assert "A larger network, more epochs or less dropout are what" in text
+    assert "A larger network or more epochs are what" in said(history(0.85, 0.8), MANY, causes=[])
+
+
+def test_underfitting_is_told_where_the_gap_is_undecided():
+    few = MANY | {"training": 200, "validation": 50}
+    text = said(history(0.6, 0.55), few)
+    assert "a gap of 5.0 points. Undecided" in text
+    assert "Of 45.0 points of mistakes in the validation part 5.0 points are gap, and 40.0 points are made on" in text
+    assert "the larger part: more underfitting" in text
+    assert "Of 30.0 points of mistakes" in said(history(0.6, 0.7), MANY)  # where validation is better, too
+    for training, validation in ((0.9, 0.85), (0.99, 0.99), (1.0, 1.0)):
+        assert "points of mistakes" not in said(history(training, validation), few)
+    assert "undecided which is the larger part" in said(history(0.8, 0.6), few | {"training": 10_000})
+
+
+def test_what_is_counted_while_the_weights_change_is_no_underfitting():
+    numbers = {"loss": [1.0], "accuracy": [0.5], "val_accuracy": [0.4]}
+    text = said(numbers, MANY, causes=[])
+    assert "are made on the samples trained on as well: undecided which is the larger part" in text
+    assert "while the weights changed: the gap" in text
+    assert "while the weights changed and with dropout: the gap" in said(numbers, MANY)
+    assert "points are gap, the larger part" in said(numbers | {"accuracy": [0.9]}, MANY)
+
+
+def test_a_network_that_says_the_most_frequent_class_has_perhaps_learned_nothing():
+    few = MANY | {"validation": 100}
+    text = said(history(0.5, 0.55), few, ("validation", 0.55, 0.5))
+    assert (
+        "Of the validation part 55.0 % are right; saying its most frequent class always would be right for 50.0 %"
+        in text
+    )
+    assert "that takes two standard errors, 10.0 points, above it" in text
+    assert "frequent" not in said(history(0.5, 0.61), few, ("validation", 0.61, 0.5))
+    assert "frequent" not in said(history(0.5, 0.5), few, ("validation", 0.5))
 
 
 def test_what_is_not_known_is_said():
@@ -66,6 +103,18 @@ def test_the_loss_with_and_without_dropout():
     assert "while training was 1, a mean over the epoch with units dropped" in text
     assert "it was 0.25. The 0.75 between them" in text
     assert "between them" not in said(history(0.9, 0.9, clean_loss=[1.5]), MANY)
+
+
+def test_no_word_of_dropout_where_there_is_none():
+    numbers = history(0.9, 0.5, clean_loss=[0.25])
+    text = said(numbers, MANY, causes=[])
+    assert "was 1, a mean over the epoch; on the same samples after the epoch it was 0.25. The 0.75" in text
+    assert "is what the weights of earlier steps add" in text
+    assert "drop" not in text.replace("augmentation or dropout are what can help", "")
+    text = said(numbers, MANY, causes=["dropout", "augmentation", "the statistics of batches"])
+    assert "with units dropped and images changed; on the same samples" in text
+    assert "after the epoch, with nothing dropped or changed, it was 0.25" in text
+    assert "is what dropout, augmentation, the statistics of batches and the weights of earlier steps add" in text
 
 
 def test_a_loss_that_is_not_finite():
@@ -84,6 +133,13 @@ COURSES = {  # validation loss, training loss -> what is said
     "rises": ([1, 0.5, 0.4, 0.45, 0.55, 0.6, 0.65], [1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05], ": overfitting in time"),
     "both rise": ([1, 0.5, 0.4, 0.45, 0.55, 0.6, 0.65], [1, 0.5, 0.4, 0.5, 0.6, 0.7, 0.8], "no overfitting"),
     "falls": ([1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.35, 0.15], [1] * 8, "It fell by 0.35 in the last 2 epochs"),
+    "falls ever less": (
+        [1, 0.7, 0.5, 0.4, 0.35],
+        [1] * 5,
+        "It fell from epoch to epoch in all of the last 5, by chance",
+    ),
+    "falls but once": ([0.9, 1, 0.7, 0.5, 0.4, 0.35, 0.36], [1] * 7, "Undecided: neither"),
+    "rises slowly": ([1, 0.4, 0.46, 0.52, 0.58, 0.64], [1, 0.5, 0.4, 0.3, 0.2, 0.1], ": overfitting in time"),
     "level": ([1, 0.5, 0.4, 0.41, 0.4, 0.41, 0.41], [1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05], "Undecided: neither"),
     "one bad epoch": ([1, 0.5, 0.4, 0.41, 0.4, 0.41, 0.9], [1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05], "Undecided: neither"),
     "short": ([1, 0.5, 0.9, 2], [1, 0.5, 0.4, 0.3], "needs 5 epochs"),

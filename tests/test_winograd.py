@@ -10,11 +10,13 @@ import reference
 from compare import assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import output_of
 from running import THREADS, borders, normal, use_threads
 
 import minicnn as mc
 from minicnn import layers
 from minicnn._ext import activation, conv
+from minicnn._ext.machinery import runtime
 
 EXACT, AUTO, F2, F4 = range(4)
 # Largest error relative to the largest value, by the size of the kernel: what docs and docstrings promise of "auto".
@@ -270,3 +272,37 @@ def test_what_training_makes_of_it():
     apart = [np.abs(a - b).mean() for a, b in zip(auto, exact, strict=True)]
     seeds = [np.abs(a - b).mean() for i, a in enumerate(exact) for b in exact[:i]]
     assert 0 < max(apart) < min(seeds) / 4
+
+
+COUNTED = """
+import os
+import numpy as np
+import minicnn as mc
+from minicnn._ext import conv
+from minicnn._ext.machinery import runtime
+
+n, c, f = 4, 64, 32
+x, dx = np.ones((n, 16, 16, c), np.float32), np.empty((n, 16, 16, c), np.float32)
+dy, y = np.ones((n, 16, 16, f), np.float32), np.empty((n, 16, 16, f), np.float32)
+kernel, geometry = np.ones((3, 3, c, f), np.float32), (1, 1, 1, 1, 1, 1, 1)
+passes = {
+    "forward": lambda algorithm: conv.forward(x, kernel, None, y, geometry, algorithm=algorithm),
+    "input": lambda algorithm: conv.backward_input(dy, kernel, dx, geometry, algorithm),
+    "weights": lambda algorithm: conv.backward_params(x, dy, np.empty_like(kernel), None, geometry, algorithm),
+}
+runtime.set_yielding(False)
+runtime.set_grain(n * 16 * 16 * 9 * c * f / 32 / 2.2)
+mc.set_num_threads(2)
+before = len(os.listdir("/proc/self/task"))
+for run in passes.values():
+    run(conv.ALGORITHMS["F4"])
+    print(len(os.listdir("/proc/self/task")) - before)
+passes["forward"](conv.ALGORITHMS["exact"])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or not runtime.openmp(), reason="threads cannot be counted")
+def test_the_work_of_a_job_is_what_winograd_does():
+    """Where direct convolution is just worth two threads, 2.6 times less of it is not."""
+    assert output_of("-c", COUNTED).split() == ["0", "0", "0", "1"]

@@ -3,19 +3,19 @@
 
 Design: items are samples, the parts of a long one about 16,384 elements; the formulas stand in activation.h.  PReLU's
 alpha is repeated into one list that the samples are walked along with; the sums for its gradient are made sample by
-sample, chunk by chunk of the batch, and added in order, so that the bits do not depend on the threads.
+sample, chunk by chunk of the batch, and added in the tree of jobs.pxd, so that the bits do not depend on the threads.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, PART, Array, Job, Kernel, borrow, chunk_of,
-                                          chunk_start, chunks_for, fixed, give_back, item, new_job, part_start,
-                                          parts_for, rows_at, submit)
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, PART, Array, Cell, Job, Kernel, borrow,
+                                          cell_of, chunks_for, first_half, fixed, give_back, item, new_job, part_start,
+                                          parts_for, rows_at, spare_for, submit)
 from minicnn._ext.machinery.runtime cimport (BOUNDED_RELU, ELU, EXPONENTIAL, GELU, HARD_SIGMOID, HARD_SWISH, LEAKY_RELU,
                                              LINEAR, RELU, SELU, SIGMOID, SOFTPLUS, SOFTSIGN, SWISH, TANH, Curve,
-                                             activate, activate_grad, chosen_leaves, curve_of, log_softmax_rows,
-                                             log_softmax_rows_grad, prelu_grad, real, require, softmax_rows,
-                                             softmax_rows_grad, use_leaves, wide)
+                                             activate, activate_grad, add_to, chosen_leaves, curve_of, is_double,
+                                             log_softmax_rows, log_softmax_rows_grad, prelu_grad, real, require,
+                                             softmax_rows, softmax_rows_grad, use_leaves, wide)
 from minicnn._ext.machinery.runtime cimport prelu as prelu_leaf
 
 use_leaves(chosen_leaves())
@@ -112,21 +112,34 @@ cdef void softmax_gradient_parts(const Activate *g, Py_ssize_t first, Py_ssize_t
                        <real *> item(g.arrays.y, image) + start * g.k, end - start)
 
 
-def forward(activation, const real[:, ::1] x not None, real[:, ::1] y not None):
+def forward(activation, x not None, y not None):
     """y = f(x) of n samples (n, size); x and y may be the same array.  ``activation``: ``curve_of``."""
+    if is_double(x):
+        forward_in[double](activation, x, y)
+    else:
+        forward_in[float](activation, x, y)
+
+
+cdef int forward_in(activation, const real[:, ::1] x, real[:, ::1] y) except -1:
     cdef Activate g
     require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
     g.curve, g.logarithms = curve_of(activation), False
     run[real](<Kernel> activate_parts[real], &g, &x[0, 0], NULL, &y[0, 0], x.shape[0], x.shape[1], 1, 0.5)
 
 
-def backward(activation, const real[:, ::1] s not None, const real[:, ::1] dy not None,
-             real[:, ::1] dx not None):
+def backward(activation, s not None, dy not None, dx not None):
     """dx = dy f'(x) of n samples (n, size); ``s`` is the output y of forward, or its input x for "gelu", "swish" and
     "hard_swish".
 
     dx and dy may be the same array.
     """
+    if is_double(s):
+        backward_in[double](activation, s, dy, dx)
+    else:
+        backward_in[float](activation, s, dy, dx)
+
+
+cdef int backward_in(activation, const real[:, ::1] s, const real[:, ::1] dy, real[:, ::1] dx) except -1:
     cdef Py_ssize_t n = dy.shape[0], size = dy.shape[1]
     cdef Activate g
     require(s.shape[0] == n and dx.shape[0] == n and s.shape[1] == size and dx.shape[1] == size,
@@ -155,26 +168,36 @@ cdef int run_rows_backward(Kernel kernel, bint logarithms, const real[:, :, ::1]
     return run[real](kernel, &g, &y[0, 0, 0], &dy[0, 0, 0], &dx[0, 0, 0], n, y.shape[1], y.shape[2], 2.0)
 
 
-def softmax(const real[:, :, ::1] x not None, real[:, :, ::1] y not None):
+def softmax(x not None, y not None):
     """y = exp(x - max x) / sum exp(x - max x) along the last axis of (n, rows, k); x and y may be the same array."""
-    run_rows[real](<Kernel> softmax_parts[real], False, x, y)
+    if is_double(x):
+        run_rows[double](<Kernel> softmax_parts[double], False, x, y)
+    else:
+        run_rows[float](<Kernel> softmax_parts[float], False, x, y)
 
 
-def softmax_backward(const real[:, :, ::1] y not None, const real[:, :, ::1] dy not None,
-                     real[:, :, ::1] dx not None):
+def softmax_backward(y not None, dy not None, dx not None):
     """dx = y (dy - sum dy y) along the last axis of (n, rows, k); dx and dy may be the same array."""
-    run_rows_backward[real](<Kernel> softmax_gradient_parts[real], False, y, dy, dx)
+    if is_double(y):
+        run_rows_backward[double](<Kernel> softmax_gradient_parts[double], False, y, dy, dx)
+    else:
+        run_rows_backward[float](<Kernel> softmax_gradient_parts[float], False, y, dy, dx)
 
 
-def log_softmax(const real[:, :, ::1] x not None, real[:, :, ::1] y not None):
+def log_softmax(x not None, y not None):
     """y = x - log sum exp x along the last axis of (n, rows, k); x and y may be the same array."""
-    run_rows[real](<Kernel> softmax_parts[real], True, x, y)
+    if is_double(x):
+        run_rows[double](<Kernel> softmax_parts[double], True, x, y)
+    else:
+        run_rows[float](<Kernel> softmax_parts[float], True, x, y)
 
 
-def log_softmax_backward(const real[:, :, ::1] y not None, const real[:, :, ::1] dy not None,
-                         real[:, :, ::1] dx not None):
+def log_softmax_backward(y not None, dy not None, dx not None):
     """dx = dy - exp(y) sum dy along the last axis of (n, rows, k); dx and dy may be the same array."""
-    run_rows_backward[real](<Kernel> softmax_gradient_parts[real], True, y, dy, dx)
+    if is_double(y):
+        run_rows_backward[double](<Kernel> softmax_gradient_parts[double], True, y, dy, dx)
+    else:
+        run_rows_backward[float](<Kernel> softmax_gradient_parts[float], True, y, dy, dx)
 
 
 # ---- PReLU ----
@@ -225,14 +248,15 @@ cdef void add_sums(const Prelu *g, real *sums, double *partial) noexcept nogil:
 cdef void prelu_gradient_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t last, real *sums) noexcept nogil:
     """Sums in the working type, of about 64 numbers each or of a piece of a sample, about PART elements; those in
     double.  They stay in scratch memory from call to call in a chunk."""
-    cdef Py_ssize_t i, chunk, start, done, piece = max(<Py_ssize_t> 1, PART // g.width) * g.width
+    cdef Cell chunk
+    cdef Py_ssize_t i, start, done, piece = max(<Py_ssize_t> 1, PART // g.width) * g.width
     cdef Py_ssize_t together = max(<Py_ssize_t> 1, 64 * g.width // g.size)  # samples
     cdef double *partial
     cdef real *dx
     for i in range(first, last):
-        chunk = chunk_of(i, g.chunks, g.n)
-        partial = <double *> g.arrays.partials.data + chunk * g.period
-        if i == chunk_start(chunk, g.chunks, g.n):
+        chunk = cell_of(i, g.chunks, g.n)
+        partial = <double *> g.arrays.partials.data + chunk.number * g.period
+        if i == chunk.first:
             memset(partial, 0, g.period * sizeof(double))
             memset(sums, 0, g.width * sizeof(real))
         start = 0
@@ -243,35 +267,39 @@ cdef void prelu_gradient_samples(const Prelu *g, Py_ssize_t first, Py_ssize_t la
             start += piece
             if start < g.size:
                 add_sums(g, sums, partial)
-        done = i + 1 - chunk_start(chunk, g.chunks, g.n)
-        if g.size > piece or done % together == 0 or i + 1 == chunk_start(chunk + 1, g.chunks, g.n):
+        done = i + 1 - chunk.first
+        if g.size > piece or done % together == 0 or i + 1 == chunk.end:
             add_sums(g, sums, partial)
 
 
-cdef void add_partials(const Prelu *g, Py_ssize_t first, Py_ssize_t last, double *totals) noexcept nogil:
-    cdef Py_ssize_t i, chunk
-    cdef const double *partial
+cdef void add_partials(const Prelu *g, Py_ssize_t chunk, Py_ssize_t chunks, Py_ssize_t n, double *totals, real *sum,
+                       real *spare) noexcept nogil:
+    """sum[:count] = the sum over the chunks from `chunk` on, which are n samples: the tree of jobs.pxd."""
+    cdef Py_ssize_t i
+    cdef const double *partial = <const double *> g.arrays.partials.data + chunk * g.period
     cdef const int64_t *places = <const int64_t *> g.arrays.places.data
+    if chunks > 1 and n > 1:
+        chunks //= 2
+        add_partials(g, chunk, chunks, first_half(n), totals, sum, spare)
+        add_partials(g, chunk + chunks, chunks, n - first_half(n), totals, spare, spare + g.count)
+        add_to(<const real *> spare, sum, g.count)
+        return
     memset(totals, 0, g.count * sizeof(double))
-    for chunk in range(g.chunks):
-        partial = <const double *> g.arrays.partials.data + chunk * g.period
-        if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
-            for i in range(g.period):
-                totals[places[i]] += partial[i]
+    for i in range(g.period if n > 0 else 0):
+        totals[places[i]] += partial[i]
+    for i in range(g.count):
+        sum[i] = <real> totals[i]
 
 
 cdef void write_dalpha(const Prelu *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i
     cdef double *totals = <double *> scratch
-    add_partials(g, first, last, totals)
-    for i in range(g.count):
-        (<real *> g.arrays.dalpha.data)[i] = <real> totals[i]
+    add_partials(g, 0, g.chunks, g.n, totals, <real *> g.arrays.dalpha.data, <real *> (totals + g.count))
 
 
 cdef Prelu describe(const real[:, ::1] x, const real[::1] alpha, const int64_t[::1] places, char *values) except *:
     cdef Prelu g
     g.n, g.size, g.period, g.count = x.shape[0], x.shape[1], places.shape[0], alpha.shape[0]
-    g.width, g.chunks = wide(g.period), chunks_for(g.period * sizeof(double))
+    g.width, g.chunks = wide(g.period), chunks_for(g.n, g.period * sizeof(double))
     g.arrays.x, g.arrays.dy, g.arrays.y = rows_at(&x[0, 0], g.size), fixed(NULL), fixed(NULL)
     g.arrays.alpha, g.arrays.places, g.arrays.list = fixed(&alpha[0]), fixed(&places[0]), fixed(values)
     g.arrays.partials, g.arrays.dalpha = fixed(NULL), fixed(NULL)
@@ -294,12 +322,18 @@ cdef int submit_list(const Prelu *g, Kernel kernel) except -1:
     return submit(&job, &alone, sizeof(alone))
 
 
-def prelu(const real[:, ::1] x not None, const real[::1] alpha not None, const int64_t[::1] places not None,
-          real[:, ::1] y not None):
+def prelu(x not None, alpha not None, const int64_t[::1] places not None, y not None):
     """y = x for x > 0, alpha[places] x otherwise, of n samples (n, size).
 
     ``places``, a divisor of ``size`` in length: the alpha of each element of a sample, over and over.
     """
+    if is_double(x):
+        prelu_in[double](x, alpha, places, y)
+    else:
+        prelu_in[float](x, alpha, places, y)
+
+
+cdef int prelu_in(const real[:, ::1] x, const real[::1] alpha, const int64_t[::1] places, real[:, ::1] y) except -1:
     require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape of x")
     require_places(x, alpha, places)
     cdef char *values = borrow(wide(places.shape[0]) * sizeof(real), False)
@@ -315,10 +349,17 @@ def prelu(const real[:, ::1] x not None, const real[::1] alpha not None, const i
         give_back(values)
 
 
-def prelu_backward(const real[:, ::1] x not None, const real[:, ::1] dy not None, const real[::1] alpha not None,
-                   const int64_t[::1] places not None, real[::1] dalpha not None, real[:, ::1] dx):
+def prelu_backward(x not None, dy not None, alpha not None, const int64_t[::1] places not None, dalpha not None, dx):
     """Overwrites dx (n, size), or None, with dy for x > 0, alpha[places] dy otherwise; and dalpha with the sums of x dy
     where x is not > 0, over the samples and the elements that share an alpha."""
+    if is_double(x):
+        prelu_backward_in[double](x, dy, alpha, places, dalpha, dx)
+    else:
+        prelu_backward_in[float](x, dy, alpha, places, dalpha, dx)
+
+
+cdef int prelu_backward_in(const real[:, ::1] x, const real[:, ::1] dy, const real[::1] alpha,
+                           const int64_t[::1] places, real[::1] dalpha, real[:, ::1] dx) except -1:
     require(dy.shape[0] == x.shape[0] and dy.shape[1] == x.shape[1], "dy must have the shape of x")
     require(dx is None or (dx.shape[0] == x.shape[0] and dx.shape[1] == x.shape[1]), "dx must have the shape of x")
     require(dalpha.shape[0] == alpha.shape[0], "dalpha must have the shape of alpha")
@@ -340,7 +381,7 @@ def prelu_backward(const real[:, ::1] x not None, const real[:, ::1] dy not None
         submit(&job, &g, sizeof(g))
         g.arrays.x = g.arrays.dy = g.arrays.y = fixed(NULL)
         job = new_job(<Kernel> write_dalpha[real], AFTER, sizeof(g.arrays), 1, g.chunks * g.period)
-        job.scratch = g.count * sizeof(double)
+        job.scratch = g.count * sizeof(double) + spare_for(g.chunks, g.count) * sizeof(real)
         submit(&job, &g, sizeof(g))
     finally:
         give_back(partials)

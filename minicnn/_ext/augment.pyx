@@ -21,7 +21,7 @@ from libc.string cimport memcpy, memset
 
 from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, submit
 from minicnn._ext.machinery.random cimport BESIDE, GROUP, Draw, index_of, is_draw, philox, step_of
-from minicnn._ext.machinery.runtime cimport chosen_leaves, gaussian, real, require, use_leaves
+from minicnn._ext.machinery.runtime cimport chosen_leaves, gaussian, is_double, real, require, use_leaves
 
 use_leaves(chosen_leaves())
 
@@ -446,22 +446,37 @@ cdef int require_numbers(const uint64_t[::1] draw, const double[::1] ranges) exc
                    "draw must have 6 numbers, ranges 9")
 
 
-def move(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, const uint64_t[::1] draw not None,
-         const double[::1] ranges not None, int motion, int fill, bint linear, double value):
+def move(x not None, y not None, const uint64_t[::1] draw not None, const double[::1] ranges not None, int motion,
+         int fill, bint linear, double value):
     """y (N, OH, OW, C): every image of x (N, H, W, C), moved as its random numbers say; OH, OW = H, W but for CROP
     and RESIZE.
 
     ``draw``: threshold (not read), seed, step, stream, first, period, as for Dropout.  ``ranges``: 9 numbers, the first
     of which are what the motion says.  ``fill``: what lies outside of x; ``value`` if that is CONSTANT.
     """
+    if is_double(x):
+        move_in[double](x, y, draw, ranges, motion, fill, linear, value)
+    else:
+        move_in[float](x, y, draw, ranges, motion, fill, linear, value)
+
+
+cdef int move_in(const real[:, :, :, ::1] x, real[:, :, :, ::1] y, const uint64_t[::1] draw, const double[::1] ranges,
+                 int motion, int fill, bint linear, double value) except -1:
     run_move[real](<Kernel> move_images[real], &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, draw, ranges, motion,
                    fill, linear, value)
 
 
-def move_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None,
-                  const uint64_t[::1] draw not None, const double[::1] ranges not None, int motion, int fill,
-                  bint linear):
+def move_backward(dy not None, dx not None, const uint64_t[::1] draw not None, const double[::1] ranges not None,
+                  int motion, int fill, bint linear):
     """dx: of every number of x the sum of dy over the pixels it went to, times its share; the rest as for ``move``."""
+    if is_double(dy):
+        move_backward_in[double](dy, dx, draw, ranges, motion, fill, linear)
+    else:
+        move_backward_in[float](dy, dx, draw, ranges, motion, fill, linear)
+
+
+cdef int move_backward_in(const real[:, :, :, ::1] dy, real[:, :, :, ::1] dx, const uint64_t[::1] draw,
+                          const double[::1] ranges, int motion, int fill, bint linear) except -1:
     run_move[real](<Kernel> move_gradients[real], &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, draw, ranges,
                    motion, fill, linear, 0)
 
@@ -612,21 +627,36 @@ cdef bint same_shape(const real[:, :, :, ::1] x, const real[:, :, :, ::1] y) noe
     return True
 
 
-def colour(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, const uint64_t[::1] draw not None,
-           const double[::1] ranges not None, double[::1] seen not None, int colour):
+def colour(x not None, y not None, const uint64_t[::1] draw not None, const double[::1] ranges not None,
+           double[::1] seen not None, int colour):
     """y (N, H, W, C): every image of x with another contrast or brightness, within ranges[2] and ranges[3].
 
     ``ranges``: 9 numbers: the bounds of the factor, those of y, and what a brightness of 1 adds.  ``seen`` (3,): where
     seen[0] is not 0, it becomes 0, and seen[1] and seen[2] the least and the largest number of the first image.
     """
+    if is_double(x):
+        colour_in[double](x, y, draw, ranges, seen, colour)
+    else:
+        colour_in[float](x, y, draw, ranges, seen, colour)
+
+
+cdef int colour_in(const real[:, :, :, ::1] x, real[:, :, :, ::1] y, const uint64_t[::1] draw, const double[::1] ranges,
+                   double[::1] seen, int colour) except -1:
     require(seen.shape[0] == 3, "seen must have 3 numbers")
     run_colour[real](<Kernel> colour_images[real], x, NULL, y, draw, ranges, &seen[0], colour)
 
 
-def colour_backward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
-                    real[:, :, :, ::1] dx not None, const uint64_t[::1] draw not None,
+def colour_backward(x not None, dy not None, dx not None, const uint64_t[::1] draw not None,
                     const double[::1] ranges not None, int colour):
     """dx for the x of ``colour``, which is read where something may be cut off."""
+    if is_double(x):
+        colour_backward_in[double](x, dy, dx, draw, ranges, colour)
+    else:
+        colour_backward_in[float](x, dy, dx, draw, ranges, colour)
+
+
+cdef int colour_backward_in(const real[:, :, :, ::1] x, const real[:, :, :, ::1] dy, real[:, :, :, ::1] dx,
+                            const uint64_t[::1] draw, const double[::1] ranges, int colour) except -1:
     require(same_shape(x, dy), "dy must have the shape of x")
     run_colour[real](<Kernel> colour_gradients[real], x, &dy[0, 0, 0, 0], dx, draw, ranges, NULL, colour)
 
@@ -744,21 +774,31 @@ cdef int run_erase(const real[:, :, :, ::1] x, const real[:, :, :, ::1] y, const
     return submit(&job, &g, sizeof(g))
 
 
-def erase(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, const uint64_t[::1] draw not None,
-          const double[::1] ranges not None, const double[::1] fill, double[::1] seen not None):
+def erase(x not None, y not None, const uint64_t[::1] draw not None, const double[::1] ranges not None,
+          const double[::1] fill, double[::1] seen not None):
     """y (N, H, W, C): x with a rectangle of every image, or of some, filled with ``fill`` (C,), or None: with noise.
 
     ``ranges``: 9 numbers: bounds of the probability, of the share of the image, of log(height / width); the noise's
     standard deviation and bounds.  ``seen`` as for ``colour``.
     """
+    if is_double(x):
+        erase_in[double](x, y, draw, ranges, fill, seen)
+    else:
+        erase_in[float](x, y, draw, ranges, fill, seen)
+
+
+cdef int erase_in(const real[:, :, :, ::1] x, real[:, :, :, ::1] y, const uint64_t[::1] draw, const double[::1] ranges,
+                  const double[::1] fill, double[::1] seen) except -1:
     require(seen.shape[0] == 3, "seen must have 3 numbers")
     run_erase[real](x, y, draw, ranges, fill, &seen[0], False)
 
 
-def erase_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None,
-                   const uint64_t[::1] draw not None, const double[::1] ranges not None):
+def erase_backward(dy not None, dx not None, const uint64_t[::1] draw not None, const double[::1] ranges not None):
     """dx = dy with 0 in the rectangles."""
-    run_erase[real](dy, dx, draw, ranges, None, NULL, True)
+    if is_double(dy):
+        run_erase[double](dy, dx, draw, ranges, None, NULL, True)
+    else:
+        run_erase[float](dy, dx, draw, ranges, None, NULL, True)
 
 
 def boxes(double[:, ::1] found not None, const uint64_t[::1] draw not None, const double[::1] ranges not None, size):

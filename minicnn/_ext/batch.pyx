@@ -7,8 +7,8 @@ NaN, infinity or a number too large for the working type is found without a pass
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t
 
-from minicnn._ext.machinery.runtime cimport (chosen_leaves, fetch_ahead, from_f32, from_f64, from_i64, from_u8, real,
-                                             require, team, use_leaves)
+from minicnn._ext.machinery.runtime cimport (chosen_leaves, fetch_ahead, from_f32, from_f64, from_i64, from_u8,
+                                             is_double, real, require, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -25,12 +25,29 @@ ctypedef fused number:
     double
 
 
-def gather(const number[:, ::1] source not None, const int64_t[::1] order not None, real[:, ::1] out not None):
+def gather(source not None, const int64_t[::1] order not None, out not None):
     """out[i] = source[order[i]] for source (N, size) and out (n, size).
 
     Returns -1, or the smallest i of which a number is not finite in the type of ``out``.  ValueError if an index is
     not in [0, N): then nothing has been written.
     """
+    if is_double(out):
+        return gather_in[double](source, order, out)
+    return gather_in[float](source, order, out)
+
+
+cdef Py_ssize_t gather_in(source, const int64_t[::1] order, real[:, ::1] out) except -2:
+    view = memoryview(source)
+    if view.itemsize == 1:
+        return gather_from[uint8_t, real](source, order, out)
+    if view.itemsize == 4:
+        return gather_from[float, real](source, order, out)
+    if view.format == "d":
+        return gather_from[double, real](source, order, out)
+    return gather_from[int64_t, real](source, order, out)
+
+
+cdef Py_ssize_t gather_from(const number[:, ::1] source, const int64_t[::1] order, real[:, ::1] out) except -2:
     cdef Py_ssize_t i, b, n = order.shape[0], size = source.shape[1]
     cdef int threads, bad = 0
     require(out.shape[0] == n and out.shape[1] == size, "out must have the rows of order and the columns of source")

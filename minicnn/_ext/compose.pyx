@@ -7,7 +7,7 @@ from libc.string cimport memcpy
 
 from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, item, new_job, part_start, parts_for, rows_at,
                                           submit)
-from minicnn._ext.machinery.runtime cimport LINEAR, RELU, chosen_leaves, plus, real, require, use_leaves
+from minicnn._ext.machinery.runtime cimport LINEAR, RELU, chosen_leaves, is_double, plus, real, require, use_leaves
 
 use_leaves(chosen_leaves())
 
@@ -39,11 +39,18 @@ cdef void add_parts(const Sum *g, Py_ssize_t first, Py_ssize_t last, real *scrat
              <real *> item(g.arrays.y, image) + start, end - start)
 
 
-def add(const real[:, ::1] a not None, const real[:, ::1] b not None, int kind, real[:, ::1] y not None):
+def add(a not None, b not None, int kind, y not None):
     """y = f(a + b) of n samples (n, size); y may be the same array as a or b.
 
     ``kind``: LINEAR or RELU, of activation.KINDS; the others are done by activation.forward afterwards.
     """
+    if is_double(a):
+        add_in[double](a, b, kind, y)
+    else:
+        add_in[float](a, b, kind, y)
+
+
+cdef int add_in(const real[:, ::1] a, const real[:, ::1] b, int kind, real[:, ::1] y) except -1:
     cdef Py_ssize_t n = y.shape[0], size = y.shape[1], parts = parts_for(size)
     cdef Sum g
     require(a.shape[0] == n and a.shape[1] == size and b.shape[0] == n and b.shape[1] == size,
@@ -124,11 +131,25 @@ cdef int run_channels(Kernel kernel, const void *x, const Py_ssize_t *x_shape, c
     return submit(&job, &g, sizeof(g))
 
 
-def copy_channels(const real[:, :, ::1] x not None, real[:, :, ::1] y not None, Py_ssize_t first):
+def copy_channels(x not None, y not None, Py_ssize_t first):
     """y[n, p, first + c] = x[n, p, c] for x (n, pixels, c), y (n, pixels, more); the rest of y stays what it was."""
+    if is_double(x):
+        copy_channels_in[double](x, y, first)
+    else:
+        copy_channels_in[float](x, y, first)
+
+
+cdef int copy_channels_in(const real[:, :, ::1] x, real[:, :, ::1] y, Py_ssize_t first) except -1:
     run_channels(<Kernel> copy_parts, &x[0, 0, 0], x.shape, &y[0, 0, 0], y.shape, first, sizeof(real))
 
 
-def take_channels(const real[:, :, ::1] y not None, Py_ssize_t first, real[:, :, ::1] x not None):
+def take_channels(y not None, Py_ssize_t first, x not None):
     """x[n, p, c] = y[n, p, first + c], the reverse of copy_channels."""
+    if is_double(y):
+        take_channels_in[double](y, first, x)
+    else:
+        take_channels_in[float](y, first, x)
+
+
+cdef int take_channels_in(const real[:, :, ::1] y, Py_ssize_t first, real[:, :, ::1] x) except -1:
     run_channels(<Kernel> take_parts, &x[0, 0, 0], x.shape, &y[0, 0, 0], y.shape, first, sizeof(real))

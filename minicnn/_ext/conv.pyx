@@ -13,16 +13,18 @@ kernel row and group.  Depthwise kernels have nothing to sum over channels: see 
     kernel gradient    M = (kernel column, channel) N = filters    sum over output rows, output columns
 
 Jobs: the first two go image by image, and a part of an image is one row of the result.  The gradient of the parameters
-is summed chunk by chunk of the batch, and the chunks are added in order: the bits depend on the shapes alone.
+is summed chunk by chunk of the batch, and the chunks are added in the tree of jobs.pxd: the bits depend on the shapes
+alone.
 """
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext cimport winograd
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Job, Kernel, Place, borrow, chunk_of,
-                                          chunk_start, chunks_for, fixed, give_back, item, new_job, rows_at, submit)
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, Array, Cell, Job, Kernel, Place, add_tree,
+                                          borrow, cell_of, chunks_for, fixed, give_back, item, new_job, rows_at,
+                                          spare_for, submit)
 from minicnn._ext.reshape cimport pad_image
-from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, add_to, chosen_leaves, column_sums,
-                                             curve_of, depthwise, depthwise_gradient, matrix_tile, overlap_add, real,
+from minicnn._ext.machinery.runtime cimport (LINEAR, Depthwise, Tile, activate, chosen_leaves, column_sums, curve_of,
+                                             depthwise, depthwise_gradient, is_double, matrix_tile, overlap_add, real,
                                              require, tiles, use_leaves)
 from minicnn._ext.winograd cimport AUTO, BACKWARD_INPUT, BACKWARD_PARAMS, EXACT, F2, F4, FORWARD
 
@@ -30,6 +32,10 @@ use_leaves(chosen_leaves())
 
 cdef enum:
     SLICE = 2048         # elements of the parameters' gradient that a thread adds up at a time
+    PIXELS = 96          # of dy that the kernel's gradient takes at a time, where an image is larger than
+    NEAR = 8192          # elements, a first-level cache, and a tile reads more than a line of each array for a pixel
+    TERMS = 384          # of a sum at a time, forward: two vectors for each stay in a first-level cache for all rows
+    SHORT = 14           # rows of fewer pixels leave tiles half empty
     MOST_MULTIPLES = 16  # filters of a channel that count as depthwise: with more, tiles fill their vectors
 
 
@@ -67,6 +73,7 @@ cdef int describe(Conv *g, const Py_ssize_t *x_shape, const Py_ssize_t *kernel_s
     return 0
 
 
+# EXACT is 0, the default of the entries: their signatures can name only what Python can see.
 ALGORITHMS = {"exact": EXACT, "auto": AUTO, "F2": F2, "F4": F4}
 
 
@@ -90,8 +97,8 @@ cdef void bind(Conv *g, const real *x, const real *kernel, const real *bias, con
 
 cdef Job a_job(const Conv *g, Kernel kernel, Place place, Py_ssize_t items) noexcept nogil:
     """The work is that of a pass over the batch (see `team`)."""
-    return new_job(kernel, place, sizeof(g.arrays), items,
-                   (<double> g.n) * g.oh * g.ow * g.f * g.kh * g.kw * g.cg / 32 + g.n * g.oh * g.ow)
+    return new_job(kernel, place, sizeof(g.arrays), items, g.n * g.oh * g.ow + (
+        winograd.work(g) if g.m > 0 else (<double> g.n) * g.oh * g.ow * g.f * g.kh * g.kw * g.cg / 32))
 
 
 cdef const real *image(const Conv *g, Py_ssize_t i, Py_ssize_t row, Py_ssize_t rows, real *pad) noexcept nogil:
@@ -101,6 +108,12 @@ cdef const real *image(const Conv *g, Py_ssize_t i, Py_ssize_t row, Py_ssize_t r
         return x + row * g.row
     pad_image(x, g.h, g.w * g.c, pad, rows, g.row, g.top - row, g.left * g.c)
     return pad
+
+
+cdef inline bint pointwise(const Conv *g) noexcept nogil:
+    """1 x 1, one pixel for each: a product of matrices, to which the rows of an image are one long row."""
+    return (g.kh == 1 and g.kw == 1 and g.sh == 1 and g.sw == 1 and g.groups == 1 and not g.padded
+            and g.oh == g.h and g.ow == g.w)
 
 
 # ---- forward ----
@@ -122,7 +135,7 @@ cdef void forward_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *p
 
 
 cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) noexcept nogil:
-    cdef Py_ssize_t a, group
+    cdef Py_ssize_t a, group, step
     cdef const real *kernel = <const real *> g.arrays.kernel.data
     cdef const real *bias = <const real *> g.arrays.bias.data
     cdef Tile t
@@ -130,9 +143,16 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
     t.a_i, t.c_i = g.sw * g.c, g.f
     t.a_k, t.b_k = 1, g.f
     if g.groups == 1 and g.dw == 1:
-        t.ka, t.a_a, t.b_a = g.kh, g.dh * g.row, g.kw * g.c * g.f
-        t.kb, t.accumulate = g.kw * g.c, False
-        tiles(&t, g.ow, g.f, x, kernel, bias, y)
+        t.a_a, t.b_a = g.dh * g.row, g.kw * g.c * g.f
+        t.kb = g.kw * g.c
+        if g.ow < SHORT and pointwise(g):  # a row would not fill the tiles
+            t.rows = 1
+        step = max(<Py_ssize_t> 1, TERMS // t.kb)
+        for group in range((g.kh + step - 1) // step):  # some rows of the kernel at a time, every sum one chain
+            a = group * step
+            t.ka, t.accumulate = min(step, g.kh - a), a > 0
+            tiles(&t, rows * g.ow // t.rows, g.f, x + a * t.a_a, kernel + a * t.b_a,
+                  bias if a == 0 else <const real *> NULL, y)
         return
     t.ka, t.a_a, t.b_a = g.kw, g.dw * g.c, g.cg * g.f
     t.kb = g.cg
@@ -143,8 +163,7 @@ cdef void forward_tiles(const Conv *g, Py_ssize_t rows, const real *x, real *y) 
                   bias + group * g.fg if bias is not NULL and a == 0 else <const real *> NULL, y + group * g.fg)
 
 
-def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel not None, const real[::1] bias,
-            real[:, :, :, ::1] y not None, geometry, activation=None, int algorithm=EXACT):
+def forward(x not None, kernel not None, bias, y not None, geometry, activation=None, int algorithm=0):
     """y = activation(convolution of x with kernel + bias).
 
     x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or None, y (N, OH, OW, F); geometry is (stride height,
@@ -155,6 +174,14 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
     wherever they can be used: float32, kernels of 3 x 3 or (4 x 4 only) 5 x 5, stride, dilation and groups 1, at least
     8 channels and filters.  A NaN or inf then reaches all pixels of a tile.
     """
+    if is_double(x):
+        forward_in[double](x, kernel, bias, y, geometry, activation, algorithm)
+    else:
+        forward_in[float](x, kernel, bias, y, geometry, activation, algorithm)
+
+
+cdef int forward_in(const real[:, :, :, ::1] x, const real[:, :, :, ::1] kernel, const real[::1] bias,
+                    real[:, :, :, ::1] y, geometry, activation, int algorithm) except -1:
     cdef Conv g
     describe(&g, x.shape, kernel.shape, y.shape, geometry)
     require(bias is None or bias.shape[0] == g.f, "bias must have one value for each filter")
@@ -165,7 +192,7 @@ def forward(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] kernel
         g.m = winograd.tile_size(&g, FORWARD, algorithm)
     if g.m > 0:
         forward_by_tiles(&g)
-        return
+        return 0
     cdef Job job = a_job(&g, <Kernel> forward_rows[real], IMAGES, g.n)
     job.parts, job.scratch = g.oh, g.ph * g.row * sizeof(real) if g.padded else 0
     if g.depthwise:
@@ -304,13 +331,20 @@ cdef void transpose_taps(const Conv *g, Py_ssize_t first, Py_ssize_t last, real 
                 transposed += run
 
 
-def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1] kernel not None,
-                   real[:, :, :, ::1] dx not None, geometry, int algorithm=EXACT, const real[::1] bias=None,
+def backward_input(dy not None, kernel not None, dx not None, geometry, int algorithm=0, bias=None,
                    activation=None):
     """dx (N, H, W, C) for dy (N, OH, OW, F), the gradient before the activation; the rest as in forward.
 
     As the forward pass of a transposed convolution: dx = activation(that + bias), with a bias (C,).
     """
+    if is_double(dy):
+        backward_input_in[double](dy, kernel, dx, geometry, algorithm, bias, activation)
+    else:
+        backward_input_in[float](dy, kernel, dx, geometry, algorithm, bias, activation)
+
+
+cdef int backward_input_in(const real[:, :, :, ::1] dy, const real[:, :, :, ::1] kernel, real[:, :, :, ::1] dx,
+                           geometry, int algorithm, const real[::1] bias, activation) except -1:
     cdef Conv g
     cdef Job job
     cdef char *memory
@@ -324,16 +358,23 @@ def backward_input(const real[:, :, :, ::1] dy not None, const real[:, :, :, ::1
     if g.m > 0:
         turn(&g)
         forward_by_tiles(&g)
-        return
+        return 0
     if g.depthwise:
         job = a_job(&g, <Kernel> depthwise_input_gradient_rows[real], IMAGES, g.n)
         job.parts, job.scratch = g.h, multiplied_size(&g, 1) * sizeof(real)
         submit(&job, &g, sizeof(g))
-        return
+        return 0
     memory = borrow(2 * kernel.size * sizeof(real), True)
     try:
         g.arrays.derived = fixed(memory)
         prepare(&g, <Kernel> transpose_taps[real], g.kh * g.kw)
+        if pointwise(&g):  # another one, of dy with the transposed kernel
+            turn(&g)
+            g.arrays.kernel, g.row = g.arrays.derived, g.w * g.c
+            job = a_job(&g, <Kernel> forward_rows[real], IMAGES, g.n)
+            job.parts = g.oh
+            submit(&job, &g, sizeof(g))
+            return 0
         job = a_job(&g, <Kernel> input_gradient_rows[real], IMAGES, g.n)
         job.parts = g.h
         job.scratch = (g.row + (g.ow * g.kw * g.c if columns_together(&g) else 0)) * sizeof(real)
@@ -348,6 +389,7 @@ cdef void turn(Conv *g) noexcept nogil:
     cdef Py_ssize_t h = g.h, w = g.w, c = g.c
     g.arrays.x, g.h, g.w, g.c = g.arrays.y, g.oh, g.ow, g.f
     g.arrays.y, g.oh, g.ow, g.f = x, h, w, c
+    g.cg, g.fg = g.c, g.f
     g.top, g.left, g.turned = g.kh - 1 - g.top, g.kw - 1 - g.left, True
 
 
@@ -364,13 +406,14 @@ cdef int prepare(const Conv *g, Kernel kernel, Py_ssize_t items) except -1:
 
 cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *pad) noexcept nogil:
     """Kernel and bias gradients summed over a chunk of images, into its place in `derived`: (chunks, kernel + bias)."""
-    cdef Py_ssize_t i, chunk, size = g.kh * g.kw * g.cg * g.f
+    cdef Py_ssize_t i, size = g.kh * g.kw * g.cg * g.f
+    cdef Cell chunk
     cdef const real *dy
     cdef real *partial
     for i in range(first, last):
-        chunk = chunk_of(i, g.chunks, g.n)
-        partial = <real *> g.arrays.derived.data + chunk * (size + biases(g))
-        if i == chunk_start(chunk, g.chunks, g.n):
+        chunk = cell_of(i, g.chunks, g.n)
+        partial = <real *> g.arrays.derived.data + chunk.number * (size + biases(g))
+        if i == chunk.first:
             memset(partial, 0, (size + biases(g)) * sizeof(real))
         dy = <const real *> item(g.arrays.y, i)
         if g.transposed:
@@ -384,14 +427,23 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
 
 
 cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, real *kernel) noexcept nogil:
-    cdef Py_ssize_t a, group
+    """Some rows of dy at a time: what the next tile reads is then in the first-level cache.  A sum stays one chain."""
+    cdef Py_ssize_t a, group, low = 0
+    cdef Py_ssize_t step = max(<Py_ssize_t> 1, PIXELS // g.ow)
     cdef Tile t
+    if g.c < (17 if g.f % 16 == 0 else 8) or (g.c + g.f) * g.oh * g.ow <= NEAR:
+        step = g.oh
     t.ka, t.a_a, t.b_a = g.oh, g.sh * g.row, g.ow * g.f
     t.kb, t.a_k, t.b_k = g.ow, g.sw * g.c, g.f
     t.a_i, t.c_i, t.accumulate = 1, g.f, True
     if g.groups == 1 and g.dw == 1:
         t.rows, t.a_row, t.c_row = g.kh, g.dh * g.row, g.kw * g.c * g.f
-        tiles(&t, g.kw * g.c, g.f, x, dy, <const real *> NULL, kernel)
+        while low < g.oh:
+            t.ka = min(step, g.oh - low)
+            if pointwise(g):
+                t.ka, t.kb = 1, t.ka * g.ow
+            tiles(&t, g.kw * g.c, g.f, x + low * t.a_a, dy + low * t.b_a, <const real *> NULL, kernel)
+            low += step
         return
     t.rows, t.a_row, t.c_row = g.kw, g.dw * g.c, g.cg * g.f
     for group in range(g.groups):
@@ -400,31 +452,37 @@ cdef void kernel_gradient_tiles(const Conv *g, const real *x, const real *dy, re
                   kernel + a * g.kw * g.cg * g.f + group * g.fg)
 
 
-cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+cdef void add_chunks(const Conv *g, Py_ssize_t first, Py_ssize_t last, real *spare) noexcept nogil:
     """The gradients of kernel and bias, which follow each other in a partial sum; items are slices of them."""
-    cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f, low = first * SLICE, high = min(size + biases(g), last * SLICE)
-    if low < size:
-        add_range(g, low, min(high, size), <real *> g.arrays.kernel.data + low)
-    if high > size and g.arrays.bias.data is not NULL:
-        low = max(low, size)
-        add_range(g, low, high, <real *> g.arrays.bias.data + low - size)
+    cdef Py_ssize_t i, size = g.kh * g.kw * g.cg * g.f, low, high
+    for i in range(first, last):
+        low, high = i * SLICE, min(size + biases(g), (i + 1) * SLICE)
+        if low < size:
+            add_range(g, low, min(high, size), <real *> g.arrays.kernel.data + low, spare)
+        if high > size and g.arrays.bias.data is not NULL:
+            low = max(low, size)
+            add_range(g, low, high, <real *> g.arrays.bias.data + low - size, spare)
 
 
-cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result) noexcept nogil:
-    cdef Py_ssize_t chunk, size = g.kh * g.kw * g.cg * g.f + biases(g)
-    memset(result, 0, (high - low) * sizeof(real))
-    for chunk in range(g.chunks):
-        if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
-            add_to(<const real *> g.arrays.derived.data + chunk * size + low, result, high - low)
+cdef void add_range(const Conv *g, Py_ssize_t low, Py_ssize_t high, real *result, real *spare) noexcept nogil:
+    add_tree(<const real *> g.arrays.derived.data + low, g.kh * g.kw * g.cg * g.f + biases(g), g.chunks, g.n, result,
+             spare, high - low)
 
 
-def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1] dy not None,
-                    real[:, :, :, ::1] dkernel not None, real[::1] dbias, geometry, int algorithm=EXACT,
+def backward_params(x not None, dy not None, dkernel not None, dbias, geometry, int algorithm=0,
                     bint transposed=False):
     """Overwrites dkernel (KH, KW, C / groups, F) and dbias ((F,) or None); dy: the gradient before the activation.
 
     ``transposed``: x is that gradient, of a transposed convolution, and dy its input; dbias is (C,), the sum of x.
     """
+    if is_double(x):
+        backward_params_in[double](x, dy, dkernel, dbias, geometry, algorithm, transposed)
+    else:
+        backward_params_in[float](x, dy, dkernel, dbias, geometry, algorithm, transposed)
+
+
+cdef int backward_params_in(const real[:, :, :, ::1] x, const real[:, :, :, ::1] dy, real[:, :, :, ::1] dkernel,
+                            real[::1] dbias, geometry, int algorithm, bint transposed) except -1:
     cdef Conv g
     cdef Job job
     cdef Py_ssize_t size
@@ -437,7 +495,7 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
     if real is float:
         g.m = winograd.tile_size(&g, BACKWARD_PARAMS, algorithm)
     size = dkernel.size + biases(&g)
-    g.chunks = chunks_for(size * sizeof(real))
+    g.chunks = chunks_for(g.n, size * sizeof(real))
     memory = borrow(g.chunks * size * sizeof(real), False)
     try:
         g.arrays.derived = fixed(memory)
@@ -448,18 +506,18 @@ def backward_params(const real[:, :, :, ::1] x not None, const real[:, :, :, ::1
         if g.m > 0:
             job.kernel, job.scratch = <Kernel> winograd.parameter_gradient_images, winograd.gradient_scratch(&g)
         submit(&job, &g, sizeof(g))
-        add_up(&g, <Kernel> add_chunks[real])
+        add_up(&g, <Kernel> add_chunks[real], sizeof(real))
     finally:
         give_back(memory)
 
 
-cdef int add_up(const Conv *g, Kernel kernel) except -1:
+cdef int add_up(const Conv *g, Kernel kernel, Py_ssize_t width) except -1:
     """The partial sums of all chunks."""
     cdef Py_ssize_t size = g.kh * g.kw * g.cg * g.f + biases(g)
     cdef Conv alone = g[0]
     cdef Job job = a_job(g, kernel, AFTER, (size + SLICE - 1) // SLICE)
     alone.arrays.x, alone.arrays.y = fixed(NULL), fixed(NULL)
-    job.work = <double> g.chunks * size / 4
+    job.work, job.scratch = <double> g.chunks * size / 4, spare_for(g.chunks, SLICE) * width
     return submit(&job, &alone, sizeof(alone))
 
 

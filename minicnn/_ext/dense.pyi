@@ -19,4 +19,5 @@ def backward(
     dw: NDArray[_Real],
     dbias: NDArray[_Real] | None,
     dx: NDArray[_Real] | None,
+    rows: int = ...,
 ) -> None: ...

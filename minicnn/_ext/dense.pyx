@@ -7,13 +7,16 @@ blocks of W, transposed, for the gradient of the input.  The gradient of a narro
 outputs half empty: it is made transposed, in vectors of inputs.  A single row of x has a leaf of its own.
 
 Items: forward, a block of rows times 32 columns of the output; backward, a block of rows of W.  Every output is one sum
-in the order of its index: the bits depend neither on the threads nor on the other samples of the batch.
+in the order of its index: the bits depend neither on the threads nor on the other samples of the batch.  The gradients
+of W and bias are sums over the batch, made cell by cell (jobs.pxd): a block of them stays in the cache meanwhile.
 """
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport PAGE, WHOLE, Array, Job, Kernel, fixed, new_job, rows_at, submit
-from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, Tile, activate, chosen_leaves, curve_of, matrix_tile,
-                                             real, require, row_product, tiles, transpose, use_leaves)
+from minicnn._ext.machinery.jobs cimport (PAGE, WHOLE, Array, Job, Kernel, cells_for, first_half, fixed, new_job,
+                                          rows_at, spare_for, submit)
+from minicnn._ext.machinery.runtime cimport (APART, LINEAR, Curve, Tile, activate, add_to, chosen_leaves, curve_of,
+                                             is_double, matrix_tile, real, require, row_product, tiles, transpose,
+                                             use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -23,6 +26,7 @@ cdef enum:
     DEPTH = 256         # inputs at a time in forward: a panel of that many rows of W is 32 KB
     DEPTH_STRIDE = 272  # of copied rows of x: 17 lines of the cache, so that neighbouring rows use different sets
     W_ROWS = 64         # rows of W in an item of backward
+    W_COLUMNS = 128     # of W, whose gradient is summed at a time
     W_STRIDE = 80       # of copied and transposed blocks: 5 lines
 
 
@@ -52,6 +56,7 @@ cdef struct BackwardArrays:
 cdef struct Backward:
     BackwardArrays arrays
     Py_ssize_t n, d, m
+    Py_ssize_t rows, cells     # rows of a sample; cells of the batch
 
 
 cdef inline bint collide(Py_ssize_t rows, Py_ssize_t stride) noexcept nogil:
@@ -114,9 +119,16 @@ cdef void activate_area(const Forward *g, real *y, Py_ssize_t rows, Py_ssize_t c
             activate(&g.curve, y + r * g.m, y + r * g.m, columns)
 
 
-def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[::1] bias,
-            real[:, ::1] y not None, activation=None):
+def forward(x not None, w not None, bias, y not None, activation=None):
     """y = activation(x w + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M); ``activation``: ``curve_of``."""
+    if is_double(x):
+        forward_in[double](x, w, bias, y, activation)
+    else:
+        forward_in[float](x, w, bias, y, activation)
+
+
+cdef int forward_in(const real[:, ::1] x, const real[:, ::1] w, const real[::1] bias, real[:, ::1] y,
+                    activation) except -1:
     cdef Forward g
     cdef Job job
     cdef double work
@@ -140,7 +152,7 @@ cdef void backward_items(const Backward *g, Py_ssize_t first, Py_ssize_t last, r
     """Blocks of rows of W, which stay in the cache for both gradients."""
     cdef Py_ssize_t item, row, rows
     if first == 0 and g.arrays.dbias.data is not NULL:
-        bias_gradient(g, <real *> g.arrays.dbias.data)
+        bias_gradient(g, <real *> g.arrays.dbias.data, memory)
     for item in range(first, last):
         row = item * W_ROWS
         rows = min(<Py_ssize_t> W_ROWS, g.d - row)
@@ -152,25 +164,49 @@ cdef void backward_items(const Backward *g, Py_ssize_t first, Py_ssize_t last, r
             input_gradient(g, row, rows, memory)
 
 
+cdef void product(const Backward *g, Py_ssize_t cells, Py_ssize_t n, const real *a, Py_ssize_t a_step,
+                  Py_ssize_t height, const real *b, Py_ssize_t b_step, Py_ssize_t width, real *sum, Py_ssize_t row,
+                  real *spare) noexcept nogil:
+    """sum (height, width) = a^T b over n samples, in the tree: `a_step`, `b_step` elements from one of their rows to
+    the next, `row` of the sum."""
+    cdef Py_ssize_t i, half = first_half(n), before = half * g.rows
+    cdef Tile t = matrix_tile(n * g.rows, a_step, b_step, 1, row)
+    cdef bint pair = cells == 2 and width % 8 == 0 and real is float  # the second is added in registers
+    if cells == 1:
+        tiles(&t, height, width, a, b, <const real *> NULL, sum)
+        return
+    cells //= 2
+    product(g, cells, half, a, a_step, height, b, b_step, width, sum, row, spare)
+    if pair:
+        t.kb, t.accumulate = (n - half) * g.rows, APART
+        tiles(&t, height, width, a + before * a_step, b + before * b_step, <const real *> NULL, sum)
+        return
+    product(g, cells, n - half, a + before * a_step, a_step, height, b + before * b_step, b_step, width, spare, width,
+            spare + height * width)
+    for i in range(1 if row == width else height):
+        add_to(<const real *> spare + i * width, sum + i * row, height * width if row == width else width)
+
+
 cdef void weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *copy) noexcept nogil:
     """dW = x^T dy"""
-    cdef Py_ssize_t r
+    cdef Py_ssize_t r, column
     cdef const real *x = <const real *> g.arrays.x.data + row
     cdef bint copied = collide(g.n, g.d * sizeof(real))
-    cdef Tile t = matrix_tile(g.n, W_STRIDE if copied else g.d, g.m, 1, g.m)
     if copied:
         for r in range(g.n):
             memcpy(copy + r * W_STRIDE, x + r * g.d, rows * sizeof(real))
-    tiles(&t, rows, g.m, <const real *> copy if copied else x, <const real *> g.arrays.dy.data, <const real *> NULL,
-          <real *> g.arrays.dw.data + row * g.m)
+    for r in range((g.m + W_COLUMNS - 1) // W_COLUMNS):
+        column = r * W_COLUMNS
+        product(g, g.cells, g.n // g.rows, <const real *> copy if copied else x, W_STRIDE if copied else g.d, rows,
+                <const real *> g.arrays.dy.data + column, g.m, min(<Py_ssize_t> W_COLUMNS, g.m - column),
+                <real *> g.arrays.dw.data + row * g.m + column, g.m, copy + g.n * W_STRIDE)
 
 
 cdef void narrow_weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *copy) noexcept nogil:
     """dW^T = dy^T x, and then transposed"""
-    cdef Tile t = matrix_tile(g.n, g.m, g.d, 1, W_STRIDE)
-    tiles(&t, g.m, rows, <const real *> g.arrays.dy.data, <const real *> g.arrays.x.data + row, <const real *> NULL,
-          copy)
-    transpose(copy, W_STRIDE, g.m, rows, <real *> g.arrays.dw.data + row * g.m, g.m)
+    product(g, g.cells, g.n // g.rows, <const real *> g.arrays.dy.data, g.m, g.m, <const real *> g.arrays.x.data + row,
+            g.d, rows, copy, rows, copy + g.m * rows)
+    transpose(copy, rows, g.m, rows, <real *> g.arrays.dw.data + row * g.m, g.m)
 
 
 cdef void input_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *transposed) noexcept nogil:
@@ -181,28 +217,41 @@ cdef void input_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, rea
           <real *> g.arrays.dx.data + row)
 
 
-cdef void bias_gradient(const Backward *g, real *dbias) noexcept nogil:
+cdef void bias_gradient(const Backward *g, real *dbias, real *spare) noexcept nogil:
     """The sum of the rows of dy: a row of ones times dy."""
     cdef real one = 1
-    cdef Tile t = matrix_tile(g.n, 0, g.m, 1, g.m)
-    tiles(&t, 1, g.m, &one, <const real *> g.arrays.dy.data, <const real *> NULL, dbias)
+    product(g, g.cells, g.n // g.rows, &one, 0, 1, <const real *> g.arrays.dy.data, g.m, g.m, dbias, g.m, spare)
 
 
-def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[:, ::1] dy not None,
-             real[:, ::1] dw not None, real[::1] dbias, real[:, ::1] dx):
-    """Overwrites dw (D, M), dbias ((M,) or None) and dx ((N, D) or None: not wanted) for dy (N, M)."""
+def backward(x not None, w not None, dy not None, dw not None, dbias, dx, Py_ssize_t rows=1):
+    """Overwrites dw (D, M), dbias ((M,) or None) and dx ((N, D) or None: not wanted) for dy (N, M).
+
+    ``rows``: of x that are one sample.
+    """
+    if is_double(x):
+        backward_in[double](x, w, dy, dw, dbias, dx, rows)
+    else:
+        backward_in[float](x, w, dy, dw, dbias, dx, rows)
+
+
+cdef int backward_in(const real[:, ::1] x, const real[:, ::1] w, const real[:, ::1] dy, real[:, ::1] dw,
+                     real[::1] dbias, real[:, ::1] dx, Py_ssize_t rows) except -1:
     cdef Backward g
     cdef Job job
+    cdef Py_ssize_t area
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
     require(w.shape[0] == g.d and dw.shape[0] == g.d and dw.shape[1] == g.m, "w and dw must be (D, M)")
     require(dy.shape[0] == g.n and dy.shape[1] == g.m, "dy must be (N, M)")
     require(dx is None or (dx.shape[0] == g.n and dx.shape[1] == g.d), "dx must be (N, D)")
     require(dbias is None or dbias.shape[0] == g.m, "dbias must have one value for each output")
+    require(rows > 0 and g.n % rows == 0, "rows must be those of a sample")
+    g.rows, g.cells = rows, cells_for(g.n // rows)
     g.arrays.x, g.arrays.dy = rows_at(&x[0, 0], g.d), rows_at(&dy[0, 0], g.m)
     g.arrays.w, g.arrays.dw = fixed(&w[0, 0]), fixed(&dw[0, 0])
     g.arrays.dx = rows_at(<const real *> NULL if dx is None else <const real *> &dx[0, 0], g.d)
     g.arrays.dbias = fixed(NULL if dbias is None else &dbias[0])
     job = new_job(<Kernel> backward_items[real], WHOLE, sizeof(g.arrays), (g.d + W_ROWS - 1) // W_ROWS,
                   <double> g.n * g.d * g.m / 16)
-    job.scratch = max(g.n, g.m) * W_STRIDE * sizeof(real)
+    area = W_ROWS * min(g.m, <Py_ssize_t> W_COLUMNS)  # of a sum; bias_gradient has one of m, in the same place
+    job.scratch = max(g.n * W_STRIDE + area + spare_for(g.cells, max(area, g.m)), g.m * W_STRIDE) * sizeof(real)
     submit(&job, &g, sizeof(g))

@@ -5,16 +5,18 @@ Design: N D M decisions are made for a batch, and drawing them is most of the wo
 pass, and none is stored from forward to backward, which makes them again.  Both passes go through blocks of rows of W,
 4,096 weights or so, whose bits are used while they are in the first-level cache.
 
-Items: forward, a sample, every output one sum in the order of D; backward, a block of rows of W, where dW is one sum in
-the order of the samples and dx one over M in fixed lanes (matrix.h).  So the bits do not depend on the threads.
+Items: forward, a sample, every output one sum in the order of D; backward, a block of rows of W, where dW is made
+cell by cell of the batch (jobs.pxd) and dx over M in fixed lanes (matrix.h).  So the bits do not depend on the threads.
 """
 from libc.stdint cimport uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport LINE, PAGE, WHOLE, Array, Job, Kernel, fixed, lines, new_job, rows_at, submit
+from minicnn._ext.machinery.jobs cimport (LINE, PAGE, WHOLE, Array, Job, Kernel, cells_for, first_half, fixed, lines,
+                                          new_job, rows_at, spare_for, submit)
 from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, draw_bits, index_of, is_draw, words_for
-from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, activate, affine, chosen_leaves, column_sums, curve_of,
-                                             kept_gradients, kept_product, real, require, use_leaves)
+from minicnn._ext.machinery.runtime cimport (LINEAR, Curve, activate, add_to, affine, chosen_leaves, column_sums,
+                                             curve_of, is_double, kept_gradients, kept_product, real, require,
+                                             use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -50,7 +52,7 @@ cdef struct BackwardArrays:
 
 cdef struct Backward:
     BackwardArrays arrays
-    Py_ssize_t n, d, m
+    Py_ssize_t n, d, m, cells
 
 
 cdef Py_ssize_t rows_of_block(Py_ssize_t d, Py_ssize_t m) noexcept nogil:
@@ -104,14 +106,21 @@ cdef void finish(const Forward *g, real *y) noexcept nogil:
         activate(&g.curve, y, y, g.m)
 
 
-def forward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[::1] bias,
-            real[:, ::1] y not None, const uint64_t[::1] draw not None, const double[::1] scale not None,
-            activation=None):
+def forward(x not None, w not None, bias, y not None, const uint64_t[::1] draw not None,
+            const double[::1] scale not None, activation=None):
     """y = activation(scale (x (w * keep)) + bias) for x (N, D), w (D, M), bias (M,) or None, y (N, M).
 
     ``keep`` is drawn for every sample: decision d * M + m of D * M.  ``draw``: threshold, seed, step, stream, first,
     period, as in dropout.pyx; with threshold 0 nothing is drawn and all is kept, with 65536 y = activation(bias).
     """
+    if is_double(x):
+        forward_in[double](x, w, bias, y, draw, scale, activation)
+    else:
+        forward_in[float](x, w, bias, y, draw, scale, activation)
+
+
+cdef int forward_in(const real[:, ::1] x, const real[:, ::1] w, const real[::1] bias, real[:, ::1] y,
+                    const uint64_t[::1] draw, const double[::1] scale, activation) except -1:
     cdef Forward g
     cdef Job job
     g.n, g.d, g.m = x.shape[0], x.shape[1], w.shape[1]
@@ -138,36 +147,56 @@ cdef inline Py_ssize_t wide(Py_ssize_t m) noexcept nogil:
 cdef void backward_blocks(const Backward *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     cdef Py_ssize_t block, row, rows = rows_of_block(g.d, g.m)
     if first == 0 and g.arrays.dbias.data is not NULL:
-        memset(g.arrays.dbias.data, 0, g.m * sizeof(real))
-        column_sums(<const real *> g.arrays.dy.data, <real *> g.arrays.dbias.data, g.n, g.m)
+        bias_gradient(g, g.cells, 0, g.n, <real *> g.arrays.dbias.data, scratch)
     for block in range(first, last):
         row = block * rows
         gradients(g, row, min(rows, g.d - row), <char *> scratch, <real *> g.arrays.dw.data)
 
 
+cdef void bias_gradient(const Backward *g, Py_ssize_t cells, Py_ssize_t first, Py_ssize_t n, real *sum,
+                        real *spare) noexcept nogil:
+    if cells > 1:
+        bias_gradient(g, cells // 2, first, first_half(n), sum, spare)
+        bias_gradient(g, cells // 2, first + first_half(n), n - first_half(n), spare, spare + g.m)
+        add_to(<const real *> spare, sum, g.m)
+        return
+    memset(sum, 0, g.m * sizeof(real))
+    column_sums(<const real *> g.arrays.dy.data + first * g.m, sum, n, g.m)
+
+
 cdef void gradients(const Backward *g, Py_ssize_t row, Py_ssize_t rows, char *scratch, real *dw) noexcept nogil:
     """dw and dx of some rows of W: both are sums over scale * dy."""
-    cdef Py_ssize_t sample, r, offset
+    cdef Py_ssize_t r
+    cdef real *dy = <real *> (scratch + bits_size(g.d, g.m))
+    cdef real *sums = <real *> away_from(<const real *> g.arrays.w.data + row * g.m, scratch + bits_size(g.d, g.m)
+                                         + lines((wide(g.m) + rows) * sizeof(real)))
+    memset(dy, 0, (wide(g.m) + rows) * sizeof(real))  # and dx
+    of_cells(g, g.cells, 0, g.n, row, rows, <uint32_t *> scratch, dy, sums)
+    for r in range(rows):
+        memcpy(dw + (row + r) * g.m, sums + r * wide(g.m), g.m * sizeof(real))
+
+
+cdef void of_cells(const Backward *g, Py_ssize_t cells, Py_ssize_t first, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows,
+                   uint32_t *keep, real *dy, real *sums) noexcept nogil:
+    """The sums of n samples, and their rows of dx, which are made behind dy."""
+    cdef Py_ssize_t sample, offset, size = rows * wide(g.m)
     cdef const Draw *draw = <const Draw *> g.arrays.draw.data
     cdef real scale = <real> (<const double *> g.arrays.scale.data)[0]
-    cdef const real *w = <const real *> g.arrays.w.data + row * g.m
-    cdef uint32_t *keep = <uint32_t *> scratch
-    cdef real *dy = <real *> (scratch + bits_size(g.d, g.m))
     cdef real *dx = dy + wide(g.m)
-    cdef real *sums = <real *> away_from(w, scratch + bits_size(g.d, g.m) + lines((wide(g.m) + rows) * sizeof(real)))
-    memset(dy, 0, wide(g.m) * sizeof(real))
-    memset(dx, 0, rows * sizeof(real))
-    memset(sums, 0, rows * wide(g.m) * sizeof(real))
-    for sample in range(g.n):
+    if cells > 1:
+        of_cells(g, cells // 2, first, first_half(n), row, rows, keep, dy, sums)
+        of_cells(g, cells // 2, first + first_half(n), n - first_half(n), row, rows, keep, dy, sums + size)
+        add_to(<const real *> sums + size, sums, size)
+        return
+    memset(sums, 0, size * sizeof(real))
+    for sample in range(first, first + n):
         if draw.threshold != ALWAYS:
             affine(<const real *> g.arrays.dy.data + sample * g.m, scale, <real> 0, dy, g.m)
             offset = draw_block(keep, draw, sample, row, rows, g.d, g.m)
-            kept_gradients(<const real *> g.arrays.x.data + sample * g.d + row, rows, w, dy, keep, offset, sums, dx,
-                           g.m)
+            kept_gradients(<const real *> g.arrays.x.data + sample * g.d + row, rows,
+                           <const real *> g.arrays.w.data + row * g.m, dy, keep, offset, sums, dx, g.m)
         if g.arrays.dx.data is not NULL:
             memcpy(<real *> g.arrays.dx.data + sample * g.d + row, dx, rows * sizeof(real))
-    for r in range(rows):
-        memcpy(dw + (row + r) * g.m, sums + r * wide(g.m), g.m * sizeof(real))
 
 
 cdef inline char *away_from(const void *w, char *memory) noexcept nogil:
@@ -177,13 +206,20 @@ cdef inline char *away_from(const void *w, char *memory) noexcept nogil:
     return memory + wanted % PAGE // LINE * LINE
 
 
-def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const real[:, ::1] dy not None,
-             real[:, ::1] dw not None, real[::1] dbias, real[:, ::1] dx, const uint64_t[::1] draw not None,
+def backward(x not None, w not None, dy not None, dw not None, dbias, dx, const uint64_t[::1] draw not None,
              const double[::1] scale not None):
     """Overwrites dw (D, M), dbias ((M,) or None) and dx ((N, D) or None: not wanted) for dy (N, M).
 
     ``draw`` and ``scale`` are those of ``forward``, whose mask is made again.
     """
+    if is_double(x):
+        backward_in[double](x, w, dy, dw, dbias, dx, draw, scale)
+    else:
+        backward_in[float](x, w, dy, dw, dbias, dx, draw, scale)
+
+
+cdef int backward_in(const real[:, ::1] x, const real[:, ::1] w, const real[:, ::1] dy, real[:, ::1] dw,
+                     real[::1] dbias, real[:, ::1] dx, const uint64_t[::1] draw, const double[::1] scale) except -1:
     cdef Backward g
     cdef Job job
     cdef Py_ssize_t rows, size
@@ -200,7 +236,10 @@ def backward(const real[:, ::1] x not None, const real[:, ::1] w not None, const
     g.arrays.dbias = fixed(NULL if dbias is None else &dbias[0])
     g.arrays.draw, g.arrays.scale = fixed(&draw[0]), fixed(&scale[0])
     rows = rows_of_block(g.d, g.m)
-    size = bits_size(g.d, g.m) + lines((wide(g.m) + rows) * sizeof(real)) + PAGE + rows * wide(g.m) * sizeof(real)
+    g.cells = cells_for(g.n)
+    size = rows * wide(g.m)
+    size = max((size + spare_for(g.cells, size)) * sizeof(real) + bits_size(g.d, g.m) + PAGE
+               + lines((wide(g.m) + rows) * sizeof(real)), spare_for(g.cells, g.m) * sizeof(real))
     job = new_job(<Kernel> backward_blocks[real], WHOLE, sizeof(g.arrays), (g.d + rows - 1) // rows,
                   <double> g.n * g.d * g.m / 2.5)
     job.scratch = size

@@ -20,8 +20,8 @@ from libc.string cimport memcpy, memset
 from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, fixed, item, new_job, recorded, rows_at,
                                           share_out, submit)
 from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, draw_bits, index_of, is_draw, words_for
-from minicnn._ext.machinery.runtime cimport (affine, chosen_leaves, drop_blocks, keep_bits, mask_scale, mask_shift,
-                                             real, require, team, use_leaves)
+from minicnn._ext.machinery.runtime cimport (affine, chosen_leaves, drop_blocks, is_double, keep_bits, mask_scale,
+                                             mask_shift, real, require, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -173,8 +173,8 @@ def words(Py_ssize_t size, sharing=None):
     return part_count(size) * part_words(size) if sharing is None else size // 32 + 1
 
 
-def forward(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[:, ::1] y not None,
-            const uint64_t[::1] draw not None, const double[::1] scale not None, sharing=None, bint alpha=False):
+def forward(x not None, uint32_t[:, ::1] keep not None, y not None, const uint64_t[::1] draw not None,
+            const double[::1] scale not None, sharing=None, bint alpha=False):
     """Draws the mask into ``keep`` (N, words(D)) and applies it to x (N, D): y = x * scale where it keeps, else 0.
 
     ``draw``: threshold, seed, step, stream, first, period.  A decision is to drop with probability threshold / 65536;
@@ -185,23 +185,36 @@ def forward(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[
     ``alpha``: for AlphaDropout, y = x * scale + b where it keeps, else scale * a + b, with a SELU's lowest value and
     b = -scale * a * threshold / 65536.
     """
-    run[real](x, keep, y, draw, scale, sharing, True, alpha)
+    if is_double(x):
+        run[double](x, keep, y, draw, scale, sharing, True, alpha)
+    else:
+        run[float](x, keep, y, draw, scale, sharing, True, alpha)
 
 
-def backward(const real[:, ::1] dy not None, uint32_t[:, ::1] keep not None, real[:, ::1] dx not None,
-             const uint64_t[::1] draw not None, const double[::1] scale not None, sharing=None):
+def backward(dy not None, uint32_t[:, ::1] keep not None, dx not None, const uint64_t[::1] draw not None,
+             const double[::1] scale not None, sharing=None):
     """dx = dy * scale where ``keep`` keeps, else 0: the loop of forward, with the mask that forward drew."""
-    run[real](dy, keep, dx, draw, scale, sharing, False)
+    if is_double(dy):
+        run[double](dy, keep, dx, draw, scale, sharing, False)
+    else:
+        run[float](dy, keep, dx, draw, scale, sharing, False)
 
 
-def scale(const real[:, ::1] x not None, const double[::1] factor not None, real[:, ::1] y not None):
+def scale(x not None, const double[::1] factor not None, y not None):
     """y = factor[0] * x for x (N, D), 0 where the factor is: what evaluation does in the classical mode."""
+    if is_double(x):
+        scale_in[double](x, factor, y)
+    else:
+        scale_in[float](x, factor, y)
+
+
+cdef int scale_in(const real[:, ::1] x, const double[::1] factor, real[:, ::1] y) except -1:
     cdef Dropout g
     cdef Job job
     require(y.shape[0] == x.shape[0] and y.shape[1] == x.shape[1], "y must have the shape (N, D) of x")
     require(factor.shape[0] == 1, "factor must have 1 number")
     if x.shape[0] * x.shape[1] == 0:
-        return
+        return 0
     memset(&g, 0, sizeof(g))
     g.arrays.x, g.arrays.y = rows_at(&x[0, 0], x.shape[1]), rows_at(<const real *> &y[0, 0], x.shape[1])
     g.arrays.scale, g.size = fixed(&factor[0]), x.shape[1]
@@ -292,14 +305,22 @@ def block_words(Py_ssize_t size):
     return size // 32 + 2
 
 
-def blocks(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[:, ::1] y not None,
-           const uint64_t[::1] draw not None, shape, Py_ssize_t block, bint drawing):
+def blocks(x not None, uint32_t[:, ::1] keep not None, y not None, const uint64_t[::1] draw not None, shape,
+           Py_ssize_t block, bint drawing):
     """Draws a mask of blocks into ``keep`` (N, block_words(D)) if ``drawing``, and applies it to x (N, D):
     y = x * scale where it keeps, else 0, with scale = D / (elements that it keeps in the sample).
 
     ``draw``: as for ``forward``; a decision is whether a block begins there.  ``shape``: (H, W, C), H W C = D;
     ``block``: the side of a block, 1 <= block <= H, W.  Backward is the same without ``drawing``, on dy.
     """
+    if is_double(x):
+        blocks_in[double](x, keep, y, draw, shape, block, drawing)
+    else:
+        blocks_in[float](x, keep, y, draw, shape, block, drawing)
+
+
+cdef int blocks_in(const real[:, ::1] x, uint32_t[:, ::1] keep, real[:, ::1] y, const uint64_t[::1] draw, shape,
+                   Py_ssize_t block, bint drawing) except -1:
     cdef Py_ssize_t n = x.shape[0], size = x.shape[1]
     cdef Blocks g
     cdef Job job
@@ -309,7 +330,7 @@ def blocks(const real[:, ::1] x not None, uint32_t[:, ::1] keep not None, real[:
     require(keep.shape[0] == n and keep.shape[1] == block_words(size), "keep must be (N, block_words(D))")
     require(is_draw(&draw[0], draw.shape[0]), "draw must have 6 numbers")
     if n * size == 0:
-        return
+        return 0
     require(size < <Py_ssize_t> 1 << 32, "a sample must have less than 2^32 elements")
     require(0 < g.height <= size and 0 < g.width <= size // g.height, "the axes must be those of a sample")
     require(0 < g.channels <= size // (g.height * g.width) and g.height * g.width * g.channels == size,

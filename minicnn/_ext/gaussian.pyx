@@ -12,8 +12,8 @@ from libc.string cimport memcpy, memset
 
 from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, fixed, item, new_job, rows_at, submit
 from minicnn._ext.machinery.random cimport ALWAYS, GROUP, Draw, index_of, is_draw, step_of
-from minicnn._ext.machinery.runtime cimport (add_scaled, chosen_leaves, fetch_ahead, gaussian, real, require, times,
-                                             use_leaves)
+from minicnn._ext.machinery.runtime cimport (add_scaled, chosen_leaves, fetch_ahead, gaussian, is_double, real, require,
+                                             times, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -94,21 +94,25 @@ cdef int run(const real[:, ::1] x, real[:, ::1] y, const uint64_t[::1] draw, con
     return submit(&job, &g, sizeof(g))
 
 
-def multiply(const real[:, ::1] x not None, real[:, ::1] y not None, const uint64_t[::1] draw not None,
-             const double[::1] sigma not None):
+def multiply(x not None, y not None, const uint64_t[::1] draw not None, const double[::1] sigma not None):
     """y = x * (1 + sigma * z) for x (N, D); forward and, on gradients, backward.
 
     ``draw``: threshold, seed, step, stream, first, period.  A threshold of 0 means y = x and one of 65536 y = 0, and
     nothing is drawn; otherwise its value does not matter.  Row s of x has the noise of sample first + s % period in
     step ``step`` + s // period.
     """
-    run[real](x, y, draw, sigma, False)
+    if is_double(x):
+        run[double](x, y, draw, sigma, False)
+    else:
+        run[float](x, y, draw, sigma, False)
 
 
-def add(const real[:, ::1] x not None, real[:, ::1] y not None, const uint64_t[::1] draw not None,
-        const double[::1] sigma not None):
+def add(x not None, y not None, const uint64_t[::1] draw not None, const double[::1] sigma not None):
     """y = x + sigma * z for x (N, D); ``draw`` as for ``multiply``, with a threshold of 0 or 1."""
-    run[real](x, y, draw, sigma, True)
+    if is_double(x):
+        run[double](x, y, draw, sigma, True)
+    else:
+        run[float](x, y, draw, sigma, True)
 
 
 def factors(float[::1] factor not None, const uint64_t[::1] draw not None, double sigma, double mean=1.0):

@@ -2,18 +2,20 @@
 """Kernels of the losses: the value and the gradient, sample by sample; and what is checked and counted of them.
 
 Design: the items are samples.  A kernel writes two things for each: its loss, in double, and its row of the gradient.
-The entries then add the losses in the order of the samples, so that a value has the same bits at any number of threads.
+The entries then add the losses in the tree of jobs.pxd, so that a value has the same bits at any number of threads.
 Probabilities come from the leaf ``softmax_row``; all else is computed in double whatever the type, since a loss costs
 next to nothing beside the layers.
 
-All losses return (1/N) sum_n w_n l_n; ``weights`` may be None for ones.  With label smoothing a target t becomes
+All losses return (1/N) sum_n w_n l_n, of a node of a batch the sum alone; N is that of the whole batch.  ``weights``
+may be None for ones.  With label smoothing a target t becomes
 ``on`` t + ``off``.
 """
 from libc.math cimport exp, expm1, fabs, log, log1p, pow, sqrt, tanh
 from libc.stdint cimport int64_t, uint8_t
 
-from minicnn._ext.machinery.jobs cimport Kernel, share_out
-from minicnn._ext.machinery.runtime cimport affine, chosen_leaves, real, require, softmax_row, team, use_leaves
+from minicnn._ext.machinery.jobs cimport Kernel, cells_for, share_out, sum_of, whole_batch
+from minicnn._ext.machinery.runtime cimport (affine, chosen_leaves, is_double, real, require, softmax_row, team,
+                                             use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -46,6 +48,7 @@ ROW_KINDS = {
 
 ctypedef struct Loss:
     Py_ssize_t n, width    # samples, outputs of one sample
+    Py_ssize_t batch       # samples of the whole batch
     int kind
     bint from_logits
     double on, off, delta, gamma
@@ -60,29 +63,34 @@ ctypedef struct Loss:
     double *losses
 
 
-def softmax_crossentropy(const real[:, ::1] outputs not None, const int64_t[::1] labels, const real[:, ::1] targets,
-                         const double[::1] weights, double on, double off, bint from_logits,
-                         real[:, ::1] gradient not None, double[::1] losses not None):
+def softmax_crossentropy(outputs not None, const int64_t[::1] labels, targets, const double[::1] weights, double on,
+                         double off, bint from_logits, gradient not None, double[::1] losses not None):
     """l = -sum_k t_k log p_k with p = softmax(logits), and its gradient at the *logits*: (p sum_k t_k - t) w / N.
 
     The targets t are rows (N, K), or one-hot rows of the labels (N,) in [0, K); the other of the two is None.
     ``outputs`` are logits, or p itself.  ``losses`` (N,) receives the losses of the samples without their weights.
     """
-    return over_rows[real](CROSSENTROPY, outputs, labels, targets, weights, on, off, 0, None, from_logits, gradient,
-                           losses)
+    if is_double(outputs):
+        return over_rows[double](CROSSENTROPY, outputs, labels, targets, weights, on, off, 0, None, from_logits,
+                                 gradient, losses)
+    return over_rows[float](CROSSENTROPY, outputs, labels, targets, weights, on, off, 0, None, from_logits,
+                            gradient, losses)
 
 
-def rows(int kind, const real[:, ::1] outputs not None, const int64_t[::1] labels, const real[:, ::1] targets,
-         const double[::1] weights, double on, double off, double gamma, const double[::1] alpha not None,
-         bint from_logits, real[:, ::1] gradient not None, double[::1] losses not None):
+def rows(int kind, outputs not None, const int64_t[::1] labels, targets, const double[::1] weights, double on,
+         double off, double gamma, const double[::1] alpha not None, bint from_logits, gradient not None,
+         double[::1] losses not None):
     """l = f(o, t) of the K outputs of a sample, and its gradient; ``kind`` is one of ROW_KINDS.
 
     "categorical_focal" and "kl_divergence" read the outputs as ``softmax_crossentropy`` does, and their gradient is
     the one at the *logits*; of the others it is the one at the outputs.  ``gamma`` and ``alpha``, one weight or K, are
     those of the focal loss.  The other arguments are those of ``softmax_crossentropy``.
     """
-    return over_rows[real](kind, outputs, labels, targets, weights, on, off, gamma, alpha, from_logits, gradient,
-                           losses)
+    if is_double(outputs):
+        return over_rows[double](kind, outputs, labels, targets, weights, on, off, gamma, alpha, from_logits, gradient,
+                                 losses)
+    return over_rows[float](kind, outputs, labels, targets, weights, on, off, gamma, alpha, from_logits, gradient,
+                            losses)
 
 
 cdef double over_rows(int kind, const real[:, ::1] outputs, const int64_t[::1] labels, const real[:, ::1] targets,
@@ -112,14 +120,21 @@ cdef double over_rows(int kind, const real[:, ::1] outputs, const int64_t[::1] l
     return weighted_mean(&a)
 
 
-def elementwise(int kind, const real[:, ::1] outputs not None, const real[:, ::1] targets not None,
-                const double[::1] weights, double on, double off, double delta, double gamma, double yes, double no,
-                real[:, ::1] gradient not None, double[::1] losses not None):
+def elementwise(int kind, outputs not None, targets not None, const double[::1] weights, double on, double off,
+                double delta, double gamma, double yes, double no, gradient not None, double[::1] losses not None):
     """l = the mean over a sample's M outputs of f(o, t), and its gradient f'(o, t) w / (N M); ``kind`` is one of KINDS.
 
     ``delta`` is Huber's; ``gamma``, ``yes`` and ``no`` are those of the focal loss.  ``losses`` (N,) receives the
     losses of the samples without their weights.
     """
+    if is_double(outputs):
+        return elementwise_in[double](kind, outputs, targets, weights, on, off, delta, gamma, yes, no, gradient, losses)
+    return elementwise_in[float](kind, outputs, targets, weights, on, off, delta, gamma, yes, no, gradient, losses)
+
+
+cdef double elementwise_in(int kind, const real[:, ::1] outputs, const real[:, ::1] targets, const double[::1] weights,
+                           double on, double off, double delta, double gamma, double yes, double no,
+                           real[:, ::1] gradient, double[::1] losses) except? -1:
     cdef Loss a
     cdef Py_ssize_t n = outputs.shape[0], width = outputs.shape[1]
     describe(&a, outputs.shape, gradient.shape, weights, losses)
@@ -140,6 +155,7 @@ cdef int describe(Loss *a, const Py_ssize_t *shape, const Py_ssize_t *gradient, 
     require(losses.shape[0] == shape[0], "losses must have an entry for each sample")
     require(weights is None or weights.shape[0] == shape[0], "weights must have an entry for each sample")
     a.n, a.width, a.losses, a.weights, a.labels = shape[0], shape[1], &losses[0], NULL, NULL
+    a.batch = whole_batch(a.n)
     if weights is not None:
         a.weights = &weights[0]
     return 0
@@ -151,17 +167,14 @@ cdef inline Py_ssize_t items(const Loss *a) noexcept nogil:
     return (a.n + rows - 1) // rows
 
 
-cdef double weighted_mean(const Loss *a) noexcept nogil:
-    cdef double total = 0
-    cdef Py_ssize_t i
-    for i in range(a.n):
-        total += a.losses[i] if a.weights is NULL else a.weights[i] * a.losses[i]
-    return total / a.n
+cdef double weighted_mean(const Loss *a) noexcept:
+    cdef double total = sum_of(a.losses, a.weights, cells_for(a.n), a.n)
+    return total / a.n if a.batch == a.n else total
 
 
 cdef inline double share(const Loss *a, Py_ssize_t i) noexcept nogil:
     # What sample i counts in the mean.
-    return (1.0 if a.weights is NULL else a.weights[i]) / a.n
+    return (1.0 if a.weights is NULL else a.weights[i]) / a.batch
 
 
 cdef inline double clipped(double p, double low, double high) noexcept nogil:
@@ -412,8 +425,14 @@ def all_classes(const int64_t[::1] labels not None, int64_t classes):
     return found
 
 
-def all_signs(const real[::1] values not None):
+def all_signs(values not None):
     """Whether all values are 1 or -1, or all are 1 or 0."""
+    if is_double(values):
+        return all_signs_in[double](values)
+    return all_signs_in[float](values)
+
+
+cdef bint all_signs_in(const real[::1] values) noexcept:
     cdef Py_ssize_t i
     cdef bint found = True, zeros = False, negative = False
     for i in range(values.shape[0]):
@@ -423,8 +442,14 @@ def all_signs(const real[::1] values not None):
     return found and not (zeros and negative)
 
 
-def all_distributions(const real[:, ::1] rows not None, double tolerance):
+def all_distributions(rows not None, double tolerance):
     """Whether every row holds numbers >= 0 whose sum is at most ``tolerance`` away from 1."""
+    if is_double(rows):
+        return all_distributions_in[double](rows, tolerance)
+    return all_distributions_in[float](rows, tolerance)
+
+
+cdef bint all_distributions_in(const real[:, ::1] rows, double tolerance) noexcept:
     cdef Py_ssize_t i, k
     cdef bint found = True
     cdef double total
@@ -437,13 +462,19 @@ def all_distributions(const real[:, ::1] rows not None, double tolerance):
     return found
 
 
-def in_top(const real[:, ::1] outputs not None, const int64_t[::1] labels not None, Py_ssize_t top,
-           uint8_t[::1] right not None):
+def in_top(outputs not None, const int64_t[::1] labels not None, Py_ssize_t top, uint8_t[::1] right not None):
     """right[i] = 1 if fewer than ``top`` other classes are ahead of the label's, which must be in [0, K), else 0.
 
     Ahead is a class with a larger output, or an equal one and a smaller number.  Nothing is known of a NaN: it is ahead
     of every label, and everything is ahead of it.
     """
+    if is_double(outputs):
+        mark_top[double](outputs, labels, top, right)
+    else:
+        mark_top[float](outputs, labels, top, right)
+
+
+cdef int mark_top(const real[:, ::1] outputs, const int64_t[::1] labels, Py_ssize_t top, uint8_t[::1] right) except -1:
     cdef Py_ssize_t i, k, label, ahead
     require(labels.shape[0] == outputs.shape[0] == right.shape[0], "labels and right must have the rows of outputs")
     require(all_classes(labels, outputs.shape[1]), "labels must be in [0, K)")

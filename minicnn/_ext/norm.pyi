@@ -15,8 +15,10 @@ def forward_training(
     inverse_std: NDArray[_Real],
     moving_mean: NDArray[_Real],
     moving_variance: NDArray[_Real],
-    y: NDArray[_Real],
+    y: NDArray[_Real] | None,
+    sums: NDArray[np.float64] | None = ...,
 ) -> None: ...
+def join_statistics(sums: NDArray[np.float64], more: NDArray[np.float64]) -> None: ...
 def forward(
     x: NDArray[_Real],
     gamma: NDArray[_Real],
@@ -34,7 +36,8 @@ def backward(
     inverse_std: NDArray[_Real],
     dgamma: NDArray[_Real],
     dbeta: NDArray[_Real],
-    dx: NDArray[_Real],
+    dx: NDArray[_Real] | None,
+    sums: NDArray[np.float64] | None = ...,
 ) -> None: ...
 def normalize_samples(
     x: NDArray[_Real],

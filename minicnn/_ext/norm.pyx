@@ -3,9 +3,13 @@
 
 Design: three jobs each way.  Sums run down the columns in blocks of rows, which are a function of the shapes alone:
 parts of an image where images are long, so that a plan sums up an image while it is in the cache, or else parts of the
-batch's R rows.  The blocks' means and squares are merged in order, in double (Chan, Golub and LeVeque, "Updating
-formulae and a pairwise algorithm for computing sample variances", 1979), so that neither threads nor a large mean cost
-accuracy.  Then images are normalised, each channel with factors that the merging job has written.
+rows of a cell of the batch (jobs.pxd).  The blocks' means and squares are merged in double (Chan, Golub and LeVeque,
+"Updating formulae and a pairwise algorithm for computing sample variances", 1979), in order within a cell and then cell
+by cell in the tree, so that neither threads nor a large mean cost accuracy.  Then images are normalised, each channel
+with factors that the merging job has written.
+
+Of a node of a batch `forward_training` and `backward` make the sums alone, and in a second call, given those of the
+whole batch, which other processes have had a part in, the rest.
 
 The factors of a channel stand in "lists" of `width` values (`wide` in leaves.h): those of all channels, over and over.
 
@@ -15,12 +19,12 @@ chunk by chunk of the batch (jobs.pxd), row after row, and another job adds the 
 vectors along it; the channels of a group in images are summed up like those of a batch, column by column, then merged.
 """
 from libc.math cimport sqrt
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, WHOLE, Array, Job, Kernel, Place, borrow,
-                                          chunk_of, chunk_start, chunks_for, fixed, give_back, item, new_job,
-                                          part_start, parts_for, rows_at, submit)
-from minicnn._ext.machinery.runtime cimport (add_to, chosen_leaves, column_moments, column_products, column_sums,
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, WHOLE, Array, Cell, Job, Kernel, Place,
+                                          add_tree, borrow, cell_of, cell_start, cells_for, chunks_for, fixed,
+                                          give_back, item, new_job, part_start, parts_for, rows_at, spare_for, submit)
+from minicnn._ext.machinery.runtime cimport (chosen_leaves, column_moments, column_products, column_sums, is_double,
                                              layer_norm, layer_norm_grad, normalize, normalize_grad, real, require,
                                              use_leaves, wide)
 
@@ -36,8 +40,11 @@ cdef enum:
 
 cdef struct Shape:
     Py_ssize_t n, rows, c      # samples, rows of one, channels
-    Py_ssize_t length, cuts    # rows that are cut into blocks, those of one image or of all, and into how many
-    Py_ssize_t blocks          # in all
+    Py_ssize_t cells           # of the batch
+    bint by_image              # blocks are parts of images, or else of the rows of a cell
+    Py_ssize_t height          # rows of a block, at most
+    Py_ssize_t cuts            # blocks of an image, or of the largest cell
+    Py_ssize_t blocks          # in all; a small cell may have fewer than its place has
     Py_ssize_t width           # of a list of factors
 
 
@@ -62,12 +69,14 @@ cdef struct MergeArrays:
     Array inverse_std    # in eval mode absent
     Array first          # moving mean; backward dgamma
     Array second         # moving variance; backward dbeta
+    Array sums           # (1 + 2 c,) double: rows and what is merged, of the node or of the batch; or absent
 
 
 cdef struct Merge:
     MergeArrays arrays
     Shape shape
     double epsilon, momentum
+    bint own, alone      # the sums are merged here; and nothing else is done
 
 
 cdef struct ApplyArrays:
@@ -85,38 +94,51 @@ cdef struct Apply:
 cdef Shape shape_of(const Py_ssize_t *x_shape) except *:
     cdef Shape s
     require(x_shape[2] > 0, "x must have at least one channel")
-    s.n, s.rows, s.c = x_shape[0], x_shape[1], x_shape[2]
-    cdef bint by_image = s.rows >= DEEP and s.rows * s.c >= LONG
-    cdef Py_ssize_t block = max(<Py_ssize_t> 1, BLOCK // s.c)
-    s.length = s.rows if by_image else s.n * s.rows
-    s.cuts = (s.length + block - 1) // block
-    s.blocks = s.n * s.cuts if by_image else s.cuts
+    s.n, s.rows, s.c, s.cells = x_shape[0], x_shape[1], x_shape[2], cells_for(x_shape[0])
+    s.by_image = s.rows >= DEEP and s.rows * s.c >= LONG
+    s.height = max(<Py_ssize_t> 1, BLOCK // s.c)
+    s.cuts = cuts_of(&s, s.rows if s.by_image else cell_start(1, s.cells, s.n) * s.rows)
+    s.blocks = (s.n if s.by_image else s.cells) * s.cuts
     s.width = wide(s.c)
     return s
 
 
-cdef inline Py_ssize_t block_start(const Shape *s, Py_ssize_t i) noexcept nogil:
-    return part_start(i % s.cuts, s.cuts, s.length)
+cdef inline Py_ssize_t cuts_of(const Shape *s, Py_ssize_t rows) noexcept nogil:
+    return max(<Py_ssize_t> 1, (rows + s.height - 1) // s.height)
 
 
-cdef inline Py_ssize_t block_rows(const Shape *s, Py_ssize_t i) noexcept nogil:
-    return part_start(i % s.cuts + 1, s.cuts, s.length) - block_start(s, i)
+cdef Py_ssize_t block_rows(const Shape *s, Py_ssize_t i, Py_ssize_t *first) noexcept nogil:
+    """How many rows block i has, and the first, counted through its image or through all of the batch."""
+    cdef Py_ssize_t k = i % s.cuts, start = 0, length = s.rows, cuts = s.cuts
+    if not s.by_image:
+        start = cell_start(i // s.cuts, s.cells, s.n) * s.rows
+        length = cell_start(i // s.cuts + 1, s.cells, s.n) * s.rows - start
+        cuts = cuts_of(s, length)
+    first[0] = start + part_start(k, cuts, length)
+    return part_start(k + 1, cuts, length) - part_start(k, cuts, length) if k < cuts else 0
 
 
-cdef inline const real *block_of(Array array, const Shape *s, Py_ssize_t i, const real *_as) noexcept nogil:
-    """Where block i begins; without blocks of their own all images are one, which is image 0."""
-    return <const real *> item(array, i // s.cuts) + block_start(s, i) * s.c
+cdef inline Py_ssize_t first_block(const Shape *s, Py_ssize_t cell) noexcept nogil:
+    return (cell_start(cell, s.cells, s.n) if s.by_image else cell) * s.cuts
+
+
+cdef inline const real *block_of(Array array, const Shape *s, Py_ssize_t i, Py_ssize_t row,
+                                 const real *_as) noexcept nogil:
+    """Where block i begins, whose first row is `row`."""
+    return <const real *> item(array, i // s.cuts if s.by_image else 0) + row * s.c
 
 
 cdef void block_moments(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     """Sums of d and d^2 with d = x - the block's first row: that keeps them small where the mean is large."""
-    cdef Py_ssize_t i, j, c = g.shape.c, rows
+    cdef Py_ssize_t i, j, c = g.shape.c, row, rows
     cdef const real *x
     cdef double *means = <double *> g.arrays.partials.data
     cdef double *squares = means + g.shape.blocks * c
     for i in range(first, last):
-        x = block_of[real](g.arrays.x, &g.shape, i, scratch)
-        rows = block_rows(&g.shape, i)
+        rows = block_rows(&g.shape, i, &row)
+        if rows == 0:
+            continue
+        x = block_of[real](g.arrays.x, &g.shape, i, row, scratch)
         column_moments(x, x, scratch, scratch + c, rows, c)
         for j in range(c):
             means[i * c + j] = x[j] + <double> scratch[j] / rows
@@ -124,13 +146,14 @@ cdef void block_moments(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *
 
 
 cdef void block_products(const Sums *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i, j, c = g.shape.c
+    cdef Py_ssize_t i, j, c = g.shape.c, row, rows
     cdef double *sums = <double *> g.arrays.partials.data
     cdef double *products = sums + g.shape.blocks * c
     for i in range(first, last):
-        column_products(block_of[real](g.arrays.x, &g.shape, i, scratch),
-                        block_of[real](g.arrays.dy, &g.shape, i, scratch), <const real *> g.arrays.mean.data,
-                        scratch, scratch + c, block_rows(&g.shape, i), c)
+        rows = block_rows(&g.shape, i, &row)
+        column_products(block_of[real](g.arrays.x, &g.shape, i, row, scratch),
+                        block_of[real](g.arrays.dy, &g.shape, i, row, scratch), <const real *> g.arrays.mean.data,
+                        scratch, scratch + c, rows, c)
         for j in range(c):
             sums[i * c + j] = scratch[j]
             products[i * c + j] = scratch[c + j]
@@ -144,45 +167,91 @@ cdef void repeat(real *factors, Py_ssize_t c, Py_ssize_t width, int lists) noexc
             factors[k * width + j] = factors[k * width + j - c]
 
 
-cdef void merge_statistics(const Merge *g, Py_ssize_t first, Py_ssize_t last, double *center) noexcept nogil:
-    """Chan's update, block by block: mean and sum of squares of all rows, in scratch memory for 2 C."""
-    cdef Py_ssize_t i, j, c = g.shape.c
-    cdef double count = 0, size, share, delta
-    cdef double *squares = center + c
-    cdef const double *block_means = <const double *> g.arrays.partials.data
-    cdef const double *block_squares = block_means + g.shape.blocks * c
-    memset(center, 0, 2 * c * sizeof(double))
-    for i in range(g.shape.blocks):
-        size = block_rows(&g.shape, i)
-        share = size / (count + size)
+cdef double join(double *means, double *squares, double count, const double *more_means, const double *more_squares,
+                 double more, Py_ssize_t c) noexcept nogil:
+    """Chan's update: mean and sum of squares around it of `count` rows, and now of `more` others too.  Returns how many
+    rows these are."""
+    cdef Py_ssize_t j
+    cdef double share, delta
+    if more > 0:
+        share = more / (count + more)
         for j in range(c):
-            delta = block_means[i * c + j] - center[j]
-            squares[j] += block_squares[i * c + j] + delta * delta * (count * share)
-            center[j] += delta * share
-        count += size
+            delta = more_means[j] - means[j]
+            squares[j] += more_squares[j] + delta * delta * (count * share)
+            means[j] += delta * share
+    return count + more
+
+
+cdef double merge_moments(const Merge *g, Py_ssize_t cell, Py_ssize_t cells, double *center) noexcept nogil:
+    """Mean and sum of squares of some cells, 2 C numbers, and as many behind them for every level of the tree."""
+    cdef Py_ssize_t i, row, c = g.shape.c
+    cdef double count = 0, more
+    cdef const double *means = <const double *> g.arrays.partials.data
+    cdef const double *squares = means + g.shape.blocks * c
+    if cells > 1:
+        cells //= 2
+        count = merge_moments(g, cell, cells, center)
+        more = merge_moments(g, cell + cells, cells, center + 2 * c)
+        return join(center, center + c, count, center + 2 * c, center + 3 * c, more, c)
+    memset(center, 0, 2 * c * sizeof(double))
+    for i in range(first_block(&g.shape, cell), first_block(&g.shape, cell + 1)):
+        count = join(center, center + c, count, means + i * c, squares + i * c, block_rows(&g.shape, i, &row), c)
+    return count
+
+
+cdef void merge_sums(const Merge *g, Py_ssize_t cell, Py_ssize_t cells, double *sums, const real *_as) noexcept nogil:
+    """Of some cells the sums of dy and (x - mean) dy, 2 C numbers, and behind them the gradients, 2 C of the working
+    type; and as much again for every level of the tree."""
+    cdef Py_ssize_t i, j, c = g.shape.c
+    cdef const double *partials = <const double *> g.arrays.partials.data
+    cdef double *products = sums + c
+    cdef double *more = sums + 4 * c
+    cdef real *gradients = <real *> (sums + 2 * c)
+    cdef real *more_gradients = <real *> (more + 2 * c)
+    if cells > 1:
+        cells //= 2
+        merge_sums(g, cell, cells, sums, _as)
+        merge_sums(g, cell + cells, cells, more, _as)
+        for j in range(2 * c):
+            sums[j] += more[j]
+            gradients[j] += more_gradients[j]
+        return
+    memset(sums, 0, 2 * c * sizeof(double))
+    for i in range(first_block(&g.shape, cell), first_block(&g.shape, cell + 1)):
+        for j in range(c):
+            sums[j] += partials[i * c + j]
+            products[j] += partials[(g.shape.blocks + i) * c + j]
+    for j in range(c):
+        gradients[j] = <real> (products[j] * (<const real *> g.arrays.inverse_std.data)[j])
+        gradients[c + j] = <real> sums[j]
 
 
 cdef void forward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
     """From the statistics of the batch: what backward needs, the moving statistics, the factors."""
-    cdef Py_ssize_t j, width = g.shape.width
-    cdef double *center = <double *> scratch
+    cdef Py_ssize_t j, c = g.shape.c, width = g.shape.width
+    cdef double *found = <double *> scratch
+    cdef double *sums = <double *> g.arrays.sums.data
     cdef double variance
     cdef real *factors = <real *> g.arrays.factors.data
     cdef real *mean = <real *> g.arrays.mean.data
     cdef real *inverse_std = <real *> g.arrays.inverse_std.data
     cdef real *moving_mean = <real *> g.arrays.first.data
     cdef real *moving_variance = <real *> g.arrays.second.data
-    merge_statistics(g, first, last, center)
-    for j in range(g.shape.c):
-        variance = center[g.shape.c + j] / (g.shape.n * g.shape.rows)
-        mean[j] = <real> center[j]
+    if g.own:
+        sums[0] = merge_moments(g, 0, g.shape.cells, found)
+        memcpy(sums + 1, found, 2 * c * sizeof(double))
+    if g.alone:
+        return
+    for j in range(c):
+        variance = sums[1 + c + j] / sums[0]
+        mean[j] = <real> sums[1 + j]
         inverse_std[j] = <real> (1 / sqrt(variance + g.epsilon))
-        moving_mean[j] = <real> (g.momentum * moving_mean[j] + (1 - g.momentum) * center[j])
+        moving_mean[j] = <real> (g.momentum * moving_mean[j] + (1 - g.momentum) * sums[1 + j])
         moving_variance[j] = <real> (g.momentum * moving_variance[j] + (1 - g.momentum) * variance)
         factors[j] = mean[j]
         factors[width + j] = (<const real *> g.arrays.gamma.data)[j] * inverse_std[j]
         factors[2 * width + j] = (<const real *> g.arrays.beta.data)[j]
-    repeat(factors, g.shape.c, width, 3)
+    repeat(factors, c, width, 3)
 
 
 cdef void eval_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -197,27 +266,28 @@ cdef void eval_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *
 
 
 cdef void backward_factors(const Merge *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
-    cdef Py_ssize_t i, j, c = g.shape.c, width = g.shape.width
-    cdef double a, s, count = g.shape.n * g.shape.rows
-    cdef double *sums = <double *> scratch
-    cdef double *products = sums + c
-    cdef const double *partials = <const double *> g.arrays.partials.data
+    """And, where the sums are made here, the gradients of gamma and beta."""
+    cdef Py_ssize_t j, c = g.shape.c, width = g.shape.width
+    cdef double *found = <double *> scratch
+    cdef double *sums = <double *> g.arrays.sums.data
+    cdef double a, s
     cdef real *factors = <real *> g.arrays.factors.data
-    memset(sums, 0, 2 * c * sizeof(double))
-    for i in range(g.shape.blocks):
-        for j in range(c):
-            sums[j] += partials[i * c + j]
-            products[j] += partials[(g.shape.blocks + i) * c + j]
+    if g.own:
+        merge_sums(g, 0, g.shape.cells, found, scratch)
+        sums[0] = g.shape.n * g.shape.rows
+        memcpy(sums + 1, found, 2 * c * sizeof(double))
+        memcpy(g.arrays.first.data, found + 2 * c, c * sizeof(real))
+        memcpy(g.arrays.second.data, <real *> (found + 2 * c) + c, c * sizeof(real))
+    if g.alone:
+        return
     for j in range(c):
         s = (<const real *> g.arrays.inverse_std.data)[j]
         a = (<const real *> g.arrays.gamma.data)[j] * s
-        (<real *> g.arrays.first.data)[j] = <real> (products[j] * s)
-        (<real *> g.arrays.second.data)[j] = <real> sums[j]
         factors[j] = (<const real *> g.arrays.mean.data)[j]
         factors[width + j] = <real> a
-        factors[2 * width + j] = <real> (a * products[j] * s * s / count)
-        factors[3 * width + j] = <real> (a * sums[j] / count)
-    repeat(factors, g.shape.c, width, 4)
+        factors[2 * width + j] = <real> (a * sums[1 + c + j] * s * s / sums[0])
+        factors[3 * width + j] = <real> (a * sums[1 + j] / sums[0])
+    repeat(factors, c, width, 4)
 
 
 cdef void normalize_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, real *scratch) noexcept nogil:
@@ -242,15 +312,16 @@ cdef void gradient_images(const Apply *g, Py_ssize_t first, Py_ssize_t last, rea
 cdef int sum_up(Kernel kernel, const Sums *g, Py_ssize_t size) except -1:
     cdef const Shape *s = &g.shape
     cdef Job job = new_job(kernel, WHOLE, sizeof(g.arrays), s.blocks, s.n * s.rows * s.c / 4.0)
-    if s.length == s.rows:
+    if s.by_image:
         job.place, job.items, job.parts = IMAGES, s.n, s.cuts
     job.scratch = 2 * s.c * size
     return submit(&job, g, sizeof(Sums))
 
 
 cdef int merge(Kernel kernel, Place place, const Merge *g) except -1:
-    cdef Job job = new_job(kernel, place, sizeof(g.arrays), 1, g.shape.blocks * g.shape.c + 10.0 * g.shape.c)
-    job.scratch = 2 * g.shape.c * sizeof(double)
+    cdef Py_ssize_t c = g.shape.c
+    cdef Job job = new_job(kernel, place, sizeof(g.arrays), 1, g.shape.blocks * c + 10.0 * c)
+    job.scratch = (4 * c + spare_for(g.shape.cells, 4 * c)) * sizeof(double)
     return submit(&job, g, sizeof(Merge))
 
 
@@ -260,49 +331,87 @@ cdef int apply(Kernel kernel, const Apply *g) except -1:
     return submit(&job, g, sizeof(Apply))
 
 
-def forward_training(const real[:, :, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
-                     double epsilon, double momentum, real[::1] mean not None, real[::1] inverse_std not None,
-                     real[::1] moving_mean not None, real[::1] moving_variance not None,
-                     real[:, :, ::1] y not None):
+cdef int begin(Merge *g, const Shape *s, char *partials, char *factors, const double[::1] sums, bint alone) except -1:
+    """Where the sums are: those of the batch, given by others, or to be made of the blocks' (`own`)."""
+    require((sums is None and not alone) or (sums is not None and sums.shape[0] == 1 + 2 * s.c),
+            "sums must have 1 + 2 C numbers")
+    memset(g, 0, sizeof(Merge))
+    g.shape, g.own, g.alone = s[0], alone or sums is None, alone
+    g.arrays.sums = fixed(partials + 2 * s.blocks * s.c * sizeof(double)) if sums is None else fixed(&sums[0])
+    g.arrays.partials, g.arrays.factors = fixed(partials), fixed(factors)
+    return 0
+
+
+def join_statistics(double[::1] sums not None, const double[::1] more not None):
+    """Adds to the sums of ``forward_training`` of some samples those of others that follow them."""
+    cdef Py_ssize_t c = sums.shape[0] // 2
+    require(sums.shape[0] % 2 == 1 and more.shape[0] == sums.shape[0], "both must have 1 + 2 C numbers")
+    sums[0] = join(&sums[0] + 1, &sums[0] + 1 + c, sums[0], &more[0] + 1, &more[0] + 1 + c, more[0], c)
+
+
+def forward_training(x not None, gamma not None, beta not None, double epsilon, double momentum, mean not None,
+                     inverse_std not None, moving_mean not None, moving_variance not None, y, double[::1] sums=None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with the statistics of the batch (biased variance).
 
     x, y: (N, rows of a sample, C).  Writes ``mean`` and ``inverse_std`` = 1 / sqrt(variance + epsilon) for backward,
     and moves the moving statistics: moving = momentum * moving + (1 - momentum) * batch.
+
+    Where x is not all of the batch: y None writes nothing but ``sums`` (1 + 2 C,) of x, which are the rows R and of
+    each channel the mean and the sum of squares around it; with y, ``sums`` are those of the batch.
     """
+    if is_double(x):
+        forward_training_in[double](x, gamma, beta, epsilon, momentum, mean, inverse_std, moving_mean, moving_variance,
+                                    y, sums)
+    else:
+        forward_training_in[float](x, gamma, beta, epsilon, momentum, mean, inverse_std, moving_mean, moving_variance,
+                                   y, sums)
+
+
+cdef int forward_training_in(const real[:, :, ::1] x, const real[::1] gamma, const real[::1] beta, double epsilon,
+                             double momentum, real[::1] mean, real[::1] inverse_std, real[::1] moving_mean,
+                             real[::1] moving_variance, real[:, :, ::1] y, double[::1] sums) except -1:
     cdef Shape s = shape_of(x.shape)
-    require(y.shape[0] == s.n and y.shape[1] == s.rows and y.shape[2] == s.c, "y must have the shape of x")
+    require(y is None or (y.shape[0] == s.n and y.shape[1] == s.rows and y.shape[2] == s.c),
+            "y must have the shape of x")
     require(gamma.shape[0] == s.c and beta.shape[0] == s.c and mean.shape[0] == s.c and inverse_std.shape[0] == s.c
             and moving_mean.shape[0] == s.c and moving_variance.shape[0] == s.c,
             "every vector must have one value for each channel of x")
-    cdef Array images = rows_at(&x[0, 0, 0], s.rows * s.c), results = rows_at(<const real *> &y[0, 0, 0], s.rows * s.c)
-    cdef char *partials = borrow(2 * s.blocks * s.c * sizeof(double), False)
+    cdef Array images = rows_at(&x[0, 0, 0], s.rows * s.c)
+    cdef char *partials = borrow((2 * s.blocks * s.c + 1 + 2 * s.c) * sizeof(double), False)
     cdef char *factors = NULL
-    cdef Sums sums
+    cdef Sums blocks
     cdef Merge g
     cdef Apply last
     try:
         factors = borrow(3 * s.width * sizeof(real), False)
-        sums.arrays.x, sums.arrays.dy, sums.arrays.mean = images, fixed(NULL), fixed(NULL)
-        sums.arrays.partials, sums.shape = fixed(partials), s
-        g.arrays.partials, g.arrays.factors, g.arrays.gamma = fixed(partials), fixed(factors), fixed(&gamma[0])
-        g.arrays.beta, g.arrays.mean = fixed(&beta[0]), fixed(&mean[0])
+        begin(&g, &s, partials, factors, sums, y is None)
+        blocks.arrays.x, blocks.arrays.dy, blocks.arrays.mean = images, fixed(NULL), fixed(NULL)
+        blocks.arrays.partials, blocks.shape = g.arrays.partials, s
+        g.arrays.gamma, g.arrays.beta, g.arrays.mean = fixed(&gamma[0]), fixed(&beta[0]), fixed(&mean[0])
         g.arrays.inverse_std, g.arrays.first = fixed(&inverse_std[0]), fixed(&moving_mean[0])
-        g.arrays.second = fixed(&moving_variance[0])
-        g.shape, g.epsilon, g.momentum = s, epsilon, momentum
-        last.arrays.x, last.arrays.dy, last.arrays.factors = images, fixed(NULL), fixed(factors)
-        last.arrays.y, last.shape = results, s
-        sum_up(<Kernel> block_moments[real], &sums, sizeof(real))
+        g.arrays.second, g.epsilon, g.momentum = fixed(&moving_variance[0]), epsilon, momentum
+        if g.own:
+            sum_up(<Kernel> block_moments[real], &blocks, sizeof(real))
         merge(<Kernel> forward_factors[real], WHOLE, &g)
-        apply(<Kernel> normalize_images[real], &last)
+        if y is not None:
+            last.arrays.x, last.arrays.dy, last.arrays.factors = images, fixed(NULL), fixed(factors)
+            last.arrays.y, last.shape = rows_at(<const real *> &y[0, 0, 0], s.rows * s.c), s
+            apply(<Kernel> normalize_images[real], &last)
     finally:
         give_back(partials)
         give_back(factors)
 
 
-def forward(const real[:, :, ::1] x not None, const real[::1] gamma not None, const real[::1] beta not None,
-            double epsilon, const real[::1] mean not None, const real[::1] variance not None,
-            real[:, :, ::1] y not None):
+def forward(x not None, gamma not None, beta not None, double epsilon, mean not None, variance not None, y not None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with given statistics: what eval mode does."""
+    if is_double(x):
+        forward_in[double](x, gamma, beta, epsilon, mean, variance, y)
+    else:
+        forward_in[float](x, gamma, beta, epsilon, mean, variance, y)
+
+
+cdef int forward_in(const real[:, :, ::1] x, const real[::1] gamma, const real[::1] beta, double epsilon,
+                    const real[::1] mean, const real[::1] variance, real[:, :, ::1] y) except -1:
     cdef Shape s = shape_of(x.shape)
     require(y.shape[0] == s.n and y.shape[1] == s.rows and y.shape[2] == s.c, "y must have the shape of x")
     require(gamma.shape[0] == s.c and beta.shape[0] == s.c and mean.shape[0] == s.c and variance.shape[0] == s.c,
@@ -311,10 +420,9 @@ def forward(const real[:, :, ::1] x not None, const real[::1] gamma not None, co
     cdef char *factors = borrow(3 * s.width * sizeof(real), False)
     cdef Merge g
     cdef Apply last
-    g.arrays.partials, g.arrays.factors, g.arrays.gamma = fixed(NULL), fixed(factors), fixed(&gamma[0])
-    g.arrays.beta, g.arrays.mean, g.arrays.inverse_std = fixed(&beta[0]), fixed(NULL), fixed(NULL)
-    g.arrays.first, g.arrays.second = fixed(&mean[0]), fixed(&variance[0])
-    g.shape, g.epsilon, g.momentum = s, epsilon, 0
+    begin(&g, &s, NULL, factors, None, False)
+    g.arrays.sums, g.arrays.gamma, g.arrays.beta = fixed(NULL), fixed(&gamma[0]), fixed(&beta[0])
+    g.arrays.first, g.arrays.second, g.epsilon = fixed(&mean[0]), fixed(&variance[0]), epsilon
     last.arrays.x, last.arrays.dy, last.arrays.factors = images, fixed(NULL), fixed(factors)
     last.arrays.y, last.shape = results, s
     try:
@@ -324,41 +432,53 @@ def forward(const real[:, :, ::1] x not None, const real[::1] gamma not None, co
         give_back(factors)
 
 
-def backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None, const real[::1] gamma not None,
-             const real[::1] mean not None, const real[::1] inverse_std not None, real[::1] dgamma not None,
-             real[::1] dbeta not None, real[:, :, ::1] dx not None):
+def backward(x not None, dy not None, gamma not None, mean not None, inverse_std not None, dgamma not None,
+             dbeta not None, dx, double[::1] sums=None):
     """Gradients through the statistics of the batch (Ioffe and Szegedy, ICML 2015, section 3), with s = inverse_std:
 
     dbeta = sum dy;  dgamma = s sum (x - mean) dy;
     dx = gamma s (dy - dbeta / R - (x - mean) s dgamma / R).
+
+    Where x is not all of the batch: dx None writes dgamma and dbeta, which are parts of the batch's, and ``sums``
+    (1 + 2 C,), the rows R and of each channel sum dy and sum (x - mean) dy; with dx, ``sums`` are those of the batch,
+    and dgamma and dbeta are left alone.
     """
+    if is_double(x):
+        backward_in[double](x, dy, gamma, mean, inverse_std, dgamma, dbeta, dx, sums)
+    else:
+        backward_in[float](x, dy, gamma, mean, inverse_std, dgamma, dbeta, dx, sums)
+
+
+cdef int backward_in(const real[:, :, ::1] x, const real[:, :, ::1] dy, const real[::1] gamma, const real[::1] mean,
+                     const real[::1] inverse_std, real[::1] dgamma, real[::1] dbeta, real[:, :, ::1] dx,
+                     double[::1] sums) except -1:
     cdef Shape s = shape_of(x.shape)
-    require(dy.shape[0] == s.n and dy.shape[1] == s.rows and dy.shape[2] == s.c and dx.shape[0] == s.n
-            and dx.shape[1] == s.rows and dx.shape[2] == s.c, "dy and dx must have the shape of x")
+    require(dy.shape[0] == s.n and dy.shape[1] == s.rows and dy.shape[2] == s.c
+            and (dx is None or (dx.shape[0] == s.n and dx.shape[1] == s.rows and dx.shape[2] == s.c)),
+            "dy and dx must have the shape of x")
     require(gamma.shape[0] == s.c and mean.shape[0] == s.c and inverse_std.shape[0] == s.c
             and dgamma.shape[0] == s.c and dbeta.shape[0] == s.c,
             "every vector must have one value for each channel of x")
-    cdef Array images = rows_at(&x[0, 0, 0], s.rows * s.c), gradients = rows_at(&dy[0, 0, 0], s.rows * s.c)
-    cdef Array results = rows_at(<const real *> &dx[0, 0, 0], s.rows * s.c)
-    cdef char *partials = borrow(2 * s.blocks * s.c * sizeof(double), False)
+    cdef Array images = rows_at(&x[0, 0, 0], s.rows * s.c), slopes = rows_at(&dy[0, 0, 0], s.rows * s.c)
+    cdef char *partials = borrow((2 * s.blocks * s.c + 1 + 2 * s.c) * sizeof(double), False)
     cdef char *factors = NULL
-    cdef Sums sums
+    cdef Sums blocks
     cdef Merge g
     cdef Apply last
     try:
         factors = borrow(4 * s.width * sizeof(real), False)
-        sums.arrays.x, sums.arrays.dy, sums.arrays.mean = images, gradients, fixed(&mean[0])
-        sums.arrays.partials, sums.shape = fixed(partials), s
-        g.arrays.partials, g.arrays.factors, g.arrays.gamma = fixed(partials), fixed(factors), fixed(&gamma[0])
-        g.arrays.beta, g.arrays.mean = fixed(NULL), fixed(&mean[0])
-        g.arrays.inverse_std, g.arrays.first = fixed(&inverse_std[0]), fixed(&dgamma[0])
-        g.arrays.second = fixed(&dbeta[0])
-        g.shape, g.epsilon, g.momentum = s, 0, 0
-        last.arrays.x, last.arrays.dy, last.arrays.factors = images, gradients, fixed(factors)
-        last.arrays.y, last.shape = results, s
-        sum_up(<Kernel> block_products[real], &sums, sizeof(real))
+        begin(&g, &s, partials, factors, sums, dx is None)
+        blocks.arrays.x, blocks.arrays.dy, blocks.arrays.mean = images, slopes, fixed(&mean[0])
+        blocks.arrays.partials, blocks.shape = g.arrays.partials, s
+        g.arrays.gamma, g.arrays.mean, g.arrays.inverse_std = fixed(&gamma[0]), fixed(&mean[0]), fixed(&inverse_std[0])
+        g.arrays.first, g.arrays.second = fixed(&dgamma[0]), fixed(&dbeta[0])
+        if g.own:
+            sum_up(<Kernel> block_products[real], &blocks, sizeof(real))
         merge(<Kernel> backward_factors[real], WHOLE, &g)
-        apply(<Kernel> gradient_images[real], &last)
+        if dx is not None:
+            last.arrays.x, last.arrays.dy, last.arrays.factors = images, slopes, fixed(factors)
+            last.arrays.y, last.shape = rows_at(<const real *> &dx[0, 0, 0], s.rows * s.c), s
+            apply(<Kernel> gradient_images[real], &last)
     finally:
         give_back(partials)
         give_back(factors)
@@ -406,9 +526,9 @@ cdef inline Py_ssize_t row_of(Array array, const real *_as) noexcept nogil:
 
 cdef inline real *partial_of(const Sample *g, Py_ssize_t image, const real *_as) noexcept nogil:
     """The partial sums that an image's are added to, zero at first."""
-    cdef Py_ssize_t chunk = chunk_of(image, g.chunks, g.n)
-    cdef real *partial = <real *> g.arrays.partials.data + chunk * 2 * g.size
-    if image == chunk_start(chunk, g.chunks, g.n):
+    cdef Cell chunk = cell_of(image, g.chunks, g.n)
+    cdef real *partial = <real *> g.arrays.partials.data + chunk.number * 2 * g.size
+    if image == chunk.first:
         memset(partial, 0, 2 * g.size * sizeof(real))
     return partial
 
@@ -452,7 +572,7 @@ cdef void backward_rows(const Sample *g, Py_ssize_t first, Py_ssize_t last, real
                             <const real *> item(g.arrays.kept, i), KEPT, <real *> item(g.arrays.y, i), n, sums,
                             sums + g.size, g.rows, n)
         else:
-            end = min(last, i + images_together(g), chunk_start(chunk_of(i, g.chunks, g.n) + 1, g.chunks, g.n))
+            end = min(last, i + images_together(g), cell_of(i, g.chunks, g.n).end)
             for k in range(g.rows):
                 layer_norm_grad(<const real *> item(g.arrays.x, i) + k * n, row_of(g.arrays.x, scratch),
                                 <const real *> item(g.arrays.dy, i) + k * n, row_of(g.arrays.dy, scratch),
@@ -592,18 +712,17 @@ cdef void backward_groups(const Sample *g, Py_ssize_t first, Py_ssize_t last, re
                        <real *> item(g.arrays.y, i), g.rows * c, width)
 
 
-cdef void add_chunks(const Merged *g, Py_ssize_t first, Py_ssize_t last, real *_scratch) noexcept nogil:
+cdef void add_chunks(const Merged *g, Py_ssize_t first, Py_ssize_t last, real *spare) noexcept nogil:
     """Items are slices of dgamma and dbeta."""
-    cdef Py_ssize_t low = first * SLICE, count = min(g.size, last * SLICE) - low, chunk, k
+    cdef Py_ssize_t i, k, low
     cdef real *results[2]
     results[0], results[1] = <real *> g.arrays.dgamma.data, <real *> g.arrays.dbeta.data
-    for k in range(2):
-        if results[k] is NULL:
-            continue
-        memset(results[k] + low, 0, count * sizeof(real))
-        for chunk in range(g.chunks):
-            if chunk_start(chunk, g.chunks, g.n) < chunk_start(chunk + 1, g.chunks, g.n):
-                add_to(<const real *> g.arrays.partials.data + (2 * chunk + k) * g.size + low, results[k] + low, count)
+    for i in range(first, last):
+        low = i * SLICE
+        for k in range(2):
+            if results[k] is not NULL:
+                add_tree(<const real *> g.arrays.partials.data + k * g.size + low, 2 * g.size, g.chunks, g.n,
+                         results[k] + low, spare, min(<Py_ssize_t> SLICE, g.size - low))
 
 
 cdef int describe(Sample *g, const Py_ssize_t *x_shape, Py_ssize_t size, Py_ssize_t groups) except -1:
@@ -623,15 +742,22 @@ cdef inline Py_ssize_t statistics_of(const Sample *g) noexcept nogil:
     return g.groups if g.groups > 0 else g.rows
 
 
-def normalize_samples(const real[:, :, ::1] x not None, Py_ssize_t groups, const real[::1] gamma not None,
-                      const real[::1] beta not None, double epsilon, real[:, :, ::1] kept not None,
-                      real[:, :, ::1] y not None):
+def normalize_samples(x not None, Py_ssize_t groups, gamma not None, beta not None, double epsilon, kept not None,
+                      y not None):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta with statistics of one sample (biased variance).
 
     x, y: (N, rows of a sample, C); gamma, beta: (C,).  ``groups`` 0: of each row by itself, ``kept`` (N, rows, 3).
     Otherwise of each of so many groups of channels in all rows together, ``kept`` (N, groups, 3).  What is kept is for
     ``normalize_samples_backward``.
     """
+    if is_double(x):
+        normalize_samples_in[double](x, groups, gamma, beta, epsilon, kept, y)
+    else:
+        normalize_samples_in[float](x, groups, gamma, beta, epsilon, kept, y)
+
+
+cdef int normalize_samples_in(const real[:, :, ::1] x, Py_ssize_t groups, const real[::1] gamma, const real[::1] beta,
+                              double epsilon, real[:, :, ::1] kept, real[:, :, ::1] y) except -1:
     cdef Sample g
     cdef Job job
     cdef Kernel kernel
@@ -655,9 +781,8 @@ def normalize_samples(const real[:, :, ::1] x not None, Py_ssize_t groups, const
     submit(&job, &g, sizeof(g))
 
 
-def normalize_samples_backward(const real[:, :, ::1] x not None, const real[:, :, ::1] dy not None,
-                               Py_ssize_t groups, const real[::1] gamma not None, const real[:, :, ::1] kept not None,
-                               real[::1] dgamma, real[::1] dbeta, real[:, :, ::1] dx not None):
+def normalize_samples_backward(x not None, dy not None, Py_ssize_t groups, gamma not None, kept not None, dgamma, dbeta,
+                               dx not None):
     """Gradients through the statistics of each sample, with z = (x - mean) s, s = 1 / sqrt(variance + epsilon), and M
     the mean over all that has one mean:
 
@@ -665,6 +790,15 @@ def normalize_samples_backward(const real[:, :, ::1] x not None, const real[:, :
 
     ``kept``: of ``normalize_samples``.  dgamma, dbeta: overwritten, or None where they are not wanted.
     """
+    if is_double(x):
+        normalize_samples_backward_in[double](x, dy, groups, gamma, kept, dgamma, dbeta, dx)
+    else:
+        normalize_samples_backward_in[float](x, dy, groups, gamma, kept, dgamma, dbeta, dx)
+
+
+cdef int normalize_samples_backward_in(const real[:, :, ::1] x, const real[:, :, ::1] dy, Py_ssize_t groups,
+                                       const real[::1] gamma, const real[:, :, ::1] kept, real[::1] dgamma,
+                                       real[::1] dbeta, real[:, :, ::1] dx) except -1:
     cdef Sample g
     cdef Merged merged
     cdef Job job
@@ -677,7 +811,7 @@ def normalize_samples_backward(const real[:, :, ::1] x not None, const real[:, :
             "kept must have three numbers for each mean and variance")
     require((dgamma is None or dgamma.shape[0] == g.size) and (dbeta is None or dbeta.shape[0] == g.size),
             "dgamma and dbeta must have the shape of gamma")
-    g.chunks = chunks_for(2 * g.size * sizeof(real))
+    g.chunks = chunks_for(g.n, 2 * g.size * sizeof(real))
     partials = borrow(g.chunks * 2 * g.size * sizeof(real), False)
     try:
         g.arrays.x, g.arrays.dy = rows_at(&x[0, 0, 0], g.rows * g.length), rows_at(&dy[0, 0, 0], g.rows * g.length)
@@ -695,6 +829,7 @@ def normalize_samples_backward(const real[:, :, ::1] x not None, const real[:, :
             merged.n, merged.size, merged.chunks = g.n, g.size, g.chunks
             job = new_job(<Kernel> add_chunks[real], AFTER, sizeof(merged.arrays), (g.size + SLICE - 1) // SLICE,
                           g.chunks * g.size / 2.0)
+            job.scratch = spare_for(g.chunks, SLICE) * sizeof(real)
             submit(&job, &merged, sizeof(merged))
     finally:
         give_back(partials)

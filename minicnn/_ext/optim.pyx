@@ -20,7 +20,7 @@ from libc.string cimport memset
 
 from minicnn._ext.machinery.jobs cimport Kernel, share_out
 from minicnn._ext.machinery.runtime cimport (ADADELTA, ADAGRAD, ADAM, ADAMAX, AMSGRAD, MOMENTUM, NADAM, NESTEROV,
-                                             RMSPROP, SGD, Update, add_squares, chosen_leaves, cut, real,
+                                             RMSPROP, SGD, Update, add_squares, chosen_leaves, cut, is_double, real,
                                              require, scale_each, sum_squares, team, update_weights, use_leaves)
 
 use_leaves(chosen_leaves())
@@ -64,15 +64,27 @@ cdef inline double warmth(double t) noexcept nogil:
 warm_up()
 
 
-def step(int method, real[::1] parameters not None, real[::1] a, real[::1] b, real[::1] c,
-         const real[::1] gradients not None, const int64_t[:, ::1] pieces not None, double[::1] squares not None,
-         int64_t[::1] iterations not None, double rate, double beta_1, double beta_2, double epsilon, double decay,
-         double clipnorm, double clipvalue, const int64_t[:, ::1] rules=None, const double[::1] limits=None):
+def step(int method, parameters not None, a, b, c, gradients not None, const int64_t[:, ::1] pieces not None,
+         double[::1] squares not None, int64_t[::1] iterations not None, double rate, double beta_1, double beta_2,
+         double epsilon, double decay, double clipnorm, double clipvalue, const int64_t[:, ::1] rules=None,
+         const double[::1] limits=None):
     """One step of a method (``METHODS``; leaf.h has the formulas), before it w -= rate decay w.
 
     ``a``, ``b``, ``c``: the slots, None where the method has none.  ``beta_1``, ``beta_2``: what stays in a step of the
     first moment or of the momentum, and of the second.  ``clipnorm`` and ``clipvalue`` 0 clip nothing.
     """
+    if is_double(parameters):
+        return step_in[double](method, parameters, a, b, c, gradients, pieces, squares, iterations, rate, beta_1,
+                               beta_2, epsilon, decay, clipnorm, clipvalue, rules, limits)
+    return step_in[float](method, parameters, a, b, c, gradients, pieces, squares, iterations, rate, beta_1, beta_2,
+                          epsilon, decay, clipnorm, clipvalue, rules, limits)
+
+
+cdef Py_ssize_t step_in(int method, real[::1] parameters, real[::1] a, real[::1] b, real[::1] c,
+                        const real[::1] gradients, const int64_t[:, ::1] pieces, double[::1] squares,
+                        int64_t[::1] iterations, double rate, double beta_1, double beta_2, double epsilon,
+                        double decay, double clipnorm, double clipvalue, const int64_t[:, ::1] rules,
+                        const double[::1] limits) except -2:
     cdef Step s
     cdef Py_ssize_t count = pieces.shape[0], length = parameters.shape[0]
     cdef int needed = slots_of(method), threads = team(count, length / 2.0 if method == SGD else length)
@@ -105,8 +117,15 @@ def step(int method, real[::1] parameters not None, real[::1] a, real[::1] b, re
     return -1
 
 
-def constrain(real[::1] parameters not None, const int64_t[:, ::1] rules, const double[::1] limits):
+def constrain(parameters not None, const int64_t[:, ::1] rules, const double[::1] limits):
     """Constrains the parameters as a step does after its update."""
+    if is_double(parameters):
+        constrain_in[double](parameters, rules, limits)
+    else:
+        constrain_in[float](parameters, rules, limits)
+
+
+cdef int constrain_in(real[::1] parameters, const int64_t[:, ::1] rules, const double[::1] limits) except -1:
     check_rules(parameters.shape[0], rules, limits)
     if rules is not None:
         with nogil:

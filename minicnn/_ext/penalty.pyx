@@ -3,15 +3,16 @@
 
 Design: for parameters the items are pieces of the flat vector, as in optim.pyx; for the outputs of a layer they are
 samples, and each sample has a penalty of its own, so that a plan may take block after block of them.  Sums are made in
-double, in the leaves' lanes, and those of pieces and of samples are added in order: no bit depends on the threads.
+double, in the leaves' lanes, and those of pieces are added in order, of samples in the tree of jobs.pxd: no bit depends
+on the threads.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, fixed, item, new_job, part_start, parts_for,
-                                          rows_at, share_out, submit)
-from minicnn._ext.machinery.runtime cimport (add_slope, chosen_leaves, free_scratch, real, require, sum_absolute,
-                                             sum_squares, take_scratch, team, use_leaves)
+from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, cells_for, fixed, item, new_job, part_start,
+                                          parts_for, rows_at, share_out, submit, sum_of)
+from minicnn._ext.machinery.runtime cimport (add_slope, chosen_leaves, free_scratch, is_double, real, require,
+                                             sum_absolute, sum_squares, take_scratch, team, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -56,9 +57,15 @@ cdef void piece_slopes(const Pieces *a, Py_ssize_t first, Py_ssize_t last, real 
                   <real *> a.gradient + a.pieces[2 * p], a.pieces[2 * p + 1])
 
 
-def value(const real[::1] parameters not None, const int64_t[:, ::1] pieces not None,
-          const double[:, ::1] rates not None):
+def value(parameters not None, const int64_t[:, ::1] pieces not None, const double[:, ::1] rates not None):
     """The sum of the penalties of all pieces, rows (offset, size) of the flat vector with rows (l1, l2) of rates."""
+    if is_double(parameters):
+        return value_in[double](parameters, pieces, rates)
+    return value_in[float](parameters, pieces, rates)
+
+
+cdef double value_in(const real[::1] parameters, const int64_t[:, ::1] pieces,
+                     const double[:, ::1] rates) except? -1:
     cdef Py_ssize_t count = pieces.shape[0], p
     cdef double total = 0
     cdef Pieces a
@@ -74,9 +81,17 @@ def value(const real[::1] parameters not None, const int64_t[:, ::1] pieces not 
     return total
 
 
-def add_gradients(const real[::1] parameters not None, real[::1] gradients not None,
-                  const int64_t[:, ::1] pieces not None, const double[:, ::1] rates not None):
+def add_gradients(parameters not None, gradients not None, const int64_t[:, ::1] pieces not None,
+                  const double[:, ::1] rates not None):
     """gradients += l1 sign(w) + 2 l2 w, piece by piece; arguments as for ``value``."""
+    if is_double(parameters):
+        add_gradients_in[double](parameters, gradients, pieces, rates)
+    else:
+        add_gradients_in[float](parameters, gradients, pieces, rates)
+
+
+cdef int add_gradients_in(const real[::1] parameters, real[::1] gradients, const int64_t[:, ::1] pieces,
+                          const double[:, ::1] rates) except -1:
     cdef Py_ssize_t count = pieces.shape[0]
     cdef Pieces a
     describe(&a, parameters.shape[0], pieces, rates)
@@ -122,27 +137,41 @@ cdef void slope_parts(const Outputs *g, Py_ssize_t first, Py_ssize_t last, real 
         add_slope(<const real *> item(g.arrays.y, sample) + start, <real> g.a, <real> g.b, out, end - start)
 
 
-def of_samples(const real[:, ::1] y not None, double l1, double l2, double[::1] found not None):
+def of_samples(y not None, double l1, double l2, double[::1] found not None):
     """found[n] = l1 sum |y[n]| + l2 sum y[n]^2 for y (N, size)."""
+    if is_double(y):
+        of_samples_in[double](y, l1, l2, found)
+    else:
+        of_samples_in[float](y, l1, l2, found)
+
+
+cdef int of_samples_in(const real[:, ::1] y, double l1, double l2, double[::1] found) except -1:
     cdef Py_ssize_t n = y.shape[0], size = y.shape[1]
     cdef Outputs g
     require(found.shape[0] == n, "found must have an entry for each sample of y")
     if n == 0:
-        return
+        return 0
     g.arrays.y, g.arrays.dy, g.arrays.out = rows_at(&y[0, 0], size), fixed(NULL), rows_at(<const double *> &found[0], 1)
     g.size, g.parts, g.a, g.b = size, 1, l1, l2
     cdef Job job = new_job(<Kernel> sample_penalties[real], IMAGES, sizeof(g.arrays), n, n * size / 8.0)
     submit(&job, &g, sizeof(g))
 
 
-def slope(const real[:, ::1] y not None, const real[:, ::1] dy, double a, double b, real[:, ::1] out not None):
+def slope(y not None, dy, double a, double b, out not None):
     """out = dy + a sign(y) + b y, all (N, size); ``dy`` may be None for zeros."""
+    if is_double(y):
+        slope_in[double](y, dy, a, b, out)
+    else:
+        slope_in[float](y, dy, a, b, out)
+
+
+cdef int slope_in(const real[:, ::1] y, const real[:, ::1] dy, double a, double b, real[:, ::1] out) except -1:
     cdef Py_ssize_t n = y.shape[0], size = y.shape[1]
     cdef Outputs g
     require(out.shape[0] == n and out.shape[1] == size, "out must have the shape of y")
     require(dy is None or (dy.shape[0] == n and dy.shape[1] == size), "dy must have the shape of y")
     if n == 0:
-        return
+        return 0
     g.arrays.y, g.arrays.out = rows_at(&y[0, 0], size), rows_at(<const real *> &out[0, 0], size)
     g.arrays.dy = rows_at(<const real *> NULL if dy is None else &dy[0, 0], size)
     g.size, g.parts, g.a, g.b = size, parts_for(size), a, b
@@ -151,10 +180,8 @@ def slope(const real[:, ::1] y not None, const real[:, ::1] dy, double a, double
     submit(&job, &g, sizeof(g))
 
 
-def total(const double[::1] found not None):
-    """The sum, in order."""
-    cdef double s = 0
-    cdef Py_ssize_t i
-    for i in range(found.shape[0]):
-        s += found[i]
-    return s
+def total(const double[::1] found not None, const double[::1] weights=None):
+    """The sum over the samples of a batch, or of a node, of a number each, times its weight unless there are none."""
+    cdef Py_ssize_t n = found.shape[0]
+    require(weights is None or weights.shape[0] == n, "weights must have an entry for each sample")
+    return sum_of(&found[0], <const double *> NULL if weights is None else &weights[0], cells_for(n), n)

@@ -11,15 +11,10 @@ from libc.string cimport memset
 
 from minicnn._ext.machinery.jobs cimport IMAGES, Array, Job, Kernel, item, new_job, rows_at, submit
 from minicnn._ext.machinery.runtime cimport (MOST_LANES, Geometry, Windows, average_gather, average_spread,
-                                             average_windows, chosen_leaves, max_gather, max_spread, max_windows, real,
-                                             require, use_leaves)
+                                             average_windows, chosen_leaves, is_double, max_gather, max_spread,
+                                             max_windows, real, require, use_leaves)
 
 use_leaves(chosen_leaves())
-
-ctypedef fused taps:
-    uint8_t
-    int32_t
-
 
 cdef enum:
     LARGEST = 1 << 30  # of any length: no product of two overflows
@@ -165,12 +160,24 @@ cdef int describe(Pool *p, const real *x, const Py_ssize_t *x_shape, const real 
     return 0
 
 
-cdef int add_winner(Pool *p, const void *winner, const Py_ssize_t *shape, const Py_ssize_t *y_shape,
-                    Py_ssize_t size) except -1:
+cdef int add_winner(Pool *p, winner, bint written, Py_ssize_t n) except -1:
+    """`winner`: (n, OH, OW, C), uint8 or int32."""
+    cdef const uint8_t[:, :, :, ::1] small
+    cdef const int32_t[:, :, :, ::1] large
+    view = memoryview(winner)
+    require(not (written and view.readonly), "winner must be writable")
+    if view.itemsize == 1:
+        small = winner
+        require(p.at.kh * p.at.kw <= 256, "winner must be int32 where a window has more than 256 pixels")
+        return place_winner(p, &small[0, 0, 0, 0], small.shape, n, 1)
+    large = winner
+    return place_winner(p, &large[0, 0, 0, 0], large.shape, n, sizeof(int32_t))
+
+
+cdef int place_winner(Pool *p, const void *winner, const Py_ssize_t *shape, Py_ssize_t n, Py_ssize_t size) except -1:
     cdef Geometry *g = &p.at
-    require(shape[0] == y_shape[0] and shape[1] == g.oh and shape[2] == g.ow and shape[3] == g.c,
+    require(shape[0] == n and shape[1] == g.oh and shape[2] == g.ow and shape[3] == g.c,
             "winner must have the shape of y")
-    require(size > 1 or g.kh * g.kw <= 256, "winner must be int32 where a window has more than 256 pixels")
     g.bytes = size == 1
     p.arrays.winner = Array(<char *> winner, g.oh * g.ow * g.c * size)
     return 0
@@ -183,40 +190,65 @@ cdef int run(Kernel kernel, const Pool *p, Py_ssize_t n) except -1:
     return submit(&job, p, sizeof(Pool))
 
 
-def max_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None,
-                taps[:, :, :, ::1] winner not None, geometry):
+def max_forward(x not None, y not None, winner not None, geometry):
     """y (N, OH, OW, C) = the maxima of the windows of x (N, H, W, C); ``winner`` = their taps, row * KW + column.
 
     ``winner`` is uint8, or int32 where a window has more than 256 pixels.  geometry is (window height, width, stride
     height, width, rows of padding above, columns of padding to the left).
     """
+    if is_double(x):
+        max_forward_in[double](x, y, winner, geometry)
+    else:
+        max_forward_in[float](x, y, winner, geometry)
+
+
+cdef int max_forward_in(const real[:, :, :, ::1] x, real[:, :, :, ::1] y, winner, geometry) except -1:
     cdef Pool p
     describe[real](&p, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, geometry)
-    add_winner(&p, &winner[0, 0, 0, 0], winner.shape, y.shape, sizeof(taps))
+    add_winner(&p, winner, True, y.shape[0])
     run(<Kernel> max_images[real], &p, x.shape[0])
 
 
-def max_backward(const real[:, :, :, ::1] dy not None, const taps[:, :, :, ::1] winner not None,
-                 real[:, :, :, ::1] dx not None, geometry):
+def max_backward(dy not None, winner not None, dx not None, geometry):
     """dx: each output's gradient goes to the input that was its maximum."""
+    if is_double(dy):
+        max_backward_in[double](dy, winner, dx, geometry)
+    else:
+        max_backward_in[float](dy, winner, dx, geometry)
+
+
+cdef int max_backward_in(const real[:, :, :, ::1] dy, winner, real[:, :, :, ::1] dx, geometry) except -1:
     cdef Pool p
     describe[real](&p, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, geometry)
-    add_winner(&p, &winner[0, 0, 0, 0], winner.shape, dy.shape, sizeof(taps))
+    add_winner(&p, winner, False, dy.shape[0])
     run(<Kernel> max_gradient_images[real], &p, dx.shape[0])
 
 
-def average_forward(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, geometry,
-                    bint whole=False):
+def average_forward(x not None, y not None, geometry, bint whole=False):
     """y (N, OH, OW, C) = the means of the real pixels of each window of x (N, H, W, C), or with ``whole`` their sums
     divided by the window's size; geometry as in max_forward."""
+    if is_double(x):
+        average_forward_in[double](x, y, geometry, whole)
+    else:
+        average_forward_in[float](x, y, geometry, whole)
+
+
+cdef int average_forward_in(const real[:, :, :, ::1] x, real[:, :, :, ::1] y, geometry, bint whole) except -1:
     cdef Pool p
     describe[real](&p, &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, geometry)
     p.at.whole = whole
     run(<Kernel> average_images[real], &p, x.shape[0])
 
 
-def average_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, geometry, bint whole=False):
+def average_backward(dy not None, dx not None, geometry, bint whole=False):
     """dx: each output's gradient in equal parts to the pixels of its window, those of padding lost with ``whole``."""
+    if is_double(dy):
+        average_backward_in[double](dy, dx, geometry, whole)
+    else:
+        average_backward_in[float](dy, dx, geometry, whole)
+
+
+cdef int average_backward_in(const real[:, :, :, ::1] dy, real[:, :, :, ::1] dx, geometry, bint whole) except -1:
     cdef Pool p
     describe[real](&p, &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape, geometry)
     p.at.whole = whole

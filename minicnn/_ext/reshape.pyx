@@ -15,8 +15,8 @@ from libc.string cimport memcpy, memset
 
 from minicnn._ext.machinery.jobs cimport (IMAGES, Array, Job, Kernel, fixed, item, new_job, part_start, parts_for,
                                           rows_at, submit)
-from minicnn._ext.machinery.runtime cimport (MOST_LANES, Windows, affine, average_windows, blend, chosen_leaves, real,
-                                             require, stretch, transpose, use_leaves)
+from minicnn._ext.machinery.runtime cimport (MOST_LANES, Windows, affine, average_windows, blend, chosen_leaves,
+                                             is_double, real, require, stretch, transpose, use_leaves)
 
 use_leaves(chosen_leaves())
 
@@ -59,16 +59,30 @@ cdef Border describe(const real *x, const Py_ssize_t *x_shape, const real *y, co
     return g
 
 
-def pad(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, Py_ssize_t top, Py_ssize_t left):
+def pad(x not None, y not None, Py_ssize_t top, Py_ssize_t left):
     """y[n, top + h, left + w, c] = x[n, h, w, c], zeros elsewhere; y is the larger one."""
+    if is_double(x):
+        pad_in[double](x, y, top, left)
+    else:
+        pad_in[float](x, y, top, left)
+
+
+cdef int pad_in(const real[:, :, :, ::1] x, real[:, :, :, ::1] y, Py_ssize_t top, Py_ssize_t left) except -1:
     cdef Border g = describe[real](&x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, top, left)
     cdef Job job = new_job(<Kernel> pad_images[real], IMAGES, sizeof(g.arrays), x.shape[0],
                            x.shape[0] * g.padded_h * g.padded_row / 4.0)
     submit(&job, &g, sizeof(g))
 
 
-def crop(const real[:, :, :, ::1] y not None, real[:, :, :, ::1] x not None, Py_ssize_t top, Py_ssize_t left):
+def crop(y not None, x not None, Py_ssize_t top, Py_ssize_t left):
     """x[n, h, w, c] = y[n, top + h, left + w, c]; y is the larger one."""
+    if is_double(y):
+        crop_in[double](y, x, top, left)
+    else:
+        crop_in[float](y, x, top, left)
+
+
+cdef int crop_in(const real[:, :, :, ::1] y, real[:, :, :, ::1] x, Py_ssize_t top, Py_ssize_t left) except -1:
     cdef Border g = describe[real](&x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, top, left)
     cdef Job job = new_job(<Kernel> crop_images[real], IMAGES, sizeof(g.arrays), x.shape[0],
                            x.shape[0] * g.h * g.row / 4.0)
@@ -109,16 +123,30 @@ cdef int submit_rescaling(const real[:, ::1] x, real[:, ::1] y, Rescale *g) exce
     return submit(&job, g, sizeof(Rescale))
 
 
-def rescale(const real[:, ::1] x not None, double scale, double offset, real[:, ::1] y not None):
+def rescale(x not None, double scale, double offset, y not None):
     """y = scale * x + offset, element by element, of n samples (n, size)."""
+    if is_double(x):
+        rescale_in[double](x, scale, offset, y)
+    else:
+        rescale_in[float](x, scale, offset, y)
+
+
+cdef int rescale_in(const real[:, ::1] x, double scale, double offset, real[:, ::1] y) except -1:
     cdef Rescale g
     g.scale, g.offset, g.arrays.divisor = scale, offset, fixed(NULL)
     submit_rescaling(x, y, &g)
 
 
-def divide(const real[:, ::1] x not None, const double[::1] divisor not None, real[:, ::1] y not None):
+def divide(x not None, const double[::1] divisor not None, y not None):
     """y = x * (1 / divisor[0]), element by element, of n samples (n, size); a plan divides by what is there when it
     runs."""
+    if is_double(x):
+        divide_in[double](x, divisor, y)
+    else:
+        divide_in[float](x, divisor, y)
+
+
+cdef int divide_in(const real[:, ::1] x, const double[::1] divisor, real[:, ::1] y) except -1:
     require(divisor.shape[0] == 1, "divisor must be one number")
     cdef Rescale g
     g.scale, g.offset, g.arrays.divisor = 1.0, -0.0, fixed(&divisor[0])  # x + -0.0 keeps the sign of a 0
@@ -292,14 +320,28 @@ cdef int run_upsample(Kernel kernel, const real *x, const Py_ssize_t *x_shape, c
     return submit(&job, &g, sizeof(g))
 
 
-def upsample(const real[:, :, :, ::1] x not None, real[:, :, :, ::1] y not None, size, bint linear):
+def upsample(x not None, y not None, size, bint linear):
     """y (N, H SH, W SW, C) = x (N, H, W, C) with every pixel in size = (SH, SW) copies; ``linear``: values between the
     pixels' centres are interpolated along both axes, those outside of them are those of the nearest."""
+    if is_double(x):
+        upsample_in[double](x, y, size, linear)
+    else:
+        upsample_in[float](x, y, size, linear)
+
+
+cdef int upsample_in(const real[:, :, :, ::1] x, real[:, :, :, ::1] y, size, bint linear) except -1:
     run_upsample[real](<Kernel> upsample_rows[real], &x[0, 0, 0, 0], x.shape, &y[0, 0, 0, 0], y.shape, size, linear, 2)
 
 
-def upsample_backward(const real[:, :, :, ::1] dy not None, real[:, :, :, ::1] dx not None, size, bint linear):
+def upsample_backward(dy not None, dx not None, size, bint linear):
     """dx: of every pixel the sum of dy over its copies, each with its share in them; the rest as in upsample."""
+    if is_double(dy):
+        upsample_backward_in[double](dy, dx, size, linear)
+    else:
+        upsample_backward_in[float](dy, dx, size, linear)
+
+
+cdef int upsample_backward_in(const real[:, :, :, ::1] dy, real[:, :, :, ::1] dx, size, bint linear) except -1:
     run_upsample[real](<Kernel> upsample_gradient_rows[real], &dx[0, 0, 0, 0], dx.shape, &dy[0, 0, 0, 0], dy.shape,
                        size, linear, 7)
 
@@ -436,9 +478,16 @@ cdef int describe_permutation(Permute *g, sizes, order, Py_ssize_t size) except 
     return 0
 
 
-def permute(const real[:, ::1] x not None, real[:, ::1] y not None, sizes, order):
+def permute(x not None, y not None, sizes, order):
     """y = the samples of x (n, size), which have axes of these sizes, with the axes in that order: axis k of y is axis
     order[k] of x, from 0 on."""
+    if is_double(x):
+        permute_in[double](x, y, sizes, order)
+    else:
+        permute_in[float](x, y, sizes, order)
+
+
+cdef int permute_in(const real[:, ::1] x, real[:, ::1] y, sizes, order) except -1:
     cdef Permute g
     cdef Job job
     describe_permutation(&g, sizes, order, x.shape[1])

@@ -13,6 +13,8 @@ cdef enum Pass:
 
 # What m is to be in float32, 0 for direct convolution: a function of the shapes of one image.
 cdef int tile_size(const Conv *g, Pass which, int algorithm) noexcept nogil
+# Nanoseconds of a pass over the batch, about, for g.m > 0 (see `team`): what is done, not what direct convolution does.
+cdef double work(const Conv *g) noexcept nogil
 # Rows of tiles, counted through all images: y = activation(convolution of x + bias), the kernel taken from `derived`.
 cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil
 cdef Py_ssize_t forward_scratch(const Conv *g) noexcept nogil

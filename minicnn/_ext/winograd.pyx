@@ -21,7 +21,7 @@ depend on the shapes alone.
 from libc.string cimport memcmp, memcpy, memset
 
 from minicnn._ext.conv cimport Conv, biases
-from minicnn._ext.machinery.jobs cimport LINE, chunk_of, chunk_start, item
+from minicnn._ext.machinery.jobs cimport LINE, Cell, cell_of, item
 from minicnn._ext.machinery.runtime cimport (APART, LINEAR, OF_GRADIENT, OF_IMAGE, OF_KERNEL, RELU, TO_IMAGE,
                                              TO_KERNEL, Tile, activate, chosen_leaves, column_sums, matrix_tile,
                                              tiles, use_leaves, winograd_in, winograd_out)
@@ -54,23 +54,35 @@ cdef double DIRECT = 0.9, PRODUCTS = 0.85
 cdef double WORTH = 0.85  # of direct convolution's time: what Winograd's may take at most, where that is estimated
 
 
+cdef double tile_cost(const Conv *g, const Choice *by) noexcept nogil:
+    """Of one tile, in multiply-adds of vectors of 16."""
+    return (<double> (by.m + by.r - 1) ** 2 * g.c * padded(g.f) / 16 / PRODUCTS
+            + by.channels * ((g.c + 15) // 16) + by.filters * ((g.f + 15) // 16))
+
+
+cdef double work(const Conv *g) noexcept nogil:
+    cdef int k = 0
+    while CHOICES[k].m != g.m or CHOICES[k].r != g.kh:
+        k += 1
+    return g.n * tile_rows(g) * tile_columns(g) * tile_cost(g, &CHOICES[k]) / 2
+
+
 cdef int tile_size(const Conv *g, Pass which, int algorithm) noexcept nogil:
     """The first of the fastest; by the shapes of one image alone, so that all machines choose the same."""
     cdef bint fits = g.kh == g.kw and g.sh == 1 and g.sw == 1 and g.dh == 1 and g.dw == 1 and g.groups == 1
     cdef Py_ssize_t h = g.h if which == BACKWARD_INPUT else g.oh, w = g.w if which == BACKWARD_INPUT else g.ow
-    cdef double pairs = <double> g.c * padded(g.f) / 16, best, cost
+    cdef double best, cost
     cdef int k, m = 0
     if algorithm == EXACT or not fits or g.c < LEAST or g.f < LEAST:
         return 0
-    best = WORTH * g.oh * g.ow * g.kh * g.kw * pairs / DIRECT
+    best = WORTH * g.oh * g.ow * g.kh * g.kw * (<double> g.c * padded(g.f) / 16) / DIRECT
     for k in range(3):
         if CHOICES[k].r != g.kh:
             continue
         if algorithm == CHOICES[k].algorithm:
             return CHOICES[k].m
         cost = <double> ((h + CHOICES[k].m - 1) // CHOICES[k].m) * ((w + CHOICES[k].m - 1) // CHOICES[k].m) * (
-            (CHOICES[k].m + CHOICES[k].r - 1) ** 2 * pairs / PRODUCTS
-            + CHOICES[k].channels * ((g.c + 15) // 16) + CHOICES[k].filters * ((g.f + 15) // 16))
+            tile_cost(g, &CHOICES[k]))
         if algorithm == AUTO and cost < best:
             best, m = cost, CHOICES[k].m
     return m
@@ -289,13 +301,14 @@ cdef Py_ssize_t gradient_scratch(const Conv *g) noexcept nogil:
 
 cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil:
     """The scratch memory holds the sum of a chunk and the tiles that do not fill a block yet, from call to call."""
-    cdef Py_ssize_t i, tile, chunk, count = tile_rows(g) * tile_columns(g), kernel = g.kh * g.kw * g.c * g.f
+    cdef Py_ssize_t i, tile, count = tile_rows(g) * tile_columns(g), kernel = g.kh * g.kw * g.c * g.f
     cdef Sum *sum = <Sum *> scratch
+    cdef Cell chunk
     cdef float *partial
     for i in range(first, last):
-        chunk = chunk_of(i, g.chunks, g.n)
-        partial = <float *> g.arrays.derived.data + chunk * (kernel + biases(g))
-        if i == chunk_start(chunk, g.chunks, g.n):
+        chunk = cell_of(i, g.chunks, g.n)
+        partial = <float *> g.arrays.derived.data + chunk.number * (kernel + biases(g))
+        if i == chunk.first:
             begin(g, sum)
             memset(partial, 0, (kernel + biases(g)) * sizeof(float))
         if g.transposed:
@@ -304,7 +317,7 @@ cdef void parameter_gradient_images(const Conv *g, Py_ssize_t first, Py_ssize_t 
             column_sums(<const float *> item(g.arrays.y, i), partial + kernel, g.oh * g.ow, g.f)
         for tile in range(i * count, (i + 1) * count):
             add_tile(g, tile, sum)
-        if i + 1 == chunk_start(chunk + 1, g.chunks, g.n):
+        if i + 1 == chunk.end:
             if sum.count > 0:
                 add_block(g, sum)
             finish(g, sum, partial)

@@ -12,12 +12,15 @@ import re
 import numpy as np
 
 import minicnn
-from minicnn import _files, calibration, models, summary
+from minicnn import _files, calibration, layers, models, summary
 from minicnn import plot as pictures
-from minicnn.cli import evaluate, runs, words
+from minicnn.cli import building, evaluate, runs, words
 from minicnn.cli.svg import Sheet
 from minicnn.cli.verdict import of_calibration, of_gap, percent, standard_error
+from minicnn.layers.augment import Augmentation
+from minicnn.layers.random import Random
 from minicnn.plot_axes import THEMES
+from minicnn.tree import walk
 
 MOST_MISTAKES = 12
 
@@ -122,10 +125,10 @@ def _page(folder, found):
         add("confusion_matrix", confusion, needs_data=True)
     else:
         page["confusion_matrix"] = None
-    measured = page["measures"] and (found.part, page["measures"]["accuracy"])
+    measured = page["measures"] and (found.part, page["measures"]["accuracy"], page["measures"]["usual"])
     samples = calls[-1]["samples"] if calls else {}
     restored = found.settings.get("early_stopping") is not None
-    add("words", lambda: of_gap(history, samples, measured, restored))
+    add("words", lambda: of_gap(history, samples, measured, restored, _causes(model, found.settings)))
     add("curves", lambda: _curves(history, drawn))
     page["numbers"] = _last_numbers(history)
     add("mistakes", lambda: _mistakes(found), needs_data=True)
@@ -150,7 +153,23 @@ def _in_words(model):
 def _measured(found):
     measures, _ = evaluate.measures(found.model, found.x, found.y)
     error = standard_error(measures["accuracy"], len(found.x))
-    return measures | {"samples": len(found.x), "error": error}
+    usual = max(row["support"] for row in measures["classes"]) / len(found.x)
+    return measures | {"samples": len(found.x), "error": error, "usual": usual}
+
+
+def _causes(model, settings):
+    """What makes the loss while training another than that of the same samples afterwards."""
+    dropping = building.dropout_layers(model)
+    parts = [layer for _, layer in walk(model.layers) if layer not in dropping]
+    augmenting = [layer for layer in parts if isinstance(layer, Augmentation)]
+    found = {
+        "dropout": any(layer.rate != 0 for layer in dropping),
+        "augmentation": augmenting,
+        "noise": any(isinstance(layer, Random) for layer in parts if layer not in augmenting),
+        "the statistics of batches": any(isinstance(layer, layers.BatchNormalization) for layer in parts),
+        "the weights of classes": settings.get("class_weight"),
+    }
+    return [cause for cause, there in found.items() if there]
 
 
 def _curves(history, drawn):

@@ -23,6 +23,8 @@ NAMES = (
 CHECKPOINTS = ("checkpoint.npz", "checkpoint-without-dropout.npz")
 RESULTS = ("model.npz", "history.json")
 FILES = (*CHECKPOINTS, *RESULTS, "settings.json", "network.json")
+PICTURES = ("history", "architecture", "filters", "confusion_matrix", "mistakes")  # of minicnn plot
+SHOWN = ("report.html", *(f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")))
 UNKNOWN = {"command": "(that of an older minicnn is not known)", "environment": {}, "samples": {}}
 RUN = re.compile(r"minicnn-run-(\d{1,9})")
 
@@ -110,7 +112,7 @@ class Run:
             except FileExistsError:
                 self._require_free(FILES)
             return
-        for name in FILES:  # of an earlier run: not to be resumed
+        for name in FILES + SHOWN:  # of an earlier run: not to be resumed, nor taken for what this one shows
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path(name))
 

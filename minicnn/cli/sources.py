@@ -66,6 +66,10 @@ def load(settings, data_dir):
     except ValueError as error:
         if "validation_split" not in str(error):
             raise
+        if not os.path.isdir(data):
+            pictures(
+                data, settings, seed=seed
+            )  # labels that are no classes cannot be divided either, and are the reason
         raise ValueError(str(error).replace("validation_split", "--validation")) from error
     parts = {"training": (found.x, found.y)}
     if found.validation is not None:

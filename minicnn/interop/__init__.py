@@ -5,6 +5,19 @@ The libraries that read and write the files are optional extras, imported where 
 """
 
 from minicnn.interop.errors import ConversionError
+from minicnn.interop.keras_files import from_keras
+from minicnn.interop.keras_weights import load_keras_weights
 from minicnn.interop.onnx_reader import from_onnx
+from minicnn.interop.safetensors_files import load_safetensors, save_safetensors
+from minicnn.interop.torch_weights import load_torch, to_torch
 
-__all__ = ["ConversionError", "from_onnx"]
+__all__ = [
+    "ConversionError",
+    "from_keras",
+    "from_onnx",
+    "load_keras_weights",
+    "load_safetensors",
+    "load_torch",
+    "save_safetensors",
+    "to_torch",
+]

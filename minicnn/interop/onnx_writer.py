@@ -150,11 +150,13 @@ class _Graph:
         """Appends a node of the first input ``value``; the Value of its output, which is ``value`` but for ``shape``,
         ``first`` and ``pixels`` where they are given.
 
-        ``others``: Values, arrays and numbers, or None for an input that is left out.  What else is given are
+        ``others``: Values, names, arrays and numbers, None for an input that is left out.  What else is given are
         attributes.
         """
         changes = {field: more.pop(field) for field in ("shape", "first", "pixels") if field in more}
         inputs = [self._name_of(one) for one in (value, *others)]
+        while not inputs[-1]:
+            inputs.pop()
         name = self._new(f"{self._label}/{kind}")
         outputs = [name, self._new(f"{name}_mask")] if kind == "Dropout" else [name]
         self._nodes.append((kind, inputs, outputs, more))
@@ -351,10 +353,10 @@ def _dense(g, layer, x, factor=1.0):
     kernel, bias, m = layer.params["kernel"] * factor, g.param(layer, "bias"), layer.units
     if len(x.shape) == 1:
         kernel = g.param(layer, "kernel", rows_first(kernel, x.pixels) if x.pixels else kernel)
-        y = g.put("Gemm", x, kernel, *([bias] if bias else []), shape=(m,), pixels=None)
+        y = g.put("Gemm", x, kernel, bias, shape=(m,), pixels=None)
     elif x.first and len(x.shape) <= 3:  # a convolution of 1 x 1
         kernel = g.param(layer, "kernel", kernel.T.reshape(m, -1, *(1 for _ in x.shape[1:])))
-        y = g.put("Conv", x, kernel, *([bias] if bias else []), shape=layer.output_shape)
+        y = g.put("Conv", x, kernel, bias, shape=layer.output_shape)
     else:
         y = g.put("MatMul", g.last(x), g.param(layer, "kernel", kernel), shape=layer.output_shape)
         y = g.put("Add", y, bias) if bias else y
@@ -385,19 +387,15 @@ def _conv(g, layer, x):
     kernel, groups = layer.params["kernel"], layer.input_shape[-1] if depthwise else layer.groups
     if depthwise:
         kernel = kernel.reshape(*layer.kernel_size, 1, -1)
-    y = g.put(
-        "Conv",
-        g.first(x),
-        g.param(layer, "kernel", kernel.transpose(3, 2, 0, 1)),
-        *([g.param(layer, "bias")] if layer.use_bias else []),
-        shape=layer.output_shape,
-        kernel_shape=layer.kernel_size,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        pads=_window(layer, layer.kernel_size, layer.strides, layer.dilation_rate),
-        group=groups,
-    )
-    return _activated(g, layer, y)
+    pads = _window(layer, layer.kernel_size, layer.strides, layer.dilation_rate)
+    return _convolved(g, layer, x, "Conv", kernel, pads=pads, group=groups)
+
+
+def _convolved(g, layer, x, kind, kernel, **more):
+    """f(z), with z of a node that convolves with a kernel (KH, KW, ., .)."""
+    more |= {"kernel_shape": layer.kernel_size, "strides": layer.strides, "dilations": layer.dilation_rate}
+    kernel, bias = g.param(layer, "kernel", kernel.transpose(3, 2, 0, 1)), g.param(layer, "bias")
+    return _activated(g, layer, g.put(kind, g.first(x), kernel, bias, shape=layer.output_shape, **more))
 
 
 def _conv_transpose(g, layer, x):
@@ -412,19 +410,8 @@ def _conv_transpose(g, layer, x):
         before.append(cut)
         behind.append(max(0, -beyond))
         more.append(max(0, beyond))
-    y = g.put(
-        "ConvTranspose",
-        g.first(x),
-        g.param(layer, "kernel", layer.params["kernel"].transpose(3, 2, 0, 1)),
-        *([g.param(layer, "bias")] if layer.use_bias else []),
-        shape=layer.output_shape,
-        kernel_shape=layer.kernel_size,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        pads=[*before, *behind],
-        output_padding=more,
-    )
-    return _activated(g, layer, y)
+    ends = {"pads": [*before, *behind], "output_padding": more}
+    return _convolved(g, layer, x, "ConvTranspose", layer.params["kernel"], **ends)
 
 
 def _pool(g, layer, x):
@@ -605,8 +592,7 @@ def _interpolated(g, layer, x, linear):
 
 
 def _nearest(places):
-    """The nearest pixels of places that are no halves but for rounding."""
-    return np.floor(places + 0.5 + (2.0**-24 if places.dtype == np.float64 else 0)).astype(np.int64)
+    return np.floor(places + 0.5).astype(np.int64)
 
 
 # ---- layers that hold layers ----

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minicnn import _check, constraints, initializers, regularizers
+from minicnn import _check, cells, constraints, initializers, regularizers
 from minicnn._ext import penalty as penalty_kernel
 from minicnn.layers.activation import Activated, flat
 from minicnn.layers.governed import Governed, Rule
@@ -112,7 +112,7 @@ class Affine(Governed, Activated):
 
     def _activity_slope(self, y, dy):
         """dy, or zeros for None, plus the gradient of the outputs' penalty."""
-        regularizer, n = self.activity_regularizer, max(1, len(y))
+        regularizer, n = self.activity_regularizer, max(1, cells.samples_of_batch(len(y)))
         return _slope(y, dy, regularizer.l1 / n, 2 * regularizer.l2 / n)
 
 

@@ -87,8 +87,9 @@ class Dense(Affine, Layer, compiled=True):
         w = self.params["kernel"]
         dx = empty(x.shape, x.dtype) if input_gradient else None
         dx_rows = None if dx is None else _rows(dx, w.shape[0])
+        rows = math.prod(self.input_shape[:-1])
         x, dz = _rows(x, w.shape[0]), _rows(dz, w.shape[1])
-        kernels.backward(x, w, dz, self.grads["kernel"], self.grads.get("bias"), dx_rows)
+        kernels.backward(x, w, dz, self.grads["kernel"], self.grads.get("bias"), dx_rows, rows)
         return dx
 
     def multiply_adds(self):

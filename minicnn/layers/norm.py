@@ -8,11 +8,11 @@ import math
 
 import numpy as np
 
-from minicnn import _check, constraints, initializers, regularizers
+from minicnn import _check, cells, constraints, initializers, regularizers
 from minicnn._ext import norm as kernels
 from minicnn.layer import Layer, is_frozen
 from minicnn.layers.governed import Governed, Rule
-from minicnn.recording import empty
+from minicnn.recording import empty, in_between
 from minicnn.settings import Fixed, Setting
 
 
@@ -174,6 +174,7 @@ class BatchNormalization(Normalizing, Layer, compiled=True):
         self._require_last(self.axis, input_shape)
         channels = input_shape[-1:]
         self._add_gamma_and_beta(channels, rng)
+        self._sums = np.zeros(1 + 2 * channels[0])
         for name in ("moving_mean", "moving_variance"):
             values = initializers.get(type(self).__name__, getattr(self, f"{name}_initializer"))(channels, rng)
             if np.shape(values) != channels:
@@ -200,12 +201,13 @@ class BatchNormalization(Normalizing, Layer, compiled=True):
             if training:
                 self.keep(len(x), self.own(x), None, None)
             return y
-        if len(x) < self.smallest_batch():
+        if cells.samples_of_batch(len(x)) < self.smallest_batch():
             required = "training needs at least two values of each channel"
             fix = "Choose a batch_size that does not leave a last batch of one sample"
             raise ValueError(_check.message("BatchNormalization.forward", required, _check.shape_of(x), fix))
         mean, inverse_std = empty(gamma.shape, gamma.dtype), empty(gamma.shape, gamma.dtype)
-        kernels.forward_training(rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving, _rows(y))
+        how = rows, gamma, beta, self.epsilon, self.momentum, mean, inverse_std, *moving
+        kernels.forward_training(*how, _rows(y), self._of_batch(kernels.forward_training, how, _joined))
         self.keep(len(x), self.own(x), mean, inverse_std)
         return y
 
@@ -214,8 +216,18 @@ class BatchNormalization(Normalizing, Layer, compiled=True):
         dx = empty(x.shape, x.dtype)
         if mean is None:
             return self._backward_inference(x, dy, dx)
-        kernels.backward(_rows(x), _rows(dy), self._gamma, mean, inverse_std, *self._gradients(), _rows(dx))
+        how = _rows(x), _rows(dy), self._gamma, mean, inverse_std, *self._gradients()
+        kernels.backward(*how, _rows(dx), self._of_batch(kernels.backward, how, np.add))
         return dx
+
+    def _of_batch(self, kernel, how, join):
+        """The sums of the whole batch where x is a node of it (``cells.node``), else None: the kernel makes them."""
+        exchange = cells.exchange_of_thread()
+        if exchange is None:
+            return None
+        kernel(*how, None, self._sums)
+        in_between(exchange, self._sums, join)
+        return self._sums
 
     def _gradients(self):
         """Those of gamma and beta, or arrays in their place."""
@@ -228,9 +240,14 @@ class BatchNormalization(Normalizing, Layer, compiled=True):
         scale = self.epsilon, self._zeros, self.state["moving_variance"]  # forward by these is x gamma s
         inverse_std = empty(mean.shape, mean.dtype)
         kernels.forward(_rows(self._ones[None]), self._ones, self._zeros, *scale, _rows(inverse_std[None]))
-        kernels.backward(_rows(x), _rows(dy), gamma, mean, inverse_std, *self._gradients(), _rows(dx))
+        kernels.backward(_rows(x), _rows(dy), gamma, mean, inverse_std, *self._gradients(), None, self._sums)
         kernels.forward(_rows(dy), gamma, self._zeros, *scale, _rows(dx))
         return dx
+
+
+def _joined(sums, more):
+    kernels.join_statistics(sums, more)
+    return sums
 
 
 class OfSamples(Normalizing):

@@ -207,7 +207,7 @@ class Normalization(Layer, compiled=True):
             given = getattr(self, name)
             self.state[name] = np.zeros(kept) if given is None else _broadcast(name, given, kept)
         self.state["count"] = np.zeros(1)  # an array, so that files of weights have it, too
-        size = math.prod(kept)
+        size, self._settled = math.prod(kept), None
         self._center, self._shift = np.zeros(size, self.dtype), np.zeros(size, self.dtype)
         self._factor, self._ones, self._zeros = (
             np.array(make(size), self.dtype) for make in (np.ones, np.ones, np.zeros)
@@ -223,6 +223,10 @@ class Normalization(Layer, compiled=True):
         if self.mean is None and not self.state["count"][0]:
             fix = "call adapt(training data) of the layer before, or give it mean and variance"
             raise RuntimeError(f"Normalization: is not adapted; {fix}")
+        now = self.state["mean"].tobytes(), self.state["variance"].tobytes()
+        if now == self._settled:  # in nearly every step
+            return
+        self._settled = now
         mean = self.state["mean"].reshape(-1)
         deviation = np.maximum(np.sqrt(self.state["variance"].reshape(-1)), EPSILON)
         if self.invert:

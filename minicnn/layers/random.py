@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn import _check
+from minicnn import _check, cells
 from minicnn._ext.machinery.random import MC_MASK, TRAINING_MASK
 from minicnn.tree import walk
 
@@ -91,7 +91,7 @@ class Random:
         self.state["step"], self._latest = step + 1, (step, shape)
         before = self._draw[0], self._scale[0]
         seed = self.stream[0] if self.seed is None else self.seed
-        self._settle(self._lot, strength, seed, step, TRAINING_MASK, 0, ALL)
+        self._settle(self._lot, strength, seed, step, TRAINING_MASK, cells.first_of_thread(), ALL)
         if self._draws_again or before != (self._draw[0], self._scale[0]):
             self.forget()  # backward of an earlier forward would use the numbers of this one
 

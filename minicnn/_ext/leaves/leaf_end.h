@@ -8,6 +8,7 @@
 #undef UNIT_KINDS
 #undef VL
 #undef HALF_WIDTH
+#undef THREE
 #undef SPLAT
 #undef FMA
 #undef FMA_VEC

@@ -19,8 +19,8 @@
 TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int UNIT_I, const int PART, const Tile *t,
                               const REAL *A, const REAL *B, const REAL *bias, REAL *C, MASK mask)
 {
-#ifdef UNIT_KINDS /* then a_i or a_k is known to be 1 */
-    const idx a_i = UNIT_I ? 1 : t->a_i, a_k = UNIT_I ? t->a_k : 1;
+#ifdef UNIT_KINDS /* then a_i or a_k is known to be 1, but not which with three vectors */
+    const idx a_i = UNIT_I ? 1 : t->a_i, a_k = UNIT_I || NV == 3 ? t->a_k : 1;
 #else
     const idx a_i = UNIT_I ? 1 : t->a_i, a_k = t->a_k;
 #endif
@@ -29,7 +29,7 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
     for (idx r = 0; r < t->rows; r += G, A += G * a_g, C += G * c_g) {
         VEC acc[28];
         UNROLL(28) for (int i = 0; i < G * M; i++) {
-            UNROLL(2) for (int j = 0; j < NV; j++) {
+            UNROLL(3) for (int j = 0; j < NV; j++) {
                 const REAL *from = bias ? bias + VL * j : C + i / M * c_g + i % M * c_i + VL * j;
                 if (!bias && t->accumulate != 1) acc[i * NV + j] = SPLAT(0);
                 else acc[i * NV + j] = PART && j == NV - 1 ? LOAD_PART(from, mask) : LOAD(from);
@@ -38,25 +38,25 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
         for (idx a = 0; a < t->ka; a++) {
             const REAL *pa = A + a * t->a_a, *pb = B + a * t->b_a;
             for (idx k = t->kb; k > 0; k--, pa += a_k, pb += b_k) {
-                VEC b[2];
-                UNROLL(2) for (int j = 0; j < NV; j++)
+                VEC b[3];
+                UNROLL(3) for (int j = 0; j < NV; j++)
                     b[j] = PART && j == NV - 1 ? LOAD_PART(pb + VL * j, mask) : LOAD(pb + VL * j);
                 UNROLL(28) for (int i = 0; i < G * M; i++) {
                     VEC x = SPLAT(pa[i / M * a_g + i % M * a_i]);
-                    UNROLL(2) for (int j = 0; j < NV; j++) acc[i * NV + j] = FMA_VEC(x, b[j], acc[i * NV + j]);
+                    UNROLL(3) for (int j = 0; j < NV; j++) acc[i * NV + j] = FMA_VEC(x, b[j], acc[i * NV + j]);
                 }
             }
         }
         if (MAY_BE_APART && t->accumulate == APART) {
             UNROLL(28) for (int i = 0; i < G * M; i++) {
-                UNROLL(2) for (int j = 0; j < NV; j++) {
+                UNROLL(3) for (int j = 0; j < NV; j++) {
                     const REAL *from = C + i / M * c_g + i % M * c_i + VL * j;
                     acc[i * NV + j] += PART && j == NV - 1 ? LOAD_PART(from, mask) : LOAD(from);
                 }
             }
         }
         UNROLL(28) for (int i = 0; i < G * M; i++) {
-            UNROLL(2) for (int j = 0; j < NV; j++) {
+            UNROLL(3) for (int j = 0; j < NV; j++) {
                 REAL *to = C + i / M * c_g + i % M * c_i + VL * j;
                 if (PART && j == NV - 1) STORE_PART(to, mask, acc[i * NV + j]);
                 else STORE(to, acc[i * NV + j]);
@@ -66,7 +66,8 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
 }
 
 /* The tile as one function per kind, by the number m of its rows: at most WIDE with two vectors of columns, or NARROW
- * with one; in the square kinds m x m, at most AREA together.  A set whose WIDE is 0 is for one vector of columns only. */
+ * with one; in the square kinds m x m, at most AREA together.  A set whose WIDE is 0 is for one vector of columns only.
+ * With three vectors it is THREE high, or one less: a last vector alone would load a value of A for each multiply-add. */
 #define CASE(m) case m: NAME(tile)(1, m, NV, UNIT_I, PART, t, A, B, bias, C, mask); break;
 #define CASES_4 CASE(1) CASE(2) CASE(3) CASE(4)
 #define CASES_6 CASES_4 CASE(5) CASE(6)
@@ -110,6 +111,9 @@ KIND(wide_square, 2, 1, SQUARES_FOR(WIDE))
 KIND(wide_unit, 2, 1, CASES_FOR(WIDE))
 #endif
 #endif
+#ifdef THREE
+KIND(three, 3, 0, CASE(3) CASE(4))
+#endif
 #undef KIND
 #undef TILE_OF
 #undef SQUARES_28
@@ -124,7 +128,9 @@ KIND(wide_unit, 2, 1, CASES_FOR(WIDE))
 #undef CASES_4
 #undef CASE
 
-/* Any m x n area: panels of two vectors of columns, each cut into blocks of nearly equal height. */
+/* Any m x n area: panels of two vectors of columns, each cut into blocks of nearly equal height.  What is empty of a
+ * vector costs as much as what is full, and a vector without a neighbour more: what is left over behind a panel goes to
+ * vectors half as wide, if there are some and they are enough, or is taken with the panel, three vectors wide. */
 TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const REAL *B, const REAL *bias, REAL *C)
 {
     typedef void (*Kind)(int, const Tile *, const REAL *, const REAL *, const REAL *, REAL *, MASK);
@@ -134,18 +140,35 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
         {PAIR(wide), UNIT(wide), PAIR(wide_square)},
 #endif
     };
-#ifdef HALF_WIDTH /* eight columns or fewer: half as wide a vector wastes half as much */
-    if (n <= VL / 2) { HALF_WIDTH(t, m, n, A, B, bias, C); return; }
+#ifdef THREE
+    static const Kind three[] = PAIR(three);
 #endif
-    for (idx j = 0; j < n; j += 2 * VL) {
+    if (m == 0) return; /* no block to divide by */
+    for (idx j = 0, width; j < n; j += width) {
         const idx left = n - j;
-        const int wide = left > VL, part = wide ? left < 2 * VL : left < VL;
-        const MASK mask = MASK_OF(left - wide * VL);
-        const idx highest = wide ? WIDE : NARROW, blocks = (m + highest - 1) / highest;
+        int wide = left > VL, more = 0;
+#ifdef HALF_WIDTH
+        if (left <= VL / 2) { HALF_WIDTH(t, m, left, A, B + j, bias ? bias + j : NULL, C + j); return; }
+        if (m >= 6) wide = left > VL + VL / 2; /* else one vector of columns has too few rows to keep all units busy */
+#endif
+#ifdef THREE
+        more = left > 2 * VL && left <= 3 * VL && m >= (THREE - 1) * ((m + THREE - 1) / THREE);
+#endif
+        width = (1 + wide + more) * VL;
+        const int part = left < width;
+        const MASK mask = MASK_OF(left - width + VL);
         const int square = t->a_i == 1 && t->rows == m && m > 1 && m * m <= (wide ? WIDE : AREA);
-        const Kind kind = kinds[wide][square ? 2 : t->a_i == 1][part];
-        for (idx b = 0; b < blocks; b++) {
-            const idx i = m * b / blocks, height = m * (b + 1) / blocks - i;
+        idx highest = wide ? WIDE : NARROW;
+        Kind kind = kinds[wide][square ? 2 : t->a_i == 1][part];
+#ifdef THREE
+        if (more) highest = THREE, kind = three[part];
+#endif
+        const idx blocks = (m + highest - 1) / highest;
+        const idx low = m / blocks, over = m % blocks; /* m * b / blocks, without a division for each block */
+        for (idx i = 0, height, rest = 0; i < m; i += height) {
+            rest += over;
+            height = low + (rest >= blocks);
+            if (rest >= blocks) rest -= blocks;
             kind((int)height, t, A + i * t->a_i, B + j, bias ? bias + j : NULL, C + i * t->c_i + j, mask);
         }
     }

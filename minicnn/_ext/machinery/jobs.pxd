@@ -3,13 +3,16 @@
 
 Here too: what kernels need to describe arrays and to share out sums and scratch memory.
 """
-from minicnn._ext.machinery.runtime cimport real
+from libc.string cimport memcpy, memset
+
+from minicnn._ext.machinery.runtime cimport add_to, plus, real
 
 cdef enum:
     LINE = 64     # bytes: arrays and scratch memory begin on a line of the cache
     PAGE = 4096   # bytes after which addresses fall on the same lines of a first-level cache
     PART = 16384  # elements, about, of a part of a long image
-    CELLS = 16    # into which a batch is cut for sums over it: a function of the batch alone, never of the machine
+    CHUNKS_AT_LEAST = 16  # of a batch, for threads: that many, where its sums are not large
+    MOST_LEVELS = 6       # of halving a batch into cells
 
 
 # One array that a kernel reads or writes.  The arguments of a kernel are a struct whose first member, `arrays`, is a
@@ -89,22 +92,90 @@ cdef inline Py_ssize_t part_start(Py_ssize_t part, Py_ssize_t parts, Py_ssize_t 
     return size * part // parts
 
 
-# Sums over the batch are made chunk by chunk and the chunks added in order.  Chunks are whole cells; there are fewer
-# where 16 partial sums of `size` bytes would take too much memory.
-cdef inline Py_ssize_t chunks_for(Py_ssize_t size) noexcept nogil:
-    cdef Py_ssize_t chunks = CELLS
-    while chunks > 1 and chunks * size > 32 << 20:
-        chunks //= 2
-    return chunks
+# ---- sums over the batch ----
+#
+# Every sum over the samples of a batch is made in one tree, a function of the batch's size alone: the sum over n
+# samples is that over the first n - n // 2 and that over the rest, and so on; what is not halved any more is summed in
+# order.
+# All sums are halved into `cells_for` cells at least, so that another process may compute a node of the tree, such as
+# its right half, from those samples alone: what any kernel sums up for them is the node's sum, to the last bit, if the
+# thread says which node it is (`set_node` in jobs.pyx; docs/kernels.md, section 7).  Finer cuts, for threads or for
+# digits, are halves too, and as many at each node of a level.
+
+cdef inline Py_ssize_t first_half(Py_ssize_t n) noexcept nogil:
+    return n - n // 2
 
 
-# The first image of a chunk; chunk `chunks` begins where the batch of n ends.  A chunk may be empty.
-cdef inline Py_ssize_t chunk_start(Py_ssize_t chunk, Py_ssize_t chunks, Py_ssize_t n) noexcept nogil:
-    return n * (chunk * CELLS // chunks) // CELLS
+cdef inline Py_ssize_t cell_start(Py_ssize_t cell, Py_ssize_t cells, Py_ssize_t n) noexcept nogil:
+    """The first sample of a cell of `cells`, a power of two; cell `cells` begins where the batch ends.  If there are
+    fewer samples than cells, the last ones within a node are empty, never its first."""
+    cdef Py_ssize_t first = 0, half
+    while cells > 1:
+        half, cells = first_half(n), cells // 2
+        if cell >= cells:
+            cell, first, n = cell - cells, first + half, n - half
+        else:
+            n = half
+    return first + cell * n
 
 
-cdef inline Py_ssize_t chunk_of(Py_ssize_t image, Py_ssize_t chunks, Py_ssize_t n) noexcept nogil:
-    return (CELLS * image + CELLS - 1) // n * chunks // CELLS
+cdef struct Cell:
+    Py_ssize_t number, first, end  # the first sample, and the one behind the last
+
+
+cdef inline Cell cell_of(Py_ssize_t sample, Py_ssize_t cells, Py_ssize_t n) noexcept nogil:
+    cdef Cell cell = Cell(number=0, first=0, end=n)
+    cdef Py_ssize_t middle
+    while cells > 1:
+        middle, cells = cell.first + first_half(cell.end - cell.first), cells // 2
+        if sample >= middle:
+            cell.number, cell.first = cell.number + cells, middle
+        else:
+            cell.end = middle
+    return cell
+
+
+# Of the node that this thread computes, or of the batch of n: cells; chunks for threads, of sums of `size` bytes, at
+# least as many; samples of the whole batch.
+cdef Py_ssize_t cells_for(Py_ssize_t n) noexcept
+cdef Py_ssize_t chunks_for(Py_ssize_t n, Py_ssize_t size) noexcept
+cdef Py_ssize_t whole_batch(Py_ssize_t n) noexcept
+
+
+cdef inline Py_ssize_t spare_for(Py_ssize_t cells, Py_ssize_t count) noexcept nogil:
+    """Elements that a tree over so many cells needs beside its result, of `count` elements."""
+    cdef Py_ssize_t spare = 0
+    while cells > 1:
+        cells, spare = cells // 2, spare + count
+    return spare
+
+
+cdef inline void add_tree(const real *partials, Py_ssize_t step, Py_ssize_t cells, Py_ssize_t n, real *sum, real *spare,
+                          Py_ssize_t count) noexcept nogil:
+    """sum[:count] = the sum of the partial sums of `cells` cells of n samples, `step` elements apart."""
+    cdef Py_ssize_t half = first_half(n), middle = cells // 2 * step
+    if n == 0:
+        memset(sum, 0, count * sizeof(real))
+    elif cells == 1 or n == 1:
+        memcpy(sum, partials, count * sizeof(real))
+    elif cells == 2 or n == 2:
+        plus(False, partials, partials + middle, sum, count)
+    else:
+        add_tree(partials, step, cells // 2, half, sum, spare, count)
+        add_tree(partials + middle, step, cells // 2, n - half, spare, spare + count, count)
+        add_to(<const real *> spare, sum, count)
+
+
+cdef inline double sum_of(const double *values, const double *weights, Py_ssize_t cells, Py_ssize_t n) noexcept nogil:
+    """The sum of a number for each sample, times its weight unless there are none."""
+    cdef Py_ssize_t i, half = first_half(n)
+    cdef double total = 0
+    if cells > 1:
+        return sum_of(values, weights, cells // 2, half) + sum_of(
+            values + half, weights if weights is NULL else weights + half, cells // 2, n - half)
+    for i in range(n):
+        total += values[i] if weights is NULL else weights[i] * values[i]
+    return total
 
 
 # ---- between jobs.pyx and plan.pyx ----

@@ -10,8 +10,11 @@ cdef extern from * nogil:
     """
     #include "thread_local.h"
     static THREAD_LOCAL void *recorder = 0;
+    static THREAD_LOCAL Py_ssize_t whole = 0, level = 0;
     """
-    void *recorder  # of this thread, or NULL
+    void *recorder     # of this thread, or NULL
+    Py_ssize_t whole   # samples of the batch of which this thread computes a node; 0: it computes batches
+    Py_ssize_t level   # of that node
 
 
 @cython.auto_pickle(False)
@@ -74,10 +77,56 @@ cdef void run_share(const Job *job, const void *args, Py_ssize_t share, Py_ssize
                     void *scratch) noexcept nogil:
     cdef Py_ssize_t total = job.items * job.parts, first = total * share // shares, last = total * (share + 1) // shares
     if job.place == CHUNKS:
-        first = job.parts * chunk_start(job.chunks * share // shares, job.chunks, job.items)
-        last = job.parts * chunk_start(job.chunks * (share + 1) // shares, job.chunks, job.items)
+        first = job.parts * cell_start(job.chunks * share // shares, job.chunks, job.items)
+        last = job.parts * cell_start(job.chunks * (share + 1) // shares, job.chunks, job.items)
     if first < last:
         job.kernel(args, first, last, scratch)
+
+
+# ---- sums over the batch ----
+
+cdef Py_ssize_t whole_batch(Py_ssize_t n) noexcept:
+    return whole or n
+
+
+cdef Py_ssize_t levels_of(Py_ssize_t n) noexcept:
+    """How often a batch is halved into cells: about sqrt(n) of them, of about as many samples."""
+    cdef Py_ssize_t levels = 0
+    while levels < MOST_LEVELS and n >> 2 * levels >= 4:
+        levels += 1
+    return levels
+
+
+cdef Py_ssize_t cells_for(Py_ssize_t n) noexcept:
+    return (<Py_ssize_t> 1) << (levels_of(whole_batch(n)) - level)
+
+
+cdef Py_ssize_t chunks_for(Py_ssize_t n, Py_ssize_t size) noexcept:
+    """Fewer where the partial sums would take too much memory."""
+    cdef Py_ssize_t chunks = CHUNKS_AT_LEAST
+    while chunks > 1 and chunks * size > 32 << 20:
+        chunks //= 2
+    return max(chunks >> level, cells_for(n))
+
+
+def levels(Py_ssize_t n):
+    """How often a batch of n samples is halved into the cells that all sums over it are made of."""
+    return levels_of(n)
+
+
+def set_node(Py_ssize_t batch, Py_ssize_t depth):
+    """What kernels are given in this thread from now on is a node of a batch of so many samples, at that level of the
+    tree in which sums over the batch are made; (0, 0) again: it is a batch.  Returns the two as they were."""
+    global whole, level
+    if not (batch > 0 and 0 <= depth <= levels_of(batch) or batch == depth == 0):
+        raise ValueError(f"set_node: level must be 0 to {levels_of(batch)} for a batch of {batch}; got {depth}")
+    before, whole, level = (whole, level), batch, depth
+    return before
+
+
+def samples_of_batch(Py_ssize_t n):
+    """Samples of the batch of which this thread computes a node of n samples; n where it computes batches."""
+    return whole_batch(n)
 
 
 cdef char *borrow(Py_ssize_t size, bint lasting) except NULL:

@@ -15,6 +15,8 @@ All phases of a program run in one parallel region, unless Python has to be call
 a plan share one piece of memory, the workspace; two that are not in use at the same time may get the same place in it
 (`lay_out`).
 """
+from operator import itemgetter
+
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cython.parallel cimport parallel, threadid
@@ -22,7 +24,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, LINE, WHOLE, Array, Job, Recorder, chunk_start,
+from minicnn._ext.machinery.jobs cimport (AFTER, BEFORE, CHUNKS, IMAGES, LINE, WHOLE, Array, Job, Recorder, cell_start,
                                           current_recorder, lines, run_share, set_recorder)
 from minicnn._ext.machinery.runtime cimport free_scratch, take_scratch, team
 
@@ -100,7 +102,7 @@ def place_all(pieces):
     Two whose uses first..last overlap get places that do not.  Largest first, each into the lowest gap that it fits.
     """
     placed, total = [], 0
-    for size, first, last, buffer in sorted(pieces, key=lambda piece: -piece[0]):
+    for size, first, last, buffer in sorted(pieces, key=itemgetter(0), reverse=True):
         place = 0
         for other, other_size, other_first, other_last in sorted(placed):
             if other_first <= last and first <= other_last:
@@ -538,7 +540,7 @@ cdef class Plan(Recorder):
             self.run_blocks(steps, p, thread, p.n * thread // threads, p.n * (thread + 1) // threads)
             return
         for cell in range(units * thread // threads * ratio, units * (thread + 1) // threads * ratio):
-            low, high = chunk_start(cell, fine, p.n), chunk_start(cell + 1, fine, p.n)
+            low, high = cell_start(cell, fine, p.n), cell_start(cell + 1, fine, p.n)
             self.run_blocks(steps, p, thread, low, high)
 
     cdef void run_blocks(self, const Step *steps, const Phase *p, int thread, Py_ssize_t low,

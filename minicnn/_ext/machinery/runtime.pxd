@@ -136,6 +136,9 @@ cdef inline Tile matrix_tile(Py_ssize_t depth, Py_ssize_t a_k, Py_ssize_t b_k, P
 
 
 cdef const Leaves *chosen_leaves() noexcept nogil
+# Whether an array holds float64, and not float32: which of the two forms of a kernel its entry calls.  A `def` over a
+# fused type would do that by itself, in 700 bytes of the wheel for each and 4 kB for each module that has one.
+cdef int is_double(array) except -1
 # ValueError unless `ok`: what a kernel's entry checks of the shapes, for the kernels themselves check nothing.
 cdef inline int require(bint ok, str required) except -1:
     if not ok:

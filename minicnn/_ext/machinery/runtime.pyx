@@ -11,6 +11,7 @@ import sys
 from minicnn._ext.machinery import limits
 
 cimport cython
+from cpython.buffer cimport PyBUF_FULL_RO, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pythread cimport (NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
                                PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock)
 from libc.stdlib cimport free, malloc
@@ -40,6 +41,21 @@ cdef bint the_yielding = True
 
 cdef const Leaves *chosen_leaves() noexcept nogil:
     return the_leaves
+
+
+cdef int is_double(array) except -1:
+    cdef Py_buffer view
+    cdef const char *format
+    cdef char code = 0  # the last of the format: what else it may hold is looked at by the memoryviews to come
+    PyObject_GetBuffer(array, &view, PyBUF_FULL_RO)
+    format = view.format
+    while format is not NULL and format[0]:
+        code = format[0]
+        format += 1
+    PyBuffer_Release(&view)
+    if code != b"f" and code != b"d":
+        raise TypeError(f"kernel: arrays must hold float32 or float64; got numbers of format {chr(code)!r}")
+    return code == b"d"
 
 
 cdef int team(Py_ssize_t items, double work) noexcept nogil:

@@ -58,6 +58,7 @@ TARGET INLINE __m128i four_bytes_avx2(const void *p)
 #define WIDE 6
 #define NARROW 12
 #define AREA 12
+#define THREE 4
 #define UNIT_KINDS
 #define SINGLE
 #define VL 8

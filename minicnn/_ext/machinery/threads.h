@@ -10,6 +10,7 @@
 #define MINICNN_YIELDS
 static char looking = 0; /* held by the thread that looks up how busy the machine is (spare_cpus) */
 #endif
+#define UNKNOWN_CPUS (1 << 16) /* more than there are threads */
 
 /* libgomp ends the process when it cannot create its threads: a limit on processes or memory, a stack that is too large
  * (OMP_STACKSIZE), a CPU that is not there (GOMP_CPU_AFFINITY).  It keeps a pool for every thread that begins regions, and
@@ -152,48 +153,54 @@ static void guard_forks(void) {}
 
 /* How many CPUs the other processes leave to us.  Beside a busy process two threads on two CPUs wait for each other
  * through whole time slices at the end of every region, and are slower than one; so a region takes no more threads than
- * there are CPUs that nobody else wants.  Looked up 20 times a second, smoothed over about a fifth of one. */
+ * there are CPUs that nobody else wants.
+ *
+ * What others use is what the CPUs were neither idle for nor spent on this process, as sums over the time since the last
+ * look: a count of the threads that want to run at one moment sees some that sleep already, and takes those of other
+ * libraries in this process for others.  It is looked up 20 times a second, and half of the past is forgotten in less
+ * than a tenth of one.  What it cannot see are threads of this very process that spin (docs/reliability.md). */
 #ifdef MINICNN_YIELDS
-#include <dirent.h>
+#include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
-#include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_EVERY 0.05 /* seconds */
+#define LOOK_EVERY 0.05 /* seconds; five of the ticks that /proc/stat counts in */
+#define MEMORY 0.1      /* seconds: the past weighs MEMORY, the time since the last look as much as it lasted */
 
-/* Threads of this process that run or want to: they are not "others", whether they are ours, Python's or a library's. */
-static int own_runnable(void)
+struct look { /* clocks that run on, in seconds and in ticks of all CPUs together */
+    double time, own, all, left;
+};
+
+static double clock_of(clockid_t id)
 {
-    int count = 0;
-    DIR *tasks = opendir("/proc/self/task");
-    if (!tasks) return 1;
-    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
-        char path[64], line[512] = "";
-        if (task->d_name[0] == '.' || snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", task->d_name) < 0) continue;
-        FILE *file = fopen(path, "r");
-        if (!file) continue;
-        const char *name_end = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-        count += name_end && name_end[1] && name_end[2] == 'R';
-        fclose(file);
-    }
-    closedir(tasks);
-    return count;
+    struct timespec clock;
+    if (clock_gettime(id, &clock)) return 0;
+    return (double)clock.tv_sec + 1e-9 * (double)clock.tv_nsec;
 }
 
-static int all_runnable(void) /* the 2 of "0.73 0.34 0.17 2/345 6789"; by hand: scanf would want the newest glibc */
+/* The first line of /proc/stat, "cpu  user nice system idle iowait irq softirq steal ...": all ticks, and those left to a
+ * process like this one: idle, waiting for a disk, and, unless it gives way itself, spent on processes that do (nice).
+ * By hand: scanf would want the newest glibc. */
+static struct look look_up(double now)
 {
-    int count = 0;
-    char line[128] = "";
-    FILE *file = fopen("/proc/loadavg", "r");
-    if (!file) return 0;
-    const char *slash = fgets(line, sizeof line, file) ? strchr(line, '/') : NULL;
-    fclose(file);
-    if (!slash) return 0;
-    for (int unit = 1; slash > line && slash[-1] >= '0' && slash[-1] <= '9' && unit < 1000000; unit *= 10)
-        count += unit * (*--slash - '0');
-    return count;
+    enum { NICE = 1, IDLE = 3, IOWAIT = 4, FIELDS = 8 }; /* guests' ticks, after these, are in user and nice already */
+    struct look look = {now, clock_of(CLOCK_PROCESS_CPUTIME_ID), 0, 0};
+    const int gives_way = getpriority(PRIO_PROCESS, 0) > 0, file = open("/proc/stat", O_RDONLY | O_CLOEXEC);
+    char line[256];
+    const ssize_t length = file < 0 ? 0 : read(file, line, sizeof line - 1);
+    const char *c = line;
+    if (file >= 0) close(file);
+    line[length > 0 ? length : 0] = 0;
+    for (int field = 0; field < FIELDS; field++) {
+        double ticks = 0;
+        while (*c && *c != '\n' && (*c < '0' || *c > '9')) c++;
+        while (*c >= '0' && *c <= '9') ticks = 10 * ticks + (*c++ - '0');
+        look.all += ticks;
+        if (field == IDLE || field == IOWAIT || (field == NICE && !gives_way)) look.left += ticks;
+    }
+    return look;
 }
 
 static int own_cpus(void)
@@ -202,25 +209,39 @@ static int own_cpus(void)
     return sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
 }
 
+/* How many of the CPUs others used between two looks; -1 where that is not told: in a sandbox whose ticks stand still, in
+ * a child of a fork, whose own clock has begun again. */
+static double used_by_others(const struct look *before, const struct look *now, int cpus)
+{
+    const double all = now->all - before->all, own = now->own - before->own;
+    if (before->time <= 0 || all <= 0 || own < 0) return -1;
+    const double used = cpus * (1 - (now->left - before->left) / all) - own / (now->time - before->time);
+    return used < 0 ? 0 : used > cpus ? cpus : used;
+}
+
 static int spare_cpus(void)
 {
-    static double looked, others; /* written only by the thread that holds `looking` */
-    static int spare = 1 << 16;
-    struct timespec clock;
-    if (own_cpus() < sysconf(_SC_NPROCESSORS_ONLN)) return 1 << 16; /* pinned: who runs beside us cannot be told */
-    clock_gettime(CLOCK_MONOTONIC, &clock);
-    const double now = (double)clock.tv_sec + 1e-9 * (double)clock.tv_nsec;
-    if (!__atomic_test_and_set(&looking, __ATOMIC_ACQUIRE)) {
-        if (now - looked >= LOOK_EVERY) {
-            const int found = all_runnable() - own_runnable();
-            looked = now;
-            others += 0.25 * ((found > 0 ? found : 0) - others);
-            __atomic_store_n(&spare, (int)sysconf(_SC_NPROCESSORS_ONLN) - (int)(others + 0.5), __ATOMIC_RELAXED);
-        }
+    static struct look before; /* this and `others` are touched only by the thread that holds `looking` */
+    static double others;
+    static int spare = UNKNOWN_CPUS;
+    static double looked; /* when: read by every thread */
+    const double now = clock_of(CLOCK_MONOTONIC);
+    double last;
+    __atomic_load(&looked, &last, __ATOMIC_RELAXED);
+    if (now - last >= LOOK_EVERY && !__atomic_test_and_set(&looking, __ATOMIC_ACQUIRE)) {
+        const int cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
+        const struct look found = look_up(now);
+        const double gone = now - before.time, used = used_by_others(&before, &found, cpus);
+        if (used >= 0) others += gone / (gone + MEMORY) * (used - others);
+        /* Bound to some of the CPUs only: who runs on those cannot be told. */
+        const int left = used < 0 || own_cpus() < cpus ? UNKNOWN_CPUS : cpus - (int)(others + 0.5);
+        before = found;
+        __atomic_store(&looked, &now, __ATOMIC_RELAXED);
+        __atomic_store_n(&spare, left, __ATOMIC_RELAXED);
         __atomic_clear(&looking, __ATOMIC_RELEASE);
     }
     return __atomic_load_n(&spare, __ATOMIC_RELAXED);
 }
 #else
-static int spare_cpus(void) { return 1 << 16; }
+static int spare_cpus(void) { return UNKNOWN_CPUS; }
 #endif

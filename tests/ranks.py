@@ -1,0 +1,167 @@
+"""What test_distributed.py runs under mpiexec, and by itself without: nets that are trained, and ranks that fail.
+
+    mpiexec -n 2 python ranks.py NAME FOLDER
+
+prints a line of JSON for each rank.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+import minicnn as mc
+from minicnn import distributed, layers
+from minicnn.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+
+X = np.random.default_rng(7).random((43, 8, 8, 3), np.float32)
+LABELS = np.random.default_rng(8).integers(0, 4, 43)
+WEIGHTS = np.linspace(0.1, 2, 43)
+
+
+def images():
+    """With batch statistics, masks and everything that adds to the loss."""
+    return [
+        layers.RandomFlip("horizontal"),
+        layers.Conv2D(6, 3, activation="relu", kernel_regularizer="l2"),
+        layers.BatchNormalization(),
+        layers.SpatialDropout2D(0.2),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(16, activation="relu", activity_regularizer="l2"),
+        layers.Dropout(0.5),
+        layers.Dense(4, activation="softmax"),
+    ]
+
+
+def model(ranks, chain=None, optimizer=None, **more):
+    """``ranks``: True to distribute it, or what takes the place of the ranks of MPI."""
+    made = mc.Sequential(images() if chain is None else chain, seed=3, **more)
+    made.build(X.shape[1:])
+    optimizer = mc.optimizers.Adam(0.01) if optimizer is None else optimizer
+    made.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+    if ranks is True:
+        made.distribute(timeout=60)
+    return made
+
+
+def nets(ranks, folder):
+    """Batches that are no power of two, a last one of 3 samples, smaller ones than there are ranks."""
+    found = {}
+    for name, size, more in (
+        ("uneven", 20, {"sample_weight": WEIGHTS, "validation_split": 0.1, "clean_train_metrics": True}),
+        ("tiny", 3, {}),
+        ("mixed", 16, {"mix": "mixup"}),
+        ("stream", None, {}),
+    ):
+        optimizer = mc.optimizers.SGD(0.05, momentum=0.9, nesterov=True, clipnorm=1.0) if name == "tiny" else None
+        trained = model(ranks, None, optimizer)
+        data = (X, LABELS) if size else ([(X[i : i + 9], LABELS[i : i + 9]) for i in range(0, 43, 9)],)
+        history = trained.fit(*data, batch_size=size, epochs=2, verbose=0, **more).history
+        found[name] = [trained.fingerprint(), history]
+    prediction = trained.predict_mc(X, n_samples=3)
+    sums = [float(one.sum()) for one in (trained.predict(X, 10), prediction.mean, prediction.std)]
+    return {**found, "evaluate": trained.evaluate(X, LABELS, batch_size=10), "predict": sums}
+
+
+class At(Callback):
+    """Does something at the end of an epoch or step, on one rank."""
+
+    def __init__(self, rank, action, hook="on_epoch_end"):
+        super().__init__()
+        setattr(self, hook, lambda number, logs: number == 1 and self.model.ranks.rank == rank and action(self.model))
+
+
+def raising(error):
+    def action(model):
+        raise error
+
+    return action
+
+
+def errors(ranks, folder):
+    """One rank, the last, fails in every way; then all train, as if nothing had been."""
+    trained, last = model(ranks), 0
+    last, found = trained.ranks.size - 1, {}
+
+    def attempt(name, function):
+        before, began = trained.fingerprint(), time.monotonic()
+        try:
+            function()
+        except BaseException as error:
+            found[name] = [type(error).__name__, str(error), *getattr(error, "__notes__", [])]
+        assert time.monotonic() - began < 30
+        assert not trained.training
+        return before
+
+    def fit(**more):
+        return trained.fit(X, LABELS, **{"batch_size": 16, "epochs": 2, "verbose": 0, **more})
+
+    mine = trained.ranks.rank == last
+    attempt("argument", lambda: fit(batch_size=0 if mine else 16))
+    attempt("other argument", lambda: fit(batch_size=8 if mine else 16))
+    attempt("other call", fit if mine else lambda: trained.evaluate(X, LABELS))
+    broken = X.copy()
+    broken[-1] = np.nan if mine else 0.5
+    batches = [(broken, LABELS)]
+    before = attempt("bad data", lambda: trained.fit(batches, epochs=2, verbose=0))
+    assert trained.fingerprint() == before
+    assert trained.optimizer.iterations == 0
+    attempt("hook", lambda: fit(callbacks=[At(last, raising(OSError("disk full")))]))
+    attempt("interrupt", lambda: fit(callbacks=[At(last, raising(KeyboardInterrupt()), "on_train_batch_end")]))
+    trained = model(ranks)
+    fit(callbacks=[At(last, lambda model: setattr(model, "stop_training", True))], epochs=9)
+    found["stopped"] = len(trained.history.epoch)
+    trained = model(ranks)
+    attempt("other weights", lambda: fit(callbacks=[At(last, lambda model: model.parameters.fill(0))]))
+    trained = model(ranks)
+    found["fingerprint"] = (fit(), trained.fingerprint())[1]
+    return found
+
+
+def late(ranks, folder):
+    """The last rank does not come back for a while."""
+    trained = model(False)
+    trained.distribute(timeout=0.3)
+    last = trained.ranks.size - 1
+    try:
+        trained.fit(X, LABELS, verbose=0, epochs=2, callbacks=[At(last, lambda model: time.sleep(0.9))])
+    except distributed.RankError as error:
+        return str(error)
+    return None
+
+
+def killed(ranks, folder):
+    trained = model(ranks)
+    last = trained.ranks.size - 1
+    trained.fit(X, LABELS, verbose=0, epochs=2, callbacks=[At(last, lambda model: os.kill(os.getpid(), 9))])
+    return "not killed"
+
+
+def resumed(ranks, folder, epochs=4, stop=None):
+    """A run with callbacks that write and decide, with a backup; ``stop``: whether it is interrupted."""
+    trained = model(ranks)
+    callbacks = [
+        EarlyStopping("loss", patience=3),
+        ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1.0, verbose=1),
+        CSVLogger(f"{folder}/log.csv"),
+        ModelCheckpoint(f"{folder}/best.npz", "loss", save_best_only=True, verbose=1),
+        BackupAndRestore(f"{folder}/backup", save_freq=2),
+    ]
+    if stop:
+        callbacks.append(At(0, raising(KeyboardInterrupt()), "on_epoch_end"))
+    with contextlib.suppress(KeyboardInterrupt, distributed.RankError):
+        trained.fit(X, LABELS, batch_size=16, epochs=epochs, verbose=2, callbacks=callbacks)
+    return [trained.fingerprint(), trained.history.history, float(trained.optimizer.learning_rate)]
+
+
+def stopped(ranks, folder):
+    return resumed(ranks, folder, stop=True)
+
+
+if __name__ == "__main__":
+    scenario, folder = sys.argv[1:]
+    print(json.dumps(globals()[scenario](True, folder)), flush=True)
