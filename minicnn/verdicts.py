@@ -18,7 +18,7 @@ SAME = 1e-6  # two gradients agree, relative to the largest element
 MOST_FORWARDS = 3000  # that a matrix of derivatives may cost
 MOST_ELEMENTS = 8_000_000  # that it may have
 LARGE = 1e3  # on a bias: every z is positive
-FEW = 12  # places that tell one changed layer from another
+FEW = 12  # places that are measured again with one sample more
 GENERAL = "more than a factor or a mask is wrong: compare backward with the formula"
 WRONG_PLACES = "the right numbers in the wrong places"
 BORDER = "at the border"
@@ -57,15 +57,18 @@ class Case:
         c = float((one * other).sum()) / square
         return c if abs(c) > 1e-9 and self.agree(one, c * other) else None
 
-    def true_at_places(self, r=None):
-        """The gradient at some of the places, measured again; ``r`` in the place of the case's."""
-        chosen = self.places[:: max(1, len(self.places) // FEW)]
+    def is_true(self, r=None):
+        """Whether backward's gradient is the true one, measured again, at all of the places; ``r`` in the place of the
+        case's.  Wrong places come first: they are the ones that tell."""
         r = self.r if r is None else r
-        found = []
-        for place in chosen:
-            slope, _, penalty = _slope(self.subject, self.values, np.unravel_index(place, self.values.shape), self.step)
-            found.append((slope * r).sum() + penalty)
-        return chosen, np.array(found)
+        given = self.gradient.flat[self.places]
+        size = max(np.abs(given).max(), self.scale)
+        for k in np.argsort(-np.abs(given - self.numeric), kind="stable"):
+            where = np.unravel_index(self.places[k], self.values.shape)
+            slope, _, penalty = _slope(self.subject, self.values, where, self.step)
+            if abs((slope * r).sum() + penalty - given[k]) > SAME * size:
+                return False
+        return True
 
     def derivatives(self):
         """``Derivatives`` of y with respect to the values; None where that would take too long, or where it gives other
@@ -291,18 +294,14 @@ def _of_rate(c, case):
 
 def _of_layer(case):
     """dx with a kernel turned, transposed; any gradient without the derivative of an activation."""
-    found = []
-    for label, (places, true) in _changed_layers(case):
-        if case.agree(case.gradient.flat[places], true):
-            found.append(label)
-    return _one_of(found)
+    return _one_of([label for label, explained in _changed_layers(case) if explained])
 
 
 def _changed_layers(case):
     weights = case.subject.weights()
     biases = [one for one in weights.values() if one.ndim == 1 and one.size == case.y.shape[-1]]
     for name, array in weights.items() if case.name == "x" else ():
-        for what, changed in _rearrangements(array, array.ndim - 2, 0) if array.ndim >= 2 else ():
+        for what, changed in _of_kernel(case, array):
             label = f"backward has {name} {what}"
             if what == "transposed":
                 label = f"backward has {name} where its transpose belongs, or the transpose for it"
@@ -321,7 +320,7 @@ def _changed_layers(case):
 
 
 def _measured_with(case, changes, slope=None, bias=None):
-    """``true_at_places`` of the layer with other weights; with ``slope``: and an activation that has that slope."""
+    """``is_true`` of the layer with other weights; with ``slope``: and an activation that has that slope."""
     before = [(array, array.copy()) for array, _ in changes.values()]
     y, penalty = case.subject.y, case.subject.penalty
     for array, changed in changes.values():
@@ -332,9 +331,9 @@ def _measured_with(case, changes, slope=None, bias=None):
         if slope is not None:
             now = _slope_of_activation(case, bias)
             if now is None or (np.abs(now) < 3e-5).any():
-                return case.places[:0], np.zeros(0)
+                return False
             r = r * slope / now
-        return case.true_at_places(r)
+        return case.is_true(r)
     finally:
         for array, values in before:
             array[...] = values
@@ -350,21 +349,44 @@ def _slope_of_activation(case, bias):
     return d.matrix.sum(0).reshape(case.y.shape)
 
 
-def _rearrangements(array, spatial, first):
-    """(in words, the array) with axes from ``first`` on exchanged, and some of the ``spatial`` first ones turned."""
-    axes = range(first, array.ndim)
-    places = [axis for axis in range(first, first + spatial) if array.shape[axis] > 1]
+def _of_kernel(case, array):
+    """``_rearrangements`` of an array of the shape of a kernel: its places are its first axes, or in PyTorch's order its
+    last, or a part of the rows or columns of a matrix, as im2col has it."""
+    ends = sorted((case.x.shape[-1], case.y.shape[-1]))
+    if array.ndim > 1:
+        yield from _rearrangements(array, range(array.ndim - 2))
+    if array.ndim > 2 and sorted(array.shape[:2]) == ends:
+        yield from _rearrangements(array, range(2, array.ndim))
+    if array.ndim != 2 or case.x.ndim != 4 or case.y.ndim != 4:
+        return
+    c, f = case.x.shape[-1], case.y.shape[-1]
+    k = math.isqrt(array.size // (c * f))
+    taps = k * k * c
+    for matrix, shape, first in (
+        ((taps, f), (k, k, c, f), 0), ((taps, f), (c, k, k, f), 1),
+        ((f, taps), (f, k, k, c), 1), ((f, taps), (f, c, k, k), 2),
+    ):  # fmt: skip
+        if k > 1 and array.shape == matrix:
+            places = range(first, first + 2)
+            for what, moved in _rearrangements(array.reshape(shape), places, places):
+                yield f"{what}, seen as {shape}", moved.reshape(array.shape)
+
+
+def _rearrangements(array, places, axes=None):
+    """(in words, the array) with ``axes`` (all) exchanged, and some of those of ``places`` turned round."""
+    axes = range(array.ndim) if axes is None else axes
+    first, last, places = axes[0], axes[-1] + 1, [axis for axis in places if array.shape[axis] > 1]
     for order in itertools.permutations(axes):
         moved = [axis for axis, new in zip(axes, order, strict=True) if axis != new]
-        same_shape = tuple(array.shape[axis] for axis in order) == array.shape[first:]
+        same_shape = tuple(array.shape[axis] for axis in order) == array.shape[first:last]
         if not same_shape or any(array.shape[axis] == 1 for axis in moved):
             continue
         for count in range(len(places) + 1):
             for turned in itertools.combinations(places, count):
                 if order == tuple(axes) and not turned:
                     continue
-                rearranged = np.flip(array.transpose(*range(first), *order), turned)
-                yield _in_words(order, axes, moved, turned, places), rearranged
+                whole = (*range(first), *order, *range(last, array.ndim))
+                yield _in_words(order, axes, moved, turned, places), np.flip(array.transpose(whole), turned)
 
 
 def _in_words(order, axes, moved, turned, places):
@@ -412,7 +434,8 @@ def _one_of(labels):
 
 
 def _rearranged(case, d, true):
-    for what, moved in _rearrangements(true, max(true.ndim - 2, 0), int(case.name == "x")):
+    axes = range(1, true.ndim)
+    for what, moved in _rearrangements(true, axes[:-1], axes) if case.name == "x" else _of_kernel(case, true):
         yield f"{WRONG_PLACES}: {what}?", moved
 
 

@@ -28,17 +28,33 @@ class Faulty(Layer):
 
 
 class Conv(Faulty):
-    """y[n, i, j] = sum over taps of xp[n, s i + a, s j + b] @ K[a, b] + bias, xp: x with ``pad`` zeros around it."""
+    """y[n, i, j] = sum over taps of xp[n, s i + a, s j + b] @ K[a, b] + bias, xp: x with ``pad`` zeros around it.
+
+    The parameter is K with its axes in the ``order``, and as a ``matrix`` its first three, or last three, are one.
+    """
 
     size, filters, pad, stride, relu = (3, 3), 5, (1, 1), 1, False
+    order, matrix = (0, 1, 2, 3), False
 
     def build(self, input_shape, rng):
         h, w, c = super().build(input_shape, rng)
         kh, kw = self.size
-        self.add_param("kernel", (kh, kw, c, self.filters), normal_init, rng)
+        self.add_param("kernel", self.stored(np.empty((kh, kw, c, self.filters))).shape, normal_init, rng)
         self.add_param("bias", (self.filters,), normal_init, rng)
         (p, q), s = self.pad, self.stride
         return (h + 2 * p - kh) // s + 1, (w + 2 * q - kw) // s + 1, self.filters
+
+    def stored(self, kernel):
+        """A kernel (KH, KW, C, F) as the parameter is."""
+        array = kernel.transpose(self.order)
+        if not self.matrix:
+            return array
+        return array.reshape(array.shape[0], -1) if self.order[0] == 3 else array.reshape(-1, array.shape[-1])
+
+    def kernel(self):
+        """The parameter as (KH, KW, C, F)."""
+        shape = np.array([*self.size, self.input_shape[-1], self.filters])[list(self.order)]
+        return self.params["kernel"].reshape(shape).transpose(np.argsort(self.order))
 
     def window(self, a, b):
         """The slices of xp that tap (a, b) reads."""
@@ -47,7 +63,7 @@ class Conv(Faulty):
         return (slice(None), slice(a, a + s * (oh - 1) + 1, s), slice(b, b + s * (ow - 1) + 1, s))
 
     def forward(self, x, training=False):
-        (p, q), kernel = self.pad, self.params["kernel"]
+        (p, q), kernel = self.pad, self.kernel()
         self.xp = np.pad(x, ((0, 0), (p, p), (q, q), (0, 0)))
         taps = np.ndindex(self.size)
         z = sum(self.xp[self.window(a, b)] @ kernel[a, b] for a, b in taps) + self.params["bias"]
@@ -57,10 +73,10 @@ class Conv(Faulty):
     def plain_backward(self, dy):
         (kh, kw), (p, q), has = self.size, self.pad, self.has
         dz = dy * (self.z > 0) if self.relu and not has("no relu") else dy
-        kernel = self.params["kernel"]
+        kernel = self.kernel()
         used = kernel[::-1, ::-1] if has("dx turned") else kernel.swapaxes(0, 1) if has("dx transposed") else kernel
         used = kernel[::-1] if has("dx turned rows") else kernel.swapaxes(2, 3) if has("dx channels") else used
-        dxp, dk = np.zeros_like(self.xp), np.zeros_like(kernel)
+        dxp, dk = np.zeros_like(self.xp), np.zeros(kernel.shape)
         for a, b in np.ndindex(kh, kw):
             if has("dx ="):
                 dxp[self.window(a, b)] = dz @ used[a, b].T
@@ -85,7 +101,7 @@ class Conv(Faulty):
         db = dz.sum((1, 2, 3)) if has("db axes") else dz.mean((1, 2)).sum(0) if has("db mean of places") else db
         db = dz.sum() if has("db all") else db
         dk = dk / len(dy) if has("dk / n") else dk
-        self.grads["kernel"][...] = 0.37 * dk if has("dk 0.37") else dk
+        self.grads["kernel"][...] = self.stored(0.37 * dk if has("dk 0.37") else dk)
         self.grads["bias"][...] = db
         _, h, w, _ = self.xp.shape
         i, j = (0, 0) if has("dx cut") else (2 * p, 2 * q) if has("dx cut end") else (p, q)

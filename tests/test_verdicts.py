@@ -17,6 +17,7 @@ from minicnn.layer import Layer
 from minicnn.testing import GradientError, gradcheck
 
 OVERLAP = r"where windows overlap, one alone counts: `=` for `\+=`\?"
+TORCH = {"order": (3, 2, 0, 1)}
 ACTIVATION = "the derivative of the activation is missing"
 
 
@@ -46,6 +47,15 @@ def verdict(layer, x):
     (Conv("dx channels", filters=2), IMAGES, r"backward has kernel transposed \(axes 2 and 3 exchanged\)$"),
     (conv("dk turned"), IMAGES, r"of kernel .* the right numbers in the wrong places: turned by 180 degrees\?$"),
     (conv("dk transposed"), IMAGES, r"the wrong places: transposed \(axes 0 and 1 exchanged\)\?$"),
+    # ... with the axes of a kernel in PyTorch's order, or as the matrix of im2col
+    (conv("dx turned", **TORCH), IMAGES, "backward has kernel turned by 180 degrees$"),
+    (conv("dx transposed", **TORCH), IMAGES, r"backward has kernel transposed \(axes 2 and 3 exchanged\)$"),
+    (conv("dk turned", **TORCH), IMAGES, "the wrong places: turned by 180 degrees\\?$"),
+    (conv("dk transposed", **TORCH), IMAGES, r"the wrong places: transposed \(axes 2 and 3 exchanged\)\?$"),
+    (conv("dx turned", matrix=True), IMAGES, r"has kernel turned by 180 degrees, seen as \(3, 3, 2, 3\)$"),
+    (conv("dk turned", matrix=True, **TORCH), IMAGES, r"turned by 180 degrees, seen as \(3, 2, 3, 3\)\?$"),
+    (conv("dk transposed", matrix=True, order=(2, 0, 1, 3)), IMAGES, r"\(axes 1 and 2 .*, seen as \(2, 3, 3, 3\)\?$"),
+    (conv("dx turned rows", matrix=True, order=(3, 0, 1, 2)), IMAGES, r"along axis 1, seen as \(3, 3, 3, 2\)$"),
     # padding cut on the wrong side
     (conv("dx cut"), IMAGES, r"shifted by \(1, 1\) places: is the padding cut on the wrong side\?$"),
     (conv("dx cut end"), IMAGES, r"shifted by \(-1, -1\) places: is the padding cut on the wrong side\?$"),
@@ -145,10 +155,10 @@ def test_a_layer_around_right_layers():
 # What a sentence says, and the mistakes one of which must have been planted for it to be true.
 TRUE_FOR = {
     "kernel turned by 180": {"dx turned"},
-    "kernel turned round along axis 0": {"dx turned rows"},
-    "kernel transposed (axes 0 and 1 exchanged)": {"dx transposed"},
-    "places: turned by 180 degrees?": {"dk turned"},
-    "places: transposed (axes 0 and 1": {"dk transposed"},
+    "kernel turned round": {"dx turned rows"},
+    "kernel transposed (axes": {"dx transposed"},
+    "places: turned by 180 degrees": {"dk turned"},
+    "places: transposed (axes": {"dk transposed"},
     "places: transposed?": {"dk transposed"},
     "padding cut on the wrong side": {"dx cut", "dx cut end"},
     "where windows overlap": {"dx =", "dx = windows", "dx = at the largest"},
@@ -208,6 +218,8 @@ def planted_layers(draw, most):
             "pad": draw(st.sampled_from([(0, 0), (1, 1), (1, 0)])),
             "stride": draw(st.integers(1, 2)),
             "relu": draw(st.booleans()),
+            "order": draw(st.sampled_from([(0, 1, 2, 3), (2, 0, 1, 3), (3, 2, 0, 1), (3, 0, 1, 2)])),
+            "matrix": draw(st.booleans()),
         }
     elif kind is Dense:
         options = {"units": draw(st.integers(1, 5)), "f": draw(st.sampled_from([None, "tanh", "relu"]))}
