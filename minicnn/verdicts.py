@@ -22,7 +22,6 @@ FEW = 12  # places that are measured again with one sample more
 GENERAL = "more than a factor or a mask is wrong: compare backward with the formula"
 WRONG_PLACES = "the right numbers in the wrong places"
 BORDER = "at the border"
-PART = "zero where it should not be, and right elsewhere: is a part left out?"
 
 
 class Case:
@@ -109,9 +108,9 @@ class Derivatives:
         self.subject, self.matrix, self.shape, self.known = subject, matrix, shape, known
         self.penalty, self.by_sample = penalty, by_sample
 
-    def gradient(self, weights=None):
-        """T, or what it would be if the outputs had these weights in addition to r."""
-        r = self.subject.r if weights is None else self.subject.r * weights
+    def gradient(self, weights=1.0, dy=None):
+        """T, or what it would be with another dy, or if the outputs had these weights in addition."""
+        r = (self.subject.r if dy is None else dy) * weights
         if self.by_sample:
             found = np.einsum("nso,no->ns", self.matrix, r.reshape(len(r), -1))
         else:
@@ -165,6 +164,8 @@ def likely_mistake(case, thorough):
     zero_g, zero_t = np.abs(given) <= tiny, np.abs(true) <= tiny
     if zero_g.all():
         return "zero where it should not be: was it computed at all?"
+    if _is_cut(case, given, true):
+        return "its fractions are cut off: is it kept in an array of integers?"
     both, more, less = ~zero_g & ~zero_t, (zero_t & ~zero_g).any(), (zero_g & ~zero_t).any()
     c = float((given[both] * true[both]).sum() / (true[both] ** 2).sum()) if both.any() else 1.0
     # One or two ratios are always, or easily, equal to one another.
@@ -175,18 +176,19 @@ def likely_mistake(case, thorough):
         named = _name_factor(case, c, int(both.sum()), thorough)
         if named is not None:
             return named
-    off = "" if abs(c - 1) <= SAME else f", and off by the constant factor {c:.4g}"
+    elsewhere = "right elsewhere" if abs(c - 1) <= SAME else f"off by the constant factor {c:.4g} elsewhere"
     masked = case.name == "x" and case.x.shape == case.y.shape and not zero_t.all()
     if masked and more and (one_ratio or not both.any()):
-        return _of_mask(one_ratio, zero_g, zero_t, off)
+        return _of_mask(one_ratio, zero_g, zero_t, elsewhere)
     if one_ratio and less and not more:
         where = _where(case, c) if thorough else ""
-        return f"{PART}{off}{f' It is wrong {where}' if where else ''}"
+        part = f"zero where it should not be, and {elsewhere}: is a part left out?"
+        return f"{part}{f' It is wrong {where}' if where else ''}"
     found = (_of_layer(case) or _of_derivatives(case)) if thorough else None
     if found is None and zero_t.all():
         return "nonzero where it should be 0, everywhere"
     if found is None and one_ratio and more and not less:
-        return f"nonzero where it should be 0, and right elsewhere{off}"
+        return f"nonzero where it should be 0, and {elsewhere}"
     if found is None and thorough:
         where = _where(case)
         right = "right inside and" if where.startswith(BORDER) else "right elsewhere, but"
@@ -194,15 +196,23 @@ def likely_mistake(case, thorough):
     return found or GENERAL
 
 
-def _of_mask(one_ratio, zero_g, zero_t, off):
+def _is_cut(case, given, true):
+    """Whether it is the true one with all fractions cut off."""
+    whole = np.trunc(true)
+    return (given == whole).all() and np.abs(whole).max() > 1 and not case.agree(given, true)
+
+
+def _of_mask(one_ratio, zero_g, zero_t, elsewhere):
+    off = f", {elsewhere}" if elsewhere.startswith("off") else ""
     if not zero_g.any():
-        return f"nonzero where it should be 0: is the mask applied in backward?{off}"
+        return f"nonzero where it should be 0{off}: is the mask applied in backward?"
     if not (zero_g & ~zero_t).any():
-        return f"nonzero where it should be 0, and right elsewhere{off}"
+        return f"nonzero where it should be 0, and {elsewhere}"
+    both = "nonzero where it should be 0, and zero where it should not"
     if one_ratio:
-        return f"nonzero where it should be 0, and zero where it should not: is the mask that of forward?{off}"
+        return f"{both}{off}: is the mask that of forward?"
     which = "turned round" if zero_g.size >= 16 else "that of forward"  # of a few places any mask may be the opposite
-    return f"nonzero where it should be 0, and zero where it should not: is the mask {which} in backward?"
+    return f"{both}: is the mask {which} in backward?"
 
 
 # ---- constants by what they are ----
@@ -350,7 +360,7 @@ def _slope_of_activation(case, bias):
 
 
 def _of_kernel(case, array):
-    """``_rearrangements`` of an array of the shape of a kernel: its places are its first axes, or in PyTorch's order its
+    """``_rearrangements`` of an array of the shape of a kernel: its places are its first axes, in PyTorch's order its
     last, or a part of the rows or columns of a matrix, as im2col has it."""
     ends = sorted((case.x.shape[-1], case.y.shape[-1]))
     if array.ndim > 1:
@@ -411,21 +421,21 @@ def _of_derivatives(case):
     if d is None:
         return None
     true = d.gradient()
-    exact, scaled = [], []
+    exact, scaled, reordered = [], [], []
     for make in (_rearranged, _shared_by_samples, _parts_of_sums, _overwritten, _wrong_axes, _of_own_input,
-                 _of_parameter_factors, _of_another, _without_activation):  # fmt: skip
+                 _of_parameter_factors, _of_another, _without_activation, _reordered):  # fmt: skip
         for label, other in make(case, d, true):
             given, wanted = case.gradient[d.known], np.broadcast_to(other, true.shape)[d.known]
             if case.agree(wanted, true[d.known]):
                 continue
             if case.agree(given, wanted):
-                exact.append(label)
-            elif (c := case.factor(given, wanted)) is not None:
+                (reordered if make is _reordered else exact).append(label)
+            elif make is not _reordered and (c := case.factor(given, wanted)) is not None:
                 scaled.append(
                     f"{label}{'' if label[-1] == '?' else '.'} It is off by the constant factor {c:.4g} as well"
                 )
-    exact += [*_shifted(case, d, true), *_normalised(case, d, true)]
-    return _one_of(exact) or _one_of(scaled)
+    exact += [*_shifted(case, d, true), *_normalised(case, d, true), *_decayed(case, true)]
+    return _one_of(exact) or _one_of(reordered) or _one_of(scaled)
 
 
 def _one_of(labels):
@@ -439,6 +449,47 @@ def _rearranged(case, d, true):
         yield f"{WRONG_PLACES}: {what}?", moved
 
 
+def _reordered(case, d, true):
+    """dy, or dx, read in another order: ``reshape`` does not move axes."""
+    if (np.abs(case.gradient) > SAME * case.scale).sum() < 6:
+        return
+    for other in _reshaped(case.r):
+        yield (
+            "dy is read in another order: is it reshaped where its axes are to be moved (transpose)?",
+            d.gradient(dy=other),
+        )
+    for other in _reshaped(true) if case.name == "x" else ():
+        yield f"{WRONG_PLACES}: is it reshaped where its axes are to be moved (transpose)?", other
+    if case.name != "x" or case.x.ndim != 4 or case.y.ndim != 4:
+        return
+    (n, height, width, c), (_, h, w, _) = case.x.shape, case.y.shape
+    if height % h or width % w or h == height or w == width:
+        return
+    windows = true.reshape(n, h, height // h, w, width // w, c)  # that do not overlap
+    for order, label in (
+        ((0, 2, 1, 4, 3, 5), "np.tile where np.repeat belongs?"),
+        ((0, 1, 4, 3, 2, 5), "are row and column exchanged within each window?"),
+        ((0, 3, 2, 1, 4, 5), "are the windows' rows and columns exchanged?"),
+    ):
+        yield f"{WRONG_PLACES}: {label}", windows.transpose(order).reshape(true.shape)
+
+
+def _reshaped(array):
+    for order in itertools.permutations(range(array.ndim)):
+        moved = array.transpose(order)
+        yield moved.reshape(array.shape)
+        yield array.reshape(moved.shape).transpose(np.argsort(order))
+
+
+def _decayed(case, true):
+    """The gradient of a penalty, which is none of the layer's."""
+    if case.name != "x" and len(np.unique(case.values)) >= 4:
+        more = case.gradient - true
+        c = case.factor(more, case.values)
+        if c is not None and np.abs(more).max() > 100 * SAME * max(case.scale, np.abs(true).max()):
+            yield f"{c:.4g} {case.name} is added: weight decay belongs into the optimiser, or a regularizer"
+
+
 def _shared_by_samples(case, d, true):
     if case.name == "x" and len(true) > 1:
         yield "every sample gets the gradient of sample 0", true[:1]
@@ -450,16 +501,23 @@ def _parts_of_sums(case, d, true):
     """Sums over outputs of which one term alone was kept."""
     shape = case.y.shape
     long = [axis for axis, length in enumerate(shape) if length > 1]
+    inner = {0: slice(1, None), -1: slice(-1)}
     for count in range(1, len(long) + 1):
         for axes in itertools.combinations(long, count):
+            along = " and ".join(map(str, axes))
             for place, word in ((0, "first"), (-1, "last")):
                 weights = np.zeros(shape)
                 weights[tuple(place if axis in axes else slice(None) for axis in range(len(shape)))] = 1
                 if axes == (0,):
                     label = f"it is that of {'sample 0' if place == 0 else 'the last sample'} alone"
                 else:
-                    label = f"it is that of the {word} place of dy along axis {' and '.join(map(str, axes))} alone"
+                    label = f"it is that of the {word} place of dy along axis {along} alone"
                 yield f"{label}: `=` for `+=`, or a sum forgotten?", d.gradient(weights)
+                if min(shape[axis] for axis in axes) > 2:
+                    left = np.zeros(shape)
+                    left[tuple(inner[place] if axis in axes else slice(None) for axis in range(len(shape)))] = 1
+                    what = f"the {word} sample" if axes == (0,) else f"the {word} place of dy along axis {along}"
+                    yield f"{what} is left out: does a loop begin or end one off?", d.gradient(left)
 
 
 def _overwritten(case, d, true):
@@ -527,12 +585,22 @@ def _of_own_input(case, d, true):
     )
     if softmax:
         yield f"y dy alone, the cross terms are missing{formula}", y * r
+        yield f"the factor y is missing{formula}", r - (y * r).sum(-1, keepdims=True)
+        for axis in range(y.ndim - 1):
+            yield f"the sum is over axis {axis} of dy y{formula}", y * (r - (y * r).sum(axis, keepdims=True))
+        c = case.factor(case.gradient - y * r, true - y * r)
+        if c is not None:
+            yield f"the sum is off by the constant factor {c:.4g}{formula}", y * r + c * (true - y * r)
     yield "it is dy as it came: the derivative of forward is missing", r
     if not softmax and case.agree(true, diagonal.reshape(true.shape) * r):
         x = case.x
-        for name, f in {"x": x, "y": y, "(1 - y)": 1 - y, "y (1 - y)": y * (1 - y), "(1 - y^2)": 1 - y * y,
-                        "x (1 - x)": x * (1 - x), "(1 - x^2)": 1 - x * x}.items():  # fmt: skip
+        more = {"x": x, "x (1 - x)": x * (1 - x), "(1 - x^2)": 1 - x * x}
+        for name, f in (_slopes_by_y(y) | more).items():
             yield f"it is dy {name}, and that is not dy times the derivative of forward", r * f
+
+
+def _slopes_by_y(y):
+    return {"y": y, "(1 - y)": 1 - y, "y (1 - y)": y * (1 - y), "(1 - y^2)": 1 - y * y}
 
 
 def _of_parameter_factors(case, d, true):
@@ -561,6 +629,8 @@ def _without_activation(case, d, true):
             label = "the derivative of the activation is"
             yield f"{label} missing: it must be taken of dy first (seen by {name})", d.gradient(1 / slope)
             yield f"{label} applied twice (seen by {name})", d.gradient(slope)
+            for what, f in _slopes_by_y(case.y).items():
+                yield f"{label} taken for {what}, and it is another (seen by {name})", d.gradient(f / slope)
 
 
 def _shifted(case, d, true):

@@ -22,6 +22,11 @@ class Faulty(Layer):
 
     def backward(self, dy):
         dx = self.plain_backward(dy)
+        for name, gradient in self.grads.items():
+            if self.has("dk decay") and name == "kernel":
+                gradient += 0.02 * self.params[name]
+        if self.has("dx integers"):
+            dx = dx.astype(int)
         if dx is not None:
             dx = dx * (0.37 if self.has("dx 0.37") else -1 if self.has("dx sign") else 0 if self.has("dx zero") else 1)
         return dx
@@ -72,6 +77,7 @@ class Conv(Faulty):
 
     def plain_backward(self, dy):
         (kh, kw), (p, q), has = self.size, self.pad, self.has
+        dy = dy.transpose(3, 0, 1, 2).reshape(dy.shape) if has("dy reshaped") else dy
         dz = dy * (self.z > 0) if self.relu and not has("no relu") else dy
         kernel = self.kernel()
         used = kernel[::-1, ::-1] if has("dx turned") else kernel.swapaxes(0, 1) if has("dx transposed") else kernel
@@ -87,6 +93,12 @@ class Conv(Faulty):
             for i, j in np.ndindex(dz.shape[1:3]):
                 s = self.stride
                 dxp[:, s * i : s * i + kh, s * j : s * j + kw] = np.einsum("nf,abcf->nabc", dz[:, i, j], kernel)
+        if has("dx but last"):
+            dxp[:] = 0
+            for a, b in np.ndindex(kh, kw):
+                cut = dz.copy()
+                cut[:, -1] = cut[:, :, -1] = 0
+                dxp[self.window(a, b)] += cut @ used[a, b].T
         if has("dk last window"):
             for a, b in np.ndindex(kh, kw):
                 x = self.xp[self.window(a, b)]
@@ -130,13 +142,15 @@ class Dense(Faulty):
     def forward(self, x, training=False):
         self.x, z = x, x @ self.params["kernel"] + self.params["bias"]
         self.slope = {None: np.ones_like(z), "tanh": 1 - np.tanh(z) ** 2, "relu": 1.0 * (z > 0)}[self.f]
-        return {None: z, "tanh": np.tanh(z), "relu": np.maximum(z, 0)}[self.f]
+        self.y = {None: z, "tanh": np.tanh(z), "relu": np.maximum(z, 0)}[self.f]
+        return self.y.copy()
 
     def plain_backward(self, dy):
         has, kernel = self.has, self.params["kernel"]
-        dz = dy if has("no slope") else dy * self.slope
+        dz = dy if has("no slope") else dy * (self.y if has("slope y") else self.slope)
         dk, db = self.x.T @ dz, dz.sum(0)
         dk = dk.T if has("dk transposed") else self.x[:1].T @ dz[:1] if has("dk sample 0") else dk
+        dk = self.x[1:].T @ dz[1:] if has("dk but sample 0") else dk
         self.grads["kernel"][...] = dk * (0.37 if has("dk 0.37") else 1 / 3 if has("dk third") else 1)
         db = dz.sum(1) if has("db axes") else dz[-1] if has("db last sample") else db
         self.grads["bias"][...] = dz.mean() if has("db mean of all") else db
@@ -186,7 +200,11 @@ class Softmax(Faulty):
             return y * (1 - y) * dy
         if self.has("dx y dy"):
             return y * dy
-        return y * (dy - (y * dy).sum(-1, keepdims=True))
+        if self.has("dx wrong sum"):
+            return y * (dy - (y * dy).sum(0))
+        if self.has("dx mean for sum"):
+            return y * (dy - (y * dy).mean(-1, keepdims=True))
+        return (1 if self.has("dx no y") else y) * (dy - (y * dy).sum(-1, keepdims=True))
 
 
 class ReLU(Faulty):
@@ -206,6 +224,7 @@ class Pool(Faulty):
     """The largest or the mean of windows that overlap where the stride is less than the size."""
 
     size, stride, largest = 3, 2, True
+    moved = {"dx tile": (0, 2, 1, 4, 3, 5), "dx in windows": (0, 1, 4, 3, 2, 5), "dx of windows": (0, 3, 2, 1, 4, 5)}
 
     def build(self, input_shape, rng):
         h, w, c = super().build(input_shape, rng)
@@ -236,6 +255,10 @@ class Pool(Faulty):
                 dx[window] = np.where(share, part, dx[window])
             else:
                 dx[window] += part
+        for fault, axes in self.moved.items():
+            if self.has(fault):
+                (n, h, w, c), k = dx.shape, self.size
+                dx = dx.reshape(n, h // k, k, w // k, k, c).transpose(axes).reshape(n, h, w, c)
         return dx
 
 

@@ -25,7 +25,7 @@ def normal(*shape, seed=0):
     return np.random.default_rng([7, seed]).standard_normal(shape)
 
 
-IMAGES, FLAT, SQUARE = normal(3, 5, 4, 2), normal(6, 5), normal(4, 5)
+IMAGES, FLAT, SQUARE, EVEN = normal(3, 5, 4, 2), normal(6, 5), normal(4, 5), normal(2, 6, 6, 2)
 
 
 def conv(*faults, **options):
@@ -113,6 +113,22 @@ def verdict(layer, x):
     (ReLU("dx no mask"), FLAT, r"nonzero where it should be 0: is the mask applied in backward\?$"),
     (ReLU("dx mask of dy"), FLAT, r"and zero where it should not: is the mask that of forward\?$"),
     (ReLU("dx turned round"), FLAT, r"is the mask turned round in backward\?$"),
+    # another order
+    (conv("dy reshaped"), IMAGES, r"dy is read in another order: is it reshaped where its axes are to be moved"),
+    (conv("dy reshaped", relu=True), IMAGES, r"of x .* dy is read in another order"),
+    (Pool("dx tile", size=2, stride=2, largest=False), EVEN, r"wrong places: np.tile where np.repeat belongs\?$"),
+    (Pool("dx in windows", size=2, stride=2), EVEN, r"are row and column exchanged within each window\?$"),
+    (Pool("dx of windows", size=2, stride=2), EVEN, r"are the windows' rows and columns exchanged\?$"),
+    # a loop that is one off, integers, weight decay
+    (conv("dx but last"), IMAGES, "the last place of dy along axis 1 and 2 is left out: does a loop"),
+    (Dense("dk but sample 0"), FLAT, "the first sample is left out: does a loop"),
+    (conv("dx integers"), IMAGES, "its fractions are cut off: is it kept in an array of integers"),
+    (conv("dk decay"), IMAGES, "0.02 kernel is added: weight decay belongs into the optimiser"),
+    # other sums of a softmax, the slope of another activation
+    (Softmax("dx wrong sum"), FLAT, "the sum is over axis 0 of dy y: a softmax has"),
+    (Softmax("dx mean for sum"), FLAT, "the sum is off by the constant factor 0.2: a softmax has"),
+    (Softmax("dx no y"), FLAT, "the factor y is missing: a softmax has"),
+    (Dense("slope y", f="tanh"), FLAT, "the derivative of the activation is taken for y, and it is another"),
     # `return dx` forgotten
     (conv("dx none"), IMAGES, r"must return dx of shape \(3, 5, 4, 2\); got None: is `return dx` missing\?$"),
 ], ids=lambda value: f"{type(value).__name__}-{min(value.faults)}" if isinstance(value, Layer) else "")  # fmt: skip
@@ -126,6 +142,24 @@ def test_in_a_model_the_layer_is_named_too():
     assert ACTIVATION in message
     message = verdict(Sequential([conv("dx none"), layers.Flatten()]), IMAGES)
     assert re.match(r"layer 0 of the model: Conv.backward must return dx .*`return dx`", message)
+
+
+def test_momentum_and_padding_in_a_layer():
+    class Momentum(Dense):
+        v = 0
+
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.v = self.grads["kernel"][...] = 0.9 * self.v + self.grads["kernel"]
+            return dx
+
+    assert re.search("a second time: it keeps 0.9 of what it was: momentum", verdict(Momentum(), FLAT))
+
+    class Uncut(Conv):
+        def plain_backward(self, dy):
+            return np.pad(super().plain_backward(dy), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    assert re.search(r"got shape \(3, 7, 6, 2\), float64: is the padding cut off\?$", verdict(Uncut(), IMAGES))
 
 
 def test_a_layer_around_right_layers():
@@ -158,7 +192,7 @@ TRUE_FOR = {
     "kernel turned round": {"dx turned rows"},
     "kernel transposed (axes": {"dx transposed"},
     "places: turned by 180 degrees": {"dk turned"},
-    "places: transposed (axes": {"dk transposed"},
+    "places: transposed (axes": {"dk transposed", "dx in windows", "dx of windows"},
     "places: transposed?": {"dk transposed"},
     "padding cut on the wrong side": {"dx cut", "dx cut end"},
     "where windows overlap": {"dx =", "dx = windows", "dx = at the largest"},
@@ -182,23 +216,36 @@ TRUE_FOR = {
     "wrong at the border": {"dx border", "dx border doubled", "dx cut", "dx cut end", "dx =", "dx = windows"},
     "but sample 0": {"dx sample 0", "dx mask of dy"},  # in those it may be true
     "`return dx`": {"dx none"},
+    "read in another order": {"dy reshaped"},
+    "is it reshaped": {"dy reshaped"},
+    "np.tile": {"dx tile"},
+    "within each window": {"dx in windows"},
+    "the windows' rows": {"dx of windows"},
+    "is left out: does a loop": {"dx but last", "dk but sample 0"},
+    "fractions are cut off": {"dx integers"},
+    "weight decay": {"dk decay"},
+    "the sum is over axis": {"dx wrong sum"},
+    "the sum is off by": {"dx mean for sum"},
+    "the factor y is missing": {"dx no y"},
+    "is taken for y, and": {"slope y"},
     "the mask applied": {"dx no mask", "no relu"},
     "that of forward": {"dx mask of dy", "dx turned round"},
     "turned round in backward?": {"dx turned round"},
     "the constant factor 0.37": {"dk 0.37", "dx 0.37"},
     "the sign is wrong": {"dx sign"},
 }
-COMMON = ["dx 0.37", "dx sign", "dx zero"]
+COMMON = ["dx 0.37", "dx sign", "dx zero", "dx integers"]
 FAULTS = {
     Conv: ["dx turned", "dx transposed", "dx turned rows", "dx =", "dx = windows", "dk last window", "dk last sample",
            "dk turned", "dk transposed", "db sample 0", "db mean", "db axes", "db mean of places", "db all", "dk / n",
-           "dx cut", "dx cut end", "dx border", "dx border doubled", "dx sample 0", "no relu", "dk 0.37"],
+           "dx cut", "dx cut end", "dx border", "dx border doubled", "dx sample 0", "no relu", "dk 0.37",
+           "dy reshaped", "dx but last", "dk decay"],
     Dense: ["no slope", "dk transposed", "dk sample 0", "db axes", "db last sample", "db mean of all",
-            "dx not transposed", "dk third", "dk 0.37"],
+            "dx not transposed", "dk third", "dk 0.37", "dk but sample 0", "dk decay", "slope y"],
     Norm: ["dx mean", "dx variance", "dx sum for mean", "dx gamma", "dg x", "dg beta"],
-    Softmax: ["dx diagonal", "dx y dy"],
+    Softmax: ["dx diagonal", "dx y dy", "dx wrong sum", "dx mean for sum", "dx no y"],
     ReLU: ["dx mask of dy", "dx turned round", "dx no mask"],
-    Pool: ["dx =", "dx = at the largest", "dx no mean"],
+    Pool: ["dx =", "dx = at the largest", "dx no mean", *Pool.moved],
 }  # fmt: skip
 
 
@@ -225,11 +272,15 @@ def planted_layers(draw, most):
         options = {"units": draw(st.integers(1, 5)), "f": draw(st.sampled_from([None, "tanh", "relu"]))}
     elif kind is Pool:
         options = {"size": draw(st.integers(2, 3)), "stride": draw(st.integers(1, 3)), "largest": draw(st.booleans())}
+        side = options["size"] if not {*Pool.moved}.isdisjoint(faults) else None
+        options["stride"] = side or options["stride"]
     elif kind is Norm:
         options = {"axes": draw(st.sampled_from([(0,), (0, 1, 2), (1, 2)]))}
     images = kind in (Conv, Pool) or (kind is Norm and options["axes"] != (0,)) or draw(st.booleans())
     images = images and kind is not Dense and options.get("axes") != (0,)
-    shape = (n, draw(st.integers(3, 5)), draw(st.integers(3, 5)), c) if images else (n, draw(st.integers(1, 6)))
+    h, w = draw(st.integers(3, 5)), draw(st.integers(3, 5))
+    h, w = (2 * side, 2 * side) if kind is Pool and side else (h, w)
+    shape = (n, h, w, c) if images else (n, draw(st.integers(1, 6)))
     hypothesis.assume(kind is not ReLU or np.prod(shape) >= 12)  # of a few numbers of dy any may have the mask of x
     hypothesis.assume(kind is not Norm or np.prod([shape[axis] for axis in options["axes"]]) > 1)
     return kind(*faults, **options), normal(*shape, seed=seed)
