@@ -586,7 +586,7 @@ def _of_own_input(case, d, true):
     if softmax:
         yield f"y dy alone, the cross terms are missing{formula}", y * r
         yield f"the factor y is missing{formula}", r - (y * r).sum(-1, keepdims=True)
-        for axis in range(y.ndim - 1):
+        for axis in (axis for axis in range(y.ndim - 1) if y.shape[axis] > 1):
             yield f"the sum is over axis {axis} of dy y{formula}", y * (r - (y * r).sum(axis, keepdims=True))
         c = case.factor(case.gradient - y * r, true - y * r)
         if c is not None:
