@@ -49,11 +49,10 @@ class Case:
         return bool((np.abs(one - other) <= SAME * size).all())
 
     def factor(self, one, other):
-        """The number c with one = c other, or None."""
-        square = float((other * other).sum())
-        if square == 0 or (np.abs(other) > SAME * self.scale).sum() < 4:
+        """The number c with one = c other, or None; of one number everywhere any other is a multiple."""
+        if (np.abs(other) > SAME * self.scale).sum() < 4 or np.ptp(other) <= SAME * self.scale:
             return None
-        c = float((one * other).sum()) / square
+        c = float((one * other).sum() / (other * other).sum())
         return c if abs(c) > 1e-9 and self.agree(one, c * other) else None
 
     def is_true(self, r=None):
@@ -566,7 +565,10 @@ def _wrong_axes(case, d, true):
     for chosen, one in sums.items():
         if one.ndim <= true.ndim and all(a in (1, b) for a, b in zip(one.shape[::-1], true.shape[::-1], strict=False)):
             over = f"summed over axes {chosen} of dy" if chosen else "not summed"
-            yield f"{over}: the wrong axes{f', it must be {right}' if right else ''}", one
+            wrong = f"the wrong axes{f', it must be {right}' if right else ''}"
+            yield f"{over}: {wrong}", one
+            if chosen:
+                yield f"the mean of dy over axes {chosen}: {wrong}, and a sum", terms.mean(chosen)
     if case.x.shape == case.y.shape and right and not case.agree(terms, case.r):
         yield "it is the sum of dy x: is x taken where the normalised x belongs?", (case.r * case.x).sum(right)
 

@@ -153,6 +153,7 @@ class Dense(Faulty):
         dk = self.x[1:].T @ dz[1:] if has("dk but sample 0") else dk
         self.grads["kernel"][...] = dk * (0.37 if has("dk 0.37") else 1 / 3 if has("dk third") else 1)
         db = dz.sum(1) if has("db axes") else dz[-1] if has("db last sample") else db
+        db = db[:1] if has("db first unit") else db
         self.grads["bias"][...] = dz.mean() if has("db mean of all") else db
         return dz @ (kernel if has("dx not transposed") else kernel.T)
 

@@ -76,6 +76,8 @@ def verdict(layer, x):
     (conv("db all"), IMAGES, r"summed over axes \(0, 1, 2, 3\) of dy: the wrong axes"),
     (Conv("db axes", filters=4), IMAGES, r"into shape \(4,\): dy summed over axes \(1, 2, 3\), the wrong"),
     (Dense("db axes", units=6), FLAT, r"summed over axes \(1,\) of dy: the wrong axes, it must be \(0,\)$"),
+    (Dense("db mean of all"), FLAT, r"the mean of dy over axes \(0, 1\): the wrong axes, it must be \(0,\), and a sum"),
+    (Dense("db first unit"), FLAT, "; more than a factor"),  # of one number any other is a multiple
     (Dense("db last sample"), FLAT, "it is that of the last sample alone"),
     (Dense("dk sample 0", f="tanh"), FLAT, "gradient of kernel .* it is that of sample 0 alone"),
     # constants by what they are
@@ -240,7 +242,7 @@ FAULTS = {
            "dk turned", "dk transposed", "db sample 0", "db mean", "db axes", "db mean of places", "db all", "dk / n",
            "dx cut", "dx cut end", "dx border", "dx border doubled", "dx sample 0", "no relu", "dk 0.37",
            "dy reshaped", "dx but last", "dk decay"],
-    Dense: ["no slope", "dk transposed", "dk sample 0", "db axes", "db last sample", "db mean of all",
+    Dense: ["no slope", "dk transposed", "dk sample 0", "db axes", "db last sample", "db mean of all", "db first unit",
             "dx not transposed", "dk third", "dk 0.37", "dk but sample 0", "dk decay", "slope y"],
     Norm: ["dx mean", "dx variance", "dx sum for mean", "dx gamma", "dg x", "dg beta"],
     Softmax: ["dx diagonal", "dx y dy", "dx wrong sum", "dx mean for sum", "dx no y"],
