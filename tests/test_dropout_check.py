@@ -45,6 +45,7 @@ class Drop(Layer):
             drawn = np.broadcast_to(drawn[:1], shape)
         if has("sample"):
             drawn = np.broadcast_to(drawn.reshape(len(drawn), -1)[:, :1].reshape(-1, *[1] * (len(shape) - 1)), shape)
+        drawn = drawn.copy()  # what was spread cannot be written to
         if has("pairs"):
             drawn[1::2] = drawn[: 2 * (len(drawn) // 2) : 2]
         if has("halves"):
@@ -432,4 +433,5 @@ def test_no_verdict_is_false(faults, rate, shape, mode):
         if said in message and fault not in faults:
             same = any(fault in group and group & set(faults) for group in alike)
             old = fault == "backward: old mask" and {"backward: new mask", "steps"} & set(faults)
-            assert same or old, f"{fault} was not planted, but {faults}: {message}"
+            few = fault == "nothing dropped" and "steps" in faults  # of one step's mask all may be kept
+            assert same or old or few, f"{fault} was not planted, but {faults}: {message}"

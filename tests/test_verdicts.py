@@ -193,8 +193,8 @@ TRUE_FOR = {
     "kernel turned by 180": {"dx turned"},
     "kernel turned round": {"dx turned rows"},
     "kernel transposed (axes": {"dx transposed"},
-    "places: turned by 180 degrees": {"dk turned"},
-    "places: transposed (axes": {"dk transposed", "dx in windows", "dx of windows"},
+    "places: turned by 180 degrees": {"dk turned", "dx turned"},  # of one window dx is the kernel
+    "places: transposed (axes": {"dk transposed", "dx transposed", "dx in windows", "dx of windows"},
     "places: transposed?": {"dk transposed"},
     "padding cut on the wrong side": {"dx cut", "dx cut end"},
     "where windows overlap": {"dx =", "dx = windows", "dx = at the largest"},
