@@ -79,13 +79,13 @@ def check_dropout(layer, shape=SHAPE, rate=None):
     - ``shape``: of x, the batch first, with 2 samples or more.  A layer that is built gets samples of its own shape,
       and one for images (64, 2, 2, 25) in the place of the default.
     - ``rate``: the fraction dropped, in [0, 1]; None: ``layer.rate``.  Other rates are tried as well, where the layer
-      can be made again with them from its arguments, and always of a function.
+      can be made again with them from its arguments (or with keep_prob), and always of a function.
 
     Checked are the share kept; that what is kept is multiplied by one number, 1 / (1 - rate) or, classical, 1; that the
     mean in training is that of evaluation; that evaluation drops nothing and gives the same twice; that masks are new
-    in every step and independent between steps, samples and units; that ``backward`` multiplies by the mask and scale
-    of ``forward``; and that ``freeze_mask``, if there is one, holds the mask.  Units may share decisions along some
-    axes of a sample with several (whole channels), and along those that the layer's ``noise_shape`` says.
+    in every step, not made of x, and independent between steps, samples and units; that ``backward`` multiplies by the
+    mask and scale of ``forward``; and that ``freeze_mask``, if there is one, holds the mask.  Units may share decisions
+    along some axes of a sample with several (whole channels), and along those that the layer's ``noise_shape`` says.
 
     Returns a ``DropoutCheck``.  What an honest layer need not know stands in its ``notes``: the rates 0 and 1 exactly,
     NaN where it is dropped, and a missing ``freeze_mask``.  Raises ``DropoutError`` (an AssertionError) with every
