@@ -30,6 +30,7 @@ RATES = (0.2, 0.7)  # checked beside the layer's own: at 0.5 keeping and droppin
 SHAPE = (64, 100)
 MOST = 1_000_000  # values drawn at one rate
 CLOSE = 1e-5  # between equal factors, relative: float32 has 6e-8
+HALF = 1e-3  # between a factor and its formula: float16, of which a mask may be, has 5e-4
 
 OTHERS = {  # layers of ours that put noise on something, and are no dropout of units
     layers.GaussianDropout: "It multiplies every value by a normal number, and none is 0",
@@ -78,13 +79,13 @@ def check_dropout(layer, shape=SHAPE, rate=None):
     - ``shape``: of x, the batch first, with 2 samples or more.  A layer that is built gets samples of its own shape,
       and one for images (64, 2, 2, 25) in the place of the default.
     - ``rate``: the fraction dropped, in [0, 1]; None: ``layer.rate``.  Other rates are tried as well, where the layer
-      can be made again with them from its arguments, and always of a function.
+      can be made again with them from its arguments (or with keep_prob), and always of a function.
 
     Checked are the share kept; that what is kept is multiplied by one number, 1 / (1 - rate) or, classical, 1; that the
     mean in training is that of evaluation; that evaluation drops nothing and gives the same twice; that masks are new
-    in every step and independent between steps, samples and units; that ``backward`` multiplies by the mask and scale
-    of ``forward``; and that ``freeze_mask``, if there is one, holds the mask.  Units may share decisions along some
-    axes of a sample with several (whole channels), and along those that the layer's ``noise_shape`` says.
+    in every step, not made of x, and independent between steps, samples and units; that ``backward`` multiplies by the
+    mask and scale of ``forward``; and that ``freeze_mask``, if there is one, holds the mask.  Units may share decisions
+    along some axes of a sample with several (whole channels), and along those that the layer's ``noise_shape`` says.
 
     Returns a ``DropoutCheck``.  What an honest layer need not know stands in its ``notes``: the rates 0 and 1 exactly,
     NaN where it is dropped, and a missing ``freeze_mask``.  Raises ``DropoutError`` (an AssertionError) with every
@@ -231,7 +232,7 @@ def _trials(layer, shape, rate):
 
 
 def _made_again(layer, rate, other):
-    """A new layer of the class with the same arguments but the rate; None where that cannot be done.
+    """A new layer of the class with the same arguments but the rate, or the keep_prob; None where that cannot be done.
 
     Made, not changed: what ``__init__`` makes of the rate would stay what it was, and an honest layer be accused.
     """
@@ -241,7 +242,8 @@ def _made_again(layer, rate, other):
     if "rate" not in vars(layer) and isinstance(getattr(cls, "rate", None), int | float):  # an attribute of the class
         of_class = type(cls.__name__, (cls,), {"rate": other, "__module__": cls.__module__})
         return _made(of_class, layer, {}, other)
-    made = (_made(cls, layer, {name: other}, other) for name in _parameters(cls))  # the one that becomes its rate
+    # The argument that becomes its rate, or of which it is what is left.
+    made = (_made(cls, layer, {name: value}, other) for name in _parameters(cls) for value in (other, 1 - other))
     return next((one for one in made if one is not None), None)
 
 
@@ -259,7 +261,7 @@ def _made(cls, layer, changed, rate):
         config = layer.get_config() if isinstance(layer, Layer) else vars(layer)
         arguments = {name: value for name, value in config.items() if name in parameters}
         made = cls(**{**arguments, **changed})
-        return made if made.rate == rate else None
+        return made if math.isclose(made.rate, rate, abs_tol=1e-12) else None
     except Exception:  # a class of somebody else's: whatever it raises, it cannot be made like this
         return None
 
@@ -295,6 +297,7 @@ class _Seen:
         self.gradients = np.array(self.gradients) if backward else None
         self.masks = self.factors != 0
         self.by_step = self.by_batch = self.by_sample = False  # whether all of them share a mask
+        self.by_x = False  # whether the same x always gets the same
         self.shared, self.decisions = (), self.masks  # decisions: one of each that are shared, (steps, N, ...)
         if not self.masks.all() and self.masks.any():
             self._find_sharing()
@@ -310,6 +313,11 @@ class _Seen:
         for axis in self.shared:
             masks = masks.take([0], axis + 1)
         self.decisions = masks[:1] if self.by_step else masks
+        both = [self.trial.numbers(np.random.default_rng(seed)) for seed in (2, 3)]
+        order = np.array([0, 1, 1, 0, 1, 0, 0, 1])  # no mask that comes again every few steps has it
+        again = np.array([self.trial.forward(both[k], True) != 0 for k in order])
+        alike = all(_all_alike(again[order == k], 0, p) for k in (0, 1))
+        self.by_x = alike and bool((again[0] != again[1]).any())
 
     scale = property(lambda self: _one_number(self.factors[self.masks]))  # of what is kept, in training
     evaluation = property(lambda self: _one_number(self.evaluated))
@@ -351,6 +359,8 @@ def _mistakes(seen):
     if found:
         return found
     shares = _of_shares(seen)
+    if shares and shares[0].startswith(SHARE):  # of decisions that hang together a share says little
+        shares = _of_independence(seen, observed=True) or shares
     found = _of_sharing(seen) + shares
     found += _of_scales(seen, exchanged=any(text.startswith("keep and drop") for text in shares))
     if not found:
@@ -406,6 +416,10 @@ def _of_sharing(seen):
     found = []
     if any(one.by_step for one in seen):
         found.append("one mask for all steps: every training forward drops the same units; draw it anew in each")
+    if any(one.by_x for one in seen):
+        found.append(
+            "the mask is made of x: the same x drops the same units in every step; draw random numbers instead"
+        )
     if any(one.by_batch for one in seen):
         found.append("one mask for the whole batch: all samples drop the same units; draw one of the shape of x")
     if any(one.by_sample for one in seen):
@@ -422,6 +436,9 @@ def _impossible(share, n, p, error=ERROR):
     return math.log(2) - n * divergence < math.log(error)
 
 
+SHARE = "the share kept is wrong"
+
+
 def _of_shares(seen):
     """The share kept, at all rates: the right one, or that of a mistake with a name."""
     shares = [(float(one.decisions.mean()), one.decisions.size, one.trial.rate) for one in seen]
@@ -430,18 +447,24 @@ def _of_shares(seen):
         return []
     k, r = wrong[0]
     what = f"{k:.3f} of the values are kept at rate {r:.4g}"
-    possible = {
-        name: all(not _impossible(k, n, p(r)) for k, n, r in shares)
-        for name, p in (("exchanged", lambda r: r), ("twice", lambda r: (1 - r) ** 2), ("fixed", lambda r: 0.5))
-    }
-    names = [name for name, fits in possible.items() if fits]
+    shares_of = (
+        ("exchanged", lambda r: r),
+        ("twice", lambda r: (1 - r) ** 2),
+        ("fixed", lambda r: 0.5),
+        ("normal", lambda r: math.erfc(r / math.sqrt(2)) / 2),  # z >= r
+        ("normal", lambda r: math.erfc((r - 1) / math.sqrt(2)) / 2),  # z < 1 - r
+    )
+    names = [name for name, p in shares_of if all(not _impossible(k, n, p(r)) for k, n, r in shares)]
     if names == ["exchanged"]:
         return [f"keep and drop exchanged: {what}, where {1 - r:.4g} are to be kept; rate is the fraction dropped"]
     if names == ["twice"]:
         return [f"two masks, one upon the other: {what}, which is (1 - rate)^2; {1 - r:.4g} are to be kept"]
     if names == ["fixed"] and len(shares) > 1:
         return [f"half of the values are kept at every rate: {what}, where {1 - r:.4g} are to be kept"]
-    return [f"the share kept is wrong: {what}, where {1 - r:.4g} are to be kept"]
+    if names == ["normal"] and len(shares) > 1:
+        numbers = "normal numbers are compared with the rate, where uniform ones in [0, 1) belong (randn for rand?)"
+        return [f"{numbers}: {what}, where {1 - r:.4g} are to be kept"]
+    return [f"{SHARE}: {what}, where {1 - r:.4g} are to be kept"]
 
 
 FACTORS = {
@@ -454,6 +477,7 @@ FACTORS = {
     "(1 - rate)^2": lambda r: (1 - r) ** 2,
     "2": lambda r: 2.0,
     "0.5": lambda r: 0.5,
+    "whole": lambda r: math.floor(1 / (1 - r)),
 }
 SCALED_TWICE = "scaled in training and in evaluation"
 SCALES = {  # (factor in training, factor in evaluation): the mistake
@@ -469,6 +493,7 @@ SCALES = {  # (factor in training, factor in evaluation): the mistake
     ("1", "1/(1 - rate)"): "evaluation divides by 1 - rate, where it should multiply by it",
     ("1", "(1 - rate)^2"): "evaluation is scaled twice: multiplied by (1 - rate)^2",
     ("2", "1"): "the scale is 2 at every rate: it is 1/(1 - rate), which is 2 at rate 0.5 only",
+    ("whole", "1"): "the scale is cut off to a whole number: is the mask an array of integers?",
     ("1", "0.5"): "evaluation multiplies by 0.5 at every rate: it is 1 - rate, which is 0.5 at rate 0.5 only",
 }
 RIGHT = {("1/(1 - rate)", "1"), ("1", "1 - rate")}
@@ -478,37 +503,47 @@ EXCHANGED = {("1/rate", "1"), ("1", "rate")}  # right where rate is taken for th
 def _fits(values, rates):
     """The names of FACTORS that give all values."""
     return [name for name, f in FACTORS.items()
-            if all(abs(v - f(r)) <= 3 * CLOSE * f(r) for v, r in zip(values, rates, strict=True))]  # fmt: skip
+            if all(abs(v - f(r)) <= HALF * f(r) for v, r in zip(values, rates, strict=True))]  # fmt: skip
+
+
+def _pairs(rates, trained, evaluated):
+    return {(a, b) for a in _fits(trained, rates) for b in _fits(evaluated, rates)}
 
 
 def _of_scales(seen, exchanged):
     rates = [one.trial.rate for one in seen if one.scale is not None]
     trained = [one.scale for one in seen if one.scale is not None]
     evaluated = [one.evaluation for one in seen if one.scale is not None]
-    pairs = {(a, b) for a in _fits(trained, rates) for b in _fits(evaluated, rates)}
-    if pairs & (RIGHT | EXCHANGED if exchanged else RIGHT):
+    pairs, right = _pairs(rates, trained, evaluated), RIGHT | EXCHANGED if exchanged else RIGHT
+    if pairs & right:
         return []
-    named = [SCALES[pair] for pair in SCALES if pair in pairs]
-    r, s, e = rates[0], trained[0], evaluated[0]
+    named = [text for pair, text in SCALES.items() if pair in pairs and (pair[0] != "whole" or len(pairs) == 1)]
+    r, s, e = next(
+        (one for one in zip(rates, trained, evaluated, strict=True) if not _pairs(*([value] for value in one)) & right),
+        (rates[0], trained[0], evaluated[0]),
+    )
     factors = f"the factor is {s:.4g} in training and {e:.4g} in evaluation at rate {r:.4g}"
     if len(named) == 1 or (named and all(text.startswith(SCALED_TWICE) for text in named)):
         return [f"{named[0]} ({factors})"]
-    right = f"it must be 1/(1 - rate) = {1 / (1 - r):.4g} and 1, or, classical, 1 and 1 - rate = {1 - r:.4g}"
-    return [f"scaled wrongly: {factors}; {right}"]
+    must = f"it must be 1/(1 - rate) = {1 / (1 - r):.4g} and 1, or, classical, 1 and 1 - rate = {1 - r:.4g}"
+    return [f"scaled wrongly: {factors}; {must}"]
 
 
-def _of_independence(seen):
-    """Decisions that hang together although none are the same."""
+def _of_independence(seen, observed=False):
+    """Decisions that hang together although none are the same; ``observed``: whatever the share kept is."""
     for one in seen:
-        found = _fixed_count(one) or _uneven(one) or _in_pairs(one)
+        p = float(one.decisions.mean()) if observed else 1 - one.trial.rate
+        if not 0 < p < 1:
+            continue
+        found = _fixed_count(one, p) or _uneven(one, p) or _in_pairs(one, p)
         if found:
             return [f"{found} {_at(one)}: every decision must be drawn by itself"]
     return []
 
 
-def _fixed_count(one):
+def _fixed_count(one, p):
     """The same number kept every time: independent ones have it so with at most the largest probability of a count."""
-    kept, p = one.decisions, 1 - one.trial.rate
+    kept = one.decisions
     flat = kept.reshape(len(kept), kept.shape[1], -1)
     for counts, n, what in (
         (flat.sum(2).ravel(), flat.shape[2], "{} of the {} units of every sample are kept"),
@@ -523,9 +558,9 @@ def _fixed_count(one):
     return None
 
 
-def _uneven(one):
+def _uneven(one, p):
     """A unit or a sample with a share of its own."""
-    kept, p = one.decisions, 1 - one.trial.rate
+    kept = one.decisions
     if len(kept) < 2:
         return None
     samples = kept.mean((0, *range(2, kept.ndim)))
@@ -539,10 +574,10 @@ def _uneven(one):
     return None
 
 
-def _in_pairs(one):
+def _in_pairs(one, p):
     """Two decisions are alike with probability p^2 + (1 - p)^2; pairs that have none in common are independent."""
-    kept, p = one.decisions, 1 - one.trial.rate
-    alike = p * p + (1 - p) ** 2
+    kept = one.decisions
+    alike, found = p * p + (1 - p) ** 2, []
     for axis in range(kept.ndim):
         half = kept.shape[axis] // 2
         for step in {1, half} if half else ():
@@ -554,11 +589,14 @@ def _in_pairs(one):
             )
             share = float((first == second).mean())
             if _impossible(share, first.size, alike):
-                what = ("steps", "samples")[axis] if axis < 2 else "units"
-                return (
-                    f"the decisions of different {what} hang together: {share:.3f} of pairs are alike, not {alike:.3f},"
-                )
-    return None
+                strength = (share - alike) / (1 - alike) if share > alike else (alike - share) / alike
+                found.append((strength, ("steps", "samples")[axis] if axis < 2 else "units", share))
+    if not found:
+        return None
+    strength, what, share = max(found)
+    # Where some decisions hang together there are fewer pairs that do not: a little off, others may be the cause.
+    which, pairs = (f" of different {what}", "pairs") if strength > 0.3 else ("", f"pairs of {what}")
+    return f"the decisions{which} hang together: {share:.3f} of {pairs} are alike, not {alike:.3f},"
 
 
 def _of_backward(seen):
@@ -587,7 +625,7 @@ def _of_gradients(one):
     if factor is None:
         return "backward is not that of dropout: dx = dy * keep * scale, with the mask and scale of forward"
     same = abs(factor - scale) <= 2 * CLOSE * abs(scale)
-    off = "" if same else _wrong_scale(factor, scale)
+    off = "" if same else _wrong_scale(factor, scale, one.trial.shape[0])
     if (passed == one.masks).all():
         return off
     if passed.all():
@@ -600,19 +638,33 @@ def _of_gradients(one):
         return _and("backward has the mask of the step before", off)
     if not (passed & ~one.masks).any():
         return _and("backward drops more than forward did: dx = dy * keep * scale, with the mask of forward alone", off)
-    return _and("new mask in backward: it is not that of forward, which must be kept", off)
+    return _and(f"{_other_mask(one, passed)} in backward: it is not that of forward, which must be kept", off)
+
+
+def _other_mask(one, passed):
+    for axis, all_of in enumerate(("all steps", "the whole batch")):
+        if _all_alike(passed, axis, 1 - one.trial.rate):
+            return f"one mask for {all_of}"
+    dy = one.trial.numbers(np.random.default_rng(1))
+    try:
+        first, second = one.trial.backward(dy), one.trial.backward(dy)
+    except Exception:  # it need not take two in a row
+        return "another mask"
+    return "new mask" if ((first == 0) != (second == 0)).any() else "another mask"
 
 
 def _and(one, other):
     return f"{one}; and {other}" if other else one
 
 
-def _wrong_scale(factor, scale):
+def _wrong_scale(factor, scale, n):
     factors = f"forward multiplies by {scale:.4g}, backward by {factor:.4g}"
     if abs(factor - 1) <= CLOSE:
         return f"scale missing in backward: {factors}"
     if abs(factor - scale * scale) <= 4 * CLOSE * scale * scale:
         return f"scale applied twice in backward: {factors}"
+    if abs(n * factor - scale) <= 2 * CLOSE * abs(scale):
+        return f"divided by the batch size {n} in backward, which is the loss's: {factors}"
     return f"the scale of backward is not that of forward: {factors}"
 
 

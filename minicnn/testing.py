@@ -444,7 +444,7 @@ class _Subject:
         if not np.array_equal(dy, self.r):
             raise GradientError(f"{self.name}.backward changed dy: it must write into a new array")
         if getattr(dx, "shape", None) != self.x.shape:
-            fix = ": is `return dx` missing?" if dx is None else ""
+            fix = ": is `return dx` missing?" if dx is None else _padded(dx, self.x)
             raise GradientError(
                 f"{self.name}.backward must return dx of shape {self.x.shape}; got {_described(dx)}{fix}"
             )
@@ -547,6 +547,10 @@ def _same(one, other):
 def _why_changed(first, second, third):
     if _same(third - second, second - first):
         return "does it accumulate? backward must overwrite grads, not add to them"
+    new, old = (third - second).ravel(), (second - first).ravel()
+    share = float(new @ old / (old @ old)) if old.any() else 0.0
+    if old.size >= 4 and abs(share) > 1e-3 and _same(new, share * old):
+        return f"it keeps {share:.4g} of what it was: momentum, or a mean of steps, belongs into the optimiser"
     if ((first == 0) != (second == 0)).any():
         return "is a new mask drawn in backward? It must be that of forward, which was the same"
     return "it must depend on x, dy and the parameters alone; are random numbers drawn in backward?"
@@ -608,5 +612,13 @@ def _with_another_sample(subject, name, places, step):
         return None
 
 
+def _padded(dx, x):
+    """Whether dx is longer than x along the axes of places alone, by what padding adds."""
+    if not isinstance(dx, np.ndarray) or dx.ndim != x.ndim or x.ndim < 3:
+        return ""
+    more = np.subtract(dx.shape, x.shape)
+    return ": is the padding cut off?" if more[[0, -1]].tolist() == [0, 0] and (more >= 0).all() else ""
+
+
 def _described(value):
-    return f"shape {value.shape}, {value.dtype}" if isinstance(value, np.ndarray) else repr(value)
+    return f"shape {value.shape}, {value.dtype}" if isinstance(value, np.ndarray) else f"{value!r:.80}"

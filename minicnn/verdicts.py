@@ -18,11 +18,10 @@ SAME = 1e-6  # two gradients agree, relative to the largest element
 MOST_FORWARDS = 3000  # that a matrix of derivatives may cost
 MOST_ELEMENTS = 8_000_000  # that it may have
 LARGE = 1e3  # on a bias: every z is positive
-FEW = 12  # places that tell one changed layer from another
+FEW = 12  # places that are measured again with one sample more
 GENERAL = "more than a factor or a mask is wrong: compare backward with the formula"
 WRONG_PLACES = "the right numbers in the wrong places"
 BORDER = "at the border"
-PART = "zero where it should not be, and right elsewhere: is a part left out?"
 
 
 class Case:
@@ -50,22 +49,24 @@ class Case:
         return bool((np.abs(one - other) <= SAME * size).all())
 
     def factor(self, one, other):
-        """The number c with one = c other, or None."""
-        square = float((other * other).sum())
-        if square == 0 or (np.abs(other) > SAME * self.scale).sum() < 4:
+        """The number c with one = c other, or None; of one number everywhere any other is a multiple."""
+        if (np.abs(other) > SAME * self.scale).sum() < 4 or np.ptp(other) <= SAME * self.scale:
             return None
-        c = float((one * other).sum()) / square
+        c = float((one * other).sum() / (other * other).sum())
         return c if abs(c) > 1e-9 and self.agree(one, c * other) else None
 
-    def true_at_places(self, r=None):
-        """The gradient at some of the places, measured again; ``r`` in the place of the case's."""
-        chosen = self.places[:: max(1, len(self.places) // FEW)]
+    def is_true(self, r=None):
+        """Whether backward's gradient is the true one, measured again, at all of the places; ``r`` in the place of the
+        case's.  Wrong places come first: they are the ones that tell."""
         r = self.r if r is None else r
-        found = []
-        for place in chosen:
-            slope, _, penalty = _slope(self.subject, self.values, np.unravel_index(place, self.values.shape), self.step)
-            found.append((slope * r).sum() + penalty)
-        return chosen, np.array(found)
+        given = self.gradient.flat[self.places]
+        size = max(np.abs(given).max(), self.scale)
+        for k in np.argsort(-np.abs(given - self.numeric), kind="stable"):
+            where = np.unravel_index(self.places[k], self.values.shape)
+            slope, _, penalty = _slope(self.subject, self.values, where, self.step)
+            if abs((slope * r).sum() + penalty - given[k]) > SAME * size:
+                return False
+        return True
 
     def derivatives(self):
         """``Derivatives`` of y with respect to the values; None where that would take too long, or where it gives other
@@ -106,9 +107,9 @@ class Derivatives:
         self.subject, self.matrix, self.shape, self.known = subject, matrix, shape, known
         self.penalty, self.by_sample = penalty, by_sample
 
-    def gradient(self, weights=None):
-        """T, or what it would be if the outputs had these weights in addition to r."""
-        r = self.subject.r if weights is None else self.subject.r * weights
+    def gradient(self, weights=1.0, dy=None):
+        """T, or what it would be with another dy, or if the outputs had these weights in addition."""
+        r = (self.subject.r if dy is None else dy) * weights
         if self.by_sample:
             found = np.einsum("nso,no->ns", self.matrix, r.reshape(len(r), -1))
         else:
@@ -162,6 +163,8 @@ def likely_mistake(case, thorough):
     zero_g, zero_t = np.abs(given) <= tiny, np.abs(true) <= tiny
     if zero_g.all():
         return "zero where it should not be: was it computed at all?"
+    if _is_cut(case, given, true):
+        return "its fractions are cut off: is it kept in an array of integers?"
     both, more, less = ~zero_g & ~zero_t, (zero_t & ~zero_g).any(), (zero_g & ~zero_t).any()
     c = float((given[both] * true[both]).sum() / (true[both] ** 2).sum()) if both.any() else 1.0
     # One or two ratios are always, or easily, equal to one another.
@@ -172,18 +175,19 @@ def likely_mistake(case, thorough):
         named = _name_factor(case, c, int(both.sum()), thorough)
         if named is not None:
             return named
-    off = "" if abs(c - 1) <= SAME else f", and off by the constant factor {c:.4g}"
+    elsewhere = "right elsewhere" if abs(c - 1) <= SAME else f"off by the constant factor {c:.4g} elsewhere"
     masked = case.name == "x" and case.x.shape == case.y.shape and not zero_t.all()
     if masked and more and (one_ratio or not both.any()):
-        return _of_mask(one_ratio, zero_g, zero_t, off)
+        return _of_mask(one_ratio, zero_g, zero_t, elsewhere)
     if one_ratio and less and not more:
         where = _where(case, c) if thorough else ""
-        return f"{PART}{off}{f' It is wrong {where}' if where else ''}"
+        part = f"zero where it should not be, and {elsewhere}: is a part left out?"
+        return f"{part}{f' It is wrong {where}' if where else ''}"
     found = (_of_layer(case) or _of_derivatives(case)) if thorough else None
     if found is None and zero_t.all():
         return "nonzero where it should be 0, everywhere"
     if found is None and one_ratio and more and not less:
-        return f"nonzero where it should be 0, and right elsewhere{off}"
+        return f"nonzero where it should be 0, and {elsewhere}"
     if found is None and thorough:
         where = _where(case)
         right = "right inside and" if where.startswith(BORDER) else "right elsewhere, but"
@@ -191,15 +195,23 @@ def likely_mistake(case, thorough):
     return found or GENERAL
 
 
-def _of_mask(one_ratio, zero_g, zero_t, off):
+def _is_cut(case, given, true):
+    """Whether it is the true one with all fractions cut off."""
+    whole = np.trunc(true)
+    return (given == whole).all() and np.abs(whole).max() > 1 and not case.agree(given, true)
+
+
+def _of_mask(one_ratio, zero_g, zero_t, elsewhere):
+    off = f", {elsewhere}" if elsewhere.startswith("off") else ""
     if not zero_g.any():
-        return f"nonzero where it should be 0: is the mask applied in backward?{off}"
+        return f"nonzero where it should be 0{off}: is the mask applied in backward?"
     if not (zero_g & ~zero_t).any():
-        return f"nonzero where it should be 0, and right elsewhere{off}"
+        return f"nonzero where it should be 0, and {elsewhere}"
+    both = "nonzero where it should be 0, and zero where it should not"
     if one_ratio:
-        return f"nonzero where it should be 0, and zero where it should not: is the mask that of forward?{off}"
+        return f"{both}{off}: is the mask that of forward?"
     which = "turned round" if zero_g.size >= 16 else "that of forward"  # of a few places any mask may be the opposite
-    return f"nonzero where it should be 0, and zero where it should not: is the mask {which} in backward?"
+    return f"{both}: is the mask {which} in backward?"
 
 
 # ---- constants by what they are ----
@@ -291,18 +303,14 @@ def _of_rate(c, case):
 
 def _of_layer(case):
     """dx with a kernel turned, transposed; any gradient without the derivative of an activation."""
-    found = []
-    for label, (places, true) in _changed_layers(case):
-        if case.agree(case.gradient.flat[places], true):
-            found.append(label)
-    return _one_of(found)
+    return _one_of([label for label, explained in _changed_layers(case) if explained])
 
 
 def _changed_layers(case):
     weights = case.subject.weights()
     biases = [one for one in weights.values() if one.ndim == 1 and one.size == case.y.shape[-1]]
     for name, array in weights.items() if case.name == "x" else ():
-        for what, changed in _rearrangements(array, array.ndim - 2, 0) if array.ndim >= 2 else ():
+        for what, changed in _of_kernel(case, array):
             label = f"backward has {name} {what}"
             if what == "transposed":
                 label = f"backward has {name} where its transpose belongs, or the transpose for it"
@@ -321,7 +329,7 @@ def _changed_layers(case):
 
 
 def _measured_with(case, changes, slope=None, bias=None):
-    """``true_at_places`` of the layer with other weights; with ``slope``: and an activation that has that slope."""
+    """``is_true`` of the layer with other weights; with ``slope``: and an activation that has that slope."""
     before = [(array, array.copy()) for array, _ in changes.values()]
     y, penalty = case.subject.y, case.subject.penalty
     for array, changed in changes.values():
@@ -332,9 +340,9 @@ def _measured_with(case, changes, slope=None, bias=None):
         if slope is not None:
             now = _slope_of_activation(case, bias)
             if now is None or (np.abs(now) < 3e-5).any():
-                return case.places[:0], np.zeros(0)
+                return False
             r = r * slope / now
-        return case.true_at_places(r)
+        return case.is_true(r)
     finally:
         for array, values in before:
             array[...] = values
@@ -350,21 +358,44 @@ def _slope_of_activation(case, bias):
     return d.matrix.sum(0).reshape(case.y.shape)
 
 
-def _rearrangements(array, spatial, first):
-    """(in words, the array) with axes from ``first`` on exchanged, and some of the ``spatial`` first ones turned."""
-    axes = range(first, array.ndim)
-    places = [axis for axis in range(first, first + spatial) if array.shape[axis] > 1]
+def _of_kernel(case, array):
+    """``_rearrangements`` of an array of the shape of a kernel: its places are its first axes, in PyTorch's order its
+    last, or a part of the rows or columns of a matrix, as im2col has it."""
+    ends = sorted((case.x.shape[-1], case.y.shape[-1]))
+    if array.ndim > 1:
+        yield from _rearrangements(array, range(array.ndim - 2))
+    if array.ndim > 2 and sorted(array.shape[:2]) == ends:
+        yield from _rearrangements(array, range(2, array.ndim))
+    if array.ndim != 2 or case.x.ndim != 4 or case.y.ndim != 4:
+        return
+    c, f = case.x.shape[-1], case.y.shape[-1]
+    k = math.isqrt(array.size // (c * f))
+    taps = k * k * c
+    for matrix, shape, first in (
+        ((taps, f), (k, k, c, f), 0), ((taps, f), (c, k, k, f), 1),
+        ((f, taps), (f, k, k, c), 1), ((f, taps), (f, c, k, k), 2),
+    ):  # fmt: skip
+        if k > 1 and array.shape == matrix:
+            places = range(first, first + 2)
+            for what, moved in _rearrangements(array.reshape(shape), places, places):
+                yield f"{what}, seen as {shape}", moved.reshape(array.shape)
+
+
+def _rearrangements(array, places, axes=None):
+    """(in words, the array) with ``axes`` (all) exchanged, and some of those of ``places`` turned round."""
+    axes = range(array.ndim) if axes is None else axes
+    first, last, places = axes[0], axes[-1] + 1, [axis for axis in places if array.shape[axis] > 1]
     for order in itertools.permutations(axes):
         moved = [axis for axis, new in zip(axes, order, strict=True) if axis != new]
-        same_shape = tuple(array.shape[axis] for axis in order) == array.shape[first:]
+        same_shape = tuple(array.shape[axis] for axis in order) == array.shape[first:last]
         if not same_shape or any(array.shape[axis] == 1 for axis in moved):
             continue
         for count in range(len(places) + 1):
             for turned in itertools.combinations(places, count):
                 if order == tuple(axes) and not turned:
                     continue
-                rearranged = np.flip(array.transpose(*range(first), *order), turned)
-                yield _in_words(order, axes, moved, turned, places), rearranged
+                whole = (*range(first), *order, *range(last, array.ndim))
+                yield _in_words(order, axes, moved, turned, places), np.flip(array.transpose(whole), turned)
 
 
 def _in_words(order, axes, moved, turned, places):
@@ -389,21 +420,21 @@ def _of_derivatives(case):
     if d is None:
         return None
     true = d.gradient()
-    exact, scaled = [], []
+    exact, scaled, reordered = [], [], []
     for make in (_rearranged, _shared_by_samples, _parts_of_sums, _overwritten, _wrong_axes, _of_own_input,
-                 _of_parameter_factors, _of_another, _without_activation):  # fmt: skip
+                 _of_parameter_factors, _of_another, _without_activation, _reordered):  # fmt: skip
         for label, other in make(case, d, true):
             given, wanted = case.gradient[d.known], np.broadcast_to(other, true.shape)[d.known]
             if case.agree(wanted, true[d.known]):
                 continue
             if case.agree(given, wanted):
-                exact.append(label)
-            elif (c := case.factor(given, wanted)) is not None:
+                (reordered if make is _reordered else exact).append(label)
+            elif make is not _reordered and (c := case.factor(given, wanted)) is not None:
                 scaled.append(
                     f"{label}{'' if label[-1] == '?' else '.'} It is off by the constant factor {c:.4g} as well"
                 )
-    exact += [*_shifted(case, d, true), *_normalised(case, d, true)]
-    return _one_of(exact) or _one_of(scaled)
+    exact += [*_shifted(case, d, true), *_normalised(case, d, true), *_decayed(case, true)]
+    return _one_of(exact) or _one_of(reordered) or _one_of(scaled)
 
 
 def _one_of(labels):
@@ -412,8 +443,50 @@ def _one_of(labels):
 
 
 def _rearranged(case, d, true):
-    for what, moved in _rearrangements(true, max(true.ndim - 2, 0), int(case.name == "x")):
+    axes = range(1, true.ndim)
+    for what, moved in _rearrangements(true, axes[:-1], axes) if case.name == "x" else _of_kernel(case, true):
         yield f"{WRONG_PLACES}: {what}?", moved
+
+
+def _reordered(case, d, true):
+    """dy, or dx, read in another order: ``reshape`` does not move axes."""
+    if (np.abs(case.gradient) > SAME * case.scale).sum() < 6:
+        return
+    for other in _reshaped(case.r):
+        yield (
+            "dy is read in another order: is it reshaped where its axes are to be moved (transpose)?",
+            d.gradient(dy=other),
+        )
+    for other in _reshaped(true) if case.name == "x" else ():
+        yield f"{WRONG_PLACES}: is it reshaped where its axes are to be moved (transpose)?", other
+    if case.name != "x" or case.x.ndim != 4 or case.y.ndim != 4:
+        return
+    (n, height, width, c), (_, h, w, _) = case.x.shape, case.y.shape
+    if height % h or width % w or h == height or w == width:
+        return
+    windows = true.reshape(n, h, height // h, w, width // w, c)  # that do not overlap
+    for order, label in (
+        ((0, 2, 1, 4, 3, 5), "np.tile where np.repeat belongs?"),
+        ((0, 1, 4, 3, 2, 5), "are row and column exchanged within each window?"),
+        ((0, 3, 2, 1, 4, 5), "are the windows' rows and columns exchanged?"),
+    ):
+        yield f"{WRONG_PLACES}: {label}", windows.transpose(order).reshape(true.shape)
+
+
+def _reshaped(array):
+    for order in itertools.permutations(range(array.ndim)):
+        moved = array.transpose(order)
+        yield moved.reshape(array.shape)
+        yield array.reshape(moved.shape).transpose(np.argsort(order))
+
+
+def _decayed(case, true):
+    """The gradient of a penalty, which is none of the layer's."""
+    if case.name != "x" and len(np.unique(case.values)) >= 4:
+        more = case.gradient - true
+        c = case.factor(more, case.values)
+        if c is not None and np.abs(more).max() > 100 * SAME * max(case.scale, np.abs(true).max()):
+            yield f"{c:.4g} {case.name} is added: weight decay belongs into the optimiser, or a regularizer"
 
 
 def _shared_by_samples(case, d, true):
@@ -427,16 +500,23 @@ def _parts_of_sums(case, d, true):
     """Sums over outputs of which one term alone was kept."""
     shape = case.y.shape
     long = [axis for axis, length in enumerate(shape) if length > 1]
+    inner = {0: slice(1, None), -1: slice(-1)}
     for count in range(1, len(long) + 1):
         for axes in itertools.combinations(long, count):
+            along = " and ".join(map(str, axes))
             for place, word in ((0, "first"), (-1, "last")):
                 weights = np.zeros(shape)
                 weights[tuple(place if axis in axes else slice(None) for axis in range(len(shape)))] = 1
                 if axes == (0,):
                     label = f"it is that of {'sample 0' if place == 0 else 'the last sample'} alone"
                 else:
-                    label = f"it is that of the {word} place of dy along axis {' and '.join(map(str, axes))} alone"
+                    label = f"it is that of the {word} place of dy along axis {along} alone"
                 yield f"{label}: `=` for `+=`, or a sum forgotten?", d.gradient(weights)
+                if min(shape[axis] for axis in axes) > 2:
+                    left = np.zeros(shape)
+                    left[tuple(inner[place] if axis in axes else slice(None) for axis in range(len(shape)))] = 1
+                    what = f"the {word} sample" if axes == (0,) else f"the {word} place of dy along axis {along}"
+                    yield f"{what} is left out: does a loop begin or end one off?", d.gradient(left)
 
 
 def _overwritten(case, d, true):
@@ -485,7 +565,10 @@ def _wrong_axes(case, d, true):
     for chosen, one in sums.items():
         if one.ndim <= true.ndim and all(a in (1, b) for a, b in zip(one.shape[::-1], true.shape[::-1], strict=False)):
             over = f"summed over axes {chosen} of dy" if chosen else "not summed"
-            yield f"{over}: the wrong axes{f', it must be {right}' if right else ''}", one
+            wrong = f"the wrong axes{f', it must be {right}' if right else ''}"
+            yield f"{over}: {wrong}", one
+            if chosen:
+                yield f"the mean of dy over axes {chosen}: {wrong}, and a sum", terms.mean(chosen)
     if case.x.shape == case.y.shape and right and not case.agree(terms, case.r):
         yield "it is the sum of dy x: is x taken where the normalised x belongs?", (case.r * case.x).sum(right)
 
@@ -504,12 +587,22 @@ def _of_own_input(case, d, true):
     )
     if softmax:
         yield f"y dy alone, the cross terms are missing{formula}", y * r
+        yield f"the factor y is missing{formula}", r - (y * r).sum(-1, keepdims=True)
+        for axis in (axis for axis in range(y.ndim - 1) if y.shape[axis] > 1):
+            yield f"the sum is over axis {axis} of dy y{formula}", y * (r - (y * r).sum(axis, keepdims=True))
+        c = case.factor(case.gradient - y * r, true - y * r)
+        if c is not None:
+            yield f"the sum is off by the constant factor {c:.4g}{formula}", y * r + c * (true - y * r)
     yield "it is dy as it came: the derivative of forward is missing", r
     if not softmax and case.agree(true, diagonal.reshape(true.shape) * r):
         x = case.x
-        for name, f in {"x": x, "y": y, "(1 - y)": 1 - y, "y (1 - y)": y * (1 - y), "(1 - y^2)": 1 - y * y,
-                        "x (1 - x)": x * (1 - x), "(1 - x^2)": 1 - x * x}.items():  # fmt: skip
+        more = {"x": x, "x (1 - x)": x * (1 - x), "(1 - x^2)": 1 - x * x}
+        for name, f in (_slopes_by_y(y) | more).items():
             yield f"it is dy {name}, and that is not dy times the derivative of forward", r * f
+
+
+def _slopes_by_y(y):
+    return {"y": y, "(1 - y)": 1 - y, "y (1 - y)": y * (1 - y), "(1 - y^2)": 1 - y * y}
 
 
 def _of_parameter_factors(case, d, true):
@@ -538,6 +631,8 @@ def _without_activation(case, d, true):
             label = "the derivative of the activation is"
             yield f"{label} missing: it must be taken of dy first (seen by {name})", d.gradient(1 / slope)
             yield f"{label} applied twice (seen by {name})", d.gradient(slope)
+            for what, f in _slopes_by_y(case.y).items():
+                yield f"{label} taken for {what}, and it is another (seen by {name})", d.gradient(f / slope)
 
 
 def _shifted(case, d, true):

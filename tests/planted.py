@@ -22,23 +22,44 @@ class Faulty(Layer):
 
     def backward(self, dy):
         dx = self.plain_backward(dy)
+        for name, gradient in self.grads.items():
+            if self.has("dk decay") and name == "kernel":
+                gradient += 0.02 * self.params[name]
+        if self.has("dx integers"):
+            dx = dx.astype(int)
         if dx is not None:
             dx = dx * (0.37 if self.has("dx 0.37") else -1 if self.has("dx sign") else 0 if self.has("dx zero") else 1)
         return dx
 
 
 class Conv(Faulty):
-    """y[n, i, j] = sum over taps of xp[n, s i + a, s j + b] @ K[a, b] + bias, xp: x with ``pad`` zeros around it."""
+    """y[n, i, j] = sum over taps of xp[n, s i + a, s j + b] @ K[a, b] + bias, xp: x with ``pad`` zeros around it.
+
+    The parameter is K with its axes in the ``order``, and as a ``matrix`` its first three, or last three, are one.
+    """
 
     size, filters, pad, stride, relu = (3, 3), 5, (1, 1), 1, False
+    order, matrix = (0, 1, 2, 3), False
 
     def build(self, input_shape, rng):
         h, w, c = super().build(input_shape, rng)
         kh, kw = self.size
-        self.add_param("kernel", (kh, kw, c, self.filters), normal_init, rng)
+        self.add_param("kernel", self.stored(np.empty((kh, kw, c, self.filters))).shape, normal_init, rng)
         self.add_param("bias", (self.filters,), normal_init, rng)
         (p, q), s = self.pad, self.stride
         return (h + 2 * p - kh) // s + 1, (w + 2 * q - kw) // s + 1, self.filters
+
+    def stored(self, kernel):
+        """A kernel (KH, KW, C, F) as the parameter is."""
+        array = kernel.transpose(self.order)
+        if not self.matrix:
+            return array
+        return array.reshape(array.shape[0], -1) if self.order[0] == 3 else array.reshape(-1, array.shape[-1])
+
+    def kernel(self):
+        """The parameter as (KH, KW, C, F)."""
+        shape = np.array([*self.size, self.input_shape[-1], self.filters])[list(self.order)]
+        return self.params["kernel"].reshape(shape).transpose(np.argsort(self.order))
 
     def window(self, a, b):
         """The slices of xp that tap (a, b) reads."""
@@ -47,7 +68,7 @@ class Conv(Faulty):
         return (slice(None), slice(a, a + s * (oh - 1) + 1, s), slice(b, b + s * (ow - 1) + 1, s))
 
     def forward(self, x, training=False):
-        (p, q), kernel = self.pad, self.params["kernel"]
+        (p, q), kernel = self.pad, self.kernel()
         self.xp = np.pad(x, ((0, 0), (p, p), (q, q), (0, 0)))
         taps = np.ndindex(self.size)
         z = sum(self.xp[self.window(a, b)] @ kernel[a, b] for a, b in taps) + self.params["bias"]
@@ -56,11 +77,12 @@ class Conv(Faulty):
 
     def plain_backward(self, dy):
         (kh, kw), (p, q), has = self.size, self.pad, self.has
+        dy = dy.transpose(3, 0, 1, 2).reshape(dy.shape) if has("dy reshaped") else dy
         dz = dy * (self.z > 0) if self.relu and not has("no relu") else dy
-        kernel = self.params["kernel"]
+        kernel = self.kernel()
         used = kernel[::-1, ::-1] if has("dx turned") else kernel.swapaxes(0, 1) if has("dx transposed") else kernel
         used = kernel[::-1] if has("dx turned rows") else kernel.swapaxes(2, 3) if has("dx channels") else used
-        dxp, dk = np.zeros_like(self.xp), np.zeros_like(kernel)
+        dxp, dk = np.zeros_like(self.xp), np.zeros(kernel.shape)
         for a, b in np.ndindex(kh, kw):
             if has("dx ="):
                 dxp[self.window(a, b)] = dz @ used[a, b].T
@@ -71,6 +93,12 @@ class Conv(Faulty):
             for i, j in np.ndindex(dz.shape[1:3]):
                 s = self.stride
                 dxp[:, s * i : s * i + kh, s * j : s * j + kw] = np.einsum("nf,abcf->nabc", dz[:, i, j], kernel)
+        if has("dx but last"):
+            dxp[:] = 0
+            for a, b in np.ndindex(kh, kw):
+                cut = dz.copy()
+                cut[:, -1] = cut[:, :, -1] = 0
+                dxp[self.window(a, b)] += cut @ used[a, b].T
         if has("dk last window"):
             for a, b in np.ndindex(kh, kw):
                 x = self.xp[self.window(a, b)]
@@ -85,7 +113,7 @@ class Conv(Faulty):
         db = dz.sum((1, 2, 3)) if has("db axes") else dz.mean((1, 2)).sum(0) if has("db mean of places") else db
         db = dz.sum() if has("db all") else db
         dk = dk / len(dy) if has("dk / n") else dk
-        self.grads["kernel"][...] = 0.37 * dk if has("dk 0.37") else dk
+        self.grads["kernel"][...] = self.stored(0.37 * dk if has("dk 0.37") else dk)
         self.grads["bias"][...] = db
         _, h, w, _ = self.xp.shape
         i, j = (0, 0) if has("dx cut") else (2 * p, 2 * q) if has("dx cut end") else (p, q)
@@ -114,15 +142,18 @@ class Dense(Faulty):
     def forward(self, x, training=False):
         self.x, z = x, x @ self.params["kernel"] + self.params["bias"]
         self.slope = {None: np.ones_like(z), "tanh": 1 - np.tanh(z) ** 2, "relu": 1.0 * (z > 0)}[self.f]
-        return {None: z, "tanh": np.tanh(z), "relu": np.maximum(z, 0)}[self.f]
+        self.y = {None: z, "tanh": np.tanh(z), "relu": np.maximum(z, 0)}[self.f]
+        return self.y.copy()
 
     def plain_backward(self, dy):
         has, kernel = self.has, self.params["kernel"]
-        dz = dy if has("no slope") else dy * self.slope
+        dz = dy if has("no slope") else dy * (self.y if has("slope y") else self.slope)
         dk, db = self.x.T @ dz, dz.sum(0)
         dk = dk.T if has("dk transposed") else self.x[:1].T @ dz[:1] if has("dk sample 0") else dk
+        dk = self.x[1:].T @ dz[1:] if has("dk but sample 0") else dk
         self.grads["kernel"][...] = dk * (0.37 if has("dk 0.37") else 1 / 3 if has("dk third") else 1)
         db = dz.sum(1) if has("db axes") else dz[-1] if has("db last sample") else db
+        db = db[:1] if has("db first unit") else db
         self.grads["bias"][...] = dz.mean() if has("db mean of all") else db
         return dz @ (kernel if has("dx not transposed") else kernel.T)
 
@@ -170,7 +201,11 @@ class Softmax(Faulty):
             return y * (1 - y) * dy
         if self.has("dx y dy"):
             return y * dy
-        return y * (dy - (y * dy).sum(-1, keepdims=True))
+        if self.has("dx wrong sum"):
+            return y * (dy - (y * dy).sum(0))
+        if self.has("dx mean for sum"):
+            return y * (dy - (y * dy).mean(-1, keepdims=True))
+        return (1 if self.has("dx no y") else y) * (dy - (y * dy).sum(-1, keepdims=True))
 
 
 class ReLU(Faulty):
@@ -190,6 +225,7 @@ class Pool(Faulty):
     """The largest or the mean of windows that overlap where the stride is less than the size."""
 
     size, stride, largest = 3, 2, True
+    moved = {"dx tile": (0, 2, 1, 4, 3, 5), "dx in windows": (0, 1, 4, 3, 2, 5), "dx of windows": (0, 3, 2, 1, 4, 5)}
 
     def build(self, input_shape, rng):
         h, w, c = super().build(input_shape, rng)
@@ -220,6 +256,10 @@ class Pool(Faulty):
                 dx[window] = np.where(share, part, dx[window])
             else:
                 dx[window] += part
+        for fault, axes in self.moved.items():
+            if self.has(fault):
+                (n, h, w, c), k = dx.shape, self.size
+                dx = dx.reshape(n, h // k, k, w // k, k, c).transpose(axes).reshape(n, h, w, c)
         return dx
 
 

@@ -17,6 +17,7 @@ from minicnn.layer import Layer
 from minicnn.testing import GradientError, gradcheck
 
 OVERLAP = r"where windows overlap, one alone counts: `=` for `\+=`\?"
+TORCH = {"order": (3, 2, 0, 1)}
 ACTIVATION = "the derivative of the activation is missing"
 
 
@@ -24,7 +25,7 @@ def normal(*shape, seed=0):
     return np.random.default_rng([7, seed]).standard_normal(shape)
 
 
-IMAGES, FLAT, SQUARE = normal(3, 5, 4, 2), normal(6, 5), normal(4, 5)
+IMAGES, FLAT, SQUARE, EVEN = normal(3, 5, 4, 2), normal(6, 5), normal(4, 5), normal(2, 6, 6, 2)
 
 
 def conv(*faults, **options):
@@ -46,6 +47,15 @@ def verdict(layer, x):
     (Conv("dx channels", filters=2), IMAGES, r"backward has kernel transposed \(axes 2 and 3 exchanged\)$"),
     (conv("dk turned"), IMAGES, r"of kernel .* the right numbers in the wrong places: turned by 180 degrees\?$"),
     (conv("dk transposed"), IMAGES, r"the wrong places: transposed \(axes 0 and 1 exchanged\)\?$"),
+    # ... with the axes of a kernel in PyTorch's order, or as the matrix of im2col
+    (conv("dx turned", **TORCH), IMAGES, "backward has kernel turned by 180 degrees$"),
+    (conv("dx transposed", **TORCH), IMAGES, r"backward has kernel transposed \(axes 2 and 3 exchanged\)$"),
+    (conv("dk turned", **TORCH), IMAGES, "the wrong places: turned by 180 degrees\\?$"),
+    (conv("dk transposed", **TORCH), IMAGES, r"the wrong places: transposed \(axes 2 and 3 exchanged\)\?$"),
+    (conv("dx turned", matrix=True), IMAGES, r"has kernel turned by 180 degrees, seen as \(3, 3, 2, 3\)$"),
+    (conv("dk turned", matrix=True, **TORCH), IMAGES, r"turned by 180 degrees, seen as \(3, 2, 3, 3\)\?$"),
+    (conv("dk transposed", matrix=True, order=(2, 0, 1, 3)), IMAGES, r"\(axes 1 and 2 .*, seen as \(2, 3, 3, 3\)\?$"),
+    (conv("dx turned rows", matrix=True, order=(3, 0, 1, 2)), IMAGES, r"along axis 1, seen as \(3, 3, 3, 2\)$"),
     # padding cut on the wrong side
     (conv("dx cut"), IMAGES, r"shifted by \(1, 1\) places: is the padding cut on the wrong side\?$"),
     (conv("dx cut end"), IMAGES, r"shifted by \(-1, -1\) places: is the padding cut on the wrong side\?$"),
@@ -66,6 +76,8 @@ def verdict(layer, x):
     (conv("db all"), IMAGES, r"summed over axes \(0, 1, 2, 3\) of dy: the wrong axes"),
     (Conv("db axes", filters=4), IMAGES, r"into shape \(4,\): dy summed over axes \(1, 2, 3\), the wrong"),
     (Dense("db axes", units=6), FLAT, r"summed over axes \(1,\) of dy: the wrong axes, it must be \(0,\)$"),
+    (Dense("db mean of all"), FLAT, r"the mean of dy over axes \(0, 1\): the wrong axes, it must be \(0,\), and a sum"),
+    (Dense("db first unit"), FLAT, "; more than a factor"),  # of one number any other is a multiple
     (Dense("db last sample"), FLAT, "it is that of the last sample alone"),
     (Dense("dk sample 0", f="tanh"), FLAT, "gradient of kernel .* it is that of sample 0 alone"),
     # constants by what they are
@@ -103,6 +115,22 @@ def verdict(layer, x):
     (ReLU("dx no mask"), FLAT, r"nonzero where it should be 0: is the mask applied in backward\?$"),
     (ReLU("dx mask of dy"), FLAT, r"and zero where it should not: is the mask that of forward\?$"),
     (ReLU("dx turned round"), FLAT, r"is the mask turned round in backward\?$"),
+    # another order
+    (conv("dy reshaped"), IMAGES, r"dy is read in another order: is it reshaped where its axes are to be moved"),
+    (conv("dy reshaped", relu=True), IMAGES, r"of x .* dy is read in another order"),
+    (Pool("dx tile", size=2, stride=2, largest=False), EVEN, r"wrong places: np.tile where np.repeat belongs\?$"),
+    (Pool("dx in windows", size=2, stride=2), EVEN, r"are row and column exchanged within each window\?$"),
+    (Pool("dx of windows", size=2, stride=2), EVEN, r"are the windows' rows and columns exchanged\?$"),
+    # a loop that is one off, integers, weight decay
+    (conv("dx but last"), IMAGES, "the last place of dy along axis 1 and 2 is left out: does a loop"),
+    (Dense("dk but sample 0"), FLAT, "the first sample is left out: does a loop"),
+    (conv("dx integers"), IMAGES, "its fractions are cut off: is it kept in an array of integers"),
+    (conv("dk decay"), IMAGES, "0.02 kernel is added: weight decay belongs into the optimiser"),
+    # other sums of a softmax, the slope of another activation
+    (Softmax("dx wrong sum"), FLAT, "the sum is over axis 0 of dy y: a softmax has"),
+    (Softmax("dx mean for sum"), FLAT, "the sum is off by the constant factor 0.2: a softmax has"),
+    (Softmax("dx no y"), FLAT, "the factor y is missing: a softmax has"),
+    (Dense("slope y", f="tanh"), FLAT, "the derivative of the activation is taken for y, and it is another"),
     # `return dx` forgotten
     (conv("dx none"), IMAGES, r"must return dx of shape \(3, 5, 4, 2\); got None: is `return dx` missing\?$"),
 ], ids=lambda value: f"{type(value).__name__}-{min(value.faults)}" if isinstance(value, Layer) else "")  # fmt: skip
@@ -116,6 +144,24 @@ def test_in_a_model_the_layer_is_named_too():
     assert ACTIVATION in message
     message = verdict(Sequential([conv("dx none"), layers.Flatten()]), IMAGES)
     assert re.match(r"layer 0 of the model: Conv.backward must return dx .*`return dx`", message)
+
+
+def test_momentum_and_padding_in_a_layer():
+    class Momentum(Dense):
+        v = 0
+
+        def backward(self, dy):
+            dx = super().backward(dy)
+            self.v = self.grads["kernel"][...] = 0.9 * self.v + self.grads["kernel"]
+            return dx
+
+    assert re.search("a second time: it keeps 0.9 of what it was: momentum", verdict(Momentum(), FLAT))
+
+    class Uncut(Conv):
+        def plain_backward(self, dy):
+            return np.pad(super().plain_backward(dy), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    assert re.search(r"got shape \(3, 7, 6, 2\), float64: is the padding cut off\?$", verdict(Uncut(), IMAGES))
 
 
 def test_a_layer_around_right_layers():
@@ -145,10 +191,10 @@ def test_a_layer_around_right_layers():
 # What a sentence says, and the mistakes one of which must have been planted for it to be true.
 TRUE_FOR = {
     "kernel turned by 180": {"dx turned"},
-    "kernel turned round along axis 0": {"dx turned rows"},
-    "kernel transposed (axes 0 and 1 exchanged)": {"dx transposed"},
-    "places: turned by 180 degrees?": {"dk turned"},
-    "places: transposed (axes 0 and 1": {"dk transposed"},
+    "kernel turned round": {"dx turned rows"},
+    "kernel transposed (axes": {"dx transposed"},
+    "places: turned by 180 degrees": {"dk turned", "dx turned"},  # of one window dx is the kernel
+    "places: transposed (axes": {"dk transposed", "dx transposed", "dx in windows", "dx of windows"},
     "places: transposed?": {"dk transposed"},
     "padding cut on the wrong side": {"dx cut", "dx cut end"},
     "where windows overlap": {"dx =", "dx = windows", "dx = at the largest"},
@@ -172,23 +218,36 @@ TRUE_FOR = {
     "wrong at the border": {"dx border", "dx border doubled", "dx cut", "dx cut end", "dx =", "dx = windows"},
     "but sample 0": {"dx sample 0", "dx mask of dy"},  # in those it may be true
     "`return dx`": {"dx none"},
+    "read in another order": {"dy reshaped"},
+    "is it reshaped": {"dy reshaped"},
+    "np.tile": {"dx tile"},
+    "within each window": {"dx in windows"},
+    "the windows' rows": {"dx of windows"},
+    "is left out: does a loop": {"dx but last", "dk but sample 0"},
+    "fractions are cut off": {"dx integers"},
+    "weight decay": {"dk decay"},
+    "the sum is over axis": {"dx wrong sum"},
+    "the sum is off by": {"dx mean for sum"},
+    "the factor y is missing": {"dx no y"},
+    "is taken for y, and": {"slope y"},
     "the mask applied": {"dx no mask", "no relu"},
     "that of forward": {"dx mask of dy", "dx turned round"},
     "turned round in backward?": {"dx turned round"},
     "the constant factor 0.37": {"dk 0.37", "dx 0.37"},
     "the sign is wrong": {"dx sign"},
 }
-COMMON = ["dx 0.37", "dx sign", "dx zero"]
+COMMON = ["dx 0.37", "dx sign", "dx zero", "dx integers"]
 FAULTS = {
     Conv: ["dx turned", "dx transposed", "dx turned rows", "dx =", "dx = windows", "dk last window", "dk last sample",
            "dk turned", "dk transposed", "db sample 0", "db mean", "db axes", "db mean of places", "db all", "dk / n",
-           "dx cut", "dx cut end", "dx border", "dx border doubled", "dx sample 0", "no relu", "dk 0.37"],
-    Dense: ["no slope", "dk transposed", "dk sample 0", "db axes", "db last sample", "db mean of all",
-            "dx not transposed", "dk third", "dk 0.37"],
+           "dx cut", "dx cut end", "dx border", "dx border doubled", "dx sample 0", "no relu", "dk 0.37",
+           "dy reshaped", "dx but last", "dk decay"],
+    Dense: ["no slope", "dk transposed", "dk sample 0", "db axes", "db last sample", "db mean of all", "db first unit",
+            "dx not transposed", "dk third", "dk 0.37", "dk but sample 0", "dk decay", "slope y"],
     Norm: ["dx mean", "dx variance", "dx sum for mean", "dx gamma", "dg x", "dg beta"],
-    Softmax: ["dx diagonal", "dx y dy"],
+    Softmax: ["dx diagonal", "dx y dy", "dx wrong sum", "dx mean for sum", "dx no y"],
     ReLU: ["dx mask of dy", "dx turned round", "dx no mask"],
-    Pool: ["dx =", "dx = at the largest", "dx no mean"],
+    Pool: ["dx =", "dx = at the largest", "dx no mean", *Pool.moved],
 }  # fmt: skip
 
 
@@ -208,16 +267,22 @@ def planted_layers(draw, most):
             "pad": draw(st.sampled_from([(0, 0), (1, 1), (1, 0)])),
             "stride": draw(st.integers(1, 2)),
             "relu": draw(st.booleans()),
+            "order": draw(st.sampled_from([(0, 1, 2, 3), (2, 0, 1, 3), (3, 2, 0, 1), (3, 0, 1, 2)])),
+            "matrix": draw(st.booleans()),
         }
     elif kind is Dense:
         options = {"units": draw(st.integers(1, 5)), "f": draw(st.sampled_from([None, "tanh", "relu"]))}
     elif kind is Pool:
         options = {"size": draw(st.integers(2, 3)), "stride": draw(st.integers(1, 3)), "largest": draw(st.booleans())}
+        side = options["size"] if not {*Pool.moved}.isdisjoint(faults) else None
+        options["stride"] = side or options["stride"]
     elif kind is Norm:
         options = {"axes": draw(st.sampled_from([(0,), (0, 1, 2), (1, 2)]))}
     images = kind in (Conv, Pool) or (kind is Norm and options["axes"] != (0,)) or draw(st.booleans())
     images = images and kind is not Dense and options.get("axes") != (0,)
-    shape = (n, draw(st.integers(3, 5)), draw(st.integers(3, 5)), c) if images else (n, draw(st.integers(1, 6)))
+    h, w = draw(st.integers(3, 5)), draw(st.integers(3, 5))
+    h, w = (2 * side, 2 * side) if kind is Pool and side else (h, w)
+    shape = (n, h, w, c) if images else (n, draw(st.integers(1, 6)))
     hypothesis.assume(kind is not ReLU or np.prod(shape) >= 12)  # of a few numbers of dy any may have the mask of x
     hypothesis.assume(kind is not Norm or np.prod([shape[axis] for axis in options["axes"]]) > 1)
     return kind(*faults, **options), normal(*shape, seed=seed)
