@@ -1,8 +1,8 @@
 """The tree in which every sum over a batch is made, so that several processes can make it together, to the last bit.
 
-A batch of n samples is halved, the first half with the odd one, and so is each half, ``levels(n)`` times: into about
-sqrt(n) cells.  A node of that tree is a run of samples.  What any kernel sums up for them alone is the sum of the
-node, if it knows which node it is (``node``), and the sum of a batch is that of its nodes, combined (``combine``).
+A batch of n samples is halved, the first half with the odd one, and so is each half, ``levels(n)`` times: into
+cells.  A node of that tree is a run of samples.  What any kernel sums up for them alone is the sum of the node, if it
+knows which node it is (``node``), and the sum of a batch is that of its nodes, combined (``combine``).
 
 ``_ext/machinery/jobs.pxd`` has the tree, docs/kernels.md, section 7, what a process of several has to know.
 """

@@ -26,7 +26,7 @@ cdef enum:
     DEPTH = 256         # inputs at a time in forward: a panel of that many rows of W is 32 KB
     DEPTH_STRIDE = 272  # of copied rows of x: 17 lines of the cache, so that neighbouring rows use different sets
     W_ROWS = 64         # rows of W in an item of backward
-    W_COLUMNS = 128     # of W, whose gradient is summed at a time
+    W_COLUMNS = 32      # of W, whose gradient is summed at a time
     W_STRIDE = 80       # of copied and transposed blocks: 5 lines
 
 
@@ -168,23 +168,24 @@ cdef void product(const Backward *g, Py_ssize_t cells, Py_ssize_t n, const real 
                   Py_ssize_t height, const real *b, Py_ssize_t b_step, Py_ssize_t width, real *sum, Py_ssize_t row,
                   real *spare) noexcept nogil:
     """sum (height, width) = a^T b over n samples, in the tree: `a_step`, `b_step` elements from one of their rows to
-    the next, `row` of the sum."""
+    the next, `row` of the sum.  What is added to it lies in the spare memory, which stays in the cache."""
     cdef Py_ssize_t i, half = first_half(n), before = half * g.rows
     cdef Tile t = matrix_tile(n * g.rows, a_step, b_step, 1, row)
-    cdef bint pair = cells == 2 and width % 8 == 0 and real is float  # the second is added in registers
     if cells == 1:
         tiles(&t, height, width, a, b, <const real *> NULL, sum)
         return
-    cells //= 2
-    product(g, cells, half, a, a_step, height, b, b_step, width, sum, row, spare)
-    if pair:
+    product(g, cells // 2, half, a, a_step, height, b, b_step, width, sum, row, spare)
+    a, b = a + before * a_step, b + before * b_step
+    if cells == 2 and width % 8 == 0 and real is float:  # the second is added in registers
         t.kb, t.accumulate = (n - half) * g.rows, APART
-        tiles(&t, height, width, a + before * a_step, b + before * b_step, <const real *> NULL, sum)
+        tiles(&t, height, width, a, b, <const real *> NULL, sum)
         return
-    product(g, cells, n - half, a + before * a_step, a_step, height, b + before * b_step, b_step, width, spare, width,
-            spare + height * width)
-    for i in range(1 if row == width else height):
-        add_to(<const real *> spare + i * width, sum + i * row, height * width if row == width else width)
+    product(g, cells // 2, n - half, a, a_step, height, b, b_step, width, spare, width, spare + height * width)
+    if row == width:
+        add_to(<const real *> spare, sum, height * width)
+        return
+    for i in range(height):
+        add_to(<const real *> spare + i * width, sum + i * row, width)
 
 
 cdef void weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *copy) noexcept nogil:
@@ -199,7 +200,7 @@ cdef void weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, re
         column = r * W_COLUMNS
         product(g, g.cells, g.n // g.rows, <const real *> copy if copied else x, W_STRIDE if copied else g.d, rows,
                 <const real *> g.arrays.dy.data + column, g.m, min(<Py_ssize_t> W_COLUMNS, g.m - column),
-                <real *> g.arrays.dw.data + row * g.m + column, g.m, copy + g.n * W_STRIDE)
+                <real *> g.arrays.dw.data + row * g.m + column, g.m, copy + (g.n * W_STRIDE if copied else 0))
 
 
 cdef void narrow_weight_gradient(const Backward *g, Py_ssize_t row, Py_ssize_t rows, real *copy) noexcept nogil:

@@ -90,9 +90,10 @@ cdef Py_ssize_t whole_batch(Py_ssize_t n) noexcept:
 
 
 cdef Py_ssize_t levels_of(Py_ssize_t n) noexcept:
-    """How often a batch is halved into cells: about sqrt(n) of them, of about as many samples."""
+    """How often a batch is halved into cells: into up to 4 of 16 samples or more, then into more of 32.  (Smaller ones
+    cost a dense layer's gradient time: measured, 8 of 16 samples a fifth to a third of it.)"""
     cdef Py_ssize_t levels = 0
-    while levels < MOST_LEVELS and n >> 2 * levels >= 4:
+    while levels < MOST_LEVELS and n >> (levels + 1) >= (16 if levels < 2 else 32):
         levels += 1
     return levels
 
