@@ -130,6 +130,7 @@ def verdict(layer, x):
     (Softmax("dx wrong sum"), FLAT, "the sum is over axis 0 of dy y: a softmax has"),
     (Softmax("dx mean for sum"), FLAT, "the sum is off by the constant factor 0.2: a softmax has"),
     (Softmax("dx no y"), FLAT, "the factor y is missing: a softmax has"),
+    (Dense("no dy", f="tanh"), FLAT, "of x .*; dy is left out: it is the derivative of the sum of y$"),
     (Dense("slope y", f="tanh"), FLAT, "the derivative of the activation is taken for y, and it is another"),
     # `return dx` forgotten
     (conv("dx none"), IMAGES, r"must return dx of shape \(3, 5, 4, 2\); got None: is `return dx` missing\?$"),
@@ -199,7 +200,7 @@ TRUE_FOR = {
     "padding cut on the wrong side": {"dx cut", "dx cut end"},
     "where windows overlap": {"dx =", "dx = windows", "dx = at the largest"},
     "last place of dy along axis 1 and 2": {"dk last window"},
-    "that of the last sample alone": {"dk last sample", "db last sample"},
+    "that of the last sample alone": {"dk last sample", "db last sample", "dk but sample 0"},  # of two samples
     "that of sample 0 alone": {"db sample 0", "dk sample 0"},
     "the wrong axes": {"db axes", "db all", "db mean of all"},
     "1/(N H W)": {"db mean"},
@@ -212,7 +213,7 @@ TRUE_FOR = {
     "the factor gamma is missing": {"dx gamma"},
     "the gradient of beta": {"dg beta"},
     "the sum of dy x": {"dg x"},
-    "cross terms": {"dx diagonal", "dx y dy"},
+    "cross terms": {"dx diagonal", "dx y dy", "dx wrong sum"},  # of one sample
     "where its transpose belongs": {"dx not transposed"},
     "derivative of the activation": {"no slope", "no relu"},
     "wrong at the border": {"dx border", "dx border doubled", "dx cut", "dx cut end", "dx =", "dx = windows"},
@@ -230,6 +231,7 @@ TRUE_FOR = {
     "the sum is off by": {"dx mean for sum"},
     "the factor y is missing": {"dx no y"},
     "is taken for y, and": {"slope y"},
+    "dy is left out": {"no dy"},
     "the mask applied": {"dx no mask", "no relu"},
     "that of forward": {"dx mask of dy", "dx turned round"},
     "turned round in backward?": {"dx turned round"},
@@ -243,7 +245,7 @@ FAULTS = {
            "dx cut", "dx cut end", "dx border", "dx border doubled", "dx sample 0", "no relu", "dk 0.37",
            "dy reshaped", "dx but last", "dk decay"],
     Dense: ["no slope", "dk transposed", "dk sample 0", "db axes", "db last sample", "db mean of all", "db first unit",
-            "dx not transposed", "dk third", "dk 0.37", "dk but sample 0", "dk decay", "slope y"],
+            "dx not transposed", "dk third", "dk 0.37", "dk but sample 0", "dk decay", "slope y", "no dy"],
     Norm: ["dx mean", "dx variance", "dx sum for mean", "dx gamma", "dg x", "dg beta"],
     Softmax: ["dx diagonal", "dx y dy", "dx wrong sum", "dx mean for sum", "dx no y"],
     ReLU: ["dx mask of dy", "dx turned round", "dx no mask"],
