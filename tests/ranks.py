@@ -17,9 +17,9 @@ import minicnn as mc
 from minicnn import distributed, layers
 from minicnn.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 
-X = np.random.default_rng(7).random((43, 8, 8, 3), np.float32)
-LABELS = np.random.default_rng(8).integers(0, 4, 43)
-WEIGHTS = np.linspace(0.1, 2, 43)
+X = np.random.default_rng(7).random((147, 8, 8, 3), np.float32)
+LABELS = np.random.default_rng(8).integers(0, 4, 147)
+WEIGHTS = np.linspace(0.1, 2, 147)
 
 
 def images():
@@ -49,17 +49,17 @@ def model(ranks, chain=None, optimizer=None, **more):
 
 
 def nets(ranks, folder):
-    """Batches that are no power of two, a last one of 3 samples, smaller ones than there are ranks."""
+    """Batches that are no power of two, a last one of 7 samples, smaller ones than there are ranks."""
     found = {}
     for name, size, more in (
-        ("uneven", 20, {"sample_weight": WEIGHTS, "validation_split": 0.1, "clean_train_metrics": True}),
+        ("uneven", 70, {"sample_weight": WEIGHTS, "validation_split": 0.1, "clean_train_metrics": True}),
         ("tiny", 3, {}),
-        ("mixed", 16, {"mix": "mixup"}),
+        ("mixed", 64, {"mix": "mixup"}),
         ("stream", None, {}),
     ):
         optimizer = mc.optimizers.SGD(0.05, momentum=0.9, nesterov=True, clipnorm=1.0) if name == "tiny" else None
         trained = model(ranks, None, optimizer)
-        data = (X, LABELS) if size else ([(X[i : i + 9], LABELS[i : i + 9]) for i in range(0, 43, 9)],)
+        data = (X, LABELS) if size else ([(X[i : i + 35], LABELS[i : i + 35]) for i in range(0, 147, 35)],)
         history = trained.fit(*data, batch_size=size, epochs=2, verbose=0, **more).history
         found[name] = [trained.fingerprint(), history]
     prediction = trained.predict_mc(X, n_samples=3)
@@ -98,11 +98,11 @@ def errors(ranks, folder):
         return before
 
     def fit(**more):
-        return trained.fit(X, LABELS, **{"batch_size": 16, "epochs": 2, "verbose": 0, **more})
+        return trained.fit(X, LABELS, **{"batch_size": 64, "epochs": 2, "verbose": 0, **more})
 
     mine = trained.ranks.rank == last
-    attempt("argument", lambda: fit(batch_size=0 if mine else 16))
-    attempt("other argument", lambda: fit(batch_size=8 if mine else 16))
+    attempt("argument", lambda: fit(batch_size=0 if mine else 64))
+    attempt("other argument", lambda: fit(batch_size=32 if mine else 64))
     attempt("other call", fit if mine else lambda: trained.evaluate(X, LABELS))
     broken = X.copy()
     broken[-1] = np.nan if mine else 0.5
@@ -154,7 +154,7 @@ def resumed(ranks, folder, epochs=4, stop=None):
     if stop:
         callbacks.append(At(0, raising(KeyboardInterrupt()), "on_epoch_end"))
     with contextlib.suppress(KeyboardInterrupt, distributed.RankError):
-        trained.fit(X, LABELS, batch_size=16, epochs=epochs, verbose=2, callbacks=callbacks)
+        trained.fit(X, LABELS, batch_size=64, epochs=epochs, verbose=2, callbacks=callbacks)
     return [trained.fingerprint(), trained.history.history, float(trained.optimizer.learning_rate)]
 
 

@@ -118,7 +118,7 @@ def trained(kind, given, dtype):
     if given is not None:
         model._put(ranks=given)
         model.engine.ranks = given
-    model.fit(ranks.X, ranks.LABELS, batch_size=20, verbose=0)
+    model.fit(ranks.X, ranks.LABELS, batch_size=70, verbose=0)
     return model.fingerprint(), model.history.history
 
 
