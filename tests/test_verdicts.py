@@ -216,7 +216,15 @@ TRUE_FOR = {
     "cross terms": {"dx diagonal", "dx y dy", "dx wrong sum"},  # of one sample
     "where its transpose belongs": {"dx not transposed"},
     "derivative of the activation": {"no slope", "no relu"},
-    "wrong at the border": {"dx border", "dx border doubled", "dx cut", "dx cut end", "dx =", "dx = windows"},
+    "wrong at the border": {
+        "dx but last",
+        "dx border",
+        "dx border doubled",
+        "dx cut",
+        "dx cut end",
+        "dx =",
+        "dx = windows",
+    },
     "but sample 0": {"dx sample 0", "dx mask of dy"},  # in those it may be true
     "`return dx`": {"dx none"},
     "read in another order": {"dy reshaped"},
