@@ -199,7 +199,7 @@ TRUE_FOR = {
     "places: transposed?": {"dk transposed"},
     "padding cut on the wrong side": {"dx cut", "dx cut end"},
     "where windows overlap": {"dx =", "dx = windows", "dx = at the largest"},
-    "last place of dy along axis 1 and 2": {"dk last window"},
+    "last place of dy along axis 1 and 2 alone": {"dk last window"},
     "that of the last sample alone": {"dk last sample", "db last sample", "dk but sample 0"},  # of two samples
     "that of sample 0 alone": {"db sample 0", "dk sample 0"},
     "the wrong axes": {"db axes", "db all", "db mean of all"},
@@ -216,7 +216,15 @@ TRUE_FOR = {
     "cross terms": {"dx diagonal", "dx y dy", "dx wrong sum"},  # of one sample
     "where its transpose belongs": {"dx not transposed"},
     "derivative of the activation": {"no slope", "no relu"},
-    "wrong at the border": {"dx border", "dx border doubled", "dx cut", "dx cut end", "dx =", "dx = windows"},
+    "wrong at the border": {
+        "dx but last",
+        "dx border",
+        "dx border doubled",
+        "dx cut",
+        "dx cut end",
+        "dx =",
+        "dx = windows",
+    },
     "but sample 0": {"dx sample 0", "dx mask of dy"},  # in those it may be true
     "`return dx`": {"dx none"},
     "read in another order": {"dy reshaped"},
