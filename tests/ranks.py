@@ -17,6 +17,7 @@ import minicnn as mc
 from minicnn import distributed, layers
 from minicnn.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 
+MARK = "what this rank has found: "  # before each line: libraries may print some of their own
 X = np.random.default_rng(7).random((147, 8, 8, 3), np.float32)
 LABELS = np.random.default_rng(8).integers(0, 4, 147)
 WEIGHTS = np.linspace(0.1, 2, 147)
@@ -164,4 +165,4 @@ def stopped(ranks, folder):
 
 if __name__ == "__main__":
     scenario, folder = sys.argv[1:]
-    print(json.dumps(globals()[scenario](True, folder)), flush=True)
+    print(MARK + json.dumps(globals()[scenario](True, folder)), flush=True)

