@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         callbacks,
         constraints,
         datasets,
+        distributed,
         ensemble,
         initializers,
         interop,
@@ -61,6 +62,7 @@ __all__ = [
     "callbacks",
     "constraints",
     "datasets",
+    "distributed",
     "ensemble",
     "get_num_threads",
     "initializers",
@@ -100,8 +102,8 @@ NAMES = {
     "set_num_threads": "_ext.machinery.runtime",
 }
 LAZY_MODULES = (
-    *("activations", "augment", "calibration", "ensemble", "interop", "networks", "plot", "saving", "sklearn"),
-    *("testing", "thinning", "tune"),
+    *("activations", "augment", "calibration", "distributed", "ensemble", "interop", "networks", "plot", "saving"),
+    *("sklearn", "testing", "thinning", "tune"),
 )
 LAZY_NAMES = {"Ensemble": "ensemble", "ModelFileError": "saving", "Prediction": "prediction"}
 _state = {"loaded": False, "loading": False}

@@ -140,6 +140,7 @@ INNER = {
         "_files",
         "advice",
         "archive",
+        "cells",
         "chain",
         "configured",
         "document",
