@@ -2,7 +2,7 @@
 
     mpiexec -n 2 python ranks.py NAME FOLDER
 
-prints a line of JSON for each rank.
+prints MARK and a line of JSON for each rank.
 """
 
 import contextlib
