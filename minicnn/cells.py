@@ -14,7 +14,12 @@ from typing import NamedTuple
 
 from minicnn._ext.machinery import jobs
 
-_local = threading.local()
+
+class _OfThread(threading.local):
+    first, exchange = 0, None  # of the node that this thread computes; those of a batch
+
+
+_of_thread = _OfThread()
 levels = jobs.levels
 samples_of_batch = jobs.samples_of_batch
 
@@ -90,19 +95,19 @@ def node(node, exchange=None):
     that are recorded within the block are for such a node, and call ``exchange`` in each run.
     """
     outer, before = (exchange_of_thread(), first_of_thread()), jobs.set_node(node.batch, node.level)
-    _local.exchange, _local.first = exchange, node.first
+    _of_thread.exchange, _of_thread.first = exchange, node.first
     try:
         yield
     finally:
-        _local.exchange, _local.first = outer
+        _of_thread.exchange, _of_thread.first = outer
         jobs.set_node(*before)
 
 
 def exchange_of_thread():
     """The ``exchange`` of the node that this thread computes, or None."""
-    return getattr(_local, "exchange", None)
+    return _of_thread.exchange
 
 
 def first_of_thread():
     """The place in its batch of the first sample of the node that this thread computes; 0 of a batch."""
-    return getattr(_local, "first", 0)
+    return _of_thread.first

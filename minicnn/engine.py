@@ -10,12 +10,11 @@ import numpy as np
 
 from minicnn import _check, chain
 from minicnn._ext.machinery.runtime import Exclusive
-from minicnn.layer import adopt, in_python, output_of
+from minicnn.layer import in_python, output_of
 from minicnn.montecarlo import Sampler
 from minicnn.parameters import Parameters
 from minicnn.plan import Workspace
 from minicnn.recording import collect_penalties, mean_penalty
-from minicnn.tree import walk
 
 
 class Engine:
@@ -26,11 +25,10 @@ class Engine:
 
     def __init__(self, layers, input_shape, output_shape, dtype, optimizer=None):
         self.layers, self.input_shape, self.output_shape, self.dtype = layers, input_shape, output_shape, dtype
-        adopt([layer for _, layer in walk(layers)])
         self.parameters, self.optimizer = Parameters(layers, dtype), optimizer
-        self.ranks, self.reading = None, None  # of ``distribute``; (what it was read from, Outputs): Sequential.reading
+        self.ranks, self.reading = None, None  # of ``distribute``; (loss, changes, Outputs): Sequential.reading
         self._training_lock, self._settling = Exclusive(), threading.RLock()  # a signal handler may predict, too
-        self._settled, self._penalties = None, None
+        self.settled, self._penalties = None, None  # ``Parameters.changes`` that ``settle`` has taken in
         self._latest = threading.local()  # .penalty: (samples, penalty of the outputs) of this thread's last forward
         self.forget_plans()
         self.settle()
@@ -54,13 +52,13 @@ class Engine:
     def settle(self):
         """Takes in what has been made trainable, regularised or constrained since it was last looked at."""
         changes = self.parameters.changes()
-        if changes == self._settled:
+        if changes == self.settled:
             return
         with self._settling:  # several threads may evaluate
             if self.parameters.rules():
                 self._penalties = self.parameters.penalties()
                 self.bind()
-        self._settled = changes
+        self.settled = changes
 
     def bind(self):
         """Ties the optimiser to the parameters as they are governed now."""

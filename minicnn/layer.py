@@ -209,7 +209,7 @@ class _Trainable(Setting):
         super().__set__(layer, value)
         for _, part in walk(layer.parts):
             vars(part)["trainable"] = vars(layer)["trainable"]
-            part._changes += 1
+            count_change(part)
 
 
 class Layer(Closed):
@@ -269,6 +269,7 @@ class Layer(Closed):
     _default_name: str | None = None  # among the layers of a model; see take_names
     _declared_shape: tuple | None = None  # by input_shape=
     _in_model = False  # one that is built: from then on the place stays, and the arrays
+    _tally: list | None = None  # of the model's layers: see adopt
     _is_frozen = False  # by freeze
     _stored_parts: dict | None = None  # what a file says of layers that are made later in this one
 
@@ -323,11 +324,11 @@ class Layer(Closed):
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)
-        self._changes += 1
+        count_change(self)
 
     def __setstate__(self, state):
         vars(self).update(owned(state))
-        vars(self).update(in_chain=False, _in_model=False)  # a copy of a model takes its layers in again
+        vars(self).update(in_chain=False, _in_model=False, _tally=None)  # a copy of a model takes its layers in again
 
     @_taking_words
     def __init__(self, dtype=None):
@@ -862,9 +863,22 @@ def changes(layers):
     return [layer._changes for layer in layers]
 
 
+def count_change(layer):
+    """Makes the layer one that was changed."""
+    layer._changes += 1
+    if layer._tally is not None:
+        layer._tally[0] += 1
+
+
 def adopt(layers):
-    """Makes them layers of a model that is built: from now on their place stays, and their arrays."""
+    """Makes them layers of a model that is built: from now on their place stays, and their arrays.
+
+    Returns a list [number], which grows whenever one of them is changed from outside: looked at several times in every
+    step, where looking at each layer takes longer than a small network computes.
+    """
+    tally = [0]
     for layer in layers:
+        layer._tally = tally
         layer._source = Layer._source
         layer._in_model = True
         where = type(layer).__name__
@@ -872,6 +886,7 @@ def adopt(layers):
         layer.grads.guard(where, "grads")
         states = {key: owned(value) for key, value in layer.state.items()}
         layer.state.guard(where, "state", states, open=not is_ours(type(layer)))
+    return tally
 
 
 def is_frozen(layer):

@@ -45,6 +45,7 @@ from minicnn._ext import penalty
 from minicnn.configured import Configured
 from minicnn.settings import Fixed
 from minicnn.targets import (
+    REALS,
     class_weights,
     finite,
     labels,
@@ -165,6 +166,14 @@ class Loss(Configured):
 
 
 def _outputs(where, outputs):
+    if (
+        type(outputs) is np.ndarray
+        and outputs.dtype in REALS
+        and outputs.ndim
+        and outputs.size
+        and outputs.flags.carray
+    ):
+        return outputs  # in every step
     outputs = _check.numeric_array(where, "outputs", outputs)
     if outputs.ndim == 0 or outputs.size == 0:
         raise ValueError(_check.message(where, "outputs must hold at least one sample", _check.shape_of(outputs)))

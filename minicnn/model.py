@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from minicnn import _check, advice, chain, distributed, inputs, intake, keras_words, layers, losses, optimizers, utils
+from minicnn import _check, advice, distributed, inputs, intake, keras_words, layers, losses, optimizers, utils
 from minicnn import training as loop
 from minicnn.engine import Engine
 from minicnn.layer import (
@@ -556,13 +556,13 @@ class Sequential(Closed):
     @property
     def reading(self):
         """What the outputs are, as the layers and the loss are now: an ``Outputs`` (outputs.py)."""
-        says = [layer.output_function for layer in self.layers]
-        now = self.loss_function, says, chain.enters_at_softmax(self.layers)
-        if self.engine is None:
-            return Outputs(self.layers, self.output_shape, self.loss_function)
-        if self.engine.reading is None or self.engine.reading[0] != now:
-            self.engine.reading = now, Outputs(self.layers, self.output_shape, self.loss_function)
-        return self.engine.reading[1]
+        engine, loss = self.engine, self.loss_function
+        if engine is None:
+            return Outputs(self.layers, self.output_shape, loss)
+        changes = engine.parameters.changes()
+        if engine.reading is None or engine.reading[0] is not loss or engine.reading[1] != changes:
+            engine.reading = loss, changes, Outputs(self.layers, self.output_shape, loss)
+        return engine.reading[2]
 
     @property
     def outputs_are_logits(self):

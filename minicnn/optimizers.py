@@ -253,39 +253,39 @@ class Optimizer(Configured):
 
         RuntimeError before ``bind``; FloatingPointError if gradients are clipped and their norm is not finite.
         """
-        where = f"{type(self).__name__}.step"
         before_step = self._before_step and self._before_step()
         if before_step is not None:
             before_step()  # may bind again
-        parameters, gradients, segments, pieces, squares = self._require_bound(where)
-        if not parameters.flags.writeable:
-            got = _check.Shown("a read-only array")
-            raise ValueError(_check.message(where, "the model's parameters must be writable", got))
-        method, *numbers, (a, b, c) = self._method()
-        bad = kernels.step(
-            kernels.METHODS[method],
-            parameters,
-            self._slot(a),
-            self._slot(b),
-            self._slot(c),
-            gradients,
-            pieces,
-            squares,
-            self._iterations,
-            self.learning_rate,
-            *numbers,
-            self.weight_decay or 0.0,
-            self.clipnorm or 0.0,
-            self.clipvalue or 0.0,
-            *self._rules,
-        )
+        parameters, gradients, segments, pieces, squares = self._require_bound("step")
+        method, *numbers, names = self._method()
+        try:
+            bad = kernels.step(
+                kernels.METHODS[method],
+                parameters,
+                *map(self.slots.get, names),
+                gradients,
+                pieces,
+                squares,
+                self._iterations,
+                self.learning_rate,
+                *numbers,
+                self.weight_decay or 0.0,
+                self.clipnorm or 0.0,
+                self.clipvalue or 0.0,
+                *self._rules,
+            )
+        except (TypeError, ValueError):  # the kernel has looked at all arrays, and changed nothing
+            self._require_arrays()
+            raise
         if bad >= 0:
+            where = f"{type(self).__name__}.step"
             required = f"the gradient of {segments[pieces[bad, 3]][0]!r} must have a finite norm to be clipped"
             got = _check.Shown("NaN, infinity or numbers too large")
             raise FloatingPointError(_check.message(where, required, got, "Nothing was changed"))
 
-    def _require_bound(self, where):
+    def _require_bound(self, method):
         if self._bound is None:
+            where = f"{type(self).__name__}.{method}"
             raise RuntimeError(f"{where}: the optimizer belongs to no model yet: compile and build one")
         return self._bound
 
@@ -300,20 +300,21 @@ class Optimizer(Configured):
     def _new_slot(self, size, dtype):
         return np.zeros(size, dtype)
 
-    def _slot(self, name):
-        """What is remembered under this name, None for None; ValueError if it was replaced by what does not fit."""
-        if name is None:
-            return None
-        slot, where = self.slots.get(name), f"{type(self).__name__}.step"
-        parameters = self._bound[0]
-        fits = isinstance(slot, np.ndarray) and slot.shape == parameters.shape and slot.dtype == parameters.dtype
-        if not fits or not slot.flags.writeable:
+    def _require_arrays(self):
+        """ValueError for parameters that cannot be written, and for a slot that was replaced by what does not fit."""
+        where, parameters = f"{type(self).__name__}.step", self._bound[0]
+        if not parameters.flags.writeable:
+            got = _check.Shown("a read-only array")
+            raise ValueError(_check.message(where, "the model's parameters must be writable", got))
+        for name in self._slot_names:
+            slot = self.slots.get(name)
             required = f"slots[{name!r}] must be an array {parameters.shape} of {parameters.dtype}, as bind made it"
-            if fits:
+            if not isinstance(slot, np.ndarray) or (slot.shape, slot.dtype) != (parameters.shape, parameters.dtype):
+                is_array = isinstance(slot, np.ndarray)
+                got = _check.Shown(f"{slot.dtype} of shape {slot.shape}" if is_array else repr(slot))
+                raise ValueError(_check.message(where, required, got))
+            if not slot.flags.writeable:
                 raise ValueError(_check.message(where, f"{required}, and writable", _check.Shown("a read-only one")))
-            got = _check.Shown(f"{slot.dtype} of shape {slot.shape}" if isinstance(slot, np.ndarray) else repr(slot))
-            raise ValueError(_check.message(where, required, got))
-        return slot
 
     def get_state(self):
         """{"iterations": int, and a copy of every slot}: what a resumed run needs as well as ``get_config``."""
@@ -325,7 +326,7 @@ class Optimizer(Configured):
         RuntimeError before ``bind``; ValueError for other names, shapes or dtypes, and then nothing is changed.
         """
         where = f"{type(self).__name__}.set_state"
-        self._require_bound(where)
+        self._require_bound("set_state")
         wanted = {"iterations", *self.slots}
         if set(state) != wanted:
             raise ValueError(_check.message(where, f"the state must have the entries {sorted(wanted)}", sorted(state)))

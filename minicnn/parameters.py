@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn import _check
-from minicnn.layer import Layer, changes, path_of
+from minicnn.layer import Layer, adopt, count_change, path_of
 from minicnn.regularizers import Penalties
 from minicnn.settings import is_ours
 from minicnn.tree import held_in, holders, named_values, walk
@@ -38,7 +38,8 @@ class Segment(NamedTuple):
 
 
 class Parameters:
-    """Moves all parameters and gradients of built layers into one flat vector each, of which the layers keep views.
+    """Takes built layers into a model: moves all their parameters and gradients into one flat vector each, of which the
+    layers keep views.
 
     - ``values``, ``gradients``: the vectors, of ``dtype``; ``table``: a ``Segment`` for each parameter in them.
     - ``tree``: {path: layer} of all layers, in the order of ``walk``.
@@ -48,7 +49,7 @@ class Parameters:
 
     def __init__(self, layers, dtype):
         self.tree = dict(walk(layers))
-        self._every = [*self.tree.values()]
+        self._tally = adopt(self.tree.values())
         self._custom = [_Watch(path, layer) for path, layer in self.tree.items() if not is_ours(type(layer))]
         line = 64 // dtype.itemsize  # every part begins on a new cache line
         self.table, offset = [], 0
@@ -73,13 +74,14 @@ class Parameters:
     # ---- what governs them ----
 
     def changes(self):
-        """A number that grows whenever something is set in a layer from outside.
+        """A number that grows whenever something is set in a layer from outside, or a custom one says something else of
+        its outputs: what was found out about the layers holds as long as it stays.
 
         RuntimeError if a custom layer holds other layers than those that were built: nobody would train them.
         """
         for watch in self._custom:
             watch.look()
-        return sum(changes(self._every))
+        return self._tally[0]
 
     def rules(self):
         """Looks up what is trainable, regularised and constrained; True if that has changed since the last call."""
@@ -166,7 +168,7 @@ class Parameters:
 
 
 class _Watch:
-    """Whether a custom layer still holds the layers that it held when it was built.
+    """Whether a custom layer still holds the layers that it held when it was built, and what it says of its outputs.
 
     Looked at in every step, so it is quick: lists and the like that held no layer are searched only if they were empty,
     or if there is another object by now.
@@ -177,8 +179,13 @@ class _Watch:
         held = {name.partition(".")[0] for name in self.parts}
         containers = {name: value for name, value in vars(layer).items() if isinstance(value, list | tuple | dict)}
         self.settled = {name: value for name, value in containers.items() if value and name not in held}
+        self.says = layer.output_function
 
     def look(self):
+        says = self.layer.output_function
+        if says != self.says:  # a property of its own, say
+            self.says = says
+            count_change(self.layer)
         held = {}
         for name, value in list(vars(self.layer).items()):
             several = isinstance(value, list | tuple | dict) and self.settled.get(name) is not value

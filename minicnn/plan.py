@@ -37,7 +37,7 @@ class Workspace:
         """The plan for n samples, recorded if it is new or out of date; ``node``: what tells it from others for n."""
         key = n if node is None else (n, node)
         plan = self.plans.get(key)
-        if plan is None or not plan.is_valid:
+        if plan is None or not plan.is_valid(engine.settled):
             self.plans.pop(key, None)
             while len(self.plans) >= MOST_PLANS:
                 self.plans.pop(next(iter(self.plans)))
@@ -74,7 +74,7 @@ class Plan:
         self._picked, self.losses = {}, np.empty(n)
         self._states, self._counters = [], []  # (state, name, copy of an array or None); what is no array
         self._recorded_layers = [layer for _, layer in walk([layer for layer in self._layers if not in_python(layer)])]
-        self._marks = self._marks_now()
+        self._marks, self._checked = self._marks_now(), None
         self._recorded = native.Plan()
         vectors = engine.parameters.values, engine.parameters.gradients
         for array in (*vectors, *arrays_of(self._every)):
@@ -134,10 +134,16 @@ class Plan:
         """What a record depends on.  Layers in Python are not recorded: changes of their attributes do not matter."""
         return changes(self._recorded_layers) + [layer.output_function for layer in self._layers]
 
-    @property
-    def is_valid(self):
-        """False once a recorded layer's attributes have been changed: the record may not fit them any more."""
-        return self._marks == self._marks_now()
+    def is_valid(self, changes):
+        """False once a recorded layer's attributes have been changed: the record may not fit them any more.
+
+        ``changes``: of all layers until now (``Parameters.changes``); while they stay, nothing has to be looked at.
+        """
+        if changes != self._checked:
+            if self._marks != self._marks_now():
+                return False
+            self._checked = changes
+        return True
 
     def bind(self, memory):
         """Lays the arrays into a workspace of at least ``size`` bytes; nothing to do where they are in it already."""
@@ -172,8 +178,10 @@ class Plan:
 
         Returns the place of the first that holds a number not finite in that dtype, None if there is none.
         """
-        if x.dtype in GATHERED and x.flags.c_contiguous and x.flags.aligned:
-            bad = batch.gather(x.reshape(len(x), -1), self._numbers_of_samples if order is None else order, self._rows)
+        flags = x.flags
+        if x.dtype in GATHERED and flags.c_contiguous and flags.aligned:
+            rows = x if x.ndim == 2 else x.reshape(len(x), -1)
+            bad = batch.gather(rows, self._numbers_of_samples if order is None else order, self._rows)
             return None if bad < 0 else bad
         with np.errstate(over="ignore"):  # too large for float32
             self.x[...] = x if order is None else x[order]
@@ -203,7 +211,7 @@ class Plan:
             if copy is None:
                 self._counters[i] = state[name]
             else:
-                np.copyto(copy, state[name])
+                copy[...] = state[name]
 
     def restore_states(self):
         """Puts back what ``save_states`` found."""

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _ONE_HOT_TOLERANCE = 1e-3  # of the sum of a row of targets: float16 probabilities of 1,000 classes pass
-_REALS = (np.dtype(np.float32), np.dtype(np.float64))  # the kernels' types
+REALS = (np.dtype(np.float32), np.dtype(np.float64))  # the kernels' types
 _MOST_CLASSES = 2**53  # where the number of classes is not known: whole numbers that float64 holds
 
 
@@ -37,6 +37,10 @@ def labels(where, y, n=None, classes=None):
     Whole floats and bool are welcome.  TypeError for text; ValueError for another shape or length, and for a number
     that is no class, with its index.
     """
+    limit = _MOST_CLASSES if classes is None else classes
+    ready = type(y) is np.ndarray and y.dtype == np.int64 and y.shape == (n,) and y.flags.carray  # in every step
+    if ready and kernels.all_classes(y, limit):
+        return y
     y = _numbers(where, y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -45,7 +49,6 @@ def labels(where, y, n=None, classes=None):
         required = "y must be class numbers of shape (N,) or (N, 1)"
         raise ValueError(_check.message(where, required, _check.shape_of(y), fix))
     _same_length(where, y, n)
-    limit = _MOST_CLASSES if classes is None else classes
     if y.dtype.kind != "f":
         numbers = _check.contiguous(y, np.int64)
         if kernels.all_classes(numbers, limit):
@@ -66,7 +69,7 @@ def one_hot(where, y, n=None, classes=None):
         required = f"y must be one-hot rows of shape (N, {'classes' if classes is None else classes})"
         raise ValueError(_check.message(where, required, _check.shape_of(y), fix))
     _same_length(where, y, n)
-    if y.dtype in _REALS and y.flags.c_contiguous and kernels.all_distributions(y, _ONE_HOT_TOLERANCE):
+    if y.dtype in REALS and y.flags.c_contiguous and kernels.all_distributions(y, _ONE_HOT_TOLERANCE):
         return y
     reject(where, "targets must be numbers >= 0", y, ~(y >= 0))
     sums = y.sum(1, dtype=np.float64)
@@ -197,7 +200,7 @@ def finite(where, shape, y):
 def signs(where, y):
     """y as it is, an array of the numbers 1 and -1, or of 1 and 0; ValueError if it is not."""
     y = _check.numeric_array(where, "y", y)
-    if y.dtype in _REALS and y.flags.c_contiguous and kernels.all_signs(y.reshape(-1)):
+    if y.dtype in REALS and y.flags.c_contiguous and kernels.all_signs(y.reshape(-1)):
         return y
     required = "y must be 1 for a yes and -1 for a no, or 1 and 0"
     reject(where, required, y, ~((y == 1) | (y == 0) | (y == -1)))

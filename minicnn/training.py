@@ -745,7 +745,7 @@ class _Hooks:
     @property
     def found(self):
         """Whether a test of learning rates has come to its end: nothing more is to be trained."""
-        return any(finder.ended for finder in self.finders)
+        return bool(self.finders) and any(finder.ended for finder in self.finders)
 
     def saw(self, loss):
         """Tells the tests of learning rates the loss of a step."""

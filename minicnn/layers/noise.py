@@ -41,6 +41,7 @@ class Noise(Random):
     """
 
     _place = None  # (place, run) of the next step, while a Run goes on
+    _constant = (None, None)  # (changes of the layer until then, the strength of a rate that is a number)
 
     def _set_up_noise(self, rate, seed):
         """Checks and stores the arguments that all have."""
@@ -84,16 +85,17 @@ class Noise(Random):
         self._place = place
 
     def _begin_step(self, shape):
-        by_run = schedules.goes_by_run(self._rate)
-        if by_run and not self._repeats:
+        if not schedules.goes_by_run(self._rate):
+            super()._begin_step(shape)
+            return
+        if not self._repeats:
             if self._place is None:
                 what = f"{type(self._rate).__name__} goes by the length of the run, which only fit knows"
                 raise RuntimeError(f"{type(self).__name__}: rate: {what}. Elsewhere give it total_steps")
             self.state["place"], self.state["run"] = self._place
         before = self.state["step"]
         super()._begin_step(shape)
-        if by_run:
-            self.state["place"] += self.state["step"] - before
+        self.state["place"] += self.state["step"] - before
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -106,7 +108,13 @@ class Noise(Random):
         return config
 
     def _strength_at(self, step):
-        rate = self._rate_at(step)
+        if isinstance(self._rate, schedules.Schedule):
+            return self._strength(self._rate_at(step))
+        if self._constant[0] != self._changes:  # also the mode, or what else a layer has, may have been set
+            self._constant = self._changes, self._strength(self._rate)
+        return self._constant[1]
+
+    def _strength(self, rate):
         threshold = round(self._probability(rate) * DECISIONS)
         if 0 < rate < 1:
             threshold = min(max(threshold, 1), DECISIONS - 1)

@@ -1,5 +1,6 @@
 """Random numbers in training that are a function of their place: what every layer that draws has in common."""
 
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from minicnn._ext.machinery.random import MC_MASK, TRAINING_MASK
 from minicnn.tree import walk
 
 ALL = 1 << 62  # the period of a batch in which no sample comes twice
+_DRAW = struct.Struct("6Q")  # of a Lot; written in every step, and NumPy takes five times as long for six numbers
 
 
 class Lot(NamedTuple):
@@ -86,36 +88,38 @@ class Random:
         After a step that was rolled back the same numbers are drawn again.  A frozen layer that was read from a file
         repeats the last step before it was saved.
         """
-        step = self.state["step"] - self._repeats
+        state, draw, scale = self.state, self._draw, self._scale
+        step = state["step"] - self._repeats
         strength = self._strength_at(step)  # first: a schedule may fail
-        self.state["step"], self._latest = step + 1, (step, shape)
-        before = self._draw[0], self._scale[0]
-        seed = self.stream[0] if self.seed is None else self.seed
-        self._settle(self._lot, strength, seed, step, TRAINING_MASK, cells.first_of_thread(), ALL)
-        if self._draws_again or before != (self._draw[0], self._scale[0]):
+        state["step"], self._latest = step + 1, (step, shape)
+        as_before = not self._draws_again and strength == (draw[0], scale[0])
+        self._settle(draw, scale, strength, None, step, TRAINING_MASK, cells.first_of_thread(), ALL)
+        if self._kept is not None and not as_before:
             self.forget()  # backward of an earlier forward would use the numbers of this one
 
     @property
     def _repeats(self):
         """Whether the next training forward draws the numbers of the latest one again."""
+        if not self._frozen:
+            return False
         step = self.state["step"]
         rolled_back = self._latest is not None and self._latest[0] >= step
-        return self._frozen and step > 0 and not rolled_back
+        return step > 0 and not rolled_back
 
-    def _settle(self, lot, strength, seed, step, purpose, first, period):
-        threshold, scale = strength
-        lot.draw[:] = threshold, seed, step & 0xFFFFFFFF, self.stream[1] * 16 + purpose, first, period
-        lot.scale[0] = scale
+    def _settle(self, draw, scale, strength, seed, step, purpose, first, period):
+        threshold, scale[0] = strength
+        of_model, number = self.stream
+        if seed is None:
+            seed = of_model if self._seed is None else self._seed
+        _DRAW.pack_into(draw, 0, threshold, seed, step & 0xFFFFFFFF, number * 16 + purpose, first, period)
 
     def settle_sample(self, lot, seed, number, first, period):
         """Sets ``lot`` for Monte-Carlo sample ``number`` of the rows ``first``, first + 1, ... of the data (``Lot``).
 
         ``seed`` None takes the seed of training; the numbers differ all the same, since they have another purpose.
         """
-        if seed is None:
-            seed = self.stream[0] if self.seed is None else self.seed
         strength = self._strength_at(max(self.state["step"] - 1, 0))
-        self._settle(lot, strength, seed, number, MC_MASK, first, period)
+        self._settle(*lot, strength, seed, number, MC_MASK, first, period)
 
     def _require_latest(self, what="last_mask"):
         """The shape of x in the latest training forward."""
