@@ -13,6 +13,7 @@ from minicnn import _check, _files
 from minicnn.interop.errors import ConversionError
 
 MOST_BYTES = 2**31 - 1  # of a protobuf
+MOST_NODES = 10_000  # each takes some kB, as a layer, for a few bytes in the file
 OLDEST = 7  # the opset that broadcasts as NumPy does
 
 DTYPES = {  # TensorProto.DataType: what NumPy calls it, where its numbers lie unless they are raw
@@ -96,6 +97,11 @@ class Node:
         if value not in (default, *others):
             raise self.refuse(f"{name} must be {' or '.join(map(repr, (default, *others)))}", value)
         return value
+
+    @property
+    def held(self):
+        """The arrays among its attributes."""
+        return [one for one in self._attributes.values() if isinstance(one, np.ndarray)]
 
     def require_all_read(self):
         """ConversionError for attributes that nobody has looked at: nothing is dropped silently."""
@@ -222,6 +228,8 @@ class Graph:
             if wanted.intersection(proto.output):
                 wanted.update(proto.input)
                 kept.append(proto)
+        if len(kept) > MOST_NODES:
+            raise refusal("", f"a graph must have at most {MOST_NODES:,} nodes", len(kept))
         self.nodes = [Node(proto, opsets[0], folder) for proto in reversed(kept)]
         self.arrays = {name: array_of("", one, folder) for name, one in tensors.items() if name in wanted}
         self.inputs = {name: one for name, one in self.inputs.items() if name not in tensors}

@@ -16,10 +16,21 @@ from minicnn.interop.onnx_values import Held
 CLOSE = 1e-6  # relative: constants of files are float32
 ERF = math.sqrt(0.5)
 MOST_TERMS = 16
+MOST_ROOTS = 16  # of one value: no form that is known begins more nodes before its end
 
 
 def near(a, b):
     return abs(a - b) <= CLOSE * max(abs(a), abs(b))
+
+
+def _multiplied(left, right):
+    """The terms of the product of two sums of terms."""
+    terms = {}
+    for one, factor in left.items():
+        for two, times in right.items():
+            key = tuple(sorted(one + two))
+            terms[key] = terms.get(key, 0.0) + factor * times
+    return {key: factor for key, factor in terms.items() if factor}
 
 
 class Forms:
@@ -31,7 +42,7 @@ class Forms:
 
     def forms(self, x):
         """The value as functions of other ones, where they are known, and of itself."""
-        return (*x.forms, (x, {("",): 1.0}))
+        return (*x.forms[1 - MOST_ROOTS :], (x, {("",): 1.0}))
 
     def atom(self, node, x, kind, *numbers):
         """The forms of a function of x."""
@@ -55,25 +66,19 @@ class Forms:
 
     def product(self, node, a, b):
         """What a Mul of two functions of one value is as layers; None where it is not known."""
+        forms, found = [], None
         for root, left in self.forms(a):
             for other, right in self.forms(b):
-                if root is not other or len(left) * len(right) > MOST_TERMS:
-                    continue
-                terms = {}
-                for one, factor in left.items():
-                    for two, times in right.items():
-                        key = tuple(sorted(one + two))
-                        terms[key] = terms.get(key, 0.0) + factor * times
-                terms = {key: factor for key, factor in terms.items() if factor}
-                found = self._activation(root, terms)
-                broken = a.broken or b.broken
-                if found is None and broken:  # a part of what will be known
-                    found = root.branch()
-                    found.broken = broken
-                if found is not None:
-                    found.forms = ((root, terms),)
-                    return found
-        return None
+                if root is other and len(left) * len(right) <= MOST_TERMS:
+                    forms.append((root, _multiplied(left, right)))
+                    found = found or self._activation(*forms[-1])
+        broken = a.broken or b.broken
+        if found is None and broken and forms:  # a part of what will be known
+            found = forms[-1][0].branch()
+            found.broken = broken
+        if found is not None:
+            found.forms = tuple(forms)
+        return found
 
     def _activation(self, root, terms):
         names = {name for key in terms for name in key if name}

@@ -225,10 +225,13 @@ def _gather(reader, node, inputs):
     nearest = np.floor((np.arange(len(found)) + 0.5) * size / len(found) + 2.0**-24)
     if found[0] >= 0 and found == [*range(found[0], found[0] + len(found))] and found[-1] < size:
         h = _cut(h, axis, found[0], found[-1] + 1)
-    elif len(h.sample) == 3 and axis in h.order[1:3] and found == nearest.tolist():
+    elif len(h.sample) == 3 and found == nearest.tolist():
+        order = h.order
+        if axis not in order[1:3]:
+            h = h.permuted(image_order(4, next(one for one in (1, 2, 3) if one != axis)))
         sizes = [len(found) if one == axis else h.shape[one] for one in h.order[1:3]]
         shape = [len(found) if one == axis else length for one, length in enumerate(h.shape)]
-        h = h.then(layers.Resizing, shape, height=sizes[0], width=sizes[1], interpolation="nearest")
+        h = h.then(layers.Resizing, shape, height=sizes[0], width=sizes[1], interpolation="nearest").permuted(order)
     else:
         raise node.refuse("places must be neighbours in order", found[:20])
     return h if places.ndim else reader.reshape(node, h, [one for place, one in enumerate(h.shape) if place != axis])
@@ -376,11 +379,13 @@ def _resize(reader, node, inputs):
         h = h.permuted(image_order(4, next(axis for axis in (1, 2, 3) if axis not in changed)))
     linear = mode != "nearest"
     for axis in changed:
-        wanted = _places(x.shape[axis], out[axis], ratio[axis], coordinates)
-        wanted = np.clip(wanted if linear else ROUNDINGS[rounding](wanted), 0, x.shape[axis] - 1)
         layer = _places(x.shape[axis], out[axis], out[axis] / x.shape[axis], "half_pixel")
-        layer = np.clip(layer if linear else np.floor(layer + 0.5 + 2.0**-24), 0, x.shape[axis] - 1)
-        if np.abs(wanted - layer).max() > 1e-6:
+        layer = layer if linear else np.floor(layer + 0.5 + 2.0**-24)
+        kinds = [np.float64] if linear else [np.float64, np.float32]  # runtimes round places that float32 gives
+        places = [_places(x.shape[axis], out[axis], ratio[axis], coordinates, kind) for kind in kinds]
+        places = places if linear else map(ROUNDINGS[rounding], places)
+        layer, *places = (np.clip(one, 0, x.shape[axis] - 1) for one in (layer, *places))
+        if min(np.abs(one - layer).max() for one in places) > 1e-6:
             required = "layers resize with pixels at the centres of their squares, and this gives other places"
             raise node.refuse(required, f"{mode}, {coordinates}, {rounding}, {x.shape} to {tuple(out)}")
     new = [out[axis] for axis in h.order[1:3]]
@@ -401,9 +406,9 @@ ROUNDINGS = {
 }
 
 
-def _places(size, out, scale, way):
-    """Where the pixels of the output lie in the input, along one axis."""
-    i = np.arange(out)
+def _places(size, out, scale, way, kind=np.float64):
+    """Where the pixels of the output lie in the input, along one axis, in numbers of a kind."""
+    i, scale = np.arange(out, dtype=kind), kind(scale)
     if way == "align_corners":
         return i * ((size - 1) / (out - 1)) if out > 1 else i * 0.0
     if way == "asymmetric":
@@ -412,5 +417,5 @@ def _places(size, out, scale, way):
         return (i + 0.5) / scale
     places = (i + 0.5) / scale - 0.5
     if way == "half_pixel_symmetric":
-        return size / 2 * (1 - out / (scale * size)) + places
+        return kind(size / 2) * (1 - out / (scale * size)) + places
     return i * 0.0 if way == "pytorch_half_pixel" and out == 1 else places

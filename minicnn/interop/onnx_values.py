@@ -34,6 +34,11 @@ class Step:
         return self.kind.__name__
 
     @property
+    def held(self):
+        """The arrays that it keeps in memory."""
+        return self.arrays.values()
+
+    @property
     def alike(self):
         """Whether it treats the numbers of a row all alike, in whatever order they are."""
         return not self.arrays and self.name not in STEPS

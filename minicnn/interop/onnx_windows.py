@@ -71,7 +71,7 @@ def _placed(node, sizes, window, strides, dilations, count, ceil=False):
             pads[axis] = (less, more) if auto == "SAME_UPPER" else (more, less)
         before, after = pads[axis]
         room = size + before + after - extent
-        if room < 0:
+        if room < 0 and not (ceil and room > -stride):
             raise node.refuse(f"windows of {extent} must fit into {size} with the padding {pads[axis]}")
         out[axis] = room // stride + 1
         if ceil and room % stride and out[axis] * stride < size + before:  # none may begin behind the image
