@@ -42,7 +42,11 @@ def refusal(where, required, got=None, fix=""):
 def dtype_of(where, number):
     """The NumPy dtype of a TensorProto.DataType."""
     if number not in DTYPES:
-        raise refusal(where, "numbers must be of a type that NumPy has", number)
+        from onnx import TensorProto
+
+        known = TensorProto.DataType.values()
+        got = _check.Shown(TensorProto.DataType.Name(number)) if number in known else number
+        raise refusal(where, "numbers must be of a type that NumPy has", got)
     return np.dtype(DTYPES[number][0])
 
 
@@ -53,7 +57,8 @@ class Node:
         from onnx import defs
 
         self.op, self.inputs, self.outputs = proto.op_type, list(proto.input), list(proto.output)
-        self.label = f"{self.op[:80]} {(proto.name or next(filter(None, self.outputs), ''))[:200]!r}"
+        operator = self.op if self.op.isidentifier() else repr(self.op[:80])
+        self.label = f"{operator[:80]} {(proto.name or next(filter(None, self.outputs), ''))[:200]!r}"
         self._attributes, self._read = {}, set()
         if proto.domain not in ("", "ai.onnx"):
             raise self.refuse(f"operators must be ONNX's own, not of the domain {proto.domain[:80]!r}")
@@ -135,7 +140,9 @@ def _text(label, value):
 def array_of(where, tensor, folder=None):
     """The numbers of a TensorProto, read-only where that saves a copy; ``folder``: of its external data, if those are
     wanted.  Sizes are compared before anything is read."""
-    where, dims = f"{where}: tensor {tensor.name[:200]!r}" if tensor.name else where, tuple(tensor.dims)
+    dims = tuple(tensor.dims)
+    if tensor.name:
+        where = f"{where}{': ' if where else ''}tensor {tensor.name[:200]!r}"
     dtype = dtype_of(where, tensor.data_type)
     if any(axis < 0 for axis in dims) or len(dims) > 32 or tensor.HasField("segment"):
         raise refusal(where, "must have at most 32 axes >= 0, in one piece", dims)
@@ -207,6 +214,9 @@ class Graph:
             fix = "" if opsets[0] < OLDEST else "A newer onnx may know it"
             raise refusal("", f"the opset must be from {OLDEST} to {newest}", opsets[0], fix)
         graph = model.graph
+        if any(one.domain in ("", "ai.onnx") for one in model.functions):
+            names = [one.name for one in model.functions]
+            raise refusal("", "functions must not have the names of ONNX's own operators", names)
         if graph.sparse_initializer:
             raise refusal("", "arrays must not be sparse")
         if len(graph.output) != 1:

@@ -191,7 +191,8 @@ class _Reader(Forms):
         try:
             found = fold(node, inputs, self.purse, dtype_of)
             if found is None:
-                raise node.refuse("must have data among its inputs, or be arithmetic of constants")
+                required = "must have data among its inputs"
+                raise node.refuse(required if node.op in TABLE else "is no arithmetic of constants that is known here")
             self.purse.own(one for one in found if isinstance(one, np.ndarray))
         except ConversionError as error:
             found = [error] * len(node.outputs)
