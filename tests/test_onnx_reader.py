@@ -434,6 +434,43 @@ def test_activations_and_norms_spelled_out(kinds):
     assert_equal(graph(nodes, ("N", 6), **arrays), kinds)
 
 
+@pytest.mark.parametrize("t", [0.0, 0.25])
+@pytest.mark.parametrize("op", ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+def test_a_choice_between_a_value_and_nothing(op, t):
+    """x > t ? x : 0, however it is said; with >= only where that is the same."""
+    values = "v x" if op[:4] == "Less" else "x v"
+    made = graph([node(op, "x t", "c"), node("Where", f"c {values}", "y")], ("N", 6), **numbers(t=t, v=0))
+    if t and op in ("GreaterOrEqual", "Less"):
+        refused(made, "Where 'the Where'")
+    else:
+        x = np.float32([[-1, 0, 0.125, 0.25, 0.5, 1]])
+        np.testing.assert_array_equal(assert_equal(made, "ReLU").predict(x), reference(made, x))
+    refused(graph([node(op, "x t", "c"), node("Where", f"c {values}", "y")], ("N", 6), **numbers(t=t, v=1)), "Where")
+
+
+@pytest.mark.parametrize(("groups", "each"), [(2, 1), (2, 3), (4, 2)])
+def test_transposed_convolutions_of_groups_are_branches(groups, each):
+    more = {"strides": [2, 3], "output_padding": [1, 0], "pads": [1, 0, 0, 1]}
+    v, w, b = f(4, 2, 1, 1), f(4, each, 3, 2), f(groups * each)
+    whole = [
+        node("Conv", "x v", "a"),
+        node("ConvTranspose", "a w b", "t", group=groups, **more),
+        node("Relu", "t", "y"),
+    ]
+    made = from_onnx(graph(whole, v=v, w=w, b=b))
+    assert [type(layer).__name__ for layer in made.layers] == ["Conv2D", "Concurrent", "ReLU"]
+    arrays = {"v": v, "s": np.full(groups, 4 // groups)}  # onnx's evaluator has other groups than its node tests
+    parts, ends = [*"abcd"[:groups]], [f"{part}t" for part in "abcd"[:groups]]
+    nodes = [whole[0], node("Split", "a s", " ".join(f"{part}0" for part in parts), axis=1)]
+    for place, part in enumerate(parts):
+        arrays[f"{part}w"], arrays[f"{part}b"] = np.split(w, groups)[place], np.split(b, groups)[place]
+        nodes.append(node("ConvTranspose", f"{part}0 {part}w {part}b", ends[place], **more))
+    nodes += [node("Concat", " ".join(ends), "t", axis=1), whole[2]]
+    x = f(2, 5, 6, 2)
+    wanted = reference(graph(nodes, **arrays), x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(made.predict(x), wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_a_pattern_with_another_number_is_no_activation():
     nodes, arrays = SPELLED["GELU"]
     refused(graph(nodes, ("N", 6), **arrays | numbers(r=1.5)), "Erf 'the Erf'")
@@ -549,7 +586,7 @@ REFUSALS = {
     "another batch": ([node("Reshape", "x s", "y")], {"s": np.array([60, -1])}, "must leave the samples"),
     "a matrix": ([node("MatMul", "x w", "y")], {"w": f(2, 6, 3)}, "one matrix for all"),
     "data by data": ([node("MatMul", "x x", "y")], {}, "constant matrix"),
-    "a group": ([node("ConvTranspose", "x w", "y", group=2)], {"w": f(2, 1, 3, 3)}, "one group"),
+    "a group": ([node("ConvTranspose", "x w", "y", group=3)], {"w": f(2, 1, 3, 3)}, "must divide the 2 channels"),
     "a variance": ([node("BatchNormalization", "x w w w w", "y")], {"w": np.float32([-1, -2])}, "variances"),
     "a dilation": ([node("MaxPool", "x", "y", kernel_shape=[2, 2], dilations=[2, 2])], {}, "dilation"),
     "corners": ([node("Resize", "x  s", "y", coordinate_transformation_mode="align_corners", mode="linear")],
@@ -646,7 +683,7 @@ def test_sizes_are_compared_before_anything_is_taken():
 def chain_of(count, *made, shape=("N", 3), **arrays):
     """A graph of a long chain; ``made``: (operator, inputs, attributes) of a link, which takes "-"."""
     nodes, last = [], "x"
-    for number in range(count):
+    for _ in range(count):
         for op, inputs, attributes in made:
             inputs = [last if one == "-" else one for one in inputs.split()]
             nodes.append(helper.make_node(op, inputs, [f"v{len(nodes)}"], **attributes))

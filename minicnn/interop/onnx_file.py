@@ -167,7 +167,10 @@ def array_of(where, tensor, folder=None):
 def _external(where, tensor, size, folder):
     """The bytes of external data: of a regular file in the folder, that no link leads out of."""
     if folder is None:
-        fix = "from_onnx(path, external_data=True) reads such files in the folder of the model, if you trust them"
+        fix = (
+            "If you trust them, from_onnx(path, external_data=True), or minicnn import --external-data, reads such "
+            "files in the folder of the model"
+        )
         raise refusal(where, "its numbers must be in the file, not in another one", _location(tensor), fix)
     entries = {entry.key: entry.value for entry in tensor.external_data}
     unknown = entries.keys() - {"location", "offset", "length"}

@@ -15,6 +15,7 @@ from minicnn.interop.onnx_values import Held
 
 CLOSE = 1e-6  # relative: constants of files are float32
 ERF = math.sqrt(0.5)
+COMPARISONS = ("Greater", "LessOrEqual", "Less", "GreaterOrEqual")
 MOST_TERMS = 16
 MOST_ROOTS = 16  # of one value: no form that is known begins more nodes before its end
 
@@ -119,10 +120,16 @@ class Forms:
 
     def chosen(self, condition, a, b):
         """Where(x > t, a, b) as a layer: a bounded, leaky ReLU with a threshold, or PyTorch's softplus; else None."""
-        greater, (x, *_) = condition.origin if isinstance(condition, Held) and condition.origin else (None, (None,))
-        if greater is None or greater.op != "Greater" or not isinstance(x, Held):
+        compared, (x, *_) = condition.origin if isinstance(condition, Held) and condition.origin else (None, (None,))
+        if compared is None or not isinstance(x, Held) or compared.op not in COMPARISONS:
             return None
-        t, top, slope = scalar(greater, condition.origin[1], 1), None, 0.0
+        if compared.op[:4] == "Less":
+            a, b = b, a
+        if compared.op in ("Less", "GreaterOrEqual") and scalar(compared, condition.origin[1], 1) != 0:
+            return None  # what is t itself goes the other way, and only at 0 that is the same
+        if not isinstance(a, Held):
+            return None
+        t, top, slope = scalar(compared, condition.origin[1], 1), None, 0.0
         if isinstance(b, Held) and a is x and b.origin and b.origin[0].op == "Softplus" and b.origin[1][0] is x:
             return b.branch() if t >= 17 else None  # there log(1 + exp(x)) is x
         if a is not x:

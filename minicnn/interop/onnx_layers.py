@@ -429,10 +429,10 @@ def _concat(reader, node, inputs):
         rest = [size for place, size in enumerate(one.shape) if place != axis]
         if rest != [size for place, size in enumerate(inputs[0].shape) if place != axis]:
             raise node.refuse("shapes must agree but for the axis", [value.shape for value in inputs])
-    return _joined(node, inputs, axis).back(inputs[0].order)
+    return joined(node, inputs, axis).back(inputs[0].order)
 
 
-def _joined(node, values, axis):
+def joined(node, values, axis):
     """Values side by side along an axis.  Neighbours that share what the others do not come from are one branch, and
     joined first: exporters write a Concat of Concats as one."""
     first, groups = meeting(values), []
@@ -441,7 +441,7 @@ def _joined(node, values, axis):
             groups[-1].append(one)
         else:
             groups.append([one])
-    parts = [one[0] if len(one) == 1 else _joined(node, one, axis) for one in groups]
+    parts = [one[0] if len(one) == 1 else joined(node, one, axis) for one in groups]
     parts = [one.branch().with_last(axis) for one in parts]
     parts = [one.permuted(parts[0].order) for one in parts]
     shape = list(parts[0].shape)
@@ -462,7 +462,9 @@ def _formed(reader, found, x, factor, offset):
     return found
 
 
-@operator("Erf", "Greater", "Log", "Pow", "Sqrt", "Reciprocal", "Abs", "Not", "Less", "Floor")
+@operator(
+    "Erf", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Log", "Pow", "Sqrt", "Reciprocal", "Abs", "Not", "Floor"
+)
 def _no_layer(reader, node, inputs):
     """What stands only within patterns: a step that is broken unless the pattern is known."""
     x = next(one for one in inputs if isinstance(one, Held))

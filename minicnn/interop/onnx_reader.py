@@ -178,7 +178,7 @@ class _Reader(Forms):
         if known:
             return known
         if axes[1] is not None and 1 < axes[1] == axes[2] == axes[3]:  # any data would fit, and be read wrongly
-            fix = 'Say it: from_onnx(..., input_layout="NCHW") or "NHWC"'
+            fix = 'Say it: from_onnx(..., input_layout="NCHW") or "NHWC", or minicnn import --layout'
             required = "nothing in the graph says which of three equal axes holds the channels"
             raise refusal(f"input {self.input!r}", required, fix=fix)
         square = axes[1] is not None and axes[1] > 4 and axes[1] == axes[2] and axes[3] in (1, 3, 4)

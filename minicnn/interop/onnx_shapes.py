@@ -8,7 +8,7 @@ from minicnn import layers
 from minicnn.interop.onnx_file import dtype_of
 from minicnn.interop.onnx_fold import BATCH, axes_of, axis_of, slices, target_shape, whole_numbers
 from minicnn.interop.onnx_layers import constant, data, go_on, operator, scalar, scaled, short
-from minicnn.interop.onnx_values import Held, image_order
+from minicnn.interop.onnx_values import Held, cut, image_order, resized
 from minicnn.interop.onnx_windows import with_channels
 
 
@@ -132,38 +132,6 @@ def _unsqueeze(reader, node, inputs):
     return reader.reshape(node, go_on(x), [1 if axis in axes else next(rest) for axis in range(rank)])
 
 
-def _plane(h, axis):
-    """(images, place) of a value: an axis of the graph is rows (0) or columns (1) of images (N, H, W, C).  Where it is
-    not in the model, what lies before and behind it become rows and channels."""
-    place, sample = h.order.index(axis) - 1, h.sample
-    if len(sample) == 3 and place < 2:
-        return h.seen_as((h.batch, *sample), (0, 1, 2, 3)), place
-    return h.reshaped((h.batch, math.prod(sample[:place]), sample[place], math.prod(sample[place + 1 :]))), 1
-
-
-def _resized(h, axis, kind, size, **arguments):
-    """One axis of the graph cut, padded or thinned by a layer of images; arguments are what it gets for that axis, and
-    for the other one if it were not there."""
-    image, place = _plane(h, axis)
-    shape = [*image.shape]
-    shape[1 + place] = size
-    arguments = {name: (on, off) if place == 0 else (off, on) for name, (on, off) in arguments.items()}
-    image = image.then(kind, shape, **arguments)
-    shape = tuple(size if one == axis else length for one, length in enumerate(h.shape))
-    return image.reshaped(shape, h.order)
-
-
-def _cut(h, axis, begin, end, step=1):
-    """h[..., begin:end:step, ...] along an axis."""
-    whole = h.shape[axis]
-    if (begin, end) != (0, whole):
-        h = _resized(h, axis, layers.Cropping2D, end - begin, cropping=((begin, whole - end), (0, 0)))
-    if step > 1:
-        size = -(-(end - begin) // step)
-        h = _resized(h, axis, layers.MaxPooling2D, size, pool_size=(1, 1), strides=(step, 1))
-    return h
-
-
 @operator("Slice")
 def _slice(reader, node, inputs):
     x = data(node, inputs)
@@ -182,7 +150,7 @@ def _slice(reader, node, inputs):
         begin, end, step = part.indices(x.shape[axis])
         if end <= begin:
             raise node.refuse("something must be left", part)
-        h = _cut(h, axis, begin, end, step)
+        h = cut(h, axis, begin, end, step)
     return h
 
 
@@ -207,7 +175,7 @@ def _split(reader, node, inputs):
     found, begin = [], 0
     for size in sizes:
         h = x.branch()
-        found.append(_cut(h if h.flat is None else h.settled(), axis, begin, begin + size))
+        found.append(cut(h if h.flat is None else h.settled(), axis, begin, begin + size))
         begin += size
     return found
 
@@ -224,7 +192,7 @@ def _gather(reader, node, inputs):
     h = h if h.flat is None else h.settled()
     nearest = np.floor((np.arange(len(found)) + 0.5) * size / len(found) + 2.0**-24)
     if found[0] >= 0 and found == [*range(found[0], found[0] + len(found))] and found[-1] < size:
-        h = _cut(h, axis, found[0], found[-1] + 1)
+        h = cut(h, axis, found[0], found[-1] + 1)
     elif len(h.sample) == 3 and found == nearest.tolist():
         order = h.order
         if axis not in order[1:3]:
@@ -262,7 +230,7 @@ def _pad(reader, node, inputs):
         if min(before, after) < 0:
             if size + min(before, 0) + min(after, 0) < 1:
                 raise node.refuse("something must be left", pads)
-            h = _cut(h, axis, max(-before, 0), size + min(after, 0))
+            h = cut(h, axis, max(-before, 0), size + min(after, 0))
             sides[axis] = max(before, 0), max(after, 0)
     if not any(map(any, sides.values())):
         return h
@@ -282,7 +250,7 @@ def _pad(reader, node, inputs):
         h = h.then(layers.ZeroPadding2D, shape, padding=padding)
     else:
         for axis, both in sides.items():
-            h = _resized(h, axis, layers.ZeroPadding2D, sum(both, h.shape[axis]), padding=(both, (0, 0)))
+            h = resized(h, axis, layers.ZeroPadding2D, sum(both, h.shape[axis]), padding=(both, (0, 0)))
     return scaled(h, 1.0, value) if value else h
 
 

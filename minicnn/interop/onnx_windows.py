@@ -6,8 +6,8 @@ import numpy as np
 
 from minicnn import layers
 from minicnn.interop.onnx_fold import axes_of, axis_of
-from minicnn.interop.onnx_layers import constant, data, go_on, operator, scaled, short
-from minicnn.interop.onnx_values import Held, image_order
+from minicnn.interop.onnx_layers import constant, data, go_on, joined, operator, scaled, short
+from minicnn.interop.onnx_values import Held, cut, image_order
 
 # ---- sums over windows ----
 
@@ -140,8 +140,9 @@ def _conv_transpose(reader, node, inputs):
     n, c, *sizes = h.shape
     if w.shape[0] != c:
         raise node.refuse(f"the weights must fit {c} channels", w.shape)
-    if node.get("group", 1) != 1:
-        raise node.refuse("transposed convolutions must have one group")
+    groups = node.get("group", 1)
+    if groups < 1 or c % groups:
+        raise node.refuse(f"groups must divide the {c} channels", groups)
     (pads, auto), wanted = _pads(node, count), node.get("output_shape")
     if wanted is not None:
         wanted = wanted[-count:] if len(wanted) in (count, count + 2) else []
@@ -168,7 +169,15 @@ def _conv_transpose(reader, node, inputs):
         raise node.refuse(f"output_padding must be less than the strides, {strides}", tuple(extra))
     shape = (n, w.shape[1], *out)
     arguments["dilation_rate"] = dilations
-    return _unimage(_affine(node, h, layers.Conv2DTranspose, shape, w.transpose(2, 3, 1, 0), bias, arguments), rank)
+    if bias is not None and bias.shape != (groups * w.shape[1],):
+        raise node.refuse(f"the bias must have {groups * w.shape[1]} numbers", bias.shape)
+    parts = []
+    for number, rows in enumerate(np.split(np.arange(c), groups)):  # the layer has no groups: each is a branch
+        part = h if groups == 1 else cut(h.branch(), 1, int(rows[0]), int(rows[-1]) + 1)
+        kernel = w[rows[0] : rows[-1] + 1].transpose(2, 3, 1, 0)
+        own = None if bias is None else bias[number * w.shape[1] :][: w.shape[1]]
+        parts.append(_affine(node, part, layers.Conv2DTranspose, shape, kernel, own, arguments))
+    return _unimage(parts[0] if groups == 1 else joined(node, parts, 1), rank)
 
 
 @operator("MaxPool", "AveragePool")
