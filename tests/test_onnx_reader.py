@@ -506,6 +506,31 @@ def test_padding_before_a_layer():
         refused(graph([nodes[0], node("Relu", "a", "y")], **arrays), "Pad 'the Pad'")
 
 
+@pytest.mark.parametrize("counted", [0, 1])
+def test_a_mean_of_two_pixels_padded_with_one_of_them(counted):
+    """As Keras writes AveragePooling2D(2, padding="same")."""
+    pads = np.array([0, 0, 0, 0, 0, 0, 1, 0])
+    pad = node("Pad", "x p", "a", mode="edge")
+    more = {"strides": [2, 2], "count_include_pad": counted}
+    assert_equal(graph([pad, node("AveragePool", "a", "y", kernel_shape=[2, 2], **more)], p=pads), "AveragePooling2D")
+    for window, own in (([3, 2], {}), ([2, 2], {"pads": [0, 1, 0, 0]}), ([2, 2], {"ceil_mode": 1})):
+        pool = node("AveragePool", "a", "y", kernel_shape=window, **more, **own)
+        refused(graph([pad, pool], p=pads), "Pad 'the Pad'")
+    refused(graph([pad, node("AveragePool", "a", "y", kernel_shape=[2, 2], **more)], p=2 * pads), "Pad 'the Pad'")
+
+
+def test_remainders_of_constants():
+    nodes = [node("Mod", "a b", "c", fmod=1), node("Mod", "d e", "g", fmod=0), node("Add", "x c", "v"),
+             node("Reshape", "v s", "y")]  # fmt: skip
+    arrays = {"a": f(6), "b": f(6), "d": np.array([-5]), "e": np.array([3]), "s": np.array([0, 2, 3])}
+    assert_equal(graph(nodes[:1] + nodes[2:], ("N", 6), **arrays), first=False)
+    nodes = [nodes[1], node("ReduceProd", "s3 ax", "p", keepdims=1, noop_with_empty_axes=0),
+             node("Concat", "z g p", "s", axis=0), node("Reshape", "x s", "y")]  # fmt: skip
+    arrays |= {"z": np.array([0]), "s3": np.array([6, 1]), "ax": np.array([0])}
+    del arrays["s"]
+    assert from_onnx(graph(nodes, ("N", 6), opset=18, **arrays)).output_shape == (1, 6)
+
+
 def test_shape_arithmetic_is_computed():
     nodes = [node("Shape", "x", "s"), node("Gather", "s i0", "n"), node("Unsqueeze", "n ax", "n1"),
              node("Slice", "s one two", "c"), node("Mul", "c three", "c3"), node("ReduceProd", "s3", "p", keepdims=1),
@@ -570,7 +595,7 @@ REFUSALS = {
     "no operator": ([node("Nothing", "x", "y")], {}, "no such operator"),
     "a domain": ([helper.make_node("Relu", ["x"], ["y"], domain="com.x")], {}, "domain 'com.x'"),
     "an attribute": ([node("Relu", "x", "y", alpha=1.0)], {}, "Relu 'the Relu': has no attribute 'alpha'"),
-    "one that is not read": ([node("Mod", "a b", "c", fmod=1), node("Mul", "x c", "y")], numbers(a=3, b=2), "['fmod']"),
+    "one that is not read": ([node("Constant", "", "c", value_string="a"), node("Mul", "x c", "y")], {}, "one value"),
     "its type": ([node("Flatten", "x", "y", axis=1.0)], {}, "'axis' must be of type INT"),
     "inputs": ([node("Conv", "x", "y")], {}, "must have 2 to 3 inputs"),
     "order": ([node("Relu", "a", "y"), node("Relu", "x", "a")], {}, "made by a node before it"),

@@ -244,6 +244,7 @@ def _slice(node, inputs, purse, dtype_of):
 
 def _reshape(node, inputs, purse, dtype_of):
     wanted = node.get("shape") if node.version < 5 else whole_numbers(node, inputs[1], "the shape")
+    node.get("allowzero")  # of empty arrays; target_shape asks for others
     if 0 in inputs[0].shape:
         return inputs[0].reshape(wanted)
     return inputs[0].reshape(target_shape(node, wanted, inputs[0].shape))
@@ -277,7 +278,8 @@ def _range(node, inputs, purse, dtype_of):
 def _reduce(function):
     def compute(node, inputs, purse, dtype_of):
         axes, keep = axes_of(node, inputs, 1, inputs[0].ndim), node.get("keepdims", 1)
-        if not axes and node.get("noop_with_empty_axes", 0):
+        nothing = node.get("noop_with_empty_axes", 0)
+        if not axes and nothing:
             return inputs[0]
         if inputs[0].dtype == object:
             raise node.refuse("must not compute with the number of samples, which is open")
@@ -320,7 +322,7 @@ _FUNCTIONS = {
     "Sub": _elementwise(lambda a, b: a - b),
     "Mul": _elementwise(lambda a, b: a * b),
     "Div": _elementwise(np.divide, _quotient),
-    "Mod": _elementwise(np.mod),
+    "Mod": lambda node, *others: _elementwise(np.fmod if node.get("fmod", 0) else np.mod)(node, *others),
     "Pow": _elementwise(np.power),
     "Min": _elementwise(lambda *parts: np.min(np.broadcast_arrays(*parts), 0)),
     "Max": _elementwise(lambda *parts: np.max(np.broadcast_arrays(*parts), 0)),

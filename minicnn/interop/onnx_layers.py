@@ -473,7 +473,6 @@ def _no_layer(reader, node, inputs):
         h.broken = node.refuse("no layer computes this operator")
     if node.op in ("Erf", "Abs"):
         h.forms = reader.atom(node, x, node.op)
-    node.get("fmod")
     return h
 
 

@@ -241,7 +241,7 @@ def _pad(reader, node, inputs):
             "layers pad with 0, or with another finite number", mode if mode == "edge" else value
         )
         if (mode == "edge" or value < 0) and rank == 4 and {*sides} <= {2, 3}:
-            broken.lowest = x, [sides.get(axis, (0, 0)) for axis in (2, 3)]  # which no maximum sees
+            broken.lowest = x, [sides.get(axis, (0, 0)) for axis in (2, 3)], mode == "edge"  # which no maximum sees
         return broken
     h = scaled(h, 1.0, -value) if value else h
     if len(h.sample) == 3 and {*sides} <= {*h.order[1:3]}:

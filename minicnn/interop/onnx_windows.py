@@ -180,21 +180,32 @@ def _conv_transpose(reader, node, inputs):
     return _unimage(parts[0] if groups == 1 else joined(node, parts, 1), rank)
 
 
+def _unseen(node, x, window):
+    """Whether a pooling does not see what its images were padded with: a maximum nothing that is lower or there already,
+    a mean of two pixels not that one of them is there twice, as Keras writes padding="same"."""
+    lowest = getattr(x, "lowest", None) if x.origin is not None else None
+    if lowest is None or node.op == "MaxPool":
+        return lowest is not None
+    _, sides, edge = lowest
+    twice = all(not any(pad) or (size == 2 and max(pad) == 1) for pad, size in zip(sides, window, strict=True))
+    return edge and twice and not any(node.peek("pads", ())) and not node.peek("ceil_mode", 0)
+
+
 @operator("MaxPool", "AveragePool")
 def _pool(reader, node, inputs):
     x = data(node, inputs)
     rank, count = len(x.shape), len(x.shape) - 2
-    lowest = node.op == "MaxPool" and x.origin is not None and getattr(x, "lowest", None)
-    if lowest:  # padded with what never wins
-        x, lowest = lowest
-    h = _image(node, x)
     window, strides = _axes(node, "kernel_shape", 0, count), _axes(node, "strides", 1, count)
     window = tuple(max(1, one) for one in window)
+    lowest = _unseen(node, x, window)
+    if lowest:  # padded with what changes nothing
+        x, lowest, _ = x.lowest
+    h = _image(node, x)
     dilations = _axes(node, "dilations", 1, count)
     if any(one > 1 and size > 1 for one, size in zip(dilations, window, strict=True)):
         raise node.refuse("no pooling layer has a dilation", dilations)
     node.get("storage_order")  # of the second output
-    counted = bool(node.get("count_include_pad", 0))
+    counted = bool(node.get("count_include_pad", 0)) and not lowest
     n, c, *sizes = h.shape
     if lowest:
         sizes = [size + sum(pad) for size, pad in zip(sizes, lowest, strict=True)]
