@@ -229,6 +229,13 @@ def test_any_axis_but_the_batch(op, axis):
     assert_equal(made)
 
 
+@pytest.mark.parametrize("axes", [[1], [2], [3], [1, 2], [1, 3], [2, 3], [1, 2, 3]])
+def test_images_of_means_come_out_with_their_channels_last(axes):
+    made = assert_equal(graph([node("ReduceMean", "x", "y", axes=axes)]), input_layout="NCHW")
+    kept = (1 if axis in axes else size for axis, size in zip((2, 3, 1), made.input_shape, strict=True))
+    assert made.output_shape == tuple(kept)
+
+
 def test_graphs_with_channels_last():
     turn = [node("Transpose", "x", "t", perm=[0, 3, 1, 2]), node("Conv", "t w", "c")]
     turned = [*turn, node("Transpose", "c", "y", perm=[0, 2, 3, 1])]
@@ -517,6 +524,18 @@ def test_a_mean_of_two_pixels_padded_with_one_of_them(counted):
         pool = node("AveragePool", "a", "y", kernel_shape=window, **more, **own)
         refused(graph([pad, pool], p=pads), "Pad 'the Pad'")
     refused(graph([pad, node("AveragePool", "a", "y", kernel_shape=[2, 2], **more)], p=2 * pads), "Pad 'the Pad'")
+
+
+def test_repeated_pixels():
+    """As Keras writes UpSampling2D."""
+    nodes = [node("Unsqueeze", "x two", "u"), node("Expand", "u s", "e"), node("Reshape", "e r", "v"),
+             node("Conv", "v w", "y")]  # fmt: skip
+    arrays = {"two": np.array([3]), "s": np.array([1, 2, 5, 3, 6]), "r": np.array([0, 2, 15, 6]), "w": f(3, 2, 2, 2)}
+    assert_equal(graph(nodes, opset=13, **arrays))
+    mean = [node("ReduceMean", "x", "m", axes=[1, 3]), node("Expand", "m s", "y")]
+    assert_equal(graph(mean, s=np.array([4, 1, 3])), shape=(5, 6, 2), input_layout="NCHW")
+    for bad in ([3, 1, 1, 1], [1, 1, 1, 1, 1], [4, 6], [2**40, 1, 1], [0, 1, 1]):
+        refused(graph(mean, s=np.array(bad)), "Expand 'the Expand'", input_layout="NCHW")
 
 
 def test_remainders_of_constants():

@@ -205,6 +205,26 @@ def _gather(reader, node, inputs):
     return h if places.ndim else reader.reshape(node, h, [one for place, one in enumerate(h.shape) if place != axis])
 
 
+@operator("Expand")
+def _expand(reader, node, inputs):
+    """Axes of length 1 repeated."""
+    x = data(node, inputs)
+    if isinstance(inputs[1], Held):
+        constant(node, inputs, 1)
+    rank, wanted = len(x.shape), inputs[1].reshape(-1).tolist()
+    wanted = [1] * (rank - len(wanted)) + wanted
+    if len(wanted) > rank or not (wanted[0] is x.batch or wanted[0] in (1, x.batch)):
+        raise node.refuse("must not add axes, nor samples, which are axis 0", wanted)
+    h = go_on(x)
+    h = h if h.flat is None else h.settled()
+    for axis, size in enumerate(wanted[1:], 1):
+        if size is BATCH or size not in (1, x.shape[axis]):
+            if x.shape[axis] != 1 or type(size) is not int or not 1 < size <= 2**15:
+                raise node.refuse(f"must broadcast {x.shape}, to at most 32768", wanted)
+            h = resized(h, axis, layers.UpSampling2D, size, size=(size, 1))
+    return h
+
+
 @operator("Pad")
 def _pad(reader, node, inputs):
     x = data(node, inputs)

@@ -197,9 +197,9 @@ def _plane(h, axis):
     return h.reshaped((h.batch, math.prod(sample[:place]), sample[place], math.prod(sample[place + 1 :]))), 1
 
 
-def resized(h, axis, kind, size, **arguments):
-    """One axis of the graph cut, padded or thinned by a layer of images; arguments are what it gets for that axis, and
-    for the other one if it were not there."""
+def resized(h, axis, kind, size, /, **arguments):
+    """One axis of the graph cut, padded, repeated or thinned by a layer of images; arguments are what it gets for that
+    axis, and for the other one if it were not there."""
     image, place = _plane(h, axis)
     shape = [*image.shape]
     shape[1 + place] = size

@@ -181,7 +181,7 @@ def _conv_transpose(reader, node, inputs):
 
 
 def _unseen(node, x, window):
-    """Whether a pooling does not see what its images were padded with: a maximum nothing that is lower or there already,
+    """Whether a pooling does not see what its images were padded with: a maximum nothing that is lower or there, and
     a mean of two pixels not that one of them is there twice, as Keras writes padding="same"."""
     lowest = getattr(x, "lowest", None) if x.origin is not None else None
     if lowest is None or node.op == "MaxPool":
@@ -258,7 +258,7 @@ def _reduce(reader, node, inputs):
 def _reduced(h, kind, axes, keep):
     """The mean or the maximum over some axes of each sample, which become 1 or vanish."""
     h = h if h.flat is None else h.settled()
-    shape, kept = h.shape, [axis for axis in h.order[1:] if axis not in axes]
+    shape, order, kept = h.shape, h.order, [axis for axis in h.order[1:] if axis not in axes]
     if len(h.sample) != 3 or {*h.order[1:3]} != {*axes}:
         h = h.permuted([0, *sorted(axes, key=h.order.index), *kept])
         sizes = math.prod(shape[axis] for axis in axes), 1, math.prod(shape[axis] for axis in kept)
@@ -267,7 +267,7 @@ def _reduced(h, kind, axes, keep):
     h = h.then(kind, (h.batch, size), (0, 1))
     if keep:
         new = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
-        return h.reshaped(new, (0, *sorted(axes), *kept))
+        return h.reshaped(new, (0, *sorted(axes), *kept)).permuted(order)  # which moves axes of length 1 only
     place = {axis: number for number, axis in enumerate(axis for axis in range(len(shape)) if axis not in axes)}
     return h.reshaped(tuple(shape[axis] for axis in place), (0, *(place[axis] for axis in kept)))
 
