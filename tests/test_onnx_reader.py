@@ -229,6 +229,13 @@ def test_any_axis_but_the_batch(op, axis):
     assert_equal(made)
 
 
+@pytest.mark.parametrize("axes", [[1], [2], [3], [1, 2], [1, 3], [2, 3], [1, 2, 3]])
+def test_images_of_means_come_out_with_their_channels_last(axes):
+    made = assert_equal(graph([node("ReduceMean", "x", "y", axes=axes)]), input_layout="NCHW")
+    kept = (1 if axis in axes else size for axis, size in zip((2, 3, 1), made.input_shape, strict=True))
+    assert made.output_shape == tuple(kept)
+
+
 def test_graphs_with_channels_last():
     turn = [node("Transpose", "x", "t", perm=[0, 3, 1, 2]), node("Conv", "t w", "c")]
     turned = [*turn, node("Transpose", "c", "y", perm=[0, 2, 3, 1])]
@@ -254,6 +261,64 @@ def test_the_layout_of_an_input_that_no_node_tells():
     assert from_onnx(marked).input_shape == (6, 4, 8)
     with pytest.raises(ValueError, match="input_layout"):
         from_onnx(marked, input_layout="HWCN")
+
+
+def wrote(made, producer):
+    made.producer_name = producer
+    return made
+
+
+SEEMING = {  # what some write for channels and others for rows or columns, of (N, 2, 5, 6)
+    **{f"Concat {axis}": ([node("Concat", "x x", "a", axis=axis)], {}) for axis in (2, 3, -1)},
+    **{f"Softmax {axis}": ([node("Softmax", "x", "a", axis=axis)], {}) for axis in (2, 3)},
+    **{f"Add {b}": ([node("Add", "x b", "a")], {"b": f(*b)}) for b in ((6,), (5, 1), (1, 1, 1, 6))},
+    "MatMul": ([node("MatMul", "x b", "a")], {"b": f(6, 4)}),
+    "MatMul from left": ([node("MatMul", "b x", "a")], {"b": f(4, 5)}),
+    "PRelu": ([node("PRelu", "x b", "a")], {"b": f(6)}),
+    "LayerNormalization": ([node("LayerNormalization", "x b", "a")], {"b": f(6)}),
+    "circular": ([node("Slice", "x m1 end two", "p"), node("Concat", "p x", "a", axis=2)],
+                 {"m1": np.array([-1]), "end": np.array([99]), "two": np.array([2])}),
+    "sorted": ([node("Transpose", "x", "t", perm=[0, 2, 1, 3]), node("Relu", "t", "r"),
+                node("Transpose", "r", "a", perm=[0, 2, 1, 3])], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SEEMING)
+def test_what_is_defined_with_channels_outweighs_what_seems_to_have_them(case):
+    """And PyTorch's graphs have them first, also where nothing is."""
+    nodes, arrays = SEEMING[case]
+    assert_equal(graph([*nodes, node("Conv", "a w", "y")], w=f(3, 2, 1, 1), **arrays), shape=(5, 6, 2))
+    ends = [node("ReduceMean", "a", "m", axes=[2, 3], keepdims=0), node("Softmax", "m", "y")]
+    assert_equal(graph([*nodes, *ends], **arrays), shape=(5, 6, 2))
+    alone = wrote(graph([*nodes, node("Relu", "a", "y")], **arrays), "pytorch")
+    assert assert_equal(alone, shape=(5, 6, 2)).input_shape == (5, 6, 2)
+
+
+def test_a_softmax_behind_a_mean_says_nothing_of_the_input():
+    nodes = [node("ReduceMean", "x", "m", axes=[3], keepdims=0), node("Softmax", "m", "y", axis=2)]
+    assert from_onnx(graph(nodes)).input_shape == (5, 6, 2)
+
+
+def test_the_layout_of_those_who_wrote_the_graph():
+    flat = [node("Flatten", "x", "r"), node("MatMul", "r w", "y")]
+    cast = [node("Cast", "x", "c", to=1), node("Flatten", "c", "r"), flat[1]]  # as Keras has it, through PyTorch
+    for shape in ((8, 8, 3), (7, 5, 3), (4, 4, 4)):
+        w = f(math.prod(shape), 2)
+        first = (*shape[1:], shape[0])
+        assert from_onnx(wrote(graph(flat, ("N", *shape), w=w), "pytorch")).input_shape == first
+        assert from_onnx(wrote(graph(cast, ("N", *shape), w=w), "pytorch")).input_shape == shape
+        assert from_onnx(wrote(graph(flat, ("N", *shape), w=w), "tf2onnx")).input_shape == shape
+
+
+def test_equal_axes_of_which_nothing_says_which_are_channels():
+    """All data would fit both ways of reading the graph, and one of them be wrong."""
+    flat = graph([node("Flatten", "x", "r"), node("MatMul", "r w", "y")], ("N", 4, 4, 4), w=f(64, 2))
+    refused(flat, "input 'x'", 'input_layout="NCHW"')
+    refused(graph([node("Add", "x b", "y")], ("N", 4, 4, 4), b=f(4)), "input 'x'")
+    for layout in ("NCHW", "NHWC"):
+        assert_equal(flat, first=layout == "NCHW", input_layout=layout)
+    assert_equal(graph([node("Conv", "x w", "y")], ("N", 4, 4, 4), w=f(2, 4, 3, 3)))
+    assert_equal(graph([node("Relu", "x", "y")], ("N", 1, 1, 1)))
 
 
 def test_other_numbers_of_axes_stay_as_they_are():
@@ -305,6 +370,14 @@ def test_dense_networks_are_chains_of_concurrents():
     assert made.count_params() == sum(array.size for array in arrays.values())
 
 
+def test_neighbours_of_a_concat_that_split_later_are_one_branch():
+    arrays = {}
+    nodes = [conv("x", "a", arrays), conv("a", "b", arrays), node("Relu", "b", "c"), node("Tanh", "b", "d"),
+             node("Concat", "x c d a", "y", axis=1)]  # fmt: skip
+    made = assert_equal(graph(nodes, **arrays), "Concurrent")
+    assert type(made.get_layer("0.branches.1.1.branches.0.1")).__name__ == "Concurrent"
+
+
 def test_a_graph_that_no_chain_holds_names_the_node():
     arrays = {}
     nodes = [conv("x", "a", arrays), conv("a", "b", arrays), conv("a", "c", arrays), conv("b", "d", arrays),
@@ -352,6 +425,13 @@ SPELLED = {
                                                 numbers(low=-0.5, high=99)),
     "ELU Rescaling": ([node("Selu", "x", "y", alpha=2.0, gamma=3.0)], {}),
     "SELU": ([node("Selu", "x", "y")], {}),
+    "Rescaling GELU": ([node("Mul", "x two", "p"), node("Add", "p three", "q"), node("Div", "q r", "a"),
+                        node("Erf", "a", "b"), node("Add", "b one", "c"), node("Mul", "q c", "d"),
+                        node("Mul", "d half", "y")], numbers(two=2, three=3, r=math.sqrt(2), one=1, half=0.5)),
+    "Swish Rescaling GELU": ([node("Sigmoid", "x", "p"), node("Mul", "x p", "s"), node("Mul", "s two", "q"),
+                              node("Div", "q r", "a"), node("Erf", "a", "b"), node("Add", "b one", "c"),
+                              node("Mul", "q c", "d"), node("Mul", "d half", "y")],
+                             numbers(two=2, r=math.sqrt(2), one=1, half=0.5)),
 }  # fmt: skip
 
 
@@ -359,6 +439,43 @@ SPELLED = {
 def test_activations_and_norms_spelled_out(kinds):
     nodes, arrays = SPELLED[kinds]
     assert_equal(graph(nodes, ("N", 6), **arrays), kinds)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.25])
+@pytest.mark.parametrize("op", ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+def test_a_choice_between_a_value_and_nothing(op, t):
+    """x > t ? x : 0, however it is said; with >= only where that is the same."""
+    values = "v x" if op[:4] == "Less" else "x v"
+    made = graph([node(op, "x t", "c"), node("Where", f"c {values}", "y")], ("N", 6), **numbers(t=t, v=0))
+    if t and op in ("GreaterOrEqual", "Less"):
+        refused(made, "Where 'the Where'")
+    else:
+        x = np.float32([[-1, 0, 0.125, 0.25, 0.5, 1]])
+        np.testing.assert_array_equal(assert_equal(made, "ReLU").predict(x), reference(made, x))
+    refused(graph([node(op, "x t", "c"), node("Where", f"c {values}", "y")], ("N", 6), **numbers(t=t, v=1)), "Where")
+
+
+@pytest.mark.parametrize(("groups", "each"), [(2, 1), (2, 3), (4, 2)])
+def test_transposed_convolutions_of_groups_are_branches(groups, each):
+    more = {"strides": [2, 3], "output_padding": [1, 0], "pads": [1, 0, 0, 1]}
+    v, w, b = f(4, 2, 1, 1), f(4, each, 3, 2), f(groups * each)
+    whole = [
+        node("Conv", "x v", "a"),
+        node("ConvTranspose", "a w b", "t", group=groups, **more),
+        node("Relu", "t", "y"),
+    ]
+    made = from_onnx(graph(whole, v=v, w=w, b=b))
+    assert [type(layer).__name__ for layer in made.layers] == ["Conv2D", "Concurrent", "ReLU"]
+    arrays = {"v": v, "s": np.full(groups, 4 // groups)}  # onnx's evaluator has other groups than its node tests
+    parts, ends = [*"abcd"[:groups]], [f"{part}t" for part in "abcd"[:groups]]
+    nodes = [whole[0], node("Split", "a s", " ".join(f"{part}0" for part in parts), axis=1)]
+    for place, part in enumerate(parts):
+        arrays[f"{part}w"], arrays[f"{part}b"] = np.split(w, groups)[place], np.split(b, groups)[place]
+        nodes.append(node("ConvTranspose", f"{part}0 {part}w {part}b", ends[place], **more))
+    nodes += [node("Concat", " ".join(ends), "t", axis=1), whole[2]]
+    x = f(2, 5, 6, 2)
+    wanted = reference(graph(nodes, **arrays), x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(made.predict(x), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_pattern_with_another_number_is_no_activation():
@@ -396,6 +513,43 @@ def test_padding_before_a_layer():
         refused(graph([nodes[0], node("Relu", "a", "y")], **arrays), "Pad 'the Pad'")
 
 
+@pytest.mark.parametrize("counted", [0, 1])
+def test_a_mean_of_two_pixels_padded_with_one_of_them(counted):
+    """As Keras writes AveragePooling2D(2, padding="same")."""
+    pads = np.array([0, 0, 0, 0, 0, 0, 1, 0])
+    pad = node("Pad", "x p", "a", mode="edge")
+    more = {"strides": [2, 2], "count_include_pad": counted}
+    assert_equal(graph([pad, node("AveragePool", "a", "y", kernel_shape=[2, 2], **more)], p=pads), "AveragePooling2D")
+    for window, own in (([3, 2], {}), ([2, 2], {"pads": [0, 1, 0, 0]}), ([2, 2], {"ceil_mode": 1})):
+        pool = node("AveragePool", "a", "y", kernel_shape=window, **more, **own)
+        refused(graph([pad, pool], p=pads), "Pad 'the Pad'")
+    refused(graph([pad, node("AveragePool", "a", "y", kernel_shape=[2, 2], **more)], p=2 * pads), "Pad 'the Pad'")
+
+
+def test_repeated_pixels():
+    """As Keras writes UpSampling2D."""
+    nodes = [node("Unsqueeze", "x two", "u"), node("Expand", "u s", "e"), node("Reshape", "e r", "v"),
+             node("Conv", "v w", "y")]  # fmt: skip
+    arrays = {"two": np.array([3]), "s": np.array([1, 2, 5, 3, 6]), "r": np.array([0, 2, 15, 6]), "w": f(3, 2, 2, 2)}
+    assert_equal(graph(nodes, opset=13, **arrays))
+    mean = [node("ReduceMean", "x", "m", axes=[1, 3]), node("Expand", "m s", "y")]
+    assert_equal(graph(mean, s=np.array([4, 1, 3])), shape=(5, 6, 2), input_layout="NCHW")
+    for bad in ([3, 1, 1, 1], [1, 1, 1, 1, 1], [4, 6], [2**40, 1, 1], [0, 1, 1]):
+        refused(graph(mean, s=np.array(bad)), "Expand 'the Expand'", input_layout="NCHW")
+
+
+def test_remainders_of_constants():
+    nodes = [node("Mod", "a b", "c", fmod=1), node("Mod", "d e", "g", fmod=0), node("Add", "x c", "v"),
+             node("Reshape", "v s", "y")]  # fmt: skip
+    arrays = {"a": f(6), "b": f(6), "d": np.array([-5]), "e": np.array([3]), "s": np.array([0, 2, 3])}
+    assert_equal(graph(nodes[:1] + nodes[2:], ("N", 6), **arrays), first=False)
+    nodes = [nodes[1], node("ReduceProd", "s3 ax", "p", keepdims=1, noop_with_empty_axes=0),
+             node("Concat", "z g p", "s", axis=0), node("Reshape", "x s", "y")]  # fmt: skip
+    arrays |= {"z": np.array([0]), "s3": np.array([6, 1]), "ax": np.array([0])}
+    del arrays["s"]
+    assert from_onnx(graph(nodes, ("N", 6), opset=18, **arrays)).output_shape == (1, 6)
+
+
 def test_shape_arithmetic_is_computed():
     nodes = [node("Shape", "x", "s"), node("Gather", "s i0", "n"), node("Unsqueeze", "n ax", "n1"),
              node("Slice", "s one two", "c"), node("Mul", "c three", "c3"), node("ReduceProd", "s3", "p", keepdims=1),
@@ -406,6 +560,37 @@ def test_shape_arithmetic_is_computed():
     assert_equal(graph(nodes, ("N", 2, 3, 6), **arrays))
     nodes[4] = node("Mul", "s three", "c3")
     refused(graph(nodes, ("N", 2, 3, 6), **arrays), "number of samples")
+
+
+def test_shapes_of_a_known_number_of_samples():
+    nodes = [node("Shape", "x", "s"), node("Gather", "s i0", "n"), node("Unsqueeze", "n ax", "n1"),
+             node("Concat", "n1 m1", "t", axis=0), node("Reshape", "x t", "y")]  # fmt: skip
+    made = graph(nodes, (3, 2, 5, 6), i0=np.array(0), ax=np.array([0]), m1=np.array([-1]))
+    assert_equal(made, "Permute Flatten")
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_a_window_beyond_the_image_where_the_number_of_windows_is_rounded_up(op):
+    pool = [node(op, "x", "y", kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1)]
+    x = f(2, 2, 1, 2)
+    made = from_onnx(graph(pool, ("N", 2, 2, 1)))
+    x = x.reshape(2, 2, 1, 2)
+    wanted = x.max((1, 2)) if op == "MaxPool" else x.mean((1, 2))
+    np.testing.assert_allclose(made.predict(x), wanted[:, None, None], rtol=1e-6)
+    refused(graph([node(op, "x", "y", kernel_shape=[4, 4], strides=[2, 2], ceil_mode=1)], ("N", 2, 2, 2)), "windows")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("rows", "columns", "height", "width"), [(10, 12, 3, 5), (18, 6, 5, 7), (5, 5, 7, 6)])
+def test_nearest_pixels_where_two_are_as_near(rows, columns, height, width, turned):
+    """Runtimes find them in float32, ``Sequential.export`` writes such places, and they come back."""
+    resize = layers.Resizing(height, width, interpolation="nearest")
+    model = Sequential([layers.Permute((3, 1, 2)), resize] if turned else [resize])
+    model.build((columns, 2, rows) if turned else (rows, columns, 2))
+    x = f(2, *model.input_shape)
+    for layout in ("NHWC", "NCHW"):
+        found = from_onnx(onnx_writer.proto(model, 17, layout))
+        np.testing.assert_array_equal(found.predict(x), model.predict(x))
 
 
 # ---- what is refused, and why ----
@@ -429,7 +614,7 @@ REFUSALS = {
     "no operator": ([node("Nothing", "x", "y")], {}, "no such operator"),
     "a domain": ([helper.make_node("Relu", ["x"], ["y"], domain="com.x")], {}, "domain 'com.x'"),
     "an attribute": ([node("Relu", "x", "y", alpha=1.0)], {}, "Relu 'the Relu': has no attribute 'alpha'"),
-    "one that is not read": ([node("Mod", "a b", "c", fmod=1), node("Mul", "x c", "y")], numbers(a=3, b=2), "['fmod']"),
+    "one that is not read": ([node("Constant", "", "c", value_string="a"), node("Mul", "x c", "y")], {}, "one value"),
     "its type": ([node("Flatten", "x", "y", axis=1.0)], {}, "'axis' must be of type INT"),
     "inputs": ([node("Conv", "x", "y")], {}, "must have 2 to 3 inputs"),
     "order": ([node("Relu", "a", "y"), node("Relu", "x", "a")], {}, "made by a node before it"),
@@ -445,13 +630,16 @@ REFUSALS = {
     "another batch": ([node("Reshape", "x s", "y")], {"s": np.array([60, -1])}, "must leave the samples"),
     "a matrix": ([node("MatMul", "x w", "y")], {"w": f(2, 6, 3)}, "one matrix for all"),
     "data by data": ([node("MatMul", "x x", "y")], {}, "constant matrix"),
-    "a group": ([node("ConvTranspose", "x w", "y", group=2)], {"w": f(2, 1, 3, 3)}, "one group"),
+    "a group": ([node("ConvTranspose", "x w", "y", group=3)], {"w": f(2, 1, 3, 3)}, "must divide the 2 channels"),
     "a variance": ([node("BatchNormalization", "x w w w w", "y")], {"w": np.float32([-1, -2])}, "variances"),
     "a dilation": ([node("MaxPool", "x", "y", kernel_shape=[2, 2], dilations=[2, 2])], {}, "dilation"),
     "corners": ([node("Resize", "x  s", "y", coordinate_transformation_mode="align_corners", mode="linear")],
                 {"s": np.float32([1, 1, 2, 2])}, "centres of their squares"),
     "a half": ([node("Relu", "x", "a"), node("Cast", "a", "y", to=10)], {}, "must stay float32"),
     "nan": ([node("MatMul", "x w", "y")], {"w": np.full((6, 2), np.nan, np.float32)}, "nan"),
+    "an operator's name": ([node("\x1b[31m\n", "x", "y")], {}, r"from_onnx: '\x1b[31m\n' '"),
+    "quantized": ([node("DequantizeLinear", "w s", "v"), node("MatMul", "x v", "y")],
+                  {"w": np.ones((6, 2), np.int8), "s": np.float32(1)}, "is no arithmetic of constants"),
     "two names": ([node("Relu", "x", "a"), node("Relu", "x", "a"), node("Relu", "a", "y")], {}, "name of its own"),
 }  # fmt: skip
 
@@ -534,6 +722,62 @@ def test_sizes_are_compared_before_anything_is_taken():
     wide = graph([node("PRelu", "x w", "y")], ("N", 10**6, 10**6), w=f(10**6, 1)[:, :])
     refused(wide, "2097152 numbers")
     from_onnx(graph([node("Relu", "x", "y")], ("N", 10**6, 10**6)))  # takes nothing
+
+
+def chain_of(count, *made, shape=("N", 3), **arrays):
+    """A graph of a long chain; ``made``: (operator, inputs, attributes) of a link, which takes "-"."""
+    nodes, last = [], "x"
+    for _ in range(count):
+        for op, inputs, attributes in made:
+            inputs = [last if one == "-" else one for one in inputs.split()]
+            nodes.append(helper.make_node(op, inputs, [f"v{len(nodes)}"], **attributes))
+            last = nodes[-1].output[0]
+    nodes[-1].output[0] = "y"
+    return graph(nodes, shape, **arrays)
+
+
+SMALL = {  # files of some kB that took hundreds of MB, with so many links
+    "numbers": lambda: chain_of(1200, ("Mul", "- c", {}), **numbers(c=1.001)),
+    "shapes": lambda: chain_of(1200, ("Reshape", "- a", {}), ("Reshape", "- b", {}), shape=("N", 3, 4, 5),
+                               a=np.array([0, 5, 4, 3]), b=np.array([0, 3, 4, 5])),
+    "one matrix": lambda: chain_of(60, ("Gemm", "- w", {"alpha": 1.5}), shape=("N", 700), w=f(700, 700)),
+    "the same matrix": lambda: chain_of(60, ("Gemm", "- w", {}), shape=("N", 700), w=f(700, 700)),
+    "one bias": lambda: chain_of(200, ("Relu", "-", {}), ("Add", "- c", {}), shape=("N", 10**5), c=f(1, 10**5)),
+    "slopes": lambda: chain_of(60, ("PRelu", "- c", {}), shape=("N", 10**6), c=f(1, 10**6)),
+    "one number": lambda: chain_of(60, ("LayerNormalization", "- c", {}), shape=("N", 2**20), c=f(1)),
+    "nodes": lambda: chain_of(30_000, ("Relu", "-", {})),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_memory_is_what_the_file_explains(case):
+    import tracemalloc
+
+    data = SMALL[case]().SerializeToString()
+    tracemalloc.start()
+    try:
+        from_onnx(data)
+    except ConversionError as error:
+        assert not isinstance(error.__cause__, MemoryError)  # noqa: PT017
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < len(data) + (64 << 20)
+
+
+def test_weights_that_are_used_twice_are_read():
+    w = f(20, 20)
+    twice = graph([node("MatMul", "x w", "a"), node("MatMul", "a w", "y")], ("N", 20), w=w)
+    assert assert_equal(twice, "Dense Dense").count_params() == 800
+    refused(SMALL["the same matrix"](), "weights must take at most 16 MB more than the file holds")
+    refused(chain_of(10_001, ("Relu", "-", {})), "at most 10,000 nodes")
+
+
+def test_functions_do_not_stand_for_operators():
+    made = graph([node("Relu", "x", "y")])
+    inner = [helper.make_node("Tanh", ["a"], ["b"])]
+    made.functions.append(helper.make_function("", "Relu", ["a"], ["b"], inner, [helper.make_opsetid("", 17)]))
+    refused(made, "functions", "Relu")
 
 
 def external(made, **entries):

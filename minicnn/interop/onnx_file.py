@@ -13,6 +13,7 @@ from minicnn import _check, _files
 from minicnn.interop.errors import ConversionError
 
 MOST_BYTES = 2**31 - 1  # of a protobuf
+MOST_NODES = 10_000  # each takes some kB, as a layer, for a few bytes in the file
 OLDEST = 7  # the opset that broadcasts as NumPy does
 
 DTYPES = {  # TensorProto.DataType: what NumPy calls it, where its numbers lie unless they are raw
@@ -41,7 +42,11 @@ def refusal(where, required, got=None, fix=""):
 def dtype_of(where, number):
     """The NumPy dtype of a TensorProto.DataType."""
     if number not in DTYPES:
-        raise refusal(where, "numbers must be of a type that NumPy has", number)
+        from onnx import TensorProto
+
+        known = TensorProto.DataType.values()
+        got = _check.Shown(TensorProto.DataType.Name(number)) if number in known else number
+        raise refusal(where, "numbers must be of a type that NumPy has", got)
     return np.dtype(DTYPES[number][0])
 
 
@@ -52,7 +57,8 @@ class Node:
         from onnx import defs
 
         self.op, self.inputs, self.outputs = proto.op_type, list(proto.input), list(proto.output)
-        self.label = f"{self.op[:80]} {(proto.name or next(filter(None, self.outputs), ''))[:200]!r}"
+        operator = self.op if self.op.isidentifier() else repr(self.op[:80])
+        self.label = f"{operator[:80]} {(proto.name or next(filter(None, self.outputs), ''))[:200]!r}"
         self._attributes, self._read = {}, set()
         if proto.domain not in ("", "ai.onnx"):
             raise self.refuse(f"operators must be ONNX's own, not of the domain {proto.domain[:80]!r}")
@@ -97,6 +103,11 @@ class Node:
             raise self.refuse(f"{name} must be {' or '.join(map(repr, (default, *others)))}", value)
         return value
 
+    @property
+    def held(self):
+        """The arrays among its attributes."""
+        return [one for one in self._attributes.values() if isinstance(one, np.ndarray)]
+
     def require_all_read(self):
         """ConversionError for attributes that nobody has looked at: nothing is dropped silently."""
         if unread := sorted(self._attributes.keys() - self._read):
@@ -129,7 +140,9 @@ def _text(label, value):
 def array_of(where, tensor, folder=None):
     """The numbers of a TensorProto, read-only where that saves a copy; ``folder``: of its external data, if those are
     wanted.  Sizes are compared before anything is read."""
-    where, dims = f"{where}: tensor {tensor.name[:200]!r}" if tensor.name else where, tuple(tensor.dims)
+    dims = tuple(tensor.dims)
+    if tensor.name:
+        where = f"{where}{': ' if where else ''}tensor {tensor.name[:200]!r}"
     dtype = dtype_of(where, tensor.data_type)
     if any(axis < 0 for axis in dims) or len(dims) > 32 or tensor.HasField("segment"):
         raise refusal(where, "must have at most 32 axes >= 0, in one piece", dims)
@@ -154,7 +167,10 @@ def array_of(where, tensor, folder=None):
 def _external(where, tensor, size, folder):
     """The bytes of external data: of a regular file in the folder, that no link leads out of."""
     if folder is None:
-        fix = "from_onnx(path, external_data=True) reads such files in the folder of the model, if you trust them"
+        fix = (
+            "If you trust them, from_onnx(path, external_data=True), or minicnn import --external-data, reads such "
+            "files in the folder of the model"
+        )
         raise refusal(where, "its numbers must be in the file, not in another one", _location(tensor), fix)
     entries = {entry.key: entry.value for entry in tensor.external_data}
     unknown = entries.keys() - {"location", "offset", "length"}
@@ -201,6 +217,9 @@ class Graph:
             fix = "" if opsets[0] < OLDEST else "A newer onnx may know it"
             raise refusal("", f"the opset must be from {OLDEST} to {newest}", opsets[0], fix)
         graph = model.graph
+        if any(one.domain in ("", "ai.onnx") for one in model.functions):
+            names = [one.name for one in model.functions]
+            raise refusal("", "functions must not have the names of ONNX's own operators", names)
         if graph.sparse_initializer:
             raise refusal("", "arrays must not be sparse")
         if len(graph.output) != 1:
@@ -222,6 +241,8 @@ class Graph:
             if wanted.intersection(proto.output):
                 wanted.update(proto.input)
                 kept.append(proto)
+        if len(kept) > MOST_NODES:
+            raise refusal("", f"a graph must have at most {MOST_NODES:,} nodes", len(kept))
         self.nodes = [Node(proto, opsets[0], folder) for proto in reversed(kept)]
         self.arrays = {name: array_of("", one, folder) for name, one in tensors.items() if name in wanted}
         self.inputs = {name: one for name, one in self.inputs.items() if name not in tensors}

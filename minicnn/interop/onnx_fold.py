@@ -10,6 +10,7 @@ import numpy as np
 
 MOST_NUMBERS = 2**21  # of one result
 MOST_BYTES = 2**25  # of all of them
+MOST_MORE = 2**24  # bytes of weights beyond those that the file holds
 
 
 class _Batch:
@@ -23,15 +24,41 @@ BATCH = _Batch()
 
 
 class Purse:
-    """What constants may still take."""
+    """What constants may still take, and weights, for which a file of ``held`` bytes of arrays pays by itself."""
 
-    def __init__(self):
-        self.left = MOST_BYTES
+    def __init__(self, held=0):
+        self.left, self.more, self.limit = MOST_BYTES, held + MOST_MORE, held + MOST_MORE
+        self._paid = {}  # by id, the arrays themselves, so that no other one gets it
 
     def pay(self, node, numbers, size=8):
         self.left -= numbers * size
         if numbers > MOST_NUMBERS or self.left < 0:
             raise node.refuse(f"constants must take less than {MOST_BYTES >> 20} MB", numbers)
+
+    def own(self, arrays):
+        """Arrays that were here already."""
+        self._paid.update((id(one), one) for one in map(_root, arrays))
+
+    def pay_for(self, node, arrays):
+        """Weights that were computed from arrays: each once, and those that are only looked at in another way never."""
+        for one in map(_root, arrays):
+            if id(one) not in self._paid:
+                self._paid[id(one)] = one
+                self.more -= one.nbytes
+        self.require(node, self.limit - self.more)
+
+    def require(self, node, needed):
+        """ConversionError where weights take more than the file explains: one array in many places, say."""
+        if needed > self.limit:
+            required = f"weights must take at most {MOST_MORE >> 20} MB more than the file holds, {self.limit:,} bytes"
+            raise node.refuse(required, needed)
+
+
+def _root(array):
+    """The array whose memory it is that another one looks at."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def fold(node, inputs, purse, dtype_of):
@@ -205,10 +232,8 @@ def _gather(node, inputs, purse, dtype_of):
     data, places = inputs
     axis = axis_of(node, 0, data.ndim)
     purse.pay(node, math.prod(data.shape[:axis] + places.shape + data.shape[axis + 1 :]))
-    found = np.take(data, places.astype(np.int64), axis)
-    if not isinstance(found, np.ndarray):  # of objects, one of them
-        found = np.array(None)
-        found[()] = data.reshape(-1)[int(places)]
+    found = np.empty(data.shape[:axis] + places.shape + data.shape[axis + 1 :], data.dtype)
+    found[...] = np.take(data, places.astype(np.int64), axis)  # where it is one number np.take gives no array
     return found
 
 
@@ -219,6 +244,7 @@ def _slice(node, inputs, purse, dtype_of):
 
 def _reshape(node, inputs, purse, dtype_of):
     wanted = node.get("shape") if node.version < 5 else whole_numbers(node, inputs[1], "the shape")
+    node.get("allowzero")  # of empty arrays; target_shape asks for others
     if 0 in inputs[0].shape:
         return inputs[0].reshape(wanted)
     return inputs[0].reshape(target_shape(node, wanted, inputs[0].shape))
@@ -252,7 +278,8 @@ def _range(node, inputs, purse, dtype_of):
 def _reduce(function):
     def compute(node, inputs, purse, dtype_of):
         axes, keep = axes_of(node, inputs, 1, inputs[0].ndim), node.get("keepdims", 1)
-        if not axes and node.get("noop_with_empty_axes", 0):
+        nothing = node.get("noop_with_empty_axes", 0)
+        if not axes and nothing:
             return inputs[0]
         if inputs[0].dtype == object:
             raise node.refuse("must not compute with the number of samples, which is open")
@@ -295,7 +322,7 @@ _FUNCTIONS = {
     "Sub": _elementwise(lambda a, b: a - b),
     "Mul": _elementwise(lambda a, b: a * b),
     "Div": _elementwise(np.divide, _quotient),
-    "Mod": _elementwise(np.mod),
+    "Mod": lambda node, *others: _elementwise(np.fmod if node.get("fmod", 0) else np.mod)(node, *others),
     "Pow": _elementwise(np.power),
     "Min": _elementwise(lambda *parts: np.min(np.broadcast_arrays(*parts), 0)),
     "Max": _elementwise(lambda *parts: np.max(np.broadcast_arrays(*parts), 0)),

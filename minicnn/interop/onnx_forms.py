@@ -15,11 +15,23 @@ from minicnn.interop.onnx_values import Held
 
 CLOSE = 1e-6  # relative: constants of files are float32
 ERF = math.sqrt(0.5)
+COMPARISONS = ("Greater", "LessOrEqual", "Less", "GreaterOrEqual")
 MOST_TERMS = 16
+MOST_ROOTS = 16  # of one value: no form that is known begins more nodes before its end
 
 
 def near(a, b):
     return abs(a - b) <= CLOSE * max(abs(a), abs(b))
+
+
+def _multiplied(left, right):
+    """The terms of the product of two sums of terms."""
+    terms = {}
+    for one, factor in left.items():
+        for two, times in right.items():
+            key = tuple(sorted(one + two))
+            terms[key] = terms.get(key, 0.0) + factor * times
+    return {key: factor for key, factor in terms.items() if factor}
 
 
 class Forms:
@@ -31,7 +43,7 @@ class Forms:
 
     def forms(self, x):
         """The value as functions of other ones, where they are known, and of itself."""
-        return (*x.forms, (x, {("",): 1.0}))
+        return (*x.forms[1 - MOST_ROOTS :], (x, {("",): 1.0}))
 
     def atom(self, node, x, kind, *numbers):
         """The forms of a function of x."""
@@ -55,25 +67,19 @@ class Forms:
 
     def product(self, node, a, b):
         """What a Mul of two functions of one value is as layers; None where it is not known."""
+        forms, found = [], None
         for root, left in self.forms(a):
             for other, right in self.forms(b):
-                if root is not other or len(left) * len(right) > MOST_TERMS:
-                    continue
-                terms = {}
-                for one, factor in left.items():
-                    for two, times in right.items():
-                        key = tuple(sorted(one + two))
-                        terms[key] = terms.get(key, 0.0) + factor * times
-                terms = {key: factor for key, factor in terms.items() if factor}
-                found = self._activation(root, terms)
-                broken = a.broken or b.broken
-                if found is None and broken:  # a part of what will be known
-                    found = root.branch()
-                    found.broken = broken
-                if found is not None:
-                    found.forms = ((root, terms),)
-                    return found
-        return None
+                if root is other and len(left) * len(right) <= MOST_TERMS:
+                    forms.append((root, _multiplied(left, right)))
+                    found = found or self._activation(*forms[-1])
+        broken = a.broken or b.broken
+        if found is None and broken and forms:  # a part of what will be known
+            found = forms[-1][0].branch()
+            found.broken = broken
+        if found is not None:
+            found.forms = tuple(forms)
+        return found
 
     def _activation(self, root, terms):
         names = {name for key in terms for name in key if name}
@@ -114,10 +120,16 @@ class Forms:
 
     def chosen(self, condition, a, b):
         """Where(x > t, a, b) as a layer: a bounded, leaky ReLU with a threshold, or PyTorch's softplus; else None."""
-        greater, (x, *_) = condition.origin if isinstance(condition, Held) and condition.origin else (None, (None,))
-        if greater is None or greater.op != "Greater" or not isinstance(x, Held):
+        compared, (x, *_) = condition.origin if isinstance(condition, Held) and condition.origin else (None, (None,))
+        if compared is None or not isinstance(x, Held) or compared.op not in COMPARISONS:
             return None
-        t, top, slope = scalar(greater, condition.origin[1], 1), None, 0.0
+        if compared.op[:4] == "Less":
+            a, b = b, a
+        if compared.op in ("Less", "GreaterOrEqual") and scalar(compared, condition.origin[1], 1) != 0:
+            return None  # what is t itself goes the other way, and only at 0 that is the same
+        if not isinstance(a, Held):
+            return None
+        t, top, slope = scalar(compared, condition.origin[1], 1), None, 0.0
         if isinstance(b, Held) and a is x and b.origin and b.origin[0].op == "Softplus" and b.origin[1][0] is x:
             return b.branch() if t >= 17 else None  # there log(1 + exp(x)) is x
         if a is not x:

@@ -17,6 +17,7 @@ TABLE: dict[str, Callable] = {}
 AFFINE = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense")
 NORMS = ("BatchNormalization", "GroupNormalization", "LayerNormalization")
 CLOSE = 1e-6
+LONGEST = 256  # steps of a value: each keeps its own, so that memory would grow with the square of the nodes
 
 
 def operator(*names):
@@ -61,7 +62,8 @@ def scalar(node, inputs, place, default=None):
 
 def go_on(x):
     """Where the layers of a node are added to: the way that led to x, where nobody else needs x, or a new one."""
-    return x.seen_as(x.shape, x.order, x.flat) if x.uses == 1 and x.up is not None else x.branch()
+    alone = x.uses == 1 and x.up is not None and len(x.steps) < LONGEST
+    return x.seen_as(x.shape, x.order, x.flat) if alone else x.branch()
 
 
 # ---- activations ----
@@ -234,6 +236,10 @@ class Scale(Step):
     def __init__(self, shape, m=0.0, g=1.0, b=0.0):
         super().__init__(layers.Rescaling, shape, {}, {})
         self.m, self.g, self.b = (np.asarray(one, np.float64) for one in (m, g, b))
+
+    @property
+    def held(self):
+        return self.m, self.g, self.b
 
     @property
     def alike(self):
@@ -423,16 +429,27 @@ def _concat(reader, node, inputs):
         rest = [size for place, size in enumerate(one.shape) if place != axis]
         if rest != [size for place, size in enumerate(inputs[0].shape) if place != axis]:
             raise node.refuse("shapes must agree but for the axis", [value.shape for value in inputs])
-    first = meeting(inputs)
-    order = inputs[0].order
-    parts = [one.branch().with_last(axis) for one in inputs]
+    return joined(node, inputs, axis).back(inputs[0].order)
+
+
+def joined(node, values, axis):
+    """Values side by side along an axis.  Neighbours that share what the others do not come from are one branch, and
+    joined first: exporters write a Concat of Concats as one."""
+    first, groups = meeting(values), []
+    for one in values:
+        if groups and meeting([*groups[-1], one]) is not first:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    parts = [one[0] if len(one) == 1 else joined(node, one, axis) for one in groups]
+    parts = [one.branch().with_last(axis) for one in parts]
     parts = [one.permuted(parts[0].order) for one in parts]
-    shape = list(inputs[0].shape)
-    shape[axis] = sum(one.shape[axis] for one in inputs)
+    shape = list(parts[0].shape)
+    shape[axis] = sum(one.shape[axis] for one in parts)
     ways = [way(node, first, one) for one in parts]
     h = Held(shape, parts[0].order, first)
     h.steps = (Merge(node, layers.Concurrent, h.sample, ways, {}),)
-    return h.back(order)
+    return h
 
 
 def _formed(reader, found, x, factor, offset):
@@ -445,7 +462,9 @@ def _formed(reader, found, x, factor, offset):
     return found
 
 
-@operator("Erf", "Greater", "Log", "Pow", "Sqrt", "Reciprocal", "Abs", "Not", "Less", "Floor")
+@operator(
+    "Erf", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Log", "Pow", "Sqrt", "Reciprocal", "Abs", "Not", "Floor"
+)
 def _no_layer(reader, node, inputs):
     """What stands only within patterns: a step that is broken unless the pattern is known."""
     x = next(one for one in inputs if isinstance(one, Held))
@@ -454,7 +473,6 @@ def _no_layer(reader, node, inputs):
         h.broken = node.refuse("no layer computes this operator")
     if node.op in ("Erf", "Abs"):
         h.forms = reader.atom(node, x, node.op)
-    node.get("fmod")
     return h
 
 

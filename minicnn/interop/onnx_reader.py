@@ -5,9 +5,10 @@ the order of axes and of the ways through the graph.  What each operator is as l
 ``onnx_windows.py`` and ``onnx_shapes.py``, what several are together in ``onnx_forms.py``.
 """
 
+import heapq
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 
@@ -36,8 +37,9 @@ def from_onnx(path_or_model, constants=None, *, input_layout=None, input_shape=N
     - ``path_or_model``: the path of a file, its bytes, or an ``onnx.ModelProto``.
     - ``constants``: {name: array} for inputs of the graph that are to be constants, so that one input is left.
     - ``input_layout``: "NCHW" or "NHWC", the order of a graph's input with four axes.  None: what the first node says
-      that knows which axis holds the channels (a convolution, a bias, ...); where none does, "NHWC" for square images
-      of 1, 3 or 4 channels at the end, else "NCHW", which is ONNX's order.
+      that is defined with channels (a convolution, a pooling, ...), else the order of PyTorch or Keras if they wrote
+      it, else the first node that mostly has channels (a bias, ...); where none does, "NHWC" for square images of 1, 3
+      or 4 channels at the end, else "NCHW", which is ONNX's order.  ConversionError where all data would fit either.
     - ``input_shape``: of one sample, as the model takes it, where the graph leaves it open.
     - ``external_data``: True reads weights that lie in other files in the folder of the model.
 
@@ -69,8 +71,14 @@ class _Reader(Forms):
     def __init__(self, graph, constants, input_layout, input_shape):
         self.graph, self.layout, self.open_shape = graph, input_layout, input_shape
         super().__init__()
-        self.purse = Purse()
+        held = [*graph.arrays.values(), *(one for node in graph.nodes for one in node.held)]
+        self.purse = Purse(sum(one.nbytes for one in held))
+        self.purse.own(held)
         self.makers = {name: node for node in graph.nodes for name in node.outputs if name}
+        self.takers = defaultdict(list)  # numbers of the nodes that take a value
+        for number, node in enumerate(graph.nodes):
+            for one in {*node.inputs}:
+                self.takers[one].append(number)
         self.own = graph.producer == "minicnn"
         self.values = dict(graph.arrays)  # arrays, Held, or the ConversionError that stands for a value
         self._share_joins()
@@ -149,10 +157,7 @@ class _Reader(Forms):
         channel = None
         if rank == 4:
             known = self.layout or (self.graph.metadata.get("input_layout") if self.own else None)
-            channel = LAYOUTS.get(known) or self.graph.channels.get(name) or self.channel(name)
-            if channel is None:
-                square = axes[1] is not None and axes[1] > 4 and axes[1] == axes[2] and axes[3] in (1, 3, 4)
-                channel = 3 if square else 1
+            channel = LAYOUTS.get(known) or self.graph.channels.get(name) or self._layout(axes)
         order = image_order(4, channel) if rank == 4 else tuple(range(rank))
         if given is not None:
             if len(given) != rank - 1 or any(
@@ -166,6 +171,19 @@ class _Reader(Forms):
             raise refusal(where, "only the number of samples may be open", axes, fix)
         return Held([BATCH if axes[0] is None else axes[0], *axes[1:]], order)
 
+    def _layout(self, axes):
+        """The axis of the input that holds the channels, where nobody says it outright."""
+        defined, usual = self.channel(self.input)
+        known = defined or self._written_in()
+        if known:
+            return known
+        if axes[1] is not None and 1 < axes[1] == axes[2] == axes[3]:  # any data would fit, and be read wrongly
+            fix = 'Say it: from_onnx(..., input_layout="NCHW") or "NHWC", or minicnn import --layout'
+            required = "nothing in the graph says which of three equal axes holds the channels"
+            raise refusal(f"input {self.input!r}", required, fix=fix)
+        square = axes[1] is not None and axes[1] > 4 and axes[1] == axes[2] and axes[3] in (1, 3, 4)
+        return usual or (3 if square else 1)
+
     # ---- the nodes ----
 
     def _fold(self, node):
@@ -173,7 +191,9 @@ class _Reader(Forms):
         try:
             found = fold(node, inputs, self.purse, dtype_of)
             if found is None:
-                raise node.refuse("must have data among its inputs, or be arithmetic of constants")
+                required = "must have data among its inputs"
+                raise node.refuse(required if node.op in TABLE else "is no arithmetic of constants that is known here")
+            self.purse.own(one for one in found if isinstance(one, np.ndarray))
         except ConversionError as error:
             found = [error] * len(node.outputs)
         self._enter(node, found)
@@ -195,7 +215,7 @@ class _Reader(Forms):
             known = self.normalized(node)
             failed = next((one for one in inputs if isinstance(one, ConversionError)), None)
             if known is not None:
-                self._enter(node, self._committed(node, inputs, [known]))
+                self._enter(node, self._held(node, inputs, known))
             elif failed is not None:
                 self._enter(node, [failed] * len(node.outputs))
             elif node.op == "Shape" and isinstance(inputs[0], Held):
@@ -205,15 +225,21 @@ class _Reader(Forms):
             else:
                 self._enter(node, self._held(node, inputs))
 
-    def _held(self, node, inputs):
+    def _held(self, node, inputs, known=None):
         try:
-            if node.op not in TABLE:
-                raise node.refuse("no layer computes this operator")
-            found = TABLE[node.op](self, node, inputs)
-            node.require_all_read()
+            found = self._computed(node, inputs) if known is None else [known]
+            for value in found:
+                self.purse.pay_for(node, value.steps[-1].held if value.steps else ())
         except ConversionError as error:
             return [error] * len(node.outputs)
-        return self._committed(node, inputs, found if isinstance(found, list) else [found])
+        return self._committed(node, inputs, found)
+
+    def _computed(self, node, inputs):
+        if node.op not in TABLE:
+            raise node.refuse("no layer computes this operator")
+        found = TABLE[node.op](self, node, inputs)
+        node.require_all_read()
+        return found if isinstance(found, list) else [found]
 
     def _committed(self, node, inputs, found):
         for name, value in zip(node.outputs, found, strict=False):
@@ -226,33 +252,64 @@ class _Reader(Forms):
     # ---- what nodes ask ----
 
     def channel(self, name):
-        """The axis of a value with four axes that holds the channels, as the first node says that knows it, or None."""
-        known = {name: (0, 1, 2, 3)}  # values and which axes of the first one theirs are
-        for node in self.graph.nodes:
-            axes = next((known[one] for one in node.inputs if one in known), None)
-            if axes is None or node.op in ("Shape", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Split"):
+        """The axis of a value with four axes that holds the channels, twice, or None: as the first operator says that
+        is defined so (a convolution, ...), and as the first one that is mostly written so (a bias, ...)."""
+        known, usual = {name: (0, 1, 2, 3)}, None  # values and which axes of the first one theirs are
+        ahead, seen = self.takers[name][:], set()
+        while ahead:
+            number = heapq.heappop(ahead)
+            if number in seen:
                 continue
-            place = None
-            if node.op in CHANNELS_FIRST:
-                place = 1
-            elif node.op == "MatMul" and node.inputs[0] in known:
-                place = 3 if np.ndim(self.values.get(node.inputs[1])) == 2 else None
-            elif node.op in ("Concat", "Softmax", "LogSoftmax"):
-                place = node.peek("axis", -1 if node.version >= 13 else 1) % 4
-            elif node.op in ("Add", "Sub", "Mul", "Div", "PRelu"):
-                arrays = [self.values[one] for one in node.inputs if isinstance(self.values.get(one), np.ndarray)]
-                if arrays and arrays[0].ndim <= 4:
-                    long = [axis for axis, size in enumerate(arrays[0].shape, 4 - arrays[0].ndim) if size > 1]
-                    place = long[0] if len(long) == 1 and long[0] else None
-            elif node.op == "Transpose":
+            seen.add(number)
+            node = self.graph.nodes[number]
+            axes = next(known[one] for one in node.inputs if one in known)
+            place = axes[self._defined(node)]
+            if place in (1, 3):
+                return place, usual
+            place = axes[self._usual(node, known)]
+            usual = usual or (place if place in (1, 3) else None)
+            if node.op == "Transpose":
                 perm = node.peek("perm", [3, 2, 1, 0])
                 if sorted(perm) != [0, 1, 2, 3] or perm[0]:
-                    return None
+                    continue
                 axes = tuple(axes[axis] for axis in perm)
-            if place is not None:
-                return axes[place] or None
-            known.update((one, axes) for one in node.outputs[:1])
-        return None
+            elif node.op in OTHER_AXES or (node.op[:6] == "Reduce" and not node.peek("keepdims", 1)):
+                continue
+            for one in filter(None, node.outputs):
+                known[one] = axes
+                for number in self.takers[one]:
+                    heapq.heappush(ahead, number)
+        return None, usual
+
+    def _defined(self, node):
+        """The axis that a node takes for the channels; 0 where it takes none."""
+        if node.op in CHANNELS_FIRST:
+            return 1
+        if node.op in ("ReduceMean", "ReduceMax"):  # of whole images
+            return {(2, 3): 1, (1, 2): 3}.get(tuple(self.reduced_axes(node, 4)), 0)
+        return 0
+
+    def _usual(self, node, known):
+        """The axis that a node seems to take for the channels, or 0."""
+        if node.op == "MatMul" and node.inputs[0] in known:
+            return 3 if np.ndim(self.values.get(node.inputs[1])) == 2 else 0
+        if node.op in ("Concat", "Softmax", "LogSoftmax"):
+            return node.peek("axis", -1 if node.version >= 13 else 1) % 4
+        if node.op in ("Add", "Sub", "Mul", "Div", "PRelu"):
+            arrays = [self.values[one] for one in node.inputs if isinstance(self.values.get(one), np.ndarray)]
+            if arrays and arrays[0].ndim <= 4:
+                long = [axis for axis, size in enumerate(arrays[0].shape, 4 - arrays[0].ndim) if size > 1]
+                return long[0] if len(long) == 1 else 0
+        return 0
+
+    def _written_in(self):
+        """The layout of the one who wrote the graph, as the axis of the channels; None for others."""
+        readers = [node for node in self.graph.nodes if self.input in node.inputs]
+        number = self.graph.inputs[self.input][0]
+        if self.graph.producer == "pytorch":  # Keras exports through it: it casts to what the input is already
+            cast = all(node.op == "Cast" and node.peek("to") == number for node in readers)
+            return 3 if cast and readers else 1
+        return 3 if self.graph.producer in ("tf2onnx", "keras2onnx") else None
 
     def reshape(self, node, h, shape):
         """A value in another shape, given in the order of the graph."""
@@ -274,7 +331,8 @@ class _Reader(Forms):
         """A new value of the graph, with the channels last where it has four axes."""
         if len(h.shape) != 4:
             return h
-        return h.permuted(image_order(4, self.channel(node.outputs[0]) or (3 if self.last else 1)))
+        defined, usual = self.channel(node.outputs[0])
+        return h.permuted(image_order(4, defined or usual or (3 if self.last else 1)))
 
     def named(self, name):
         """The value that a name stands for, through nodes that hand it on."""
@@ -287,14 +345,16 @@ class _Reader(Forms):
         node = self.makers.get(self.named(name))
         return node if node is not None and node.op == op else None
 
-    def axes_of_mean(self, node, rank):
-        """The axes of a ReduceMean that keeps them, from the front; [] for others."""
+    def reduced_axes(self, node, rank):
+        """The axes of a ReduceMean and its like, from the front; [] where they are not known."""
         axes = node.peek("axes")
         given = self.values.get(node.inputs[1]) if len(node.inputs) > 1 else None
         axes = given.reshape(-1).tolist() if isinstance(given, np.ndarray) else axes
-        if not axes or not node.peek("keepdims", 1):
-            return []
-        return sorted(axis % rank for axis in axes)
+        return sorted(axis % rank for axis in axes or ())
+
+    def axes_of_mean(self, node, rank):
+        """The axes of a ReduceMean that keeps them, from the front; [] for others."""
+        return self.reduced_axes(node, rank) if node.peek("keepdims", 1) else []
 
     # ---- the model ----
 
@@ -317,6 +377,8 @@ class _Reader(Forms):
         arrays = {}
         steps = _resolved(way(node, self.start, end), self.start.sample)
         chain = [_layer(step, arrays) for step in steps]
+        numbers = sum(one.size for _, found in arrays.values() for one in found.values())
+        self.purse.require(node, numbers * self.dtype.itemsize)
         model = Sequential(chain or [layers.Activation("linear")], dtype=self.dtype.name)
         model.build(self.start.sample, _Weights(arrays))
         for layer, found in arrays.values():
@@ -395,3 +457,4 @@ CHANNELS_FIRST = {
     *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"),
     *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "DepthToSpace", "SpaceToDepth", "Upsample"),
 }
+OTHER_AXES = {"Shape", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather"}  # behind which axes are others

@@ -8,7 +8,7 @@ from minicnn import layers
 from minicnn.interop.onnx_file import dtype_of
 from minicnn.interop.onnx_fold import BATCH, axes_of, axis_of, slices, target_shape, whole_numbers
 from minicnn.interop.onnx_layers import constant, data, go_on, operator, scalar, scaled, short
-from minicnn.interop.onnx_values import Held, image_order
+from minicnn.interop.onnx_values import Held, cut, image_order, resized
 from minicnn.interop.onnx_windows import with_channels
 
 
@@ -132,38 +132,6 @@ def _unsqueeze(reader, node, inputs):
     return reader.reshape(node, go_on(x), [1 if axis in axes else next(rest) for axis in range(rank)])
 
 
-def _plane(h, axis):
-    """(images, place) of a value: an axis of the graph is rows (0) or columns (1) of images (N, H, W, C).  Where it is
-    not in the model, what lies before and behind it become rows and channels."""
-    place, sample = h.order.index(axis) - 1, h.sample
-    if len(sample) == 3 and place < 2:
-        return h.seen_as((h.batch, *sample), (0, 1, 2, 3)), place
-    return h.reshaped((h.batch, math.prod(sample[:place]), sample[place], math.prod(sample[place + 1 :]))), 1
-
-
-def _resized(h, axis, kind, size, **arguments):
-    """One axis of the graph cut, padded or thinned by a layer of images; arguments are what it gets for that axis, and
-    for the other one if it were not there."""
-    image, place = _plane(h, axis)
-    shape = [*image.shape]
-    shape[1 + place] = size
-    arguments = {name: (on, off) if place == 0 else (off, on) for name, (on, off) in arguments.items()}
-    image = image.then(kind, shape, **arguments)
-    shape = tuple(size if one == axis else length for one, length in enumerate(h.shape))
-    return image.reshaped(shape, h.order)
-
-
-def _cut(h, axis, begin, end, step=1):
-    """h[..., begin:end:step, ...] along an axis."""
-    whole = h.shape[axis]
-    if (begin, end) != (0, whole):
-        h = _resized(h, axis, layers.Cropping2D, end - begin, cropping=((begin, whole - end), (0, 0)))
-    if step > 1:
-        size = -(-(end - begin) // step)
-        h = _resized(h, axis, layers.MaxPooling2D, size, pool_size=(1, 1), strides=(step, 1))
-    return h
-
-
 @operator("Slice")
 def _slice(reader, node, inputs):
     x = data(node, inputs)
@@ -182,7 +150,7 @@ def _slice(reader, node, inputs):
         begin, end, step = part.indices(x.shape[axis])
         if end <= begin:
             raise node.refuse("something must be left", part)
-        h = _cut(h, axis, begin, end, step)
+        h = cut(h, axis, begin, end, step)
     return h
 
 
@@ -207,7 +175,7 @@ def _split(reader, node, inputs):
     found, begin = [], 0
     for size in sizes:
         h = x.branch()
-        found.append(_cut(h if h.flat is None else h.settled(), axis, begin, begin + size))
+        found.append(cut(h if h.flat is None else h.settled(), axis, begin, begin + size))
         begin += size
     return found
 
@@ -224,14 +192,37 @@ def _gather(reader, node, inputs):
     h = h if h.flat is None else h.settled()
     nearest = np.floor((np.arange(len(found)) + 0.5) * size / len(found) + 2.0**-24)
     if found[0] >= 0 and found == [*range(found[0], found[0] + len(found))] and found[-1] < size:
-        h = _cut(h, axis, found[0], found[-1] + 1)
-    elif len(h.sample) == 3 and axis in h.order[1:3] and found == nearest.tolist():
+        h = cut(h, axis, found[0], found[-1] + 1)
+    elif len(h.sample) == 3 and found == nearest.tolist():
+        order = h.order
+        if axis not in order[1:3]:
+            h = h.permuted(image_order(4, next(one for one in (1, 2, 3) if one != axis)))
         sizes = [len(found) if one == axis else h.shape[one] for one in h.order[1:3]]
         shape = [len(found) if one == axis else length for one, length in enumerate(h.shape)]
-        h = h.then(layers.Resizing, shape, height=sizes[0], width=sizes[1], interpolation="nearest")
+        h = h.then(layers.Resizing, shape, height=sizes[0], width=sizes[1], interpolation="nearest").permuted(order)
     else:
         raise node.refuse("places must be neighbours in order", found[:20])
     return h if places.ndim else reader.reshape(node, h, [one for place, one in enumerate(h.shape) if place != axis])
+
+
+@operator("Expand")
+def _expand(reader, node, inputs):
+    """Axes of length 1 repeated."""
+    x = data(node, inputs)
+    if isinstance(inputs[1], Held):
+        constant(node, inputs, 1)
+    rank, wanted = len(x.shape), inputs[1].reshape(-1).tolist()
+    wanted = [1] * (rank - len(wanted)) + wanted
+    if len(wanted) > rank or not (wanted[0] is x.batch or wanted[0] in (1, x.batch)):
+        raise node.refuse("must not add axes, nor samples, which are axis 0", wanted)
+    h = go_on(x)
+    h = h if h.flat is None else h.settled()
+    for axis, size in enumerate(wanted[1:], 1):
+        if size is BATCH or size not in (1, x.shape[axis]):
+            if x.shape[axis] != 1 or type(size) is not int or not 1 < size <= 2**15:
+                raise node.refuse(f"must broadcast {x.shape}, to at most 32768", wanted)
+            h = resized(h, axis, layers.UpSampling2D, size, size=(size, 1))
+    return h
 
 
 @operator("Pad")
@@ -259,7 +250,7 @@ def _pad(reader, node, inputs):
         if min(before, after) < 0:
             if size + min(before, 0) + min(after, 0) < 1:
                 raise node.refuse("something must be left", pads)
-            h = _cut(h, axis, max(-before, 0), size + min(after, 0))
+            h = cut(h, axis, max(-before, 0), size + min(after, 0))
             sides[axis] = max(before, 0), max(after, 0)
     if not any(map(any, sides.values())):
         return h
@@ -270,7 +261,7 @@ def _pad(reader, node, inputs):
             "layers pad with 0, or with another finite number", mode if mode == "edge" else value
         )
         if (mode == "edge" or value < 0) and rank == 4 and {*sides} <= {2, 3}:
-            broken.lowest = x, [sides.get(axis, (0, 0)) for axis in (2, 3)]  # which no maximum sees
+            broken.lowest = x, [sides.get(axis, (0, 0)) for axis in (2, 3)], mode == "edge"  # which no maximum sees
         return broken
     h = scaled(h, 1.0, -value) if value else h
     if len(h.sample) == 3 and {*sides} <= {*h.order[1:3]}:
@@ -279,7 +270,7 @@ def _pad(reader, node, inputs):
         h = h.then(layers.ZeroPadding2D, shape, padding=padding)
     else:
         for axis, both in sides.items():
-            h = _resized(h, axis, layers.ZeroPadding2D, sum(both, h.shape[axis]), padding=(both, (0, 0)))
+            h = resized(h, axis, layers.ZeroPadding2D, sum(both, h.shape[axis]), padding=(both, (0, 0)))
     return scaled(h, 1.0, value) if value else h
 
 
@@ -376,11 +367,13 @@ def _resize(reader, node, inputs):
         h = h.permuted(image_order(4, next(axis for axis in (1, 2, 3) if axis not in changed)))
     linear = mode != "nearest"
     for axis in changed:
-        wanted = _places(x.shape[axis], out[axis], ratio[axis], coordinates)
-        wanted = np.clip(wanted if linear else ROUNDINGS[rounding](wanted), 0, x.shape[axis] - 1)
         layer = _places(x.shape[axis], out[axis], out[axis] / x.shape[axis], "half_pixel")
-        layer = np.clip(layer if linear else np.floor(layer + 0.5 + 2.0**-24), 0, x.shape[axis] - 1)
-        if np.abs(wanted - layer).max() > 1e-6:
+        layer = layer if linear else np.floor(layer + 0.5 + 2.0**-24)
+        kinds = [np.float64] if linear else [np.float64, np.float32]  # runtimes round places that float32 gives
+        places = [_places(x.shape[axis], out[axis], ratio[axis], coordinates, kind) for kind in kinds]
+        places = places if linear else map(ROUNDINGS[rounding], places)
+        layer, *places = (np.clip(one, 0, x.shape[axis] - 1) for one in (layer, *places))
+        if min(np.abs(one - layer).max() for one in places) > 1e-6:
             required = "layers resize with pixels at the centres of their squares, and this gives other places"
             raise node.refuse(required, f"{mode}, {coordinates}, {rounding}, {x.shape} to {tuple(out)}")
     new = [out[axis] for axis in h.order[1:3]]
@@ -401,9 +394,9 @@ ROUNDINGS = {
 }
 
 
-def _places(size, out, scale, way):
-    """Where the pixels of the output lie in the input, along one axis."""
-    i = np.arange(out)
+def _places(size, out, scale, way, kind=np.float64):
+    """Where the pixels of the output lie in the input, along one axis, in numbers of a kind."""
+    i, scale = np.arange(out, dtype=kind), kind(scale)
     if way == "align_corners":
         return i * ((size - 1) / (out - 1)) if out > 1 else i * 0.0
     if way == "asymmetric":
@@ -412,5 +405,5 @@ def _places(size, out, scale, way):
         return (i + 0.5) / scale
     places = (i + 0.5) / scale - 0.5
     if way == "half_pixel_symmetric":
-        return size / 2 * (1 - out / (scale * size)) + places
+        return kind(size / 2) * (1 - out / (scale * size)) + places
     return i * 0.0 if way == "pytorch_half_pixel" and out == 1 else places

@@ -34,6 +34,11 @@ class Step:
         return self.kind.__name__
 
     @property
+    def held(self):
+        """The arrays that it keeps in memory."""
+        return self.arrays.values()
+
+    @property
     def alike(self):
         """Whether it treats the numbers of a row all alike, in whatever order they are."""
         return not self.arrays and self.name not in STEPS
@@ -178,6 +183,41 @@ class Held:
         if math.prod(self.sample) > max(MOST_NUMBERS, array.size):
             raise node.refuse(f"a constant must have at most {MOST_NUMBERS} numbers", self.sample)
         return np.broadcast_to(array, self.sample)
+
+
+# ---- parts along an axis ----
+
+
+def _plane(h, axis):
+    """(images, place) of a value: an axis of the graph is rows (0) or columns (1) of images (N, H, W, C).  Where it is
+    not in the model, what lies before and behind it become rows and channels."""
+    place, sample = h.order.index(axis) - 1, h.sample
+    if len(sample) == 3 and place < 2:
+        return h.seen_as((h.batch, *sample), (0, 1, 2, 3)), place
+    return h.reshaped((h.batch, math.prod(sample[:place]), sample[place], math.prod(sample[place + 1 :]))), 1
+
+
+def resized(h, axis, kind, size, /, **arguments):
+    """One axis of the graph cut, padded, repeated or thinned by a layer of images; arguments are what it gets for that
+    axis, and for the other one if it were not there."""
+    image, place = _plane(h, axis)
+    shape = [*image.shape]
+    shape[1 + place] = size
+    arguments = {name: (on, off) if place == 0 else (off, on) for name, (on, off) in arguments.items()}
+    image = image.then(kind, shape, **arguments)
+    shape = tuple(size if one == axis else length for one, length in enumerate(h.shape))
+    return image.reshaped(shape, h.order)
+
+
+def cut(h, axis, begin, end, step=1):
+    """h[..., begin:end:step, ...] along an axis."""
+    whole = h.shape[axis]
+    if (begin, end) != (0, whole):
+        h = resized(h, axis, layers.Cropping2D, end - begin, cropping=((begin, whole - end), (0, 0)))
+    if step > 1:
+        size = -(-(end - begin) // step)
+        h = resized(h, axis, layers.MaxPooling2D, size, pool_size=(1, 1), strides=(step, 1))
+    return h
 
 
 # ---- ways through the graph ----

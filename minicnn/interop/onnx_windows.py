@@ -6,8 +6,8 @@ import numpy as np
 
 from minicnn import layers
 from minicnn.interop.onnx_fold import axes_of, axis_of
-from minicnn.interop.onnx_layers import constant, data, go_on, operator, scaled, short
-from minicnn.interop.onnx_values import Held, image_order
+from minicnn.interop.onnx_layers import constant, data, go_on, joined, operator, scaled, short
+from minicnn.interop.onnx_values import Held, cut, image_order
 
 # ---- sums over windows ----
 
@@ -71,7 +71,7 @@ def _placed(node, sizes, window, strides, dilations, count, ceil=False):
             pads[axis] = (less, more) if auto == "SAME_UPPER" else (more, less)
         before, after = pads[axis]
         room = size + before + after - extent
-        if room < 0:
+        if room < 0 and not (ceil and room > -stride):
             raise node.refuse(f"windows of {extent} must fit into {size} with the padding {pads[axis]}")
         out[axis] = room // stride + 1
         if ceil and room % stride and out[axis] * stride < size + before:  # none may begin behind the image
@@ -140,8 +140,9 @@ def _conv_transpose(reader, node, inputs):
     n, c, *sizes = h.shape
     if w.shape[0] != c:
         raise node.refuse(f"the weights must fit {c} channels", w.shape)
-    if node.get("group", 1) != 1:
-        raise node.refuse("transposed convolutions must have one group")
+    groups = node.get("group", 1)
+    if groups < 1 or c % groups:
+        raise node.refuse(f"groups must divide the {c} channels", groups)
     (pads, auto), wanted = _pads(node, count), node.get("output_shape")
     if wanted is not None:
         wanted = wanted[-count:] if len(wanted) in (count, count + 2) else []
@@ -168,24 +169,43 @@ def _conv_transpose(reader, node, inputs):
         raise node.refuse(f"output_padding must be less than the strides, {strides}", tuple(extra))
     shape = (n, w.shape[1], *out)
     arguments["dilation_rate"] = dilations
-    return _unimage(_affine(node, h, layers.Conv2DTranspose, shape, w.transpose(2, 3, 1, 0), bias, arguments), rank)
+    if bias is not None and bias.shape != (groups * w.shape[1],):
+        raise node.refuse(f"the bias must have {groups * w.shape[1]} numbers", bias.shape)
+    parts = []
+    for number, rows in enumerate(np.split(np.arange(c), groups)):  # the layer has no groups: each is a branch
+        part = h if groups == 1 else cut(h.branch(), 1, int(rows[0]), int(rows[-1]) + 1)
+        kernel = w[rows[0] : rows[-1] + 1].transpose(2, 3, 1, 0)
+        own = None if bias is None else bias[number * w.shape[1] :][: w.shape[1]]
+        parts.append(_affine(node, part, layers.Conv2DTranspose, shape, kernel, own, arguments))
+    return _unimage(parts[0] if groups == 1 else joined(node, parts, 1), rank)
+
+
+def _unseen(node, x, window):
+    """Whether a pooling does not see what its images were padded with: a maximum nothing that is lower or there, and
+    a mean of two pixels not that one of them is there twice, as Keras writes padding="same"."""
+    lowest = getattr(x, "lowest", None) if x.origin is not None else None
+    if lowest is None or node.op == "MaxPool":
+        return lowest is not None
+    _, sides, edge = lowest
+    twice = all(not any(pad) or (size == 2 and max(pad) == 1) for pad, size in zip(sides, window, strict=True))
+    return edge and twice and not any(node.peek("pads", ())) and not node.peek("ceil_mode", 0)
 
 
 @operator("MaxPool", "AveragePool")
 def _pool(reader, node, inputs):
     x = data(node, inputs)
     rank, count = len(x.shape), len(x.shape) - 2
-    lowest = node.op == "MaxPool" and x.origin is not None and getattr(x, "lowest", None)
-    if lowest:  # padded with what never wins
-        x, lowest = lowest
-    h = _image(node, x)
     window, strides = _axes(node, "kernel_shape", 0, count), _axes(node, "strides", 1, count)
     window = tuple(max(1, one) for one in window)
+    lowest = _unseen(node, x, window)
+    if lowest:  # padded with what changes nothing
+        x, lowest, _ = x.lowest
+    h = _image(node, x)
     dilations = _axes(node, "dilations", 1, count)
     if any(one > 1 and size > 1 for one, size in zip(dilations, window, strict=True)):
         raise node.refuse("no pooling layer has a dilation", dilations)
     node.get("storage_order")  # of the second output
-    counted = bool(node.get("count_include_pad", 0))
+    counted = bool(node.get("count_include_pad", 0)) and not lowest
     n, c, *sizes = h.shape
     if lowest:
         sizes = [size + sum(pad) for size, pad in zip(sizes, lowest, strict=True)]
@@ -238,7 +258,7 @@ def _reduce(reader, node, inputs):
 def _reduced(h, kind, axes, keep):
     """The mean or the maximum over some axes of each sample, which become 1 or vanish."""
     h = h if h.flat is None else h.settled()
-    shape, kept = h.shape, [axis for axis in h.order[1:] if axis not in axes]
+    shape, order, kept = h.shape, h.order, [axis for axis in h.order[1:] if axis not in axes]
     if len(h.sample) != 3 or {*h.order[1:3]} != {*axes}:
         h = h.permuted([0, *sorted(axes, key=h.order.index), *kept])
         sizes = math.prod(shape[axis] for axis in axes), 1, math.prod(shape[axis] for axis in kept)
@@ -247,7 +267,7 @@ def _reduced(h, kind, axes, keep):
     h = h.then(kind, (h.batch, size), (0, 1))
     if keep:
         new = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
-        return h.reshaped(new, (0, *sorted(axes), *kept))
+        return h.reshaped(new, (0, *sorted(axes), *kept)).permuted(order)  # which moves axes of length 1 only
     place = {axis: number for number, axis in enumerate(axis for axis in range(len(shape)) if axis not in axes)}
     return h.reshaped(tuple(shape[axis] for axis in place), (0, *(place[axis] for axis in kept)))
 
