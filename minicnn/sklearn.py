@@ -38,7 +38,7 @@ ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid"}  # MLPClassifier's w
 RATE = 0.001  # learning_rate_init, where nothing is said
 LEAST = 1e-38  # probability of which a logarithm is taken
 STEPS = 2**20  # a mean in deviations, above which float32, which has 2**23 steps, keeps too little of them
-BUILT = weakref.WeakSet()  # models that ``build`` has given
+BUILT: weakref.WeakSet = weakref.WeakSet()  # models that ``build`` has given
 MADE_OF = (  # what cannot change while one network is trained on
     *("conv_filters", "kernel_size", "hidden_layer_sizes", "dropout", "image_shape", "activation", "optimizer"),
     "build",

@@ -504,9 +504,10 @@ def test_what_fails_leaves_what_was_learned(monkeypatch):
         def interrupted(*args, **more):
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(mc.Sequential, "fit", interrupted)
-            estimator.fit(X[:, :4], 1000 * (Y % 3))
+            with pytest.raises(KeyboardInterrupt):
+                estimator.fit(X[:, :4], 1000 * (Y % 3))
     np.testing.assert_array_equal(one.predict_proba(TEST), known[0][0])
     np.testing.assert_array_equal(numbers.predict(TEST), known[0][1])
     assert vars(one).keys() == known[1]

@@ -17,6 +17,8 @@ _DTYPES = {
     "BF16": "<u2",  # the upper half of a float32
     "BOOL": "?",
 }
+MOST_HEADER = 2**22  # bytes of names and shapes, of which the library makes 16 times as much memory
+MOST_LISTED = 20  # names in an error
 
 
 def save_safetensors(model, path):
@@ -70,6 +72,10 @@ def read(where, path):
 
     file, size = _files.open_regular(path, refused)
     with file:
+        header = int.from_bytes(file.read(8), "little")
+        if header > min(size, MOST_HEADER):
+            raise refused(f"is damaged, or no file of safetensors: its header has {header} bytes")
+        file.seek(0)
         data = file.read(size)
     try:
         entries = library.deserialize(data)
@@ -111,10 +117,14 @@ def built(where, model):
 def require_none_left(where, missing, unknown, fix=""):
     """ConversionError that lists both, unless there are none."""
     if missing or unknown:
-        said = [
-            f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("left over", unknown)) if names
-        ]
+        said = [f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("left over", unknown)) if names]
         raise ConversionError(f"{where}: the arrays must be the model's; {'; '.join(said)}{f'. {fix}' if fix else ''}")
+
+
+def _listed(names):
+    names = [*names]
+    more = f", ... ({len(names) - MOST_LISTED} more)" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def commit(where, model, arrays):
