@@ -343,7 +343,8 @@ def test_ways_that_meet(tmp_path):
     entries = [called(dense("a"), "input"), called(dense("c"), "fork"), called(dense("b"), "a"),
                joined("plus", "b", "input"), called(entry("Dropout", "fork", rate=0.5), "plus"),
                joined("side", "d", "c", "fork", cls="Concatenate", axis=1), called(dense("d", 2), "fork"),
-               called(dense("e", 10), "side"), joined("twice", "e", "e"), joined("three", "twice", "side", "side")]  # fmt: skip
+               called(dense("e", 10), "side"), joined("twice", "e", "e"),
+               joined("three", "twice", "side", "side")]  # fmt: skip
     arrays = [kernel(0), kernel(1), kernel(2), kernel(3, 4, 2), kernel(4, 10, 10)]
     groups = {f"dense_{number}" if number else "dense": [array] for number, array in enumerate(arrays)}
     a, c, b, d, e = arrays

@@ -124,6 +124,9 @@ def test_damaged_files(tmp_path):
                   data.replace(b"[3]", b"[3000000000000]", 1)):  # fmt: skip
         path.write_bytes(wrong)
         refused(model, path, f"interop.load_safetensors: {path} is damaged, or no file of safetensors")
+    long = b'{"__metadata__": {"a": "' + b"x" * 2**22 + b'"}}  '  # the library would make many times as much of it
+    path.write_bytes(len(long).to_bytes(8, "little") + long)
+    refused(model, path, "is damaged, or no file of safetensors: its header has 41943")
     with pytest.raises(FileNotFoundError):
         interop.load_safetensors(model, tmp_path / "none")
 
