@@ -269,10 +269,6 @@ CONV = {"filters": 2, "kernel_size": [1, 1]}
             entry("Dense", "d", units=2, kernel_regularizer={"class_name": "Own", "config": {}}),
             "layer d (Dense): Dense: ke",
         ),
-        (
-            entry("GlobalAveragePooling2D", "g", keepdims=True),
-            "layer g (GlobalAveragePooling2D): keepdims must be False",
-        ),
         (entry("BatchNormalization", "b", renorm=True), "layer b (BatchNormalization): renorm must be False"),
         (entry("Softmax", "s", axis=1), "layer s (Softmax): Softmax: axis must be -1"),
         (
@@ -285,6 +281,17 @@ CONV = {"filters": 2, "kernel_size": [1, 1]}
 )
 def test_what_cannot_be_said_is_named(layer, said, tmp_path):
     refused(sequential(layer), tmp_path, said)
+
+
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+def test_a_pooling_that_keeps_its_axes(kind, tmp_path):
+    pooling, conv = entry(f"Global{kind}Pooling2D", "g", keepdims=True), entry("Conv2D", "c", **CONV)
+    groups = {"conv2d": [kernel(0, 1, 1, 3, 2), kernel(1, 2)]}
+    model = from_config(sequential(pooling, conv, shape=(4, 5, 3)), tmp_path, groups)
+    x = kernel(2, 2, 4, 5, 3)
+    pooled = x.mean((1, 2)) if kind == "Average" else x.max((1, 2))
+    wanted = pooled @ kernel(0, 1, 1, 3, 2)[0, 0] + kernel(1, 2)
+    np.testing.assert_allclose(model.predict(x), wanted[:, None, None], atol=1e-6)
 
 
 def test_the_first_hard_sigmoid_is_another_function(tmp_path):
@@ -356,6 +363,11 @@ def test_ways_that_meet(tmp_path):
     assert [type(layer).__name__ for layer in model.layers] == ["Residual", "Dropout", "Concurrent", "Residual"]
     assert [layer.name for layer in model.layers] == ["plus", "fork", "side", "three"]
     assert model.get_layer("0.body.1").name == "b"
+    older = json.loads(json.dumps(functional(*entries, last="three")))  # as Keras 2 says it
+    for one in older["config"]["layers"]:
+        found = [two["config"]["keras_history"] for node in one["inbound_nodes"] for two in np.ravel(node["args"])]
+        one["inbound_nodes"] = [[[*history, {}] for history in found]] if found else []
+    assert from_config(older, tmp_path, groups).fingerprint() == model.fingerprint()
     names = {name: {f"{name}/kernel:0": array} for name, array in zip("acbde", arrays, strict=True)}
     names |= {"three": {}, "plus": {}}
     (tmp_path / "a.h5").write_bytes(legacy(names, functional(*entries, last="three")))
@@ -422,7 +434,16 @@ def test_residual_networks_predict_what_they_predict_in_keras(name, keras, tmp_p
         ([called(dense("a"), "input"), called(dense("a"), "a")], "a", "layer net (Functional): two of its layers have"),
         ([called(dense("a"), "nobody")], "a", "is damaged"),
         ([called(dense("a"), "input", training=True)], "a", "layer a (Dense): it is called with training=True"),
-        ([joined("p", "input", "input", cls="Multiply")], "p", "layer p (Multiply): it has 2 inputs"),
+        (
+            [joined("p", "input", "input", cls="Multiply")],
+            "p",
+            "layer p (Multiply): it has 2 inputs, which only Add and Concatenate may have here",
+        ),
+        (
+            [called(entry("Add", "p"), "input") | {"inbound_nodes": [{"args": [3.0], "kwargs": {}}]}],
+            "p",
+            "layer p (Add): it is called with what is no tensor: 3.0",
+        ),
         (
             [
                 called(entry("Reshape", "r", target_shape=[2, 2]), "input"),
@@ -442,6 +463,10 @@ def test_models_with_several_outputs(tmp_path):
     more = functional(called(dense("a"), "input"), last="a")
     more["config"]["output_layers"] = [["a", 0, 0], ["input", 0, 0]]
     refused(more, tmp_path, "layer net (Functional): a model has one input and one output here; it has 2 outputs")
+
+
+def test_a_file_that_has_more_layers_than_anybody_reads(tmp_path):
+    refused(sequential(*[entry("Flatten")] * 10_000), tmp_path, "layer net (Sequential): there are more than 10000")
 
 
 def test_quantized_weights_are_no_numbers(tmp_path):

@@ -16,6 +16,7 @@ from minicnn.model import Sequential
 from minicnn.tree import walk
 
 MOST_INPUTS = 2**26  # numbers in a sample
+MOST_LAYERS = 10_000
 SAME = frozenset(layers.__all__) - {  # classes that have the same name and arguments here
     *("Chain", "Concurrent", "DropBlock2D", "DropConnect", "GELU", "HardSigmoid", "HardSwish", "LogSoftmax"),
     *("Residual", "SELU", "Sigmoid", "Softplus", "StochasticDepth", "Swish", "Tanh", "Temperature"),
@@ -30,6 +31,7 @@ ONLY = {  # arguments that minicnn has not, and the values that say what it does
     "data_format": ("channels_last",),
     **dict.fromkeys(("renorm", "rms_scaling", "keepdims", "antialias", "pad_to_aspect_ratio"), (False,)),
 }
+POOLED = "GlobalAveragePooling2D", "GlobalMaxPooling2D"
 JOINS = "Add", "Concatenate"  # where ways meet
 OTHER_WORDS = {"LeakyReLU": {"alpha": "slope", "negative_slope": "slope"}}
 
@@ -98,7 +100,7 @@ class _Reader:
         self.old = file.version[:2] in ("1.", "2.")
         self.names = set()
         self.nested = {}  # {id of a Chain: (its class in small letters, its layers in the order of the file)}
-        self.axes = []
+        self.axes, self.left = [], MOST_LAYERS
 
     def refuse(self, entry, why):
         name = entry["config"].get("name") if isinstance(entry.get("config"), dict) else None
@@ -112,6 +114,9 @@ class _Reader:
         if isinstance(config, list):  # of the first Keras
             config = {"layers": config}
         entries, graph = config["layers"], None
+        self.left -= len(entries)
+        if self.left < 0:
+            self.refuse(entry, f"there are more than {MOST_LAYERS} layers")
         if entry["class_name"] != "Sequential":
             graph = self.graph(entry, config)
             entries = sorted(entries, key=lambda one: one["name"] != graph.first)
@@ -150,7 +155,9 @@ class _Reader:
         inputs = {name: self.inputs_of(one) for name, one in by_name.items()}
         for name, read in inputs.items():
             one = by_name[name]
-            if (len(read) > 1) != (one["class_name"] in JOINS) or bool(read) == (name == first[0]):
+            if len(read) > 1 and one["class_name"] not in JOINS:
+                self.refuse(one, f"it has {len(read)} inputs, which only {' and '.join(JOINS)} may have here")
+            if (len(read) == 1 and one["class_name"] in JOINS) or bool(read) == (name == first[0]):
                 self.refuse(one, f"it has {len(read)} inputs")
         return _Graph(first[0], last[0], inputs, lambda name, why: self.refuse(by_name.get(name, entry), why), by_name)
 
@@ -159,7 +166,10 @@ class _Reader:
         nodes = entry.get("inbound_nodes") or []
         if len(nodes) > 1:
             self.refuse(entry, "it is called more than once")
-        tensors, words = _tensors(nodes[0]) if nodes else ([], {})
+        try:
+            tensors, words = _tensors(nodes[0]) if nodes else ([], {})
+        except ValueError as error:
+            self.refuse(entry, str(error))
         # Keras 3 writes down the default of a layer's call, and overrides it in fit and predict.
         default = ()
         if nodes and isinstance(nodes[0], dict):
@@ -242,6 +252,8 @@ class _Reader:
             return layers.Activation("linear")
         if cls not in SAME:
             self.refuse(entry, "minicnn has no such layer")
+        if cls in POOLED and config.get("keepdims"):
+            return layers.Chain([self.made(entry, cls, config | {"keepdims": False}), layers.Reshape((1, 1, -1))])
         kind, arguments = getattr(layers, cls), {}
         known = inspect.signature(kind.__init__).parameters
         for key, value in config.items():
@@ -383,7 +395,7 @@ def _tensors(node):
         elif isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
             found.append(value["config"]["keras_history"][0])
         elif value is not None:
-            raise ValueError(f"an argument of a call that is no tensor: {value!r}"[:200])
+            raise ValueError(f"it is called with what is no tensor: {value!r}"[:200])
 
     collect(node.get("args", []))
     return found, node.get("kwargs") or {}
