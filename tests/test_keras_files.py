@@ -469,6 +469,12 @@ def test_a_file_that_has_more_layers_than_anybody_reads(tmp_path):
     refused(sequential(*[entry("Flatten")] * 10_000), tmp_path, "layer net (Sequential): there are more than 10000")
 
 
+def test_a_variance_is_no_negative_number(tmp_path):
+    groups = {"batch_normalization": [kernel(0, 4), kernel(1, 4), kernel(2, 4), -np.ones(4)]}
+    config = sequential(entry("BatchNormalization", "norm", axis=[1]))
+    refused(config, tmp_path, "0.moving_variance must be >= 0", groups=groups)
+
+
 def test_quantized_weights_are_no_numbers(tmp_path):
     policy = {"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8", "source_name": "float32"}}
     refused(sequential(dense("a", dtype=policy)), tmp_path, "layer a (Dense): dtype must be", "'Quantized")

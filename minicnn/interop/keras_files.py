@@ -10,6 +10,7 @@ import numpy as np
 
 from minicnn import _check, layers
 from minicnn.interop.keras_weights import assigned, opened
+from minicnn.interop.safetensors_files import commit
 from minicnn.layer import Source
 from minicnn.layers.activation import NAMES as ACTIVATIONS
 from minicnn.model import Sequential
@@ -74,7 +75,7 @@ def from_keras(path):
             for (layer, key), dataset in arrays.items()
             if key in layer.state
         }
-        model.load_state_dict(states, strict=False)
+        commit(file.where, model, states)
     return model
 
 

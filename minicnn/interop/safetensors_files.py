@@ -129,6 +129,9 @@ def _listed(names):
 
 def commit(where, model, arrays):
     """Writes {name in ``state_dict``: array} into the model, all or none; ConversionError for what does not fit."""
+    for name, array in arrays.items():
+        if name.endswith("variance") and array.dtype.kind in "if" and (array < 0).any():
+            raise ConversionError(f"{where}: {name} must be >= 0, of which a root is taken; got {array.min()}")
     try:
         model.load_state_dict(arrays, strict=False)
     except (TypeError, ValueError) as error:
