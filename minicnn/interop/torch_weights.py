@@ -589,7 +589,7 @@ def _by_shapes(where, modules, groups):
         if len(takes) > 1 or (len(names) > 1 and (len(stems) > 1 or len({one.kind for one in several}) > 1)):
             raise ConversionError(
                 f"{where}: ambiguous: the order of the arrays does not say which of {', '.join(map(repr, names))} is "
-                f"which of {', '.join(f'{one.kind} {one.name!r}' for one in several)}. Give them the names of to_torch, "
+                f"which of {', '.join(f'{one.kind} {one.name!r}' for one in several)}. Give them to_torch's names, "
                 f"or a dictionary in the order of use, which state_dict() mostly has"
             )
         names.sort(key=lambda name: _numbers(name)[1])
