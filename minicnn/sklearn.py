@@ -6,6 +6,7 @@ Both train a ``Sequential``, which stands in ``model_`` afterwards.  They need `
 import contextlib
 import copy
 import inspect
+import weakref
 
 import numpy as np
 
@@ -17,7 +18,7 @@ try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.utils import check_random_state, compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets, type_of_target
-    from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+    from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, column_or_1d, validate_data
 except ImportError as error:  # this module can be looked at without it
     _reason = error
 
@@ -36,6 +37,8 @@ EXPECTED_FAILED_CHECKS = {  # the argument of that name of scikit-learn's check_
 ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid"}  # MLPClassifier's words for them
 RATE = 0.001  # learning_rate_init, where nothing is said
 LEAST = 1e-38  # probability of which a logarithm is taken
+STEPS = 2**20  # a mean in deviations, above which float32, which has 2**23 steps, keeps too little of them
+BUILT: weakref.WeakSet = weakref.WeakSet()  # models that ``build`` has given
 MADE_OF = (  # what cannot change while one network is trained on
     *("conv_filters", "kernel_size", "hidden_layer_sizes", "dropout", "image_shape", "activation", "optimizer"),
     "build",
@@ -111,7 +114,18 @@ class _Network(BaseEstimator):
             raise ValueError(_check.message(self._where, required, self.early_stopping))
         return self._fit(X, y, sample_weight, not hasattr(self, "model_"), 1, *more)
 
-    def _fit(self, X, y, weights, fresh, epochs=None, *more):
+    def _fit(self, *arguments):
+        """``_trained``; where that fails or is interrupted, the network that was there stays with its classes and
+        scales (and, if it was being trained on, with what it has learned until then)."""
+        before = dict(vars(self))
+        try:
+            return self._trained(*arguments)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _trained(self, X, y, weights, fresh, epochs=None, *more):
         """``epochs`` or ``max_iter`` epochs of a ``fresh`` network or of the one that is there; ``more`` is for
         ``_targets``."""
         where = self._where
@@ -123,17 +137,15 @@ class _Network(BaseEstimator):
         patience = _check.integer(where, "n_iter_no_change", self.n_iter_no_change, 1)
         if not fresh:
             self._require_same_network()
-        checks = {"allow_nd": True, "multi_output": True, "y_numeric": isinstance(self, RegressorMixin)}
-        _refuse_masked(where, X=X, y=y)
-        X, y = validate_data(self, X, y, reset=fresh, **checks)
-        X = self._pictures(X)
+        X, y = self._checked(X, y, fresh=fresh)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if weights is not None:
             weights = self._weighed(targets.sample_weights(where, weights, len(X)))
         y, weights = self._targets(y, weights, fresh, *more)
-        if weights is not None and not self._weighed(weights).all():
-            X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]
+        if weights is not None:
+            weights = self._weighed(weights)
+            X, y, weights = (one if weights.all() else one[weights > 0] for one in (X, y, weights))
         model, done = (self._new_model(X), 0) if fresh else (self.model_, self.n_iter_)
         best = None
         if early:
@@ -159,10 +171,11 @@ class _Network(BaseEstimator):
         return self
 
     def _weighed(self, weights):
-        if weights.min() < 0 or not weights.any():
-            required = "the weights of samples and classes must be >= 0, and not all zero"
+        """The weights, of which the proportions count: the largest between 1/2 and 1, so that their sum is finite."""
+        if not weights.min() >= 0 or not weights.any() or np.isinf(weights.max()):
+            required = "the weights of samples and classes must be finite and >= 0, and not all zero"
             raise ValueError(_check.message(self._where, required, float(weights.min())))
-        return weights
+        return weights / _power_of_two(weights.max())
 
     def _require_same_network(self):
         """Takes over the learning rate; ValueError where an argument that the network is made of has changed."""
@@ -180,9 +193,14 @@ class _Network(BaseEstimator):
 
         X, y, _ = arrays
         labels = y if isinstance(self, ClassifierMixin) and y.ndim == 1 else None
-        parts = train_test_split(
-            np.arange(len(X)), test_size=fraction, random_state=self._seed % 2**32, stratify=labels
-        )
+        try:
+            parts = train_test_split(
+                np.arange(len(X)), test_size=fraction, random_state=self._seed % 2**32, stratify=labels
+            )
+        except ValueError as error:
+            required = "validation_fraction must leave samples of each class to train and to validate on"
+            got = _check.Shown(f"{fraction} of {len(X)} samples ({error})")
+            raise ValueError(_check.message(self._where, required, got, "Or set early_stopping=False")) from error
         if len(parts[1]) < 2:
             required = "validation_fraction must leave at least 2 samples to validate on"
             raise ValueError(_check.message(self._where, required, _check.Shown(f"{fraction} of {len(X)}")))
@@ -203,10 +221,15 @@ class _Network(BaseEstimator):
             model = Sequential([normalization, *self._layers(shape, ending)], seed)
             model.checked_inputs("fit", X)  # builds it
             variance = normalization.state["variance"]
+            self._warn_of_scales(normalization.state["mean"], np.sqrt(variance))
             variance[variance == 0] = 1  # a feature that was constant is not divided by next to nothing later
         else:
             offered = {"input_shape": shape, "outputs": outputs, "classes": outputs, "dropout": self.dropout}
             model = _built(where, self.build, {**offered, "seed": seed})
+            if model in BUILT:  # whose weights know other samples, in a cross-validation those of other folds
+                required = "build must return a new model whenever it is called"
+                raise ValueError(_check.message(where, required, _check.Shown("one that it has returned before")))
+            BUILT.add(model)
             model.checked_inputs("fit", X)
         if model.output_shape == (1,) and outputs == 2 and ending == "softmax":
             loss = "binary_crossentropy"
@@ -219,6 +242,17 @@ class _Network(BaseEstimator):
             model.compile(optimizer, loss)
         self._made_of = {name: getattr(self, name) for name in MADE_OF}
         return model
+
+    def _warn_of_scales(self, mean, deviation):
+        """UserWarning for features of which float32 or ``Normalization``, which divides by 1e-7 at least, leaves
+        nothing; where float64 holds no more of them either, they are constant but for rounding."""
+        lost = (deviation < 1e-7) | (deviation * STEPS < np.abs(mean))
+        lost &= (deviation > 0) & (deviation * 2**40 > np.abs(mean))
+        if lost.any():
+            first = int(np.flatnonzero(lost)[0])
+            required = "the features of X should vary by more than 1e-7 and a millionth of their mean"
+            got = _check.Shown(f"mean {mean[first]:.3g} and deviation {deviation[first]:.3g} in feature {first}")
+            _check.warn(_check.message(self._where, required, got, "Scale X first"))
 
     def _set_rate(self, optimizer):
         """``learning_rate_init``, for an optimiser that was given by name."""
@@ -277,15 +311,32 @@ class _Network(BaseEstimator):
             raise ValueError(_check.message(self._where, required, _check.shape_of(X)))
         return X.reshape(-1, *shape)
 
-    def _checked(self, X):
-        """X for a network that is there."""
+    def _checked(self, X, *y, fresh=False):
+        """(X for the network, y if it is given); not ``fresh``: for the one that is there."""
+        checks = {"allow_nd": True}
+        if y:
+            checks |= {"multi_output": True, "y_numeric": isinstance(self, RegressorMixin)}
+        _refuse_masked(self._where, **dict(zip("Xy", (X, *y), strict=False)))
+        if fresh or (self._of_rows and getattr(X, "ndim", 2) == 2):
+            found = validate_data(self, X, *y, reset=fresh, **checks)
+        elif y:  # the rows of pictures are no features
+            found = check_X_y(X, *y, estimator=self, **checks)
+        else:
+            found = check_array(X, estimator=self, input_name="X", **checks)
+        X, *y = found if y else [found]
+        of_rows, X = X.ndim == 2, self._pictures(X)
+        if fresh:
+            self._of_rows, self._shape = of_rows, X.shape[1:]
+        elif X.shape[1:] != self._shape:
+            required = f"X must have samples of shape {self._shape}, as it had in fit"
+            fix = "Flat ones are pictures by image_shape" if of_rows and not self._of_rows else ""
+            raise ValueError(_check.message(self._where, required, _check.Shown(f"{X.shape[1:]}"), fix))
+        return X, *y
+
+    def _asked(self, X):
+        """X, checked, for a network that is there."""
         check_is_fitted(self, "model_")
-        _refuse_masked(self._where, X=X)
-        if getattr(X, "ndim", 2) == 2:
-            X = validate_data(self, X, reset=False, allow_nd=True)
-        else:  # it counts the rows of pictures as features
-            X = check_array(X, allow_nd=True, estimator=self, input_name="X")
-        return self._pictures(X)
+        return self._checked(X)[0]
 
     def _finite(self, outputs):
         """The outputs; ValueError where numbers became too large on the way to them."""
@@ -293,7 +344,7 @@ class _Network(BaseEstimator):
         if wrong.any():
             required = f"X must have numbers that a network of {outputs.dtype} can take"
             got = _check.Shown(f"an output that is not finite for sample {wrong.argmax()}")
-            raise ValueError(_check.message(self._where, required, got))
+            raise ValueError(_check.message(self._where, required, got, "Or its weights are too large: it diverged"))
         return outputs
 
     # ---- pickles ----
@@ -411,6 +462,10 @@ class CNNClassifier(ClassifierMixin, _Network):
 
     def _targets(self, y, weights, fresh, classes=None):
         """Class numbers, or rows of labels, and the weights with those of the classes."""
+        given = self.class_weight
+        if not (given is None or isinstance(given, dict) or (isinstance(given, str) and given == "balanced")):
+            required = 'class_weight must be a dictionary, {label: weight}, "balanced" or None'
+            raise ValueError(_check.message(self._where, required, given))
         check_classification_targets(y)
         rows = y.ndim == 2
         if rows and type_of_target(y) != "multilabel-indicator":
@@ -445,9 +500,18 @@ class CNNClassifier(ClassifierMixin, _Network):
             required = f"y must have the classes {self.classes_} alone"
             raise ValueError(_check.message(self._where, required, y[wrong][0]))
         if self.class_weight is not None:
-            of_classes = compute_class_weight(self.class_weight, classes=self.classes_, y=y)[numbers]
+            of_classes = self._weights_of_classes(numbers, weights)[numbers]
             weights = of_classes if weights is None else weights * of_classes
         return numbers, weights
+
+    def _weights_of_classes(self, numbers, weights):
+        """(classes,): with "balanced" the weights of the samples of each class have the same sum."""
+        if isinstance(self.class_weight, str):
+            sums = np.bincount(numbers, weights, self.n_outputs_)
+            return np.divide(1, sums, out=np.zeros(self.n_outputs_), where=sums > 0)
+        for label, weight in self.class_weight.items():
+            _check.number(self._where, f"class_weight[{label!r}]", weight, 0)
+        return compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
 
     def _new_model(self, X):
         model = super()._new_model(X)
@@ -463,7 +527,7 @@ class CNNClassifier(ClassifierMixin, _Network):
 
     def predict_proba(self, X):
         """(N, classes) in float64: probabilities that sum to 1; with several labels each is that of its own."""
-        X = self._checked(X)  # first: it says so where nothing is fitted
+        X = self._asked(X)  # first: it says so where nothing is fitted
         return self._probabilities(self.model_, X)
 
     def predict_log_proba(self, X):
@@ -516,12 +580,14 @@ class CNNRegressor(RegressorMixin, _Network):
 
     def _targets(self, y, weights, fresh):
         """(N, outputs) of mean 0 and deviation 1, and the weights."""
+        _check.numeric_array(self._where, "y", y)  # scikit-learn takes dates
         y, flat = y.reshape(len(y), -1).astype(np.float64), y.ndim == 1
         if fresh:
             self._flat, self.n_outputs_, self._ending = flat, y.shape[1], (None, "mse")
             self._mean = np.average(y, axis=0, weights=weights)
-            with np.errstate(over="ignore"):
-                scale = np.sqrt(np.average((y - self._mean) ** 2, axis=0, weights=weights))
+            with np.errstate(over="ignore", invalid="ignore"):
+                unit = _power_of_two(np.abs(y - self._mean).max(axis=0))  # of which squares neither vanish nor overflow
+                scale = unit * np.sqrt(np.average(((y - self._mean) / unit) ** 2, axis=0, weights=weights))
             if not np.isfinite(scale).all():
                 required = "y must have a deviation that float64 holds"
                 raise ValueError(_check.message(self._where, required, _check.Shown("an overflow")))
@@ -534,11 +600,11 @@ class CNNRegressor(RegressorMixin, _Network):
     def _quality(self, model, X, y, weights):
         from sklearn.metrics import r2_score
 
-        return float(r2_score(y, model.predict(X), sample_weight=weights))
+        return float(r2_score(y, self._finite(model.predict(X)), sample_weight=weights))
 
     def predict(self, X):
         """(N,) or (N, outputs) in float64."""
-        X = self._checked(X)
+        X = self._asked(X)
         y = self._finite(self.model_.predict(X)) * self._scale + self._mean
         return y[:, 0] if self._flat else y
 
@@ -558,6 +624,11 @@ class _Best(callbacks.Callback):
             self.best, self.weights = score, self.model.get_weights()
         self.scores.append(score)
         self.model.stop_training = self.waited >= self.patience
+
+
+def _power_of_two(numbers):
+    """That above each of the numbers: a division by it changes no digit."""
+    return np.ldexp(1.0, np.frexp(numbers)[1])
 
 
 def _refuse_masked(where, **arrays):

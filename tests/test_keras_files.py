@@ -269,10 +269,6 @@ CONV = {"filters": 2, "kernel_size": [1, 1]}
             entry("Dense", "d", units=2, kernel_regularizer={"class_name": "Own", "config": {}}),
             "layer d (Dense): Dense: ke",
         ),
-        (
-            entry("GlobalAveragePooling2D", "g", keepdims=True),
-            "layer g (GlobalAveragePooling2D): keepdims must be False",
-        ),
         (entry("BatchNormalization", "b", renorm=True), "layer b (BatchNormalization): renorm must be False"),
         (entry("Softmax", "s", axis=1), "layer s (Softmax): Softmax: axis must be -1"),
         (
@@ -285,6 +281,17 @@ CONV = {"filters": 2, "kernel_size": [1, 1]}
 )
 def test_what_cannot_be_said_is_named(layer, said, tmp_path):
     refused(sequential(layer), tmp_path, said)
+
+
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+def test_a_pooling_that_keeps_its_axes(kind, tmp_path):
+    pooling, conv = entry(f"Global{kind}Pooling2D", "g", keepdims=True), entry("Conv2D", "c", **CONV)
+    groups = {"conv2d": [kernel(0, 1, 1, 3, 2), kernel(1, 2)]}
+    model = from_config(sequential(pooling, conv, shape=(4, 5, 3)), tmp_path, groups)
+    x = kernel(2, 2, 4, 5, 3)
+    pooled = x.mean((1, 2)) if kind == "Average" else x.max((1, 2))
+    wanted = pooled @ kernel(0, 1, 1, 3, 2)[0, 0] + kernel(1, 2)
+    np.testing.assert_allclose(model.predict(x), wanted[:, None, None], atol=1e-6)
 
 
 def test_the_first_hard_sigmoid_is_another_function(tmp_path):
@@ -334,32 +341,143 @@ def test_a_functional_model_that_is_a_chain(tmp_path):
     assert [layer.name for layer in model.layers] == ["a", "b"]
 
 
+def joined(name, *inputs, cls="Add", **config):
+    return called(entry(cls, name, **config), *inputs)
+
+
+def test_ways_that_meet(tmp_path):
+    """Groups are counted in the order of the file, which no way has: a, c, b, d, e."""
+    entries = [called(dense("a"), "input"), called(dense("c"), "fork"), called(dense("b"), "a"),
+               joined("plus", "b", "input"), called(entry("Dropout", "fork", rate=0.5), "plus"),
+               joined("side", "d", "c", "fork", cls="Concatenate", axis=1), called(dense("d", 2), "fork"),
+               called(dense("e", 10), "side"), joined("twice", "e", "e"),
+               joined("three", "twice", "side", "side")]  # fmt: skip
+    arrays = [kernel(0), kernel(1), kernel(2), kernel(3, 4, 2), kernel(4, 10, 10)]
+    groups = {f"dense_{number}" if number else "dense": [array] for number, array in enumerate(arrays)}
+    a, c, b, d, e = arrays
+    model = from_config(functional(*entries, last="three"), tmp_path, groups)
+    x = kernel(5, 3, 4)
+    fork = x @ a @ b + x
+    side = np.concatenate([fork @ d, fork @ c, fork], 1)
+    np.testing.assert_allclose(model.predict(x), 2 * side @ e + side + side, atol=1e-5)
+    assert [type(layer).__name__ for layer in model.layers] == ["Residual", "Dropout", "Concurrent", "Residual"]
+    assert [layer.name for layer in model.layers] == ["plus", "fork", "side", "three"]
+    assert model.get_layer("0.body.1").name == "b"
+    older = json.loads(json.dumps(functional(*entries, last="three")))  # as Keras 2 says it
+    for one in older["config"]["layers"]:
+        found = [two["config"]["keras_history"] for node in one["inbound_nodes"] for two in np.ravel(node["args"])]
+        one["inbound_nodes"] = [[[*history, {}] for history in found]] if found else []
+    assert from_config(older, tmp_path, groups).fingerprint() == model.fingerprint()
+    names = {name: {f"{name}/kernel:0": array} for name, array in zip("acbde", arrays, strict=True)}
+    names |= {"three": {}, "plus": {}}
+    (tmp_path / "a.h5").write_bytes(legacy(names, functional(*entries, last="three")))
+    assert interop.from_keras(tmp_path / "a.h5").fingerprint() == model.fingerprint()
+    other = mc.Sequential.from_config(model.get_config())
+    other.build((4,))
+    interop.load_keras_weights(other, tmp_path / "a.h5")
+    assert other.fingerprint() == model.fingerprint()
+
+
+def test_ways_within_a_model_in_a_model(tmp_path):
+    inner = functional(called(dense("b"), "input"), called(dense("c"), "input"), joined("plus", "b", "c"), last="plus")
+    inner["config"]["name"] = "inner"
+    config = functional(called(dense("a"), "input"), called(inner, "a"), joined("sum", "input", "inner"), last="sum")
+    a, b, c = kernel(0), kernel(1), kernel(2)
+    x = kernel(3, 2, 4)
+    wanted = x + x @ a @ b + x @ a @ c
+    groups = {"functional/layers/dense": [b], "functional/layers/dense_1": [c], "dense": [a]}
+    np.testing.assert_allclose(from_config(config, tmp_path, groups).predict(x), wanted, atol=1e-5)
+    stored = {"a": {"a/kernel": a}, "inner": {"b/kernel": b, "c/kernel": c}}
+    (tmp_path / "a.h5").write_bytes(legacy(stored, config))
+    model = interop.from_keras(tmp_path / "a.h5")
+    np.testing.assert_allclose(model.predict(x), wanted, atol=1e-5)
+    other = mc.Sequential.from_config(model.get_config())
+    other.build((4,))
+    interop.load_keras_weights(other, tmp_path / "a.h5")
+    assert other.fingerprint() == model.fingerprint()
+
+
+@theirs
+@pytest.mark.parametrize("name", ["a.keras", "a.h5"])
+def test_residual_networks_predict_what_they_predict_in_keras(name, keras, tmp_path):
+    kl = keras.layers
+    x = start = keras.Input((6, 7, 3))
+    for filters in (3, 4):
+        body = kl.BatchNormalization()(kl.Conv2D(filters, 3, padding="same", activation="relu")(x))
+        body = kl.Conv2D(filters, 3, padding="same")(body)
+        x = kl.ReLU()(body + x if filters == 3 else kl.Add()([kl.Conv2D(filters, 1)(x), body]))
+        x = kl.Concatenate()([x, kl.Conv2D(2, 1)(x), kl.AveragePooling2D(3, strides=1, padding="same")(x)])
+    model = keras.Model(start, kl.Dense(3)(kl.GlobalAveragePooling2D()(x)))
+    model.set_weights([np.abs(kernel(number, *array.shape)) for number, array in enumerate(model.get_weights())])
+    model.save(tmp_path / name)
+    x = kernel(0, 2, 6, 7, 3)
+    y = keras.ops.convert_to_numpy(model(x, training=False))
+    np.testing.assert_allclose(interop.from_keras(tmp_path / name).predict(x), y, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("entries", "last", "said"),
     [
         (
-            [called(dense("a"), "input"), called(entry("Add", "plus"), "a", "input")],
-            "plus",
-            "layer plus (Add): it has 2 in",
+            [called(dense("a"), "input"), called(dense("b"), "a"), joined("p", "input", "b"), joined("q", "p", "a")],
+            "q",
+            "layer a (Dense): b and q follow it, on ways that meet others in between",
         ),
         (
             [called(dense("a"), "input"), called(dense("b"), "input")],
             "b",
-            "layer input (InputLayer): a and b follow it",
+            "layer a (Dense): there is no way from it to the output",
         ),
+        ([called(dense("a"), "b"), called(dense("b"), "a")], "b", "layer a (Dense): there is no way from the input"),
+        ([called(dense("a"), "input", "input")], "a", "layer a (Dense): it has 2 inputs"),
+        ([joined("p", "input")], "p", "layer p (Add): it has 1 inputs"),
+        ([called(dense("a"), "input"), called(dense("a"), "a")], "a", "layer net (Functional): two of its layers have"),
+        ([called(dense("a"), "nobody")], "a", "is damaged"),
         ([called(dense("a"), "input", training=True)], "a", "layer a (Dense): it is called with training=True"),
         (
-            [called(dense("a"), "input"), called(dense("b"), "a")],
-            "a",
-            "layer net (Functional): its layers form no chain",
+            [joined("p", "input", "input", cls="Multiply")],
+            "p",
+            "layer p (Multiply): it has 2 inputs, which only Add and Concatenate may have here",
+        ),
+        (
+            [called(entry("Add", "p"), "input") | {"inbound_nodes": [{"args": [3.0], "kwargs": {}}]}],
+            "p",
+            "layer p (Add): it is called with what is no tensor: 3.0",
+        ),
+        (
+            [
+                called(entry("Reshape", "r", target_shape=[2, 2]), "input"),
+                joined("p", "r", "r", cls="Concatenate", axis=1),
+            ],
+            "p",
+            "layer p (Concatenate): axis must be the last one; got 1",
         ),
     ],
 )
-def test_branches_are_named(entries, last, said, tmp_path):
-    refused(functional(*entries, last=last), tmp_path, said)
+def test_ways_that_layers_cannot_say(entries, last, said, tmp_path):
+    groups = {} if "axis" in said else {"dense": [kernel(0)], "dense_1": [kernel(1)]}
+    refused(functional(*entries, last=last), tmp_path, said, groups=groups)
+
+
+def test_models_with_several_outputs(tmp_path):
     more = functional(called(dense("a"), "input"), last="a")
     more["config"]["output_layers"] = [["a", 0, 0], ["input", 0, 0]]
-    refused(more, tmp_path, "layer net (Functional): a chain has one input and one output; it has 2 outputs")
+    refused(more, tmp_path, "layer net (Functional): a model has one input and one output here; it has 2 outputs")
+
+
+def test_a_file_that_has_more_layers_than_anybody_reads(tmp_path):
+    refused(sequential(*[entry("Flatten")] * 10_000), tmp_path, "layer net (Sequential): there are more than 10000")
+
+
+def test_a_variance_is_no_negative_number(tmp_path):
+    groups = {"batch_normalization": [kernel(0, 4), kernel(1, 4), kernel(2, 4), -np.ones(4)]}
+    config = sequential(entry("BatchNormalization", "norm", axis=[1]))
+    refused(config, tmp_path, "0.moving_variance must be >= 0", groups=groups)
+
+
+def test_quantized_weights_are_no_numbers(tmp_path):
+    policy = {"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8", "source_name": "float32"}}
+    refused(sequential(dense("a", dtype=policy)), tmp_path, "layer a (Dense): dtype must be", "'Quantized")
 
 
 def test_the_shape_of_a_sample_must_be_known(tmp_path):

@@ -112,6 +112,8 @@ def test_what_does_not_fit_is_listed(tmp_path):
     refused(model, path, "0.bias must have shape (4,); got shape (5,)")
     path.write_bytes(safetensors.save(arrays | {"0.bias": np.full(4, np.nan)}))
     refused(model, path, "0.bias must hold numbers")
+    path.write_bytes(safetensors.save(arrays | {"1.moving_variance": np.array([1, 1, -1, 1.0])}))
+    refused(model, path, "1.moving_variance must be >= 0, of which a root is taken; got -1.0")
     path.write_bytes(safetensors.save(arrays | {"0.bias": np.ones(4, np.complex64)}))
     refused(model, path, "must hold '0.bias' as real numbers; got C64")
 
@@ -124,6 +126,9 @@ def test_damaged_files(tmp_path):
                   data.replace(b"[3]", b"[3000000000000]", 1)):  # fmt: skip
         path.write_bytes(wrong)
         refused(model, path, f"interop.load_safetensors: {path} is damaged, or no file of safetensors")
+    long = b'{"__metadata__": {"a": "' + b"x" * 2**22 + b'"}}  '  # the library would make many times as much of it
+    path.write_bytes(len(long).to_bytes(8, "little") + long)
+    refused(model, path, "is damaged, or no file of safetensors: its header has 41943")
     with pytest.raises(FileNotFoundError):
         interop.load_safetensors(model, tmp_path / "none")
 

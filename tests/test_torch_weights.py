@@ -2,6 +2,7 @@
 
 import builtins
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -435,6 +436,13 @@ def test_arrays_that_are_left_over_are_listed(names):
         left_as_it_is(model, lambda more=more: interop.load_torch(model, state | more), "left over", *more)
 
 
+def test_of_very_many_arrays_some_are_named():
+    """In a moment: not every name is tried as what stands before all others."""
+    state = {f"x{number}.0.weight": np.zeros((3, 3)) for number in range(20_000)}
+    model = two()
+    left_as_it_is(model, lambda: interop.load_torch(model, state), "x1.0.weight (3, 3), ", ", ... (199")
+
+
 def test_an_array_of_another_shape_is_named():
     model, state = scrambled(two(), 1), interop.to_torch(two())
     wrong = state | {"4.weight": np.ones((3, 47), np.float32)}
@@ -515,6 +523,23 @@ def test_statistics_that_pytorch_has_not_stay():
     assert np.array_equal(after["1.kernel"], model.state_dict()["1.kernel"])
     interop.load_torch(other, state)
     assert other.fingerprint() == model.fingerprint()
+
+
+def test_outputs_in_another_order_are_warned_of():
+    conv = layers.Conv2D(3, 2)
+    for model in (built([layers.Conv2D(3, 2), layers.Flatten()], (4, 3, 2)),
+                  built([layers.Flatten(), layers.BatchNormalization(), layers.ReLU()], (4, 3, 2))):  # fmt: skip
+        with pytest.warns(UserWarning, match=r"to_torch: the outputs .* order .* Permute\(\(3, 1, 2\)\)") as found:
+            state = interop.to_torch(model)
+        assert found[0].filename == __file__
+        with pytest.warns(UserWarning, match="load_torch: the outputs stand in another order"):
+            interop.load_torch(model, state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        state = interop.to_torch(built([conv, layers.Permute((3, 1, 2)), layers.Flatten()], (4, 3, 2)))
+        interop.to_torch(built([layers.Conv2D(3, 2)], (4, 3, 2)))
+        interop.to_torch(built([layers.Conv2D(3, 2), layers.GlobalMaxPooling2D(), layers.ReLU()], (4, 3, 2)))
+    assert np.array_equal(state["0.weight"], conv.params["kernel"].transpose(3, 2, 0, 1))
 
 
 def test_a_permutation_of_the_axes_is_followed():

@@ -194,10 +194,11 @@ class File:
 # ---- which array is which ----
 
 
-def assigned(file, chain, stems=None):
+def assigned(file, chain, nested=None):
     """{(layer, our name of its array): array in the file}; ConversionError unless all in both have their place.
 
-    ``stems``: {id of a ``Chain``: the name of its group without number}, where that is known.
+    ``nested``: where ``chain`` has the layers in the order of the file, {id of a ``Chain``: (the name of its group
+    without number, its layers in that order)}; None where the layers of branches must be found by their names.
     """
     root = file.members(file.root)
     legacy = root.get("model_weights", file.root)
@@ -205,26 +206,31 @@ def assigned(file, chain, stems=None):
     container = next((root[name] for name in CONTAINERS if name in root), None)
     if names is None and container is None:
         raise file.refused("is no file of Keras's: it has no layers")
-    branches = [layer for _, layer in walk(chain) if isinstance(layer, layers.Residual | layers.Concurrent)]
-    by_name = any(_leaves(file, layer.parts.values()) for layer in branches)
+    by_name = False
+    if nested is None:
+        branches = [layer for _, layer in walk(chain) if isinstance(layer, layers.Residual | layers.Concurrent)]
+        by_name = any(_leaves(file, layer.parts.values(), {}) for layer in branches)
+    nested = nested or {}
+    leaves = _leaves(file, chain, nested)
     if names is not None:
-        groups = _legacy_groups(file, legacy, names)
-        return _by_name(file, chain, groups) if by_name else _in_order(file, chain, groups)
+        groups = _legacy_groups(file, legacy, names, by_name)
+        return _by_name(file, leaves, groups) if by_name else _in_order(file, leaves, groups)
     own = file.arrays(root["vars"], "vars") if "vars" in root and not file.is_array(root["vars"]) else {}
     require_none_left(file.where, (), own)
     if by_name:
-        return _by_name(file, chain, _named_groups(file, container, ""))
+        return _by_name(file, leaves, _named_groups(file, container, ""))
     missing, left, found = [], [], {}
-    _counted(file, chain, container, stems or {}, (found, missing, left))
+    _counted(file, chain, container, nested, (found, missing, left))
     require_none_left(file.where, missing, left)
     return found
 
 
-def _leaves(file, chain):
+def _leaves(file, chain, nested):
     """The layers that have arrays in files of Keras's, also those that others hold."""
     found = []
     for layer in chain:
-        own = [layer] if variables(layer) else _leaves(file, layer.parts.values())
+        inner = nested[id(layer)][1] if id(layer) in nested else layer.parts.values()
+        own = [layer] if variables(layer) else _leaves(file, inner, nested)
         if not is_ours(type(layer)) and (own or layer.params or layer.state):
             raise file.refused(f"has nothing for a custom layer, {type(layer).__name__}")
         found += own
@@ -274,7 +280,7 @@ def _fill(file, found, layer, arrays, where):
     found.update(pairs)
 
 
-def _counted(file, chain, container, stems, lists):
+def _counted(file, chain, container, known, lists):
     """Files of Keras 3: groups are named by class and number, "conv2d", "conv2d_1", ..., "conv2d_10"."""
     found, missing, left = lists
     waiting = {}
@@ -286,10 +292,12 @@ def _counted(file, chain, container, stems, lists):
     for several in waiting.values():
         several.sort(key=lambda one: one[:2], reverse=True)
     for layer in chain:
-        if not _leaves(file, [layer]):
+        if not _leaves(file, [layer], known):
             continue
         nested = isinstance(layer, layers.Chain)
-        options = (stems.get(id(layer)),) if id(layer) in stems else NESTED if nested else (_stem(layer),)
+        options, parts = NESTED if nested else (_stem(layer),), layer.parts.values()
+        if id(layer) in known:
+            options, parts = (known[id(layer)][0],), known[id(layer)][1]
         options = [stem for stem in options if waiting.get(stem)]
         if len(options) > 1:
             raise file.refused(f"is ambiguous: {_title(layer)} may be any of {', '.join(options)}")
@@ -300,7 +308,7 @@ def _counted(file, chain, container, stems, lists):
         inner = {} if file.is_array(group) else file.members(group)
         if nested:
             inner = next((inner[one] for one in CONTAINERS if one in inner), file.root)
-            _counted(file, layer.layers, inner, stems, lists)
+            _counted(file, parts, inner, known, lists)
             continue
         arrays = {key: one for key, one in file.arrays(group).items() if not key.startswith("vars/")}
         left += [f"{name}/{key}" for key in arrays]
@@ -327,10 +335,11 @@ def _named_groups(file, container, prefix):
     return found
 
 
-def _legacy_groups(file, group, layer_names):
+def _legacy_groups(file, group, layer_names, by_name):
     """{name of the layer: (where, {"kernel": array})} in the order of the layers: files ``.h5`` of the old form.
 
-    A model in a model is one group, whose arrays begin with the names of its layers.
+    A model in a model is one group, whose arrays begin with the names of its layers; the keys say both, unless
+    ``by_name``.
     """
     found = {}
     members = file.members(group)
@@ -345,12 +354,13 @@ def _legacy_groups(file, group, layer_names):
             if name not in arrays:
                 raise file.refused(f"lacks the array {name!r} of its layer {layer_name!r}")
             own = f"{layer_name}/{place}" if several else layer_name
+            own = place.rpartition("/")[2] or own if by_name else own
             found.setdefault(own, (layer_name, {}))[1][key.partition(":")[0]] = arrays[name]
     return found
 
 
-def _in_order(file, chain, groups):
-    leaves, found = _leaves(file, chain), {}
+def _in_order(file, leaves, groups):
+    found = {}
     groups = {name: group for name, group in groups.items() if group[1]}
     if len(leaves) != len(groups):
         missing = [f"arrays of {_title(layer)}" for layer in leaves[len(groups) :]]
@@ -360,9 +370,9 @@ def _in_order(file, chain, groups):
     return found
 
 
-def _by_name(file, chain, groups):
+def _by_name(file, leaves, groups):
     """For layers in branches, of which no file says the order."""
-    leaves, found = _leaves(file, chain), {}
+    found = {}
     unnamed = [_title(layer) for layer in leaves if not is_named(layer)]
     if unnamed:
         raise file.refused(

@@ -17,6 +17,8 @@ _DTYPES = {
     "BF16": "<u2",  # the upper half of a float32
     "BOOL": "?",
 }
+MOST_HEADER = 2**22  # bytes of names and shapes, of which the library makes 16 times as much memory
+MOST_LISTED = 20  # names in an error
 
 
 def save_safetensors(model, path):
@@ -70,6 +72,10 @@ def read(where, path):
 
     file, size = _files.open_regular(path, refused)
     with file:
+        header = int.from_bytes(file.read(8), "little")
+        if header > min(size, MOST_HEADER):
+            raise refused(f"is damaged, or no file of safetensors: its header has {header} bytes")
+        file.seek(0)
         data = file.read(size)
     try:
         entries = library.deserialize(data)
@@ -111,14 +117,21 @@ def built(where, model):
 def require_none_left(where, missing, unknown, fix=""):
     """ConversionError that lists both, unless there are none."""
     if missing or unknown:
-        said = [
-            f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("left over", unknown)) if names
-        ]
+        said = [f"{what}: {_listed(names)}" for what, names in (("missing", missing), ("left over", unknown)) if names]
         raise ConversionError(f"{where}: the arrays must be the model's; {'; '.join(said)}{f'. {fix}' if fix else ''}")
+
+
+def _listed(names):
+    names = [*names]
+    more = f", ... ({len(names) - MOST_LISTED} more)" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def commit(where, model, arrays):
     """Writes {name in ``state_dict``: array} into the model, all or none; ConversionError for what does not fit."""
+    for name, array in arrays.items():
+        if name.endswith("variance") and array.dtype.kind in "if" and (array < 0).any():
+            raise ConversionError(f"{where}: {name} must be >= 0, of which a root is taken; got {array.min()}")
     try:
         model.load_state_dict(arrays, strict=False)
     except (TypeError, ValueError) as error:

@@ -43,7 +43,8 @@ def load_torch(model, state_dict):
 
     Nothing is written unless all fits.  ConversionError, which lists them, for arrays that are missing, left over, or
     could stand in several places, for those of other shapes, and for files that are damaged or of another kind;
-    RuntimeError for a model that is not built; TypeError for what is neither a dictionary nor a path.
+    RuntimeError for a model that is not built; TypeError for what is neither a dictionary nor a path.  UserWarning
+    where features come out in another order than in PyTorch, behind a Flatten without a Dense.
     """
     where = "interop.load_torch"
     modules = _modules(where, safetensors_files.built(where, model))
@@ -155,7 +156,10 @@ _READING = (*CONVOLUTIONS, *MOVING, *HOLDING, layers.Dense)
 
 def _modules(where, model):
     reader = _Reader(where, {id(layer): path for path, layer in walk(model.layers)})
-    reader.chain("", model.layers, reader.first_order(model), None)
+    order = reader.chain("", model.layers, reader.first_order(model), None)
+    if order is not None:
+        required = "the outputs stand in another order than in PyTorch, which flattens (C, H, W), for no Dense follows"
+        _check.warn(f"{where}: {required}. Permute((3, 1, 2)) before Flatten makes it the same")
     return reader.modules
 
 
@@ -517,6 +521,8 @@ def _matched(where, modules, groups, in_order):
 
 def _by_name(modules, groups):
     """The pairs where the names are those of ``to_torch``, with the same before all; None where they are not."""
+    if len(groups) != len(modules):
+        return None
     first = modules[0].name if modules else ""
     for prefix in dict.fromkeys(["", *(name.removesuffix(first) for name in groups if name.endswith(f".{first}"))]):
         stripped = {name[len(prefix) :]: group for name, group in groups.items() if name.startswith(prefix)}
@@ -583,7 +589,8 @@ def _by_shapes(where, modules, groups):
         if len(takes) > 1 or (len(names) > 1 and (len(stems) > 1 or len({one.kind for one in several}) > 1)):
             raise ConversionError(
                 f"{where}: ambiguous: the order of the arrays does not say which of {', '.join(map(repr, names))} is "
-                f"which of {', '.join(f'{one.kind} {one.name!r}' for one in several)}. Give them the names of to_torch"
+                f"which of {', '.join(f'{one.kind} {one.name!r}' for one in several)}. Give them to_torch's names, "
+                f"or a dictionary in the order of use, which state_dict() mostly has"
             )
         names.sort(key=lambda name: _numbers(name)[1])
         found |= {id(module): groups[name] for module, name in zip(several, names, strict=True)}
