@@ -194,7 +194,7 @@ def _no_copy(where, name, value, error):
 # ---- where a task runs ----
 
 _lock = threading.RLock()
-_at_work = {}  # {thread: the run whose task it is at}
+_at_work: dict = {}  # {thread: the run whose task it is at}
 
 
 class _Stopped(BaseException):
@@ -235,7 +235,7 @@ def _sendable(error):
     return error
 
 
-_together = {"tasks": 0, "before": None}
+_together: dict = {"tasks": 0, "before": None}
 
 
 @contextlib.contextmanager
