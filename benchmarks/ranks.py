@@ -41,8 +41,8 @@ a + b n, from steps of {small} and {batch} samples by one thread: that is the co
 batch. An exchange takes latency * log2(ranks) + bytes / bandwidth, and for every other rank, to which a message goes,
 {overhead:.0f} us, which is what one exchange of 8 bytes took here between two ranks. A step has one exchange of the
 outputs, two of the gradients (slices, then their sums), and two for each BatchNormalization; the bytes are those that a
-rank receives. Assumed: {networks}; no rank is late, and nothing else is on the network. A batch has as many parts as
-docs/distributed.md says: ranks beyond them do not count.
+rank receives. Assumed: {networks}; no rank is late, and
+nothing else is on the network. A batch has as many parts as docs/distributed.md says: ranks beyond them do not count.
 
 {detailed} at batch {large}, against one rank:
 """
