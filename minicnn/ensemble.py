@@ -79,8 +79,8 @@ class Ensemble:
         if _check.boolean(where, "bootstrap", bootstrap) and arguments.get("validation_split"):
             required = "bootstrap needs validation_data instead of validation_split"
             raise ValueError(_check.message(where, required, arguments["validation_split"]))
-        count, _ = processes.how_many(where, n_jobs, len(self.members))
-        if count > 1 and arguments.get("callbacks"):
+        _, backend = processes.how_many(where, n_jobs, len(self.members))
+        if backend is not None and arguments.get("callbacks"):
             raise ValueError(_check.message(where, "callbacks need n_jobs=1", n_jobs))
         of_members = []
         for number, member in enumerate(self.members):
@@ -102,7 +102,7 @@ class Ensemble:
             rngs = [np.random.default_rng([self.seed, number]) for number in range(len(self))]
             drawn = [rng.integers(0, len(x), len(x)) for rng in rngs]
         tasks, shared = [*zip(itertools.count(), self.members, drawn, strict=False)], (x, y, of_members)
-        return [_fit(*shared, *task) for task in tasks] if count == 1 else _fit_elsewhere(n_jobs, shared, tasks)
+        return [_fit(*shared, *task) for task in tasks] if backend is None else _fit_elsewhere(n_jobs, shared, tasks)
 
     def _warn_of_twins(self):
         seen = {}

@@ -37,7 +37,7 @@ def run_all(where, function, tasks, n_jobs, sent=None, done=None, shared=()):
     joblib, TypeError for what cannot be sent, ValueError for n_jobs 0.
     """
     count, backend = how_many(where, n_jobs, len(tasks))
-    if count == 1:
+    if backend is None:
         return _taken(map(functools.partial(function, *shared), tasks), done)
     if not _shares_memory(backend):
         _require_picklable(where, sent or {})
@@ -52,7 +52,10 @@ def run_all(where, function, tasks, n_jobs, sent=None, done=None, shared=()):
 
 
 def how_many(where, n_jobs, most):
-    """(how many tasks at a time, joblib's backend where it is more than one); ``n_jobs`` as ``run_all`` takes it."""
+    """(how many tasks at a time, the backend of joblib that runs them or None for here); ``n_jobs`` as in ``run_all``.
+
+    One at a time is done here, unless dask is to do it.
+    """
     if n_jobs is not None and _check.integer(where, "n_jobs", n_jobs) == 0:
         raise ValueError(_check.message(where, "n_jobs must be a whole number other than 0", n_jobs))
     if n_jobs == 1 or (n_jobs is None and sys.modules.get("joblib") is None):  # then no backend can be active
@@ -61,8 +64,8 @@ def how_many(where, n_jobs, most):
         import joblib
     except ImportError as error:
         raise ImportError('working in several processes needs joblib: pip install "minicnn[tune]"') from error
-    count = min(joblib.effective_n_jobs(n_jobs), most)
-    return (count, joblib.parallel.get_active_backend()[0]) if count > 1 else (1, None)
+    count, (backend, _) = min(joblib.effective_n_jobs(n_jobs), most), joblib.parallel.get_active_backend()
+    return (count, backend) if count > 1 or (count and _is_dask(backend)) else (1, None)
 
 
 def _taken(results, done, found=None):
@@ -99,7 +102,7 @@ class _Run:
     def started(self, function, shared, tasks):
         """The results, one by one; at the end, a bad one too, nothing of it is left over."""
         function = functools.partial(_task, self.key, self.threads, function)
-        if type(self.backend).__name__ == "DaskDistributedBackend":
+        if _is_dask(self.backend):
             with _in_dask(self.backend, function, shared, tasks) as found:
                 yield found
             return
@@ -143,7 +146,8 @@ def _in_dask(backend, function, shared, tasks):
 
 
 def _as_they_come(client, futures, patience):
-    """The results; TimeoutError where there has been no worker for ``patience`` seconds."""
+    """The results; TimeoutError where there has been no worker for ``patience`` seconds, RuntimeError where dask has
+    lost what the tasks need."""
     import distributed
 
     begun = time.monotonic()
@@ -157,9 +161,16 @@ def _as_they_come(client, futures, patience):
                 text = f"the cluster of dask has had no worker for {patience:g} s: all have been killed or closed"
                 raise TimeoutError(text) from error
             continue
+        except distributed.CancelledError as error:
+            text = "the workers that held the data have been killed, or the client was closed or restarted"
+            raise RuntimeError(f"the cluster of dask has dropped tasks: {text}") from error
         begun = time.monotonic()
         for future in done:
             yield future.result()
+
+
+def _is_dask(backend):
+    return type(backend).__name__ == "DaskDistributedBackend"  # whose module imports dask
 
 
 def _shares_memory(backend):

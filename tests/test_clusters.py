@@ -247,6 +247,13 @@ class Counted:
         return Counted, ()
 
 
+def test_a_single_task_is_dasks(cluster):
+    with joblib.parallel_config("dask", client=cluster):
+        assert processes.run_all("test", lambda task: os.getpid(), [0], None) != [os.getpid()]
+        assert processes.run_all("test", lambda task: os.getpid(), [0], 1) == [os.getpid()]
+        assert processes.run_all("test", abs, [], None) == []
+
+
 def test_what_all_tasks_need_is_sent_to_dask_once(cluster):
     with joblib.parallel_config("dask", client=cluster):
         found = processes.run_all("test", lambda what, task: type(what).__name__, range(20), -1, shared=(Counted(),))
@@ -258,7 +265,7 @@ def test_what_all_tasks_need_is_sent_to_dask_once(cluster):
 
 
 PROGRAM = """
-import contextlib, os, sys, time, joblib
+import contextlib, os, sys, threading, time, joblib
 import minicnn as mc
 from minicnn import processes
 
@@ -267,18 +274,35 @@ def build(rate, seed):
     model.compile("sgd", "sparse_categorical_crossentropy")
     return model
 
-def dies(task):
+def dies(*arguments):
     os.kill(os.getpid(), 9)
+
+def dies_once(path, task):
+    with contextlib.suppress(FileExistsError):
+        open(path, "x").close()
+        os.kill(os.getpid(), 9)
+    return task
 
 def main(what, name):
     x, y = [[0.0], [1.0]] * 6, [0, 1] * 6
     with contextlib.ExitStack() as stack:
+        active = {"n_jobs": 2}
         if name == "dask":
             from distributed import Client
-            stack.enter_context(Client(n_workers=2, threads_per_worker=1, dashboard_address=None))
-        stack.enter_context(joblib.parallel_config(name, **({} if name == "dask" else {"n_jobs": 2})))
+            workers = 1 if what == "data are lost" else 2
+            client = stack.enter_context(Client(n_workers=workers, threads_per_worker=1, dashboard_address=None))
+            active = {"wait_for_workers_timeout": 1 if what == "no workers" else 10}
+        stack.enter_context(joblib.parallel_config(name, **active))
         if what == "forever":
             mc.tune.dropout_curve(build, x, y, repeats=100, epochs=1000, verbose=2)
+        elif what == "once":
+            print(sorted(processes.run_all("test", dies_once, range(4), None, shared=["died"])))
+        elif what == "data are lost":
+            processes.run_all("test", dies, range(4), None, shared=[x])
+        elif what == "no workers":
+            client.submit(abs, 1).result()
+            threading.Timer(0.5, client.cluster.scale, [0]).start()
+            processes.run_all("test", time.sleep, [600, 600], None)
         else:
             processes.run_all("test", dies, range(4), -1)
 
@@ -329,6 +353,23 @@ def test_ctrl_c_ends_all(name, program):
         finally:
             if alive(process.pid):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@proc
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("once", "[0, 1, 2, 3]"),
+        ("data are lost", "RuntimeError the cluster of dask has dropped tasks"),
+        ("no workers", "TimeoutError the cluster of dask has had no worker for 1 s"),
+    ],
+)
+def test_dask_loses_workers(what, says, program, monkeypatch):
+    """One that was killed is replaced; where nobody can go on there is an error."""
+    skip_without("dask")
+    monkeypatch.chdir(program.parent)
+    code, out, err = run(program, what, "dask", timeout=60)
+    assert (code, out[: len(says)]) == (0, says), err
 
 
 @proc
