@@ -28,10 +28,10 @@ from minicnn.tree import walk
 
 TITLE = "Ranks of MPI"
 TEXT = """\
-Epochs of `fit(verbose=0)` at batch {batch}, in ms a step; both have given the same fingerprint before. *Two ranks* have
-one thread each, *one process* has two; they take turns on this machine, over shared memory. *Exchange* is the time
-within the exchanges of outputs, batch statistics and gradients, adding up included: of the rank that waits less, and
-of the one that waits more, for the other's computation.
+Epochs of ten steps of `fit(verbose=0)` at batch {batch}, in ms a step; both have given the same fingerprint before.
+*Two ranks* have one thread each, *one process* has two; they take turns on this machine, over shared memory. *Exchange*
+is the time within the exchanges of outputs, batch statistics and gradients, adding up included: of the rank that waits
+less, and of the one that waits more, for the other's computation.
 """
 ON_PAPER = """\
 ### On paper: more ranks
