@@ -22,6 +22,7 @@ NAMES = (
     "dropout",
     "montecarlo",
     "scaling",
+    "ranks",
     "contention",
     "memory",
     "imports",

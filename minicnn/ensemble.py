@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import itertools
 import warnings
 
 import numpy as np
@@ -49,16 +50,17 @@ class Ensemble:
                 raise ValueError(_check.message("Ensemble", required, model, "Make a new one"))
             self.members.append(model)
 
-    def fit(self, x, y=None, n_jobs=1, bootstrap=False, **arguments):
+    def fit(self, x, y=None, n_jobs=None, bootstrap=False, **arguments):
         """Trains every member on x, y and returns their ``History`` objects as a list.
 
         x and y are arrays, or ``datasets.Pictures`` stand in the place of both.  Data that give batches are not taken:
         give them to ``fit`` of each of the ``members``.
 
         - ``n_jobs``: how many members are trained at the same time, each in its own process with its share of the
-          threads; -1 for one on every CPU.  The bits are those of ``n_jobs=1``, also in later training and draws.
-          More than one needs joblib (``pip install "minicnn[tune]"``) and takes no ``callbacks``, which would run in
-          the other processes; it is silent while it trains unless ``verbose`` is given.
+          threads; -1 for one on every CPU.  None: as many as joblib's active backend has been told, such as the workers
+          of a cluster (docs/clusters.md), and 1 where there is none.  The bits are those of ``n_jobs=1``, also in later
+          training and draws.  More than one needs joblib (``pip install "minicnn[tune]"``) and takes no ``callbacks``,
+          which would run in the other processes; it is silent while it trains unless ``verbose`` is given.
         - ``bootstrap``: each member is trained on N samples drawn with replacement, a function of the ensemble's seed
           and the member's number (bagging: Breiman, Machine Learning 24, 1996); then not with ``validation_split``,
           whose samples could be among those trained on.
@@ -77,8 +79,8 @@ class Ensemble:
         if _check.boolean(where, "bootstrap", bootstrap) and arguments.get("validation_split"):
             required = "bootstrap needs validation_data instead of validation_split"
             raise ValueError(_check.message(where, required, arguments["validation_split"]))
-        count, _ = processes.how_many(where, n_jobs, len(self.members))
-        if count > 1 and arguments.get("callbacks"):
+        _, backend = processes.how_many(where, n_jobs, len(self.members))
+        if backend is not None and arguments.get("callbacks"):
             raise ValueError(_check.message(where, "callbacks need n_jobs=1", n_jobs))
         of_members = []
         for number, member in enumerate(self.members):
@@ -95,12 +97,12 @@ class Ensemble:
                 intake.slices(member, len(trained_on), **sizes)
         if not bootstrap:
             self._warn_of_twins()
-        tasks = []
-        for number, member in enumerate(self.members):
-            rng = np.random.default_rng([self.seed, number])
-            drawn = rng.integers(0, len(x), len(x)) if bootstrap else None
-            tasks.append((number, member, x, y, drawn, of_members[number]))
-        return [_fit(*task) for task in tasks] if count == 1 else _fit_in_processes(n_jobs, tasks)
+        drawn = [None] * len(self)
+        if bootstrap:
+            rngs = [np.random.default_rng([self.seed, number]) for number in range(len(self))]
+            drawn = [rng.integers(0, len(x), len(x)) for rng in rngs]
+        tasks, shared = [*zip(itertools.count(), self.members, drawn, strict=False)], (x, y, of_members)
+        return [_fit(*shared, *task) for task in tasks] if backend is None else _fit_elsewhere(n_jobs, shared, tasks)
 
     def _warn_of_twins(self):
         seen = {}
@@ -209,8 +211,9 @@ def _naming(where, number):
 # ---- training the members, here or in other processes ----
 
 
-def _fit(number, member, x, y, drawn, arguments):
+def _fit(x, y, of_members, number, member, drawn):
     """Trains one member, on the samples with the numbers ``drawn`` if they are given, and returns its History."""
+    arguments = of_members[number]
     with _naming("Ensemble.fit", number):
         if drawn is not None:
             x, y = x[drawn], np.asanyarray(y)[drawn]
@@ -223,19 +226,24 @@ def _fit(number, member, x, y, drawn, arguments):
         return member.fit(x, y, **arguments)
 
 
-def _fit_in_processes(n_jobs, tasks):
+def _fit_elsewhere(n_jobs, shared, tasks):
     with contextlib.ExitStack() as stack:
-        for number, member, *_ in tasks:
+        for number, member, _ in tasks:
             with _naming("Ensemble.fit", number):
                 stack.enter_context(member.engine.hold("fit"))
-        trained = dict(processes.run_all("Ensemble.fit", _fit_copy, tasks, n_jobs))
-        for number, member, *_ in tasks:
-            member.become(trained[number])
-    return [member.history for _, member, *_ in tasks]
+        x, y, of_members = shared
+        shared = x, y, [{"verbose": 0, **arguments} for arguments in of_members]
+        sent = {f"member {number}": member for number, member, _ in tasks}
+        copies = [processes.copied("Ensemble.fit", *one) for one in sent.items()]  # for threads of this process
+        tasks = [(number, member, drawn) for (number, _, drawn), member in zip(tasks, copies, strict=True)]
+        trained = dict(processes.run_all("Ensemble.fit", _fit_copy, tasks, n_jobs, sent, shared=shared))
+        for member, found in zip(sent.values(), map(trained.get, range(len(tasks))), strict=True):
+            member.become(found)
+    return [member.history for member in sent.values()]
 
 
-def _fit_copy(task):
+def _fit_copy(x, y, of_members, task):
     """In the other process: trains the copy that arrived there and sends it back."""
-    number, member, x, y, drawn, arguments = task
-    _fit(number, member, x, y, drawn, {"verbose": 0, **arguments})
+    number, member, _ = task
+    _fit(x, y, of_members, *task)
     return number, member

@@ -6,7 +6,6 @@ result is a table, a picture, and two rates: the best, and that of the one-stand
 """
 
 import contextlib
-import functools
 import inspect
 import itertools
 import math
@@ -36,7 +35,7 @@ def dropout_curve(
     batch_size=32,
     select="loss",
     seed=0,
-    n_jobs=1,
+    n_jobs=None,
     verbose="auto",
 ):
     """Trains ``build(rate, seed)`` at every rate and returns a ``DropoutCurve``: the table of what came out.
@@ -56,9 +55,10 @@ def dropout_curve(
     - ``seed``: 0 <= seed < 2^64.  A run's seed is a function of ``seed``, its repeat and its fold, and not of the rate:
       rates are compared run by run on the same samples, initial values and orders (paired), which takes the luck of the
       draw out of their differences.
-    - ``n_jobs``: processes; -1 for one on every CPU.  The curve is the same, bit for bit, at any number.  More than one
-      needs joblib (``pip install "minicnn[tune]"``) and a ``build`` that can be sent to a process: any function,
-      lambdas too, unless it holds an open file, a lock or the like.  They share the threads.
+    - ``n_jobs``: processes; -1 for one on every CPU.  None: as many as joblib's active backend has been told, such as
+      the workers of a cluster (docs/clusters.md), and 1 where there is none.  The curve is the same, bit for bit, at
+      any number.  More than one needs joblib (``pip install "minicnn[tune]"``) and a ``build`` that can be sent to a
+      process: any function, lambdas too, unless it holds an open file, a lock or the like.  They share the threads.
     - ``verbose``: 0 silent, 1 a progress bar, 2 a line a run, "auto": 1 on a terminal or in a notebook, otherwise 2.
       On stderr, in a notebook on stdout.
 
@@ -89,10 +89,10 @@ def dropout_curve(
         raise ValueError(_check.message(where, required, names))
     dealt = np.zeros(len(x)) if _learns_numbers(first, y) else y
     folds = [None if cv is None else stratified_folds(dealt, cv, _seed(seed, repeat)) for repeat in range(repeats)]
-    tasks = [(rate, *place, folds[place[0]]) for rate in rates for place in np.ndindex(repeats, cv or 1)]
-    run = functools.partial(_run, build, x, y, validation_data, settings)
+    tasks = [(rate, *place) for rate in rates for place in np.ndindex(repeats, cv or 1)]
+    shared = build, x, y, validation_data, folds, settings
     with _progress(len(tasks), verbose) as say:
-        found = processes.run_all(where, run, tasks, n_jobs, {"build": build}, say)
+        found = processes.run_all(where, _run, tasks, n_jobs, {"build": build}, say, shared)
     found.sort(key=lambda one: (one["rate"], one["repeat"], one["fold"]))  # not in the order in which they ended
     if all(one["error"] for one in found):
         raise RuntimeError(f"{where}: every run failed; the first one with {found[0]['error']}")
@@ -176,13 +176,13 @@ def _seed(seed, *place):
 # ---- one run ----
 
 
-def _run(build, x, y, validation, settings, task):
+def _run(build, x, y, validation, folds, settings, task):
     """Trains and evaluates one model; a dict of numbers, with what went wrong in "error" (None if nothing did)."""
-    rate, repeat, fold, folds = task
+    rate, repeat, fold = task
     result = {"rate": rate, "repeat": repeat, "fold": fold, "seed": _seed(settings["seed"], repeat, fold)}
     trained_on = x, y
     if validation is None:
-        left_out = folds == fold
+        left_out = folds[repeat] == fold
         trained_on, validation = (x[~left_out], y[~left_out]), (x[left_out], y[left_out])
     numbers, error = {}, None
     try:

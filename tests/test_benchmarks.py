@@ -76,6 +76,33 @@ def test_parts_run_without_the_packages_that_are_compared(benchmarks, part, netw
         assert "Not installed, so not in the tables: PyTorch, ONNX Runtime, its graphs." in text
 
 
+def test_ranks_or_what_is_missing_for_them(benchmarks, monkeypatch):
+    """One process and two ranks, started by the part itself, have the same fingerprint."""
+    from benchmarks import ranks
+
+    monkeypatch.chdir(ROOT)
+    text = ranks.run(quick=True)
+    if ranks.mpiexec() is None:
+        assert text.startswith("Not measured: ")
+        return
+    assert len(rows(text, "digits")) == 2  # measured, and on paper
+    assert [len(rows(text, f"{count} |")) for count in ranks.COUNTS] == [1] * 5
+
+
+def test_ranks_on_paper(benchmarks):
+    """By hand: 8 ranks, a step of 1 ms + 0.1 ms a sample, 4 MB of gradients, one BatchNormalization."""
+    from benchmarks import ranks
+
+    one = {"alone": [1e-3 + 16e-4, 1e-3 + 128e-4], "gradients": 4_000_000, "norms": 1}
+    model = ranks.Model(one, overhead=1e-5)
+    network = ranks.Network("", latency=1e-4, bandwidth=1e9)
+    assert model.computation(1024, 8) == pytest.approx(1e-3 + 128e-4)
+    received = (4 * 10 * 1024 + 2 * 4_000_000) * 7 / 8
+    assert model.exchange(1024, 8, network) == pytest.approx(5 * (3 * 1e-4 + 7 * 1e-5) + received / 1e9)
+    assert model.speed_up(1024, 1, network._replace(latency=0)) == pytest.approx(1, abs=0.01)
+    assert ranks.smallest(64, ranks.Model(one | {"alone": [1, 1]}, 1.0)) == "-, -"
+
+
 def test_memory_is_that_of_another_process(benchmarks, monkeypatch):
     from benchmarks import memory
 

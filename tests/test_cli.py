@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -436,6 +438,24 @@ def test_tune_in_two_processes(small, capsys, monkeypatch):
         assert main([*TUNE, "--jobs", jobs, "--out", jobs]) == 0
     with open("1/tune.json", "rb") as one, open("2/tune.json", "rb") as two:
         assert one.read() == two.read()
+
+
+def test_tune_in_dask(small, capsys, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setitem(networks.NETWORKS, "small", networks.small)
+    assert main([*TUNE, "--out", "one"]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+            assert main([*TUNE, "--dask", cluster.scheduler_address, "--out", "two"]) == 0
+    one, two = (Path(folder, "tune.json").read_text() for folder in ("one", "two"))
+    assert one == two
+
+
+def test_tune_without_dask(small, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert 'needs dask: pip install "minicnn[dask]"' in failed(capsys, *TUNE, "--dask", "tcp://127.0.0.1:1")
+    assert "with --dask all of its workers train" in usage(capsys, *TUNE, "--dask", "a", "--jobs", "2")
 
 
 def test_tune_without_matplotlib_and_joblib(small, capsys, monkeypatch):

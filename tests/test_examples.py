@@ -19,11 +19,12 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
 
-def run(name, *options, folder, code=0):
+def run(name, *options, folder, code=0, path=()):
     """(stdout, stderr) of the example, run in ``folder``: warnings are errors, one thread, no data from outside."""
     package = os.path.dirname(os.path.dirname(mc.__file__))
     environment = os.environ | {"MINICNN_DATA": str(folder / "nothing")}
-    environment |= {"PYTHONPATH": package, "PYTHONWARNINGS": "error", "MINICNN_NUM_THREADS": "1"}
+    places = os.pathsep.join(map(str, [*path, package]))
+    environment |= {"PYTHONPATH": places, "PYTHONWARNINGS": "error", "MINICNN_NUM_THREADS": "1"}
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), *options]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == code, result.stderr
@@ -38,7 +39,7 @@ def number(pattern, text):
 
 def test_every_example_is_run_here():
     assert NAMES == [
-        "augmentation", "calibration", "digits", "ensemble", "mnist", "own_layer", "r_drop", "resnet",
+        "augmentation", "calibration", "digits", "ensemble", "mnist", "optuna_rates", "own_layer", "r_drop", "resnet",
         "see_augmentation", "see_dropout", "see_model", "training_loop", "weight_norms",
     ]  # fmt: skip
 
@@ -102,6 +103,27 @@ def test_mnist_without_data_explains_itself(tmp_path):
     _, err = run("mnist", folder=tmp_path, code=1)
     assert "Traceback" not in err
     assert "MINICNN_DATA" in err
+
+
+@pytest.mark.parametrize("real", [False, True], ids=["stand-in", "optuna"])
+def test_optuna_rates(real, tmp_path):
+    path = []
+    if real:
+        pytest.importorskip("optuna")
+    else:
+        (tmp_path / "optuna.py").write_text((Path(__file__).parent / "optuna_stand_in.py").read_text())
+        path = [tmp_path]
+    out, _ = run("optuna_rates", "--quick", folder=tmp_path, path=path)
+    found, pruned = re.match(r"(\d+) trials, (\d+) pruned; best validation loss [\d.]+ at {'conv': ", out).groups()
+    assert int(found) == 8
+    assert 0 < int(pruned) < 6  # the first three are not
+    assert number(r"the best rates  test loss [\d.]+, test accuracy ([\d.]+) %", out) > 80
+
+
+def test_optuna_rates_without_optuna(tmp_path):
+    (tmp_path / "optuna.py").write_text("raise ImportError('hidden')")
+    _, err = run("optuna_rates", "--quick", folder=tmp_path, path=[tmp_path], code=1)
+    assert err == "this example needs Optuna: pip install optuna\n"
 
 
 @pytest.fixture

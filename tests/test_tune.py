@@ -1,6 +1,5 @@
 """Choosing the dropout rate: folds, seeds, the numbers of a run, the two rates, and processes that change nothing."""
 
-import contextlib
 import functools
 import json
 import math
@@ -386,7 +385,7 @@ Means over runs, with standard errors; nothing dropped; gap = val_loss - train_l
     ({"select": "gap"}, ValueError, "select must be one of 'loss', 'accuracy'"),
     ({"verbose": 3}, ValueError, "verbose must be"),
     ({"n_jobs": 0}, ValueError, "n_jobs must be a whole number other than 0"), ({"n_jobs": 1.5}, TypeError, "n_jobs"),
-    ({"n_jobs": None}, TypeError, "n_jobs must be a whole number"),
+    ({"n_jobs": "2"}, TypeError, "n_jobs must be a whole number"),
     ({"y": Y[:29]}, ValueError, r"x and y must have the same number of samples; got shapes \(30, 4\) and \(29,\)"),
     ({"x": "data"}, TypeError, "x must be an array of numbers"), ({"y": 3}, ValueError, "x and y must have the same"),
     ({"build": build(0, 0)}, TypeError, r"build must be a function \(rate, seed\) -> model; got Sequential"),
@@ -489,10 +488,6 @@ def test_threads_are_divided_among_the_processes(none_left):
     done = []
     found = processes.run_all("test", lambda task: (task, mc.get_num_threads()), range(7), 2, {}, done.append)
     assert sorted(found) == sorted(done) == [(task, 2) for task in range(7)]
-    for function in (lambda task: mc.get_num_threads(), lambda task: task / 0):  # who comes after us finds what was
-        with contextlib.suppress(ZeroDivisionError):
-            assert processes._with_threads(2, function, 1) == 2
-        assert mc.get_num_threads() == 5
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal masks")

@@ -308,8 +308,10 @@ def _tune(sub):
                      f"--dropout of train (default: {rates})")  # fmt: skip
     sub.add_argument("--cv", type=_number(int, 2, 1000), default=3, metavar="K", help="folds (default: 3)")
     sub.add_argument("--repeats", type=_number(int, 1, 1000), default=1, help="with other folds and seeds (default: 1)")
-    sub.add_argument("--jobs", type=_number(int, 1, 256), default=1, help="processes, with joblib; no result depends "
+    sub.add_argument("--jobs", type=_number(int, 1, 256), help="processes, with joblib; no result depends "
                      "on it (default: 1)")  # fmt: skip
+    sub.add_argument("--dask", metavar="ADDRESS", help="of a scheduler of dask, tcp://host:8786, whose workers train "
+                     "instead of processes")  # fmt: skip
     sub.add_argument(
         "--out", type=_place, metavar="DIR", help="folder for tune.json and tune.png (default: minicnn-tune)"
     )

@@ -1,5 +1,6 @@
 """``minicnn tune``."""
 
+import contextlib
 import functools
 import io
 import json
@@ -24,7 +25,8 @@ def tune(options):
     build = functools.partial(building.model, settings=settings, data=data, samples=trained_on)
     arguments = {"rates": options.rates, "repeats": options.repeats, "cv": options.cv, "n_jobs": options.jobs}
     arguments |= {name: settings[name] for name in ("epochs", "batch_size", "seed")}
-    curve = minicnn.tune.dropout_curve(build, x, y, **arguments)
+    with _workers(options):
+        curve = minicnn.tune.dropout_curve(build, x, y, **arguments)
     report = {"data": settings["data"], "lr": settings["lr"], "momentum": settings["momentum"], **curve.to_dict()}
     files = _written(folder, report, curve)
     status = int(sources.failed(settings["data"], data.skipped))
@@ -37,6 +39,23 @@ def tune(options):
     )
     words.show(f"{data.name}: {len(x):,} training images, {done}\n\n{curve}\n\nsaved: {', '.join(files)}")
     return status
+
+
+@contextlib.contextmanager
+def _workers(options):
+    """In the block dask is joblib's active backend, if that is asked for."""
+    if options.dask is None:
+        yield
+        return
+    if options.jobs is not None:
+        raise words.Usage("--jobs is for processes: with --dask all of its workers train")
+    try:
+        import distributed
+        import joblib
+    except ImportError as error:
+        raise ImportError('--dask needs dask: pip install "minicnn[dask]"') from error
+    with distributed.Client(options.dask, timeout=10) as client, joblib.parallel_config("dask", client=client):
+        yield
 
 
 def _written(folder, report, curve):
