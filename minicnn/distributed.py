@@ -32,14 +32,15 @@ SHORT = 5.0  # seconds for which a rank is still listened to that has been waite
 class RankError(RuntimeError):
     """Another rank has left a method that all are in, with the error that is named, or does not answer.
 
-    ``rank``: the one whose error it is; None where one does not answer.
+    ``rank``: the one whose error it is; None where one does not answer.  ``kind``: the name of the error's class, such
+    as "KeyboardInterrupt"; None likewise.
     """
 
-    rank = None
+    rank = kind = None
 
-    def __init__(self, where, rank, text):
+    def __init__(self, where, rank, text, kind=None):
         super().__init__(f"{where}: {text}")
-        self.rank, self.told, self._given = rank, (rank, text), (where, rank, text)
+        self.rank, self.kind, self.told, self._given = rank, kind, (rank, text, kind), (where, rank, text, kind)
 
     def __reduce__(self):
         return RankError, self._given
@@ -185,7 +186,8 @@ class Ranks(Alone):
         if told is not None and not self._gone:  # it has waited in vain
             patience = min(SHORT, patience)
         if told is None:
-            told = self.rank, f"rank {self.rank} of {self.size} raised {type(error).__name__}: {error}"
+            kind = type(error).__name__
+            told = self.rank, f"rank {self.rank} of {self.size} raised {kind}: {error}", kind
             _check.note(error, "rank", f"on rank {self.rank} of {self.size}; the others have left {self.where} with it")
         for request in filter(None, self._receives.values()):  # those that are not done
             request.Cancel()
@@ -221,6 +223,10 @@ class Ranks(Alone):
             return request.Test()
         except self._mpi.Exception:  # what came was too long for it
             return True
+
+    def abort(self, status):
+        """Ends all ranks at once, where one of them does not answer any more."""
+        self._comm.Abort(status)
 
     def gather(self, value):
         """The objects of all ranks, a list."""

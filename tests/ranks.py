@@ -6,6 +6,7 @@ prints MARK and a line of JSON for each rank.
 """
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -77,7 +78,7 @@ class At(Callback):
 
 
 def raising(error):
-    def action(model):
+    def action(*_):
         raise error
 
     return action
@@ -161,6 +162,83 @@ def resumed(ranks, folder, epochs=4, stop=None):
 
 def stopped(ranks, folder):
     return resumed(ranks, folder, stop=True)
+
+
+# ---- the command line ----
+
+
+def command(*words):
+    """(exit status, what is in stdout and stderr) of ``minicnn train``, which prints on the first rank alone."""
+    from minicnn import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = cli.main(["train", "--no-compare", "--batch-size", "64", *words])
+    return [status, out.getvalue(), err.getvalue()]
+
+
+def commands(ranks, folder):
+    """Runs that are whole, and others that fail on the last rank alone."""
+    from mpi4py import MPI
+
+    from minicnn.cli import runs, sources
+
+    os.chdir(folder)
+    rank, size = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+    here = rank == size - 1
+
+    def attempt(place, name, action, *words):
+        """The command with a function called before ``name`` of a module or class, on the last rank."""
+        function = getattr(place, name)
+
+        def both(*arguments, **more):
+            action(*arguments)
+            return function(*arguments, **more)
+
+        if here:
+            setattr(place, name, both)
+        try:
+            return command(*words)
+        finally:
+            setattr(place, name, function)
+
+    def other_data(settings, data_dir):
+        settings["seed"] = 9
+
+    def interrupt(callback, epoch, logs=None):
+        if epoch:
+            raise KeyboardInterrupt
+
+    return {
+        "whole": command("--epochs", "2", "--json"),
+        "again": command("--epochs", "1", "--out", "minicnn-run-1"),
+        "wrong": command("--epochs", "x"),
+        "other words": command("--seed", str(rank), "--out", "never"),
+        "no memory": attempt(sources, "load", raising(MemoryError("no room")), "--out", "never"),
+        "a fault": attempt(sources, "load", lambda *_: {}[0], "--out", "never"),
+        "other data": attempt(sources, "load", other_data, "--validation", "0.2", "--epochs", "1", "--out", "other"),
+        "interrupt": attempt(runs.Rates, "on_epoch_end", interrupt, "--epochs", "3", "--out", "stopped"),
+        "resume": command("--resume", "stopped", "--json"),
+        "overwrite": command("--out", "minicnn-run-1", "--overwrite", "--epochs", "1", "--json"),
+    }
+
+
+def silent(ranks, folder, rank=1):
+    """One rank sleeps for longer than the others wait."""
+    from mpi4py import MPI
+
+    from minicnn import cli
+    from minicnn.cli import ranks as together
+    from minicnn.cli import sources
+
+    together.TIMEOUT, together.LONGER = 0.3, 0.5
+    if MPI.COMM_WORLD.rank == rank:
+        sources.load = lambda *_: time.sleep(60)
+    cli.main(["train", "--epochs", "1", "--out", f"{folder}/never"])
+
+
+def first_is_silent(ranks, folder):
+    silent(ranks, folder, 0)
 
 
 if __name__ == "__main__":

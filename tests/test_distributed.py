@@ -1,6 +1,7 @@
 """Ranks of MPI: the bits of one process at any number of them, files by one of them, and errors that end all."""
 
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import ranks
 from programs import TESTS, environment
 
 import minicnn as mc
+import minicnn.cli.ranks
 from minicnn import cells, distributed, layers
 from minicnn.distributed import nodes_of
 
@@ -157,6 +159,43 @@ def test_without_mpi4py_it_says_what_to_install(monkeypatch):
         mc.Sequential([layers.Dense(1)]).distribute()
 
 
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({}, (0, 1)),
+        ({"PMI_SIZE": "4", "PMI_RANK": "3"}, (3, 4)),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, (0, 2)),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, (0, 1)),  # the script of a job, which runs once
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1"}, (0, 1)),  # a program that is to run four times
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1", "PMIX_RANK": "1"}, (1, 4)),
+        ({"PMI_SIZE": "1", "PMI_RANK": "0"}, (0, 1)),
+        ({"PMI_SIZE": "two", "PMI_RANK": "0"}, (0, 1)),
+        ({"PMI_SIZE": "2", "PMI_RANK": "2"}, (0, 1)),
+    ],
+)
+def test_a_launcher_is_known_by_its_variables(monkeypatch, variables, found):
+    for name in itertools.chain(*minicnn.cli.ranks.LAUNCHERS):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert minicnn.cli.ranks.started_as() == found
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_command_line_under_mpiexec_says_once_what_to_install(monkeypatch, tmp_path, capsys, rank):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", str(rank))
+    streams = sys.stdout, sys.stderr
+    assert minicnn.cli.main(["train", "--out", str(tmp_path / "run")]) == 1
+    assert (sys.stdout, sys.stderr) == streams
+    out, err = capsys.readouterr()
+    assert out == ""
+    wanted = r'minicnn: error: minicnn train: needs mpi4py, .*pip install "minicnn\[mpi\]"\n' if rank == 0 else ""
+    assert re.fullmatch(wanted, err)
+    assert not list(tmp_path.iterdir())
+
+
 # ---- with it ----
 
 
@@ -258,3 +297,59 @@ def test_a_run_goes_on_at_another_number_of_ranks(tmp_path):
     assert models[0] == models[1]
     assert not (tmp_path / "ranks/backup").exists()
     assert np.isfinite(alone[2])
+
+
+# ---- the command line ----
+
+
+@pytest.fixture(scope="module")
+def commands_alone(tmp_path_factory):
+    """The results of one process: after 2 epochs, 3 and 1."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("alone"))
+        for epochs in "231":
+            status, out, _ = ranks.command("--epochs", epochs, "--json", "--out", f"run{epochs}")
+            assert status == 0
+            found.append(json.loads(out))
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_command_line_trains_on_all_ranks_and_ends_on_all(commands_alone, tmp_path, count):
+    found, _ = results(count, "commands", tmp_path)
+    first = max(found, key=lambda one: len(one["whole"][1]))
+    last = count - 1
+    for name, status in (
+        *(("whole", 0), ("again", 1), ("wrong", 2), ("other words", 1), ("no memory", 1), ("a fault", 1)),
+        *(("other data", 1), ("interrupt", 130), ("resume", 0), ("overwrite", 0)),
+    ):
+        assert [one[name][0] for one in found] == [status] * count, (name, found)
+        assert [one[name][1:] for one in found if one is not first] == [["", ""]] * last
+    for name, expected in zip(("whole", "resume", "overwrite"), commands_alone, strict=True):
+        got = json.loads(first[name][1])
+        for key in ("fingerprint", "loss", "accuracy", "epochs", "samples", "seed"):
+            assert got[key] == expected[key], (name, key)
+        assert first[name][2].count("\nepoch ") == {"whole": 2, "resume": 2, "overwrite": 1}[name]
+    raised = f"minicnn: error: minicnn train: rank {last} of {count} raised"
+    for name, text in (
+        ("again", "minicnn: error: minicnn-run-1: there is a run already"),
+        ("other words", "minicnn: error: minicnn train: the command line must be the same on all ranks"),
+        ("no memory", f"{raised} MemoryError: no room"),
+        ("a fault", f"{raised} KeyError: 0"),
+    ):
+        assert first[name][2].startswith(text)
+        assert first[name][2].count("\n") == 1
+    assert first["wrong"][2].count("argument --epochs: invalid") == 1
+    assert "the samples must be the same on all ranks" in first["other data"][2]
+    assert "interrupted; what has been trained is in stopped" in first["interrupt"][2]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["minicnn-run-1", "other", "stopped"]
+    assert (tmp_path / "stopped/history.json").read_text().count("accuracy") == 2
+
+
+@pytest.mark.parametrize(("scenario", "rank"), [("silent", 1), ("first_is_silent", 0)])
+def test_the_command_line_waits_for_no_rank_for_ever(tmp_path, scenario, rank):
+    code, _, err = start(2, scenario, tmp_path)
+    assert code != 0
+    assert err.count(f"minicnn: error: minicnn train: rank {rank} of 2 did not answer within 0.3 s") == 1, err
+    assert not (tmp_path / "never").exists()
