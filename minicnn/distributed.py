@@ -76,6 +76,15 @@ class Alone:
     def part(self, engine, n):
         """A ``Part``, or None where each rank computes the whole batch of n."""
 
+    def rows_of_step(self, engine, n):
+        """The slice of a batch of n samples that this rank computes in a step; None for all."""
+
+    rows_of_pass = None  # of batch ``number`` in ``computed``: a function (number, n) that gives such a slice
+
+    def all_of(self, value):
+        """[what the function is given on each rank]"""
+        return [value]
+
 
 _NOTHING = contextlib.nullcontext()  # one: it is entered for every single image
 ALONE = Alone()
@@ -228,8 +237,7 @@ class Ranks(Alone):
         """Ends all ranks at once, where one of them does not answer any more."""
         self._comm.Abort(status)
 
-    def gather(self, value):
-        """The objects of all ranks, a list."""
+    def all_of(self, value):
         data = np.frombuffer(pickle.dumps(value), np.uint8)
         sizes = np.zeros((self.size, 1), np.int64)
         self.swap([np.array([data.size])] * self.size, [*sizes])
@@ -238,10 +246,10 @@ class Ranks(Alone):
         return [value if rank == self.rank else pickle.loads(part) for rank, part in enumerate(found)]
 
     def of_first(self, function):
-        return self.gather(function() if self.first else None)[0]
+        return self.all_of(function() if self.first else None)[0]
 
     def require_same(self, where, facts):
-        for rank, others in enumerate(self.gather(facts)):
+        for rank, others in enumerate(self.all_of(facts)):
             for name, value in facts.items():
                 if others.get(name) != value:
                     got = _check.Shown(f"another one on rank {rank} than on rank {self.rank}")
@@ -251,7 +259,7 @@ class Ranks(Alone):
         optimizer = model.optimizer
         rate = optimizer.get_config()["learning_rate"]
         rate = rate if isinstance(rate, float) else None  # a schedule is a function of the step
-        found = self.gather((model.stop_training, rate, model.fingerprint()))
+        found = self.all_of((model.stop_training, rate, model.fingerprint()))
         model.stop_training = any(stops for stops, _, _ in found)
         if None not in (rate, found[0][1]) and found[0][1] != rate:
             optimizer.learning_rate = found[0][1]
@@ -287,12 +295,21 @@ class Ranks(Alone):
         for (number, batch, found, _), (other,) in zip(waiting, numbers, strict=False):
             yield number, batch, found, float(other)
 
+    def rows_of_pass(self, number, n):
+        return slice(0, n if number % self.size == self.rank else 0)
+
+    def rows_of_step(self, engine, n):
+        if not cells.levels(n) or _custom(engine):
+            return None
+        node, _ = nodes_of(n, self.size)[self.rank]
+        return slice(node.first, node.last)
+
     def part(self, engine, n):
         if not cells.levels(n):
             return None
         found = engine.parts.get(n)
         if found is None:
-            custom = [layer for _, layer in walk(engine.layers) if in_python(layer)]
+            custom = _custom(engine)
             if custom:
                 if not self._warned and self.first:
                     text = f"{type(custom[-1]).__name__} runs in Python, and may look at all samples of a batch"
@@ -334,6 +351,10 @@ class Ranks(Alone):
 
 
 _ABANDONED: list = []
+
+
+def _custom(engine):
+    return [layer for _, layer in walk(engine.layers) if in_python(layer)]
 
 
 def _is_some(array):
@@ -406,6 +427,10 @@ class Part:
         return zip(self._nodes, parts, strict=True)
 
     pick = Plan.pick
+
+    @property
+    def own_x(self):
+        return self._plan.own_x
 
     @property
     def x(self):

@@ -7,6 +7,8 @@ and a step that did not get there puts the layers' states back.
 
 import contextlib
 import copy
+import functools
+import itertools
 import math
 import warnings
 
@@ -73,6 +75,7 @@ class Fit:
         self.validates, self.keeper = _validates(validation_freq), None
         self.epochs = range(first, _check.integer(where, "epochs", epochs, 0))
         self.stream = self.seen = None
+        self.shares = False  # whether ranks read their parts of the batches of the stream
         with contextlib.ExitStack() as opened:
             if gives_batches(x):
                 arguments = {"y": y, "sample_weight": sample_weight, "validation_split": validation_split or None}
@@ -175,7 +178,18 @@ class Fit:
         return self.model.seed if self.shuffle else None
 
     def _open(self, opened, source, place):
-        self.stream = opened.enter_context(stream.Stream(source, lambda epoch, number: place.format(number, epoch)))
+        ranks, model = self.model.ranks, self.model
+        self.shares = ranks.size > 1 and source.reads_rows and self.mix is None
+        asked = itertools.count(0 if model.input_mean is None else 1)
+
+        def wanted(number, n):
+            whole = not next(asked)  # the first one, of which the mean is asked for
+            return None if whole or not model.built else ranks.rows_of_step(model.engine, n)
+
+        made = stream.Stream(
+            source, lambda epoch, number: place.format(number, epoch), False, wanted if self.shares else None
+        )
+        self.stream = opened.enter_context(made)
 
     def train(self):
         """All epochs, or until a callback says stop; for a model that is held and in training mode."""
@@ -267,7 +281,7 @@ class Fit:
                 if not hooks.take(error):
                     raise
                 mean.spoil()
-            self.model.trained_on(self.seen or inputs.look(step.x, self.model.dtype, self.model.input_mean is None))
+            self.model.trained_on(self.seen or self._look(step))
             if asked:
                 logs = mean.result(of_step=True)
                 self.progress.step(epoch, logs)
@@ -286,6 +300,12 @@ class Fit:
                 logs.update({prefix + name: value for name, value in results.items()})
         return logs
 
+    def _look(self, step):
+        """``inputs.look`` of the samples of a step, whichever ranks have read them."""
+        x = step.x if step.read is None else step.x[step.read]
+        found = inputs.look(x, self.model.dtype, self.model.input_mean is None)
+        return functools.reduce(inputs.joined, self.model.ranks.all_of(found)) if self.shares else found
+
     def _steps(self, epoch, first=0):
         """(Step, the numbers of its samples), one step of the epoch after the other, from the number ``first`` on."""
         if self.stream is None:
@@ -300,7 +320,9 @@ class Fit:
         for number, batch in enumerate(self.stream.epoch(epoch, first=first), first):
             method = f"fit: {self.stream.place(epoch, number)}"
             x, y, weights = intake.batch(self.model, method, batch, self.class_weight, training=True)
-            yield self._step(x, y, weights, batch.rows), np.arange(len(x))
+            step = self._step(x, y, weights, batch.rows)
+            step.read = batch.read
+            yield step, np.arange(len(x))
 
     def _place(self, epoch, number):
         return f"step {number} of epoch {epoch}" if self.stream is None else self.stream.place(epoch, number)
@@ -403,8 +425,11 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
 class Step:
     """A training step over some of the samples x, y: forward, loss, backward, reduce, update; all of it, or nothing.
 
-    ``weights``: of the samples, or None.  ``names``: the numbers by which errors call the samples, or None.
+    ``weights``: of the samples, or None.  ``names``: the numbers by which errors call the samples, or None.  ``read``:
+    as of a ``stream.Batch``.
     """
+
+    read = None
 
     def __init__(self, model, x, y, weights, names=None):
         self.model, self.x, self.y, self.weights, self.names = model, x, y, weights, names
@@ -461,7 +486,7 @@ class Step:
             if plan.dy is not None:
                 plan.dy += gradient
         if not math.isfinite(value):
-            raise FloatingPointError(_not_finite(self.model, plan.x, value, place()))
+            raise FloatingPointError(_not_finite(self.model, plan.own_x, value, place()))
         return value
 
     def tell(self, mean, value, outputs, parts):
@@ -541,18 +566,22 @@ def loss(model, outputs, y, weights, activity_penalty, into=None):
 
 
 def _not_finite(model, x, value, place):
-    """Where a loss that is NaN or infinite came from: the first layer whose output is not finite."""
-    culprit = "the loss itself: all layers give finite numbers"
+    """Where a loss that is NaN or infinite came from: the first layer whose output is not finite.
+
+    ``x``: the samples of the batch that this process has; all ranks find the same.
+    """
+    found = len(model.layers), "the loss itself: all layers give finite numbers"
     if not math.isfinite(model.penalty()):
-        culprit = "the penalty of the parameters"
+        found = len(model.layers), "the penalty of the parameters"
     with np.errstate(all="ignore"):
         for number, layer in enumerate(model.layers):
             y = output_of(layer, x)
             if not np.isfinite(y).all():
                 path, layer = _culprit(str(number), layer, x)
-                culprit = f"the output of layer {path}, {type(layer).__name__}"
+                found = number, f"the output of layer {path}, {type(layer).__name__}"
                 break
             x = y
+    _, culprit = min(model.ranks.all_of(found), key=lambda one: one[0])
     fix = "Lower the learning rate, or set the optimiser's clipnorm"
     return _check.message(place, f"the loss must stay finite; first not finite: {culprit}", value, fix)
 

@@ -1,5 +1,6 @@
 """Ranks of MPI: the bits of one process at any number of them, files by one of them, and errors that end all."""
 
+import contextlib
 import importlib.metadata
 import itertools
 import json
@@ -16,7 +17,7 @@ from programs import TESTS, environment
 
 import minicnn as mc
 import minicnn.cli.ranks
-from minicnn import cells, distributed, layers
+from minicnn import cells, distributed, layers, stream
 from minicnn.distributed import nodes_of
 
 # ---- without MPI: who computes what ----
@@ -47,7 +48,8 @@ class Threads(distributed.Ranks):
         for rank in range(self.size):
             if rank != self.rank and into[rank] is not None:
                 into[rank][...] = self.board[rank][self.rank]
-        self.barrier.wait(60)
+        with contextlib.suppress(threading.BrokenBarrierError):  # another rank is beyond it, and has left with an error
+            self.barrier.wait(60)
 
     def leave(self, error):
         self.where = None
@@ -116,11 +118,18 @@ KINDS = {
 }
 
 
-def trained(kind, given, dtype):
-    model = ranks.model(False, [*KINDS[kind](), layers.Flatten(), layers.Dense(4, activation="softmax")], dtype=dtype)
+def with_ranks(given, chain=None, **more):
+    """The model of ranks.py, distributed over ``Threads``, or None."""
+    model = ranks.model(False, chain, **more)
     if given is not None:
         model._put(ranks=given)
         model.engine.ranks = given
+    return model
+
+
+def trained(kind, given, dtype):
+    chain = [*KINDS[kind](), layers.Flatten(), layers.Dense(4, activation="softmax")]
+    model = with_ranks(given, chain, dtype=dtype)
     model.fit(ranks.X, ranks.LABELS, batch_size=70, verbose=0)
     return model.fingerprint(), model.history.history
 
@@ -151,6 +160,94 @@ def test_custom_layers_are_computed_by_all_and_said():
     finally:
         del KINDS["custom"]
     assert found == [alone] * 2
+
+
+# ---- who reads what ----
+
+
+class Counting:
+    """Batches of 64, 64 and 19 samples, of which it counts the rows that are read; the others are NaN."""
+
+    def __init__(self):
+        self.read = 0
+        self.batches = [(ranks.X[at : at + 64], ranks.LABELS[at : at + 64]) for at in (0, 64, 128)]
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, number):
+        return self.read_rows(number, lambda n: slice(0, n))
+
+    def read_rows(self, number, rows_of):
+        x, y = self.batches[number]
+        rows = rows_of(len(x))
+        self.read += len(x[rows])
+        found = np.full_like(x, np.nan)
+        found[rows] = x[rows]
+        return found, y
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_rank_reads_its_part_of_data_that_can_be_read_in_parts(size):
+    def found(given):
+        model, data, test = with_ranks(given), Counting(), Counting()
+        history = model.fit(data, epochs=3, verbose=0, validation_data=test).history
+        outputs = model.predict(data)
+        facts = model.fingerprint(), history, model.input_range, model.input_mean, outputs.tobytes()
+        return facts, data.read, test.read
+
+    def rows(n, rank):
+        node, _ = nodes_of(n, size)[rank]
+        return node.last - node.first
+
+    (facts, *alone), together = found(None), in_threads(size, found)
+    assert alone == [4 * 147, 3 * 147]
+    assert [one for one, _, _ in together] == [facts] * size
+    for rank, (_, read, tested) in enumerate(together):
+        steps = 3 * (2 * rows(64, rank) + 19)  # all compute 19 samples
+        own = sum((64, 64, 19)[rank::size])
+        assert tested == 3 * own
+        first = {64: 64 - rows(64, rank), 19: 0}  # the first batch is read whole: the mean of the inputs is that of it
+        assert read - own - steps in first.values()
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_rank_reads_its_rows_of_a_memory_map(shuffle, tmp_path, monkeypatch):
+    path, counts, take = tmp_path / "x.npy", {}, np.take
+    np.save(path, ranks.X)
+
+    def counting(array, rows, **more):
+        if stream.on_disk(array):
+            counts[more["out"].ctypes.data] = counts.get(more["out"].ctypes.data, 0) + len(rows)
+        return take(array, rows, **more)
+
+    def found(given):
+        model, x = with_ranks(given), np.load(path, mmap_mode="r")
+        history = model.fit(
+            x, ranks.LABELS, 64, 2, verbose=0, shuffle=shuffle, validation_data=(x, ranks.LABELS)
+        ).history
+        return model.fingerprint(), history, model.input_range, model.input_mean, model.evaluate(x, ranks.LABELS, 10)
+
+    alone = found(None)
+    monkeypatch.setattr(np, "take", counting)
+    assert in_threads(2, found) == [alone] * 2
+    if shuffle:
+        whole = 2 * 64 + 4 * 19  # each rank: its first batch, and those that all compute
+        assert sum(counts.values()) == whole + 3 * 64
+
+
+def test_where_the_loss_is_not_finite_all_ranks_name_the_layer():
+    """Also those that have not the sample."""
+
+    def found(given):
+        model = with_ranks(given, [layers.Flatten(), layers.Dense(8), layers.Dense(4, activation="softmax")])
+        x = ranks.X.copy()
+        x[3] = 3e38
+        with pytest.raises(FloatingPointError) as caught:
+            model.fit([(x, ranks.LABELS)], verbose=0)
+        return str(caught.value)
+
+    assert in_threads(2, found) == [found(None)] * 2
 
 
 def test_without_mpi4py_it_says_what_to_install(monkeypatch):

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-LAUNCHERS = (  # (number of processes, number of this one): MPICH, Intel and Microsoft; Open MPI; MVAPICH; PMIx and Slurm
+LAUNCHERS = (  # (number of processes, number of this one): MPICH, Intel, Microsoft; Open MPI; MVAPICH; PMIx, with Slurm
     ("PMI_SIZE", "PMI_RANK"),
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
@@ -38,8 +38,8 @@ def is_interrupt(error):
 def together(words, started, options_of, run, status_of):
     """The exit status of all ranks: the largest of what ``run(options_of(), ranks)`` returns on each.
 
-    ``words``: the command line, which must be the same on all; ``started``: of ``started_as``; ``status_of(error)``: the
-    exit status of an error, which it prints.
+    ``words``: the command line, which must be the same on all; ``started``: of ``started_as``; ``status_of(error)``:
+    the exit status of an error, which it prints.
     """
     rank, size = started
     streams = sys.stdout, sys.stderr
@@ -61,7 +61,7 @@ def together(words, started, options_of, run, status_of):
             status, failed = _status_of(error, status_of), error
         try:
             with ranks.together(WHERE):
-                return max(ranks.gather(status))
+                return max(ranks.all_of(status))
         except (RuntimeError, KeyboardInterrupt):  # a rank does not answer, for which MPI would wait at the end
             pass
         if rank:
