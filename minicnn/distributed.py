@@ -10,9 +10,13 @@ Messages go from rank to rank, never blocking: whoever waits also looks for the 
 an error, and at the clock.
 """
 
+import atexit
 import contextlib
 import itertools
 import pickle
+import signal
+import sys
+import threading
 import time
 
 import numpy as np
@@ -65,8 +69,10 @@ class Alone:
     def require_same(self, where, facts):
         """ValueError where a fact, a value by name, is not the same on all ranks."""
 
-    def settle(self, where, model):
-        """Around an epoch: all do what callbacks have decided on one: to stop, and the first rank's learning rate."""
+    def settle(self, where, model, settings):
+        """Around an epoch: all do what callbacks have decided on one: to stop, and the first rank's learning rate.
+
+        ValueError where ranks hold other weights or ``settings``."""
 
     def computed(self, batches, compute, shape):
         """Yields (number, batch, outputs, a number) for batches (x, ...), the last two from ``compute(number, batch)``
@@ -111,7 +117,8 @@ class Ranks(Alone):
         self.rank, self.size, self.timeout, self.where = comm.rank, comm.size, timeout, where
         self.first, self.others = not comm.rank, [other for other in range(comm.size) if other != comm.rank]
         self._mpi, self._receives, self._sends, self._gone = MPI, {}, [], set()
-        self._number, self._broken, self._warned = 0, False, False
+        self._number, self._broken, self._warned, self._left = 0, False, False, []
+        self._signals, self._finishing = _Signals(), False
         self._comm, request = comm.Idup()
         self._wait([request], heeding=False)
         self.where = None
@@ -148,6 +155,8 @@ class Ranks(Alone):
         pairs = [*itertools.zip_longest(requests, statuses)]
         while pairs := [pair for pair in pairs if not pair[0].Test(pair[1])]:
             waited = time.monotonic() - began
+            if heeding and len(self._signals.come) > self._finishing:
+                self._signals.answer()
             if heeding and self._comm.Iprobe(self._mpi.ANY_SOURCE, LEFT):
                 self._listen()
             if waited > self.timeout:
@@ -166,8 +175,14 @@ class Ranks(Alone):
     def together(self, where):
         return _Together(self, where)
 
+    def take_signals(self):
+        self._signals.take()
+
+    def give_signals(self):
+        self._signals.give()
+
     def enter(self, where):
-        if self._broken:
+        if self._broken and not self._is_quiet(0):
             required = "ranks must have left the method before together"
             fix = "Call distribute again, on all ranks"
             raise RuntimeError(_check.message(where, required, _check.Shown("one that did not answer"), fix))
@@ -177,12 +192,13 @@ class Ranks(Alone):
         """The end of what all ranks do; ``error``: why this one leaves, or None."""
         try:
             if error is None:
-                done = np.zeros(1)
-                self.swap([done] * self.size, [np.empty(1) for _ in range(self.size)])
+                self._finishing = True  # who has this message must not be told of a Ctrl-C any more
+                self.swap([_DONE] * self.size, [_DONE.copy() for _ in range(self.size)])
         except BaseException as found:
             error = found
             raise
         finally:
+            self._finishing = False
             self._tell(error)
             self.where = None
 
@@ -190,7 +206,7 @@ class Ranks(Alone):
         """Tells the others of an error, and takes in what they have sent before they heard of it."""
         if error is None:
             return
-        self._broken, started = True, time.monotonic()  # until all is quiet
+        self._broken = True  # until all is quiet
         told, patience = getattr(error, "told", None), self.timeout
         if told is not None and not self._gone:  # it has waited in vain
             patience = min(SHORT, patience)
@@ -205,18 +221,29 @@ class Ranks(Alone):
             while self._take_in(rank, requests) is not None:
                 pass
         requests += [self._comm.isend(told, rank, LEFT) for rank in self.others]
+        self._left = requests
+        if not self._is_quiet(patience):
+            if not _SILENT:
+                atexit.register(_end_all)
+            _SILENT.append(self)
+
+    def _is_quiet(self, patience):
+        """Waits until all others have left, too, and nothing is on its way; False if that takes too long."""
+        started = time.monotonic()
         while True:
             self._gone |= {
-                rank for rank in self.others if rank not in self._gone and self._take_in(rank, requests) == LEFT
+                rank for rank in self.others if rank not in self._gone and self._take_in(rank, self._left) == LEFT
             }
-            requests = [request for request in requests if not self._is_done(request)]
-            if len(self._gone) == len(self.others) and not requests:
+            self._left = [request for request in self._left if not self._is_done(request)]
+            if len(self._gone) == len(self.others) and not self._left:
                 break
-            if time.monotonic() - started > patience:
-                _ABANDONED.append(requests)  # MPI may still write into their memory
-                return
+            if self._signals.come:  # Ctrl-C again
+                patience = min(SHORT, patience)
+            if time.monotonic() - started >= patience:
+                return False
             time.sleep(PAUSE)
         self._receives, self._sends, self._gone, self._number, self._broken = {}, [], set(), 0, False
+        return True
 
     def _take_in(self, rank, requests):
         """Begins to receive what has come from a rank and is of no use any more: its tag, or None."""
@@ -232,6 +259,10 @@ class Ranks(Alone):
             return request.Test()
         except self._mpi.Exception:  # what came was too long for it
             return True
+
+    def is_whole(self):
+        """Whether all ranks answer; waits a moment for those that have not."""
+        return not self._broken or self._is_quiet(SHORT)
 
     def abort(self, status):
         """Ends all ranks at once, where one of them does not answer any more."""
@@ -255,20 +286,22 @@ class Ranks(Alone):
                     got = _check.Shown(f"another one on rank {rank} than on rank {self.rank}")
                     raise ValueError(_check.message(where, f"{name} must be the same on all ranks", got))
 
-    def settle(self, where, model):
+    def settle(self, where, model, settings):
         optimizer = model.optimizer
         rate = optimizer.get_config()["learning_rate"]
         rate = rate if isinstance(rate, float) else None  # a schedule is a function of the step
-        found = self.all_of((model.stop_training, rate, model.fingerprint()))
+        found = self.all_of((model.stop_training, rate, {"weights": model.fingerprint(), "settings": settings}))
         model.stop_training = any(stops for stops, _, _ in found)
-        if None not in (rate, found[0][1]) and found[0][1] != rate:
-            optimizer.learning_rate = found[0][1]
-        for rank, (_, _, fingerprint) in enumerate(found):
-            if fingerprint != found[0][2]:
-                required = "all ranks must hold the same weights after an epoch"
-                fix = "A callback or a custom layer changes them, or draws, on one alone"
-                got = _check.Shown(f"others on rank {rank} than on rank 0")
-                raise ValueError(_check.message(where, required, got, fix))
+        first, same = found[0][1:]
+        if None not in (rate, first) and first != rate:
+            optimizer.learning_rate = first
+        for rank, (_, _, held) in enumerate(found):
+            for name in same:
+                if held[name] != same[name]:
+                    required = f"all ranks must hold the same {name} between epochs"
+                    fix = "A callback or a custom layer changes them, or draws, on one alone"
+                    got = _check.Shown(f"others on rank {rank} than on rank 0")
+                    raise ValueError(_check.message(where, required, got, fix))
 
     # ---- what is computed ----
 
@@ -350,7 +383,19 @@ class Ranks(Alone):
             self.swap([mine] * self.size, [vector[one] for one in slices])
 
 
-_ABANDONED: list = []
+_DONE = np.zeros(3, np.uint8)  # so long as nothing else that is sent
+_SILENT: list = []  # Ranks of which one has not answered: they hold memory that MPI may still write into
+
+
+def _end_all():
+    """At the end of a program MPI would wait for ranks that do not answer, and so for ever."""
+    for ranks in _SILENT:
+        if ranks.is_whole():
+            continue
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        ranks.abort(1)
 
 
 def _custom(engine):
@@ -370,11 +415,63 @@ class _Together:
     def __enter__(self):
         self.outer = self.ranks.where is None
         if self.outer:
-            self.ranks.enter(self.where)
+            self.ranks.take_signals()
+            try:
+                self.ranks.enter(self.where)
+            except BaseException:
+                self.ranks.give_signals()
+                raise
 
     def __exit__(self, kind, error, traceback):
         if self.outer:
-            self.ranks.leave(error)
+            try:
+                self.ranks.leave(error)
+            finally:
+                self.ranks.give_signals()
+
+
+class _Signals:
+    """Signals that have a handler in Python, such as Ctrl-C, while ranks do something together.
+
+    They wait while messages are exchanged: a handler that raises in between would leave other ranks waiting, and
+    messages on their way.  ``answer`` calls the handlers of those that have come.
+    """
+
+    def __init__(self):
+        self.handlers, self.come = {}, []
+
+    def take(self):
+        if threading.current_thread() is not threading.main_thread():  # where no handler is called
+            return
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self.handlers[number] = handler
+                signal.signal(number, self._came)
+
+    def give(self):
+        for number, handler in self.handlers.items():
+            if signal.getsignal(number) == self._came:  # or somebody has set another one meanwhile
+                signal.signal(number, handler)
+        self.answer()
+        self.handlers = {}
+
+    def answer(self):
+        while self.come:
+            number = self.come.pop(0)
+            self.handlers[number](number, sys._getframe())
+
+    def _came(self, number, frame):
+        caller = frame
+        while caller is not None:
+            if caller.f_code in _WHOLE:
+                self.come.append(number)
+                return
+            caller = caller.f_back
+        self.handlers[number](number, frame)
+
+
+_WHOLE = {function.__code__ for function in (Ranks.swap, _Together.__enter__, _Together.__exit__)}
 
 
 def nodes_of(n, ranks):

@@ -137,7 +137,7 @@ class Keeper:
             "callbacks": [[type(one).__name__, one.get_state()] for one in self.stateful],
             "model": model.state_dict(),
             "counts": {name: int(layer.state[key]) for name, layer, key in _counts(model)},
-            "settings": _settings(model),
+            "settings": settings(model),
             "optimizer": model.optimizer.get_state(),
             "seen": model.input_range and [*model.input_range, model.input_mean],
         }
@@ -255,7 +255,7 @@ def _things(model):
     return {**layers, "the optimizer": model.optimizer, "the loss": model.loss_function}
 
 
-def _settings(model):
+def settings(model):
     """{name of the thing: {setting: value}} of all that may be assigned and that a file can hold."""
     return {name: _settings_of(thing) for name, thing in _things(model).items()}
 
@@ -291,10 +291,12 @@ def _assign(model, settings):
 # ---- whether a run is the same ----
 
 
-def about_samples(x, y, weights=None):
-    """What tells samples from others: their number and form, and a sum over ``y``, the weights and some of ``x``."""
+def about_samples(x, y, weights=None, every=False):
+    """What tells samples from others: their number and form, and a sum over ``y``, the weights and some of ``x``, or
+    ``every`` one."""
     rows = np.linspace(0, len(x) - 1, min(len(x), ROWS)).astype(int)
-    sums = [_crc(np.stack([x[row] for row in rows])), *(_crc(one) for one in (y, weights) if one is not None)]
+    looked_at = [x] if every else [np.stack([x[row] for row in rows])] if len(x) else []
+    sums = [_crc(one) for one in (*looked_at, y, weights) if one is not None]
     return {"number": len(x), "shape": list(x.shape[1:]), "dtype": x.dtype.str, "sums": sums}
 
 

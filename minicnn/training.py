@@ -26,6 +26,7 @@ from minicnn.progress import progress_of, silence
 from minicnn.stream import gives_batches
 
 ROWS = 1024  # of large targets on disk that are looked at to tell them from others
+MOST_COMPARED = 2**24  # bytes of samples of which ranks compare all in every call, and not a few
 BATCH = 32  # samples of a batch, where nothing else is said
 
 
@@ -72,7 +73,7 @@ class Fit:
                 "validation_steps": validation_steps,
             }.items()
         )
-        self.validates, self.keeper = _validates(validation_freq), None
+        self.validates, self.keeper, self.weighs = _validates(validation_freq), None, class_weight
         self.epochs = range(first, _check.integer(where, "epochs", epochs, 0))
         self.stream = self.seen = None
         self.shares = False  # whether ranks read their parts of the batches of the stream
@@ -200,14 +201,14 @@ class Fit:
                 self.seen = inputs.look(self.step.x, self.model.dtype, mean=self.model.input_mean is None)
             ranks = self.model.ranks
             if ranks.size > 1:
-                ranks.require_same("Sequential.fit", self._facts())
+                ranks.require_same("Sequential.fit", self._facts())  # before a callback has done anything
             hooks.attach(self.model)
             self.keeper = resume.Keeper(hooks.all, self.model, self.history, self._about)
             hooks.begin()
             logs = self.keeper.restore()
             for epoch in self.keeper.left(self.epochs):
                 hooks.call("on_epoch_begin", epoch)
-                ranks.settle("Sequential.fit", self.model)
+                self._settle()
                 found = self._epoch(epoch)
                 if found is None:
                     break
@@ -219,11 +220,12 @@ class Fit:
                     hooks.call("on_epoch_end", epoch, logs)
                 finally:
                     self.history.append(epoch, logs)
-                ranks.settle("Sequential.fit", self.model)
+                self._settle()
                 self.keeper.epoch_done(epoch, logs)
                 if self.model.stop_training:
                     break
             hooks.end(logs)
+            self._settle()
             complete = True
         except BaseException as error:
             hooks.end(logs, error)
@@ -232,16 +234,26 @@ class Fit:
             if self.keeper is not None:
                 self.keeper.end(complete)
 
+    def _settle(self):
+        """Between epochs: what is decided on one rank is so on all."""
+        if self.model.ranks.size > 1:
+            settings = resume.settings(self.model)
+            settings["the optimizer"].pop("learning_rate", None)  # it is the first rank's
+            self.model.ranks.settle("Sequential.fit", self.model, settings)
+
     def _facts(self):
         """What must be the same on all ranks."""
         model = self.model
         trained_on = (self.step.x, self.step.y, self.step.weights) if self.stream is None else self.stream.source.about
         return {
+            "the method": "fit",
             "the model": resume.described(model),
             "its weights": model.fingerprint(),
             "the optimizer's state": resume.plain(model.optimizer.get_state()),
-            "the arguments": [self.asked, [self.epochs.start, self.epochs.stop]],
-            "the samples": _about_samples(trained_on),
+            "the arguments": [self.asked, [self.epochs.start, self.epochs.stop], resume.plain(self.weighs)],
+            "the samples": _about_samples(trained_on, every=True),
+            "the validation samples": "val_" in self.passes and _about_samples(self.passes["val_"].given, every=True),
+            "the logs": self.hooks.params["metrics"],
             "the callbacks": [type(one).__name__ for one in self.hooks.all],
         }
 
@@ -342,12 +354,27 @@ class Fit:
         warnings.warn(f"{where}: {text}", stacklevel=5)
 
 
-def _about_samples(given):
-    """What tells samples from others: of arrays their form and sums over some, of other data their kind and length."""
+def _about_samples(given, every=False):
+    """What tells samples from others: of arrays their form and sums over some, of other data their kind and length.
+
+    ``every``: sums over all of an x in memory.
+    """
     if len(given) == 1:
         return {"data": type(given[0]).__name__, "batches": stream.length_of("Sequential.fit", given[0])}
     x, y, weights = given
-    return resume.about_samples(x, y[:ROWS] if stream.on_disk(y) else y, weights)
+    return resume.about_samples(x, y[:ROWS] if stream.on_disk(y) else y, weights, every and not stream.on_disk(x))
+
+
+def require_same(model, method, given, *arguments, weights=True):
+    """ValueError where ranks do not do the same: other samples, arguments or, if they are compared, weights."""
+    if model.ranks.size > 1:
+        facts = {
+            "the method": method,
+            "the samples": _about_samples(given, every=getattr(given[0], "nbytes", 0) <= MOST_COMPARED),
+            "the arguments": resume.plain(arguments),
+            "the weights": model.fingerprint() if weights and model.built else None,
+        }
+        model.ranks.require_same(f"Sequential.{method}", facts)
 
 
 _STARTS_AGAIN = (
@@ -415,6 +442,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     x, y, *weights = samples(model, "train_on_batch", x, y, sample_weight, class_weight)
     weights = product(*weights)
     require_weight(model, "train_on_batch", "the samples", weights)
+    require_same(model, "train_on_batch", (x, y, weights), weights=False)
     with model.engine.hold("train_on_batch"):
         mean = Means(model)
         Step(model, x, y, weights).run(np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
@@ -626,6 +654,7 @@ def evaluate(
         given = samples(model, method, x, y, sample_weight)[:3]
     batch_size = BATCH if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
     part = passes.over(model, method, given, batch_size, steps)
+    require_same(model, method, given, batch_size, steps, log_names(model))
     with part, progress_of_pass(where, _shown(model, verbose), part.steps) as progress:
         logs = _evaluated(model, part, progress)
         progress.epoch(0, logs)
@@ -691,6 +720,7 @@ def predict(model, x, batch_size=None, verbose=0, steps=None):
             plan.take(x)
             return plan.forward().copy()
     part = passes.over(model, "predict", given, batch_size, steps, inputs=True)
+    require_same(model, "predict", given, batch_size, steps)
     found, done = [], 0
     if part.samples is not None:
         found = np.empty((part.samples, *model.output_shape), model.dtype)

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import time
 
@@ -122,6 +123,81 @@ def errors(ranks, folder):
     trained = model(ranks)
     found["fingerprint"] = (fit(), trained.fingerprint())[1]
     return found
+
+
+def others(ranks, folder):
+    """The last rank does in each case something else than the others: what they are told."""
+    found, size = {}, model(ranks).ranks.size
+
+    def attempt(name, function):
+        trained = model(ranks)
+        try:
+            found[name] = [None, str(function(trained, trained.ranks.rank == size - 1))]
+        except Exception as error:
+            found[name] = [type(error).__name__, str(error)]
+
+    x, few = X.copy(), (X[:70], LABELS[:70])
+    x[5] += 1
+    quick = {"batch_size": 64, "verbose": 0}
+    changes = Callback()
+    changes.on_epoch_end = lambda epoch, logs: setattr(changes.model.layers[7], "rate", 0.1)
+    spoils = Callback()
+    spoils.on_train_end = lambda logs: spoils.model.parameters.fill(0)
+
+    def spoilt(model, odd):
+        if odd:
+            model.parameters[:] += 0.1
+        return model.evaluate(X, LABELS, 10)
+
+    for name, function in (
+        ("fit: samples", lambda model, odd: model.fit(x if odd else X, LABELS, **quick)),
+        ("fit: validation", lambda model, odd: model.fit(*few, **quick, validation_data=(x if odd else X, LABELS))),
+        ("fit: arguments", lambda model, odd: model.fit([few], verbose=0, class_weight={0: 2.0} if odd else None)),
+        ("fit: logs", lambda model, odd: model.fit(*few, **quick, clean_train_metrics=odd)),
+        ("fit: settings", lambda model, odd: model.fit(*few, **quick, callbacks=[changes if odd else Callback()])),
+        ("fit: weights", lambda model, odd: model.fit(*few, **quick, callbacks=[spoils if odd else Callback()])),
+        ("evaluate: samples", lambda model, odd: model.evaluate(x if odd else X, LABELS, 10)),
+        ("evaluate: arguments", lambda model, odd: model.evaluate(X, LABELS, 20 if odd else 10)),
+        ("evaluate: weights", spoilt),
+        ("predict: samples", lambda model, odd: model.predict(x if odd else X, 10)),
+        ("predict: number", lambda model, odd: model.predict(X[:70] if odd else X, 120)),
+        ("predict_mc: arguments", lambda model, odd: model.predict_mc(X, 3, seed=1 if odd else 2)),
+        ("train_on_batch: samples", lambda model, odd: model.train_on_batch(x if odd else X, LABELS)),
+        ("method", lambda model, odd: model.predict(X, 10) if odd else model.evaluate(X, LABELS, 10)),
+    ):
+        attempt(name, function)
+    return found
+
+
+def interrupts(ranks, folder):
+    """Ctrl-C on all ranks, at any time, again and again: the longest time that one has waited; all train afterwards."""
+    trained, longest, random = model(ranks), 0.0, np.random.default_rng()
+    signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+    for number in range(15):
+        try:
+            began = time.monotonic()
+            try:
+                if number % 2 or trained.ranks.rank:
+                    signal.setitimer(signal.ITIMER_REAL, 0.02 + 0.06 * random.random())
+                trained.fit(X, LABELS, batch_size=64, epochs=30, verbose=0)
+            finally:
+                longest = max(longest, time.monotonic() - began)
+                time.sleep(0.1)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except (KeyboardInterrupt, distributed.RankError):
+            pass
+    trained.predict(X)  # all have left: they are together in it
+    trained = model(ranks)
+    trained.fit(X, LABELS, batch_size=64, verbose=0)
+    return [longest, trained.fingerprint()]
+
+
+def asleep(ranks, folder):
+    """The last rank does not come back at all."""
+    trained = model(False)
+    trained.distribute(timeout=0.3)
+    distributed.SHORT = 0.3
+    trained.fit(X, LABELS, verbose=0, callbacks=[At(trained.ranks.size - 1, lambda model: time.sleep(60))], epochs=3)
 
 
 def late(ranks, folder):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import ranks
 from programs import TESTS, environment
+from test_layer_contract import new, shape_of
 
 import minicnn as mc
 import minicnn.cli.ranks
@@ -50,6 +51,12 @@ class Threads(distributed.Ranks):
                 into[rank][...] = self.board[rank][self.rank]
         with contextlib.suppress(threading.BrokenBarrierError):  # another rank is beyond it, and has left with an error
             self.barrier.wait(60)
+
+    def take_signals(self):
+        pass
+
+    def give_signals(self):
+        pass
 
     def leave(self, error):
         self.where = None
@@ -120,7 +127,10 @@ KINDS = {
 
 def with_ranks(given, chain=None, **more):
     """The model of ranks.py, distributed over ``Threads``, or None."""
-    model = ranks.model(False, chain, **more)
+    return distributed_over(given, ranks.model(False, chain, **more))
+
+
+def distributed_over(given, model):
     if given is not None:
         model._put(ranks=given)
         model.engine.ranks = given
@@ -138,6 +148,21 @@ def trained(kind, given, dtype):
 def test_every_kind_of_layer_gives_the_bits_of_one_process(kind):
     for size, dtype in (2, "float32"), (5, "float64"):
         assert in_threads(size, lambda one: trained(kind, one, dtype)) == [trained(kind, None, dtype)] * size  # noqa: B023
+
+
+@pytest.mark.parametrize("name", layers.__all__)
+def test_every_layer_gives_the_bits_of_one_process(name):
+    x = np.random.default_rng(5).random((70, *shape_of(name)))
+
+    def found(given):
+        model = mc.Sequential([new(name), layers.Flatten(), layers.Dense(5)], seed=3)
+        model.build(x.shape[1:])
+        model.compile(mc.optimizers.SGD(0.05, momentum=0.9, clipnorm=1.0), "sparse_categorical_crossentropy")
+        distributed_over(given, model)
+        history = model.fit(x, np.arange(70) % 5, 41, verbose=0, validation_split=0.2, class_weight={0: 2.0}).history
+        return history, model.fingerprint(), model.predict(x, 16).tobytes()
+
+    assert in_threads(3, found) == [found(None)] * 3
 
 
 class Custom(mc.layer.Layer):
@@ -362,10 +387,39 @@ def test_an_error_on_one_rank_ends_all():
             assert other[name][1].startswith(f"{told}{kind}: {text}")
     for one in found:
         assert "the arguments must be the same on all ranks" in one["other argument"][1]
-        assert "all ranks must do the same" in one["other call"][1]
-        assert "all ranks must hold the same weights after an epoch" in one["other weights"][1]
+        assert "the method must be the same on all ranks" in one["other call"][1]
+        assert "all ranks must hold the same weights between epochs" in one["other weights"][1]
         assert one["stopped"] == 2
         assert one["fingerprint"] == found[0]["fingerprint"]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_that_do_something_else_are_told(count):
+    found, _ = results(count, "others")
+    for name in found[0]:
+        for one in found:
+            kind, said = one[name]
+            assert kind in ("ValueError", "RankError"), (name, kind, said)
+            what = name.partition(": ")[2] or "method"
+            if name == "predict: number":  # one of them is at its end
+                assert "all ranks must do the same" in said
+            else:
+                assert re.search(rf"{what}( samples)? (must be the same on all ranks|between epochs)", said), (
+                    name,
+                    said,
+                )
+
+
+def test_interrupts_at_any_time_leave_nobody_waiting():
+    found, _ = results(3, "interrupts")
+    assert max(longest for longest, _ in found) < 20
+    assert len({fingerprint for _, fingerprint in found}) == 1
+
+
+def test_a_rank_that_never_answers_does_not_keep_the_others_from_ending():
+    code, _, err = start(2, "asleep")
+    assert code != 0
+    assert "RankError: Sequential.fit: rank 1 of 2 did not answer within 0.3 s" in err
 
 
 def test_a_rank_that_does_not_answer_is_named():
