@@ -12,12 +12,15 @@ an error, and at the clock.
 
 import atexit
 import contextlib
+import functools
+import gc
 import itertools
 import pickle
 import signal
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 
@@ -30,6 +33,7 @@ from minicnn.tree import walk
 LEFT, TAGS = 1, 16384  # the tag of "I have left, because ..."; those of exchanges are TAGS + their number
 SLICED = 4  # ranks from which on each adds up a slice of the gradients
 SPIN, PAUSE = 2e-3, 2e-4  # seconds of waiting without a pause; pauses after them
+MANY = 128  # copies of a communicator after which it is looked thoroughly for some to be freed
 SHORT = 5.0  # seconds for which a rank is still listened to that has been waited for in vain
 
 
@@ -110,6 +114,33 @@ def of(where, comm, timeout):
     return ALONE if comm.size == 1 else Ranks(MPI, comm, timeout, where)
 
 
+class _Copies:
+    """The copies that were made of a communicator, by number, which MPI has not many of: those whose ``Ranks`` are no
+    more are freed where all ranks are together, in the next ``distribute``."""
+
+    def __init__(self):
+        self.numbers, self.made = itertools.count(), {}
+
+    def free(self, ranks):
+        if len(self.made) % MANY == 0:
+            gc.collect()  # a model is in cycles
+        gone = [number for number, (made, _) in self.made.items() if made() is None]
+        for number in sorted(set.intersection(*map(set, ranks.all_of(gone)))):
+            self.made.pop(number)[1].Free()
+
+
+def copies_of(MPI, comm):
+    found = comm.Get_attr(_key(MPI))
+    if found is None:
+        comm.Set_attr(_key(MPI), found := _Copies())
+    return found
+
+
+@functools.cache
+def _key(MPI):
+    return MPI.Comm.Create_keyval()
+
+
 class Ranks(Alone):
     """This process and the others of a communicator, of which it makes a copy; all ranks must do so."""
 
@@ -119,9 +150,14 @@ class Ranks(Alone):
         self._mpi, self._receives, self._sends, self._gone = MPI, {}, [], set()
         self._number, self._broken, self._warned, self._left = 0, False, False, []
         self._signals, self._finishing = _Signals(), False
+        copies = copies_of(MPI, comm)
+        number = next(copies.numbers)
         self._comm, request = comm.Idup()
         self._wait([request], heeding=False)
         self.where = None
+        copies.made[number] = weakref.ref(self), self._comm
+        with self.together(where):
+            copies.free(self)
 
     # ---- messages ----
 

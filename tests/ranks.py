@@ -122,7 +122,18 @@ def errors(ranks, folder):
     attempt("other weights", lambda: fit(callbacks=[At(last, lambda model: model.parameters.fill(0))]))
     trained = model(ranks)
     found["fingerprint"] = (fit(), trained.fingerprint())[1]
+    found["communicators"] = communicators()
     return found
+
+
+def communicators():
+    """How many copies of COMM_WORLD there are after 40 models have come and gone."""
+    from mpi4py import MPI
+
+    distributed.MANY = 10
+    for _ in range(40):
+        mc.Sequential([layers.Dense(1)]).distribute()
+    return len(distributed.copies_of(MPI, MPI.COMM_WORLD).made)
 
 
 def others(ranks, folder):
@@ -171,9 +182,20 @@ def others(ranks, folder):
 
 def interrupts(ranks, folder):
     """Ctrl-C on all ranks, at any time, again and again: the longest time that one has waited; all train afterwards."""
-    trained, longest, random = model(ranks), 0.0, np.random.default_rng()
+    trained, random = model(ranks), np.random.default_rng()
+    last, tell, began = trained.ranks.size - 1, distributed.Ranks._tell, time.monotonic()
+
+    def interrupted(self, error):
+        if self.rank == last:
+            os.kill(os.getpid(), signal.SIGINT)
+        return tell(self, error)
+
+    distributed.Ranks._tell = interrupted  # in the worst moment: while the last rank tells the others of its error
+    with contextlib.suppress(KeyboardInterrupt, distributed.RankError):
+        trained.fit(X, LABELS, verbose=0, epochs=2, callbacks=[At(last, raising(OSError("disk full")))])
+    distributed.Ranks._tell, longest = tell, time.monotonic() - began
     signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
-    for number in range(15):
+    for number in range(10):
         try:
             began = time.monotonic()
             try:
