@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import functools
 import gc
+import inspect
 import itertools
 import pickle
 import signal
@@ -495,7 +496,7 @@ class _Signals:
     def answer(self):
         while self.come:
             number = self.come.pop(0)
-            self.handlers[number](number, sys._getframe())
+            self.handlers[number](number, inspect.currentframe())
 
     def _came(self, number, frame):
         caller = frame

@@ -25,8 +25,6 @@ from minicnn.progress import of_pass as progress_of_pass
 from minicnn.progress import progress_of, silence
 from minicnn.stream import gives_batches
 
-ROWS = 1024  # of large targets on disk that are looked at to tell them from others
-MOST_COMPARED = 2**24  # bytes of samples of which ranks compare all in every call, and not a few
 BATCH = 32  # samples of a batch, where nothing else is said
 
 
@@ -251,8 +249,9 @@ class Fit:
             "its weights": model.fingerprint(),
             "the optimizer's state": resume.plain(model.optimizer.get_state()),
             "the arguments": [self.asked, [self.epochs.start, self.epochs.stop], resume.plain(self.weighs)],
-            "the samples": _about_samples(trained_on, every=True),
-            "the validation samples": "val_" in self.passes and _about_samples(self.passes["val_"].given, every=True),
+            "the samples": resume.about_given(trained_on, every=True),
+            "the validation samples": "val_" in self.passes
+            and resume.about_given(self.passes["val_"].given, every=True),
             "the logs": self.hooks.params["metrics"],
             "the callbacks": [type(one).__name__ for one in self.hooks.all],
         }
@@ -267,8 +266,8 @@ class Fit:
             raise ValueError(_check.message("Sequential.fit", required, got, fix))
         return {
             **self.asked,
-            "samples": _about_samples(trained_on),
-            "validation": None if validation is None else _about_samples(validation),
+            "samples": resume.about_given(trained_on),
+            "validation": None if validation is None else resume.about_given(validation),
             "logs": self.hooks.params["metrics"],
         }
 
@@ -354,29 +353,6 @@ class Fit:
         warnings.warn(f"{where}: {text}", stacklevel=5)
 
 
-def _about_samples(given, every=False):
-    """What tells samples from others: of arrays their form and sums over some, of other data their kind and length.
-
-    ``every``: sums over all of an x in memory.
-    """
-    if len(given) == 1:
-        return {"data": type(given[0]).__name__, "batches": stream.length_of("Sequential.fit", given[0])}
-    x, y, weights = given
-    return resume.about_samples(x, y[:ROWS] if stream.on_disk(y) else y, weights, every and not stream.on_disk(x))
-
-
-def require_same(model, method, given, *arguments, weights=True):
-    """ValueError where ranks do not do the same: other samples, arguments or, if they are compared, weights."""
-    if model.ranks.size > 1:
-        facts = {
-            "the method": method,
-            "the samples": _about_samples(given, every=getattr(given[0], "nbytes", 0) <= MOST_COMPARED),
-            "the arguments": resume.plain(arguments),
-            "the weights": model.fingerprint() if weights and model.built else None,
-        }
-        model.ranks.require_same(f"Sequential.{method}", facts)
-
-
 _STARTS_AGAIN = (
     "Sequential.fit: initial_epoch={} with a new {}: its moments and schedule start again. To continue bit for bit use "
     "ModelCheckpoint(..., save_optimizer=True) or saving.save_checkpoint, and saving.load_checkpoint"
@@ -442,7 +418,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     x, y, *weights = samples(model, "train_on_batch", x, y, sample_weight, class_weight)
     weights = product(*weights)
     require_weight(model, "train_on_batch", "the samples", weights)
-    require_same(model, "train_on_batch", (x, y, weights), weights=False)
+    resume.require_same(model, "train_on_batch", (x, y, weights), weights=False)
     with model.engine.hold("train_on_batch"):
         mean = Means(model)
         Step(model, x, y, weights).run(np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
@@ -654,7 +630,7 @@ def evaluate(
         given = samples(model, method, x, y, sample_weight)[:3]
     batch_size = BATCH if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
     part = passes.over(model, method, given, batch_size, steps)
-    require_same(model, method, given, batch_size, steps, log_names(model))
+    resume.require_same(model, method, given, batch_size, steps, log_names(model))
     with part, progress_of_pass(where, _shown(model, verbose), part.steps) as progress:
         logs = _evaluated(model, part, progress)
         progress.epoch(0, logs)
@@ -720,7 +696,7 @@ def predict(model, x, batch_size=None, verbose=0, steps=None):
             plan.take(x)
             return plan.forward().copy()
     part = passes.over(model, "predict", given, batch_size, steps, inputs=True)
-    require_same(model, "predict", given, batch_size, steps)
+    resume.require_same(model, "predict", given, batch_size, steps)
     found, done = [], 0
     if part.samples is not None:
         found = np.empty((part.samples, *model.output_shape), model.dtype)
