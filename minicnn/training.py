@@ -243,6 +243,7 @@ class Fit:
         """What must be the same on all ranks."""
         model = self.model
         trained_on = (self.step.x, self.step.y, self.step.weights) if self.stream is None else self.stream.source.about
+        validation = self.passes["val_"].given if "val_" in self.passes else None
         return {
             "the method": "fit",
             "the model": resume.described(model),
