@@ -251,8 +251,7 @@ class Fit:
             "the optimizer's state": resume.plain(model.optimizer.get_state()),
             "the arguments": [self.asked, [self.epochs.start, self.epochs.stop], resume.plain(self.weighs)],
             "the samples": resume.about_given(trained_on, every=True),
-            "the validation samples": "val_" in self.passes
-            and resume.about_given(self.passes["val_"].given, every=True),
+            "the validation samples": validation and resume.about_given(validation, every=True),
             "the logs": self.hooks.params["metrics"],
             "the callbacks": [type(one).__name__ for one in self.hooks.all],
         }
