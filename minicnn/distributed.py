@@ -10,10 +10,18 @@ Messages go from rank to rank, never blocking: whoever waits also looks for the 
 an error, and at the clock.
 """
 
+import atexit
 import contextlib
+import functools
+import gc
+import inspect
 import itertools
 import pickle
+import signal
+import sys
+import threading
 import time
+import weakref
 
 import numpy as np
 
@@ -26,20 +34,22 @@ from minicnn.tree import walk
 LEFT, TAGS = 1, 16384  # the tag of "I have left, because ..."; those of exchanges are TAGS + their number
 SLICED = 4  # ranks from which on each adds up a slice of the gradients
 SPIN, PAUSE = 2e-3, 2e-4  # seconds of waiting without a pause; pauses after them
+MANY = 128  # copies of a communicator after which it is looked thoroughly for some to be freed
 SHORT = 5.0  # seconds for which a rank is still listened to that has been waited for in vain
 
 
 class RankError(RuntimeError):
     """Another rank has left a method that all are in, with the error that is named, or does not answer.
 
-    ``rank``: the one whose error it is; None where one does not answer.
+    ``rank``: the one whose error it is; None where one does not answer.  ``kind``: the name of the error's class, such
+    as "KeyboardInterrupt"; None likewise.
     """
 
-    rank = None
+    rank = kind = None
 
-    def __init__(self, where, rank, text):
+    def __init__(self, where, rank, text, kind=None):
         super().__init__(f"{where}: {text}")
-        self.rank, self.told, self._given = rank, (rank, text), (where, rank, text)
+        self.rank, self.kind, self.told, self._given = rank, kind, (rank, text, kind), (where, rank, text, kind)
 
     def __reduce__(self):
         return RankError, self._given
@@ -64,8 +74,10 @@ class Alone:
     def require_same(self, where, facts):
         """ValueError where a fact, a value by name, is not the same on all ranks."""
 
-    def settle(self, where, model):
-        """Around an epoch: all do what callbacks have decided on one: to stop, and the first rank's learning rate."""
+    def settle(self, where, model, settings):
+        """Around an epoch: all do what callbacks have decided on one: to stop, and the first rank's learning rate.
+
+        ValueError where ranks hold other weights or ``settings``."""
 
     def computed(self, batches, compute, shape):
         """Yields (number, batch, outputs, a number) for batches (x, ...), the last two from ``compute(number, batch)``
@@ -74,6 +86,15 @@ class Alone:
 
     def part(self, engine, n):
         """A ``Part``, or None where each rank computes the whole batch of n."""
+
+    def rows_of_step(self, engine, n):
+        """The slice of a batch of n samples that this rank computes in a step; None for all."""
+
+    rows_of_pass = None  # of batch ``number`` in ``computed``: a function (number, n) that gives such a slice
+
+    def all_of(self, value):
+        """[what the function is given on each rank]"""
+        return [value]
 
 
 _NOTHING = contextlib.nullcontext()  # one: it is entered for every single image
@@ -94,6 +115,33 @@ def of(where, comm, timeout):
     return ALONE if comm.size == 1 else Ranks(MPI, comm, timeout, where)
 
 
+class _Copies:
+    """The copies that were made of a communicator, by number, which MPI has not many of: those whose ``Ranks`` are no
+    more are freed where all ranks are together, in the next ``distribute``."""
+
+    def __init__(self):
+        self.numbers, self.made = itertools.count(), {}
+
+    def free(self, ranks):
+        if len(self.made) % MANY == 0:
+            gc.collect()  # a model is in cycles
+        gone = [number for number, (made, _) in self.made.items() if made() is None]
+        for number in sorted(set.intersection(*map(set, ranks.all_of(gone)))):
+            self.made.pop(number)[1].Free()
+
+
+def copies_of(MPI, comm):
+    found = comm.Get_attr(_key(MPI))
+    if found is None:
+        comm.Set_attr(_key(MPI), found := _Copies())
+    return found
+
+
+@functools.cache
+def _key(MPI):
+    return MPI.Comm.Create_keyval()
+
+
 class Ranks(Alone):
     """This process and the others of a communicator, of which it makes a copy; all ranks must do so."""
 
@@ -101,10 +149,16 @@ class Ranks(Alone):
         self.rank, self.size, self.timeout, self.where = comm.rank, comm.size, timeout, where
         self.first, self.others = not comm.rank, [other for other in range(comm.size) if other != comm.rank]
         self._mpi, self._receives, self._sends, self._gone = MPI, {}, [], set()
-        self._number, self._broken, self._warned = 0, False, False
+        self._number, self._broken, self._warned, self._left = 0, False, False, []
+        self._signals, self._finishing = _Signals(), False
+        copies = copies_of(MPI, comm)
+        number = next(copies.numbers)
         self._comm, request = comm.Idup()
         self._wait([request], heeding=False)
         self.where = None
+        copies.made[number] = weakref.ref(self), self._comm
+        with self.together(where):
+            copies.free(self)
 
     # ---- messages ----
 
@@ -138,6 +192,8 @@ class Ranks(Alone):
         pairs = [*itertools.zip_longest(requests, statuses)]
         while pairs := [pair for pair in pairs if not pair[0].Test(pair[1])]:
             waited = time.monotonic() - began
+            if heeding and len(self._signals.come) > self._finishing:
+                self._signals.answer()
             if heeding and self._comm.Iprobe(self._mpi.ANY_SOURCE, LEFT):
                 self._listen()
             if waited > self.timeout:
@@ -156,8 +212,14 @@ class Ranks(Alone):
     def together(self, where):
         return _Together(self, where)
 
+    def take_signals(self):
+        self._signals.take()
+
+    def give_signals(self):
+        self._signals.give()
+
     def enter(self, where):
-        if self._broken:
+        if self._broken and not self._is_quiet(0):
             required = "ranks must have left the method before together"
             fix = "Call distribute again, on all ranks"
             raise RuntimeError(_check.message(where, required, _check.Shown("one that did not answer"), fix))
@@ -167,12 +229,13 @@ class Ranks(Alone):
         """The end of what all ranks do; ``error``: why this one leaves, or None."""
         try:
             if error is None:
-                done = np.zeros(1)
-                self.swap([done] * self.size, [np.empty(1) for _ in range(self.size)])
+                self._finishing = True  # who has this message must not be told of a Ctrl-C any more
+                self.swap([_DONE] * self.size, [_DONE.copy() for _ in range(self.size)])
         except BaseException as found:
             error = found
             raise
         finally:
+            self._finishing = False
             self._tell(error)
             self.where = None
 
@@ -180,12 +243,13 @@ class Ranks(Alone):
         """Tells the others of an error, and takes in what they have sent before they heard of it."""
         if error is None:
             return
-        self._broken, started = True, time.monotonic()  # until all is quiet
+        self._broken = True  # until all is quiet
         told, patience = getattr(error, "told", None), self.timeout
         if told is not None and not self._gone:  # it has waited in vain
             patience = min(SHORT, patience)
         if told is None:
-            told = self.rank, f"rank {self.rank} of {self.size} raised {type(error).__name__}: {error}"
+            kind = type(error).__name__
+            told = self.rank, f"rank {self.rank} of {self.size} raised {kind}: {error}", kind
             _check.note(error, "rank", f"on rank {self.rank} of {self.size}; the others have left {self.where} with it")
         for request in filter(None, self._receives.values()):  # those that are not done
             request.Cancel()
@@ -194,18 +258,29 @@ class Ranks(Alone):
             while self._take_in(rank, requests) is not None:
                 pass
         requests += [self._comm.isend(told, rank, LEFT) for rank in self.others]
+        self._left = requests
+        if not self._is_quiet(patience):
+            if not _SILENT:
+                atexit.register(_end_all)
+            _SILENT.append(self)
+
+    def _is_quiet(self, patience):
+        """Waits until all others have left, too, and nothing is on its way; False if that takes too long."""
+        started = time.monotonic()
         while True:
             self._gone |= {
-                rank for rank in self.others if rank not in self._gone and self._take_in(rank, requests) == LEFT
+                rank for rank in self.others if rank not in self._gone and self._take_in(rank, self._left) == LEFT
             }
-            requests = [request for request in requests if not self._is_done(request)]
-            if len(self._gone) == len(self.others) and not requests:
+            self._left = [request for request in self._left if not self._is_done(request)]
+            if len(self._gone) == len(self.others) and not self._left:
                 break
-            if time.monotonic() - started > patience:
-                _ABANDONED.append(requests)  # MPI may still write into their memory
-                return
+            if self._signals.come:  # Ctrl-C again
+                patience = min(SHORT, patience)
+            if time.monotonic() - started >= patience:
+                return False
             time.sleep(PAUSE)
         self._receives, self._sends, self._gone, self._number, self._broken = {}, [], set(), 0, False
+        return True
 
     def _take_in(self, rank, requests):
         """Begins to receive what has come from a rank and is of no use any more: its tag, or None."""
@@ -222,8 +297,15 @@ class Ranks(Alone):
         except self._mpi.Exception:  # what came was too long for it
             return True
 
-    def gather(self, value):
-        """The objects of all ranks, a list."""
+    def is_whole(self):
+        """Whether all ranks answer; waits a moment for those that have not."""
+        return not self._broken or self._is_quiet(SHORT)
+
+    def abort(self, status):
+        """Ends all ranks at once, where one of them does not answer any more."""
+        self._comm.Abort(status)
+
+    def all_of(self, value):
         data = np.frombuffer(pickle.dumps(value), np.uint8)
         sizes = np.zeros((self.size, 1), np.int64)
         self.swap([np.array([data.size])] * self.size, [*sizes])
@@ -232,29 +314,31 @@ class Ranks(Alone):
         return [value if rank == self.rank else pickle.loads(part) for rank, part in enumerate(found)]
 
     def of_first(self, function):
-        return self.gather(function() if self.first else None)[0]
+        return self.all_of(function() if self.first else None)[0]
 
     def require_same(self, where, facts):
-        for rank, others in enumerate(self.gather(facts)):
+        for rank, others in enumerate(self.all_of(facts)):
             for name, value in facts.items():
                 if others.get(name) != value:
                     got = _check.Shown(f"another one on rank {rank} than on rank {self.rank}")
                     raise ValueError(_check.message(where, f"{name} must be the same on all ranks", got))
 
-    def settle(self, where, model):
+    def settle(self, where, model, settings):
         optimizer = model.optimizer
         rate = optimizer.get_config()["learning_rate"]
         rate = rate if isinstance(rate, float) else None  # a schedule is a function of the step
-        found = self.gather((model.stop_training, rate, model.fingerprint()))
+        found = self.all_of((model.stop_training, rate, {"weights": model.fingerprint(), "settings": settings}))
         model.stop_training = any(stops for stops, _, _ in found)
-        if None not in (rate, found[0][1]) and found[0][1] != rate:
-            optimizer.learning_rate = found[0][1]
-        for rank, (_, _, fingerprint) in enumerate(found):
-            if fingerprint != found[0][2]:
-                required = "all ranks must hold the same weights after an epoch"
-                fix = "A callback or a custom layer changes them, or draws, on one alone"
-                got = _check.Shown(f"others on rank {rank} than on rank 0")
-                raise ValueError(_check.message(where, required, got, fix))
+        first, same = found[0][1:]
+        if None not in (rate, first) and first != rate:
+            optimizer.learning_rate = first
+        for rank, (_, _, held) in enumerate(found):
+            for name in same:
+                if held[name] != same[name]:
+                    required = f"all ranks must hold the same {name} between epochs"
+                    fix = "A callback or a custom layer changes them, or draws, on one alone"
+                    got = _check.Shown(f"others on rank {rank} than on rank 0")
+                    raise ValueError(_check.message(where, required, got, fix))
 
     # ---- what is computed ----
 
@@ -281,12 +365,21 @@ class Ranks(Alone):
         for (number, batch, found, _), (other,) in zip(waiting, numbers, strict=False):
             yield number, batch, found, float(other)
 
+    def rows_of_pass(self, number, n):
+        return slice(0, n if number % self.size == self.rank else 0)
+
+    def rows_of_step(self, engine, n):
+        if not cells.levels(n) or _custom(engine):
+            return None
+        node, _ = nodes_of(n, self.size)[self.rank]
+        return slice(node.first, node.last)
+
     def part(self, engine, n):
         if not cells.levels(n):
             return None
         found = engine.parts.get(n)
         if found is None:
-            custom = [layer for _, layer in walk(engine.layers) if in_python(layer)]
+            custom = _custom(engine)
             if custom:
                 if not self._warned and self.first:
                     text = f"{type(custom[-1]).__name__} runs in Python, and may look at all samples of a batch"
@@ -327,7 +420,23 @@ class Ranks(Alone):
             self.swap([mine] * self.size, [vector[one] for one in slices])
 
 
-_ABANDONED: list = []
+_DONE = np.zeros(3, np.uint8)  # so long as nothing else that is sent
+_SILENT: list = []  # Ranks of which one has not answered: they hold memory that MPI may still write into
+
+
+def _end_all():
+    """At the end of a program MPI would wait for ranks that do not answer, and so for ever."""
+    for ranks in _SILENT:
+        if ranks.is_whole():
+            continue
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        ranks.abort(1)
+
+
+def _custom(engine):
+    return [layer for _, layer in walk(engine.layers) if in_python(layer)]
 
 
 def _is_some(array):
@@ -343,11 +452,63 @@ class _Together:
     def __enter__(self):
         self.outer = self.ranks.where is None
         if self.outer:
-            self.ranks.enter(self.where)
+            self.ranks.take_signals()
+            try:
+                self.ranks.enter(self.where)
+            except BaseException:
+                self.ranks.give_signals()
+                raise
 
     def __exit__(self, kind, error, traceback):
         if self.outer:
-            self.ranks.leave(error)
+            try:
+                self.ranks.leave(error)
+            finally:
+                self.ranks.give_signals()
+
+
+class _Signals:
+    """Signals that have a handler in Python, such as Ctrl-C, while ranks do something together.
+
+    They wait while messages are exchanged: a handler that raises in between would leave other ranks waiting, and
+    messages on their way.  ``answer`` calls the handlers of those that have come.
+    """
+
+    def __init__(self):
+        self.handlers, self.come = {}, []
+
+    def take(self):
+        if threading.current_thread() is not threading.main_thread():  # where no handler is called
+            return
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self.handlers[number] = handler
+                signal.signal(number, self._came)
+
+    def give(self):
+        for number, handler in self.handlers.items():
+            if signal.getsignal(number) == self._came:  # or somebody has set another one meanwhile
+                signal.signal(number, handler)
+        self.answer()
+        self.handlers = {}
+
+    def answer(self):
+        while self.come:
+            number = self.come.pop(0)
+            self.handlers[number](number, inspect.currentframe())
+
+    def _came(self, number, frame):
+        caller = frame
+        while caller is not None:
+            if caller.f_code in _WHOLE:
+                self.come.append(number)
+                return
+            caller = caller.f_back
+        self.handlers[number](number, frame)
+
+
+_WHOLE = {function.__code__ for function in (Ranks.swap, _Together.__enter__, _Together.__exit__)}
 
 
 def nodes_of(n, ranks):
@@ -400,6 +561,10 @@ class Part:
         return zip(self._nodes, parts, strict=True)
 
     pick = Plan.pick
+
+    @property
+    def own_x(self):
+        return self._plan.own_x
 
     @property
     def x(self):

@@ -57,7 +57,7 @@ class _Batches:
         if self.steps is None and stream.has_no_end(given[0]):
             required = "steps must be given with data that have no end"
             raise ValueError(_check.message(source.where, required, _check.Shown(type(given[0]).__name__)))
-        self.stream = stream.Stream(source, lambda epoch, number: f"batch {number}{of}", inputs)
+        self.stream = stream.Stream(source, lambda _, number: f"batch {number}{of}", inputs, model.ranks.rows_of_pass)
 
     def __enter__(self):
         self.stream.__enter__()

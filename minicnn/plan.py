@@ -173,6 +173,11 @@ class Plan:
             layer.forget()
         return True
 
+    @property
+    def own_x(self):
+        """The samples that this process computes: here all of ``x``."""
+        return self.x
+
     def take(self, x, order=None):
         """Fills ``x`` with the samples of an array, or those that ``order`` (n,) names, cast to the model's dtype.
 

@@ -9,7 +9,7 @@ import copy
 
 import numpy as np
 
-from minicnn import _check, montecarlo
+from minicnn import _check, montecarlo, resume
 from minicnn.layer import Layer, require_layer, take_places
 from minicnn.tree import walk
 
@@ -206,6 +206,7 @@ def _sampled(model, method, x, n_samples, seed, batch_size, return_samples, ques
     return_samples = _check.boolean(where, "return_samples", return_samples)
     x = model.checked_inputs(method, x)
     kind = model.output_kind
+    resume.require_same(model, method, (x, None, None), n_samples, seed, batch_size)
     found = montecarlo.samples(model, x, n_samples, seed, batch_size, None if lend is None else lend())
     blocks = (read(model, kind, outputs) for _, outputs in found)
     empty = np.empty((n_samples, 0, *model.output_shape), model.dtype)

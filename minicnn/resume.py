@@ -17,13 +17,15 @@ import zlib
 
 import numpy as np
 
-from minicnn import _check, _files, callbacks, inputs
+from minicnn import _check, _files, callbacks, inputs, stream
 from minicnn.layer import Layer, is_frozen
 from minicnn.settings import settings_of
 from minicnn.tree import named_values, walk
 
 WHERE = "BackupAndRestore"
 ROWS = 64  # samples that are looked at to tell data from other data
+TARGETS = 1024  # of large targets on disk, the same
+MOST_COMPARED = 2**24  # bytes of samples of which ranks compare all in every call, and not a few
 
 # {model: (what described it when the latest fit with a backup began, and when it ended)}: what callbacks have changed
 # since must not make it look like another model, where the same process goes on after Ctrl-C.
@@ -137,7 +139,7 @@ class Keeper:
             "callbacks": [[type(one).__name__, one.get_state()] for one in self.stateful],
             "model": model.state_dict(),
             "counts": {name: int(layer.state[key]) for name, layer, key in _counts(model)},
-            "settings": _settings(model),
+            "settings": settings(model),
             "optimizer": model.optimizer.get_state(),
             "seen": model.input_range and [*model.input_range, model.input_mean],
         }
@@ -255,7 +257,7 @@ def _things(model):
     return {**layers, "the optimizer": model.optimizer, "the loss": model.loss_function}
 
 
-def _settings(model):
+def settings(model):
     """{name of the thing: {setting: value}} of all that may be assigned and that a file can hold."""
     return {name: _settings_of(thing) for name, thing in _things(model).items()}
 
@@ -291,10 +293,37 @@ def _assign(model, settings):
 # ---- whether a run is the same ----
 
 
-def about_samples(x, y, weights=None):
-    """What tells samples from others: their number and form, and a sum over ``y``, the weights and some of ``x``."""
+def about_given(given, every=False):
+    """What tells samples, (x, y, weights) or (data,), from others: of arrays their form and sums over some, of other
+    data their kind and length.
+
+    ``every``: sums over all of an x in memory.
+    """
+    if len(given) == 1:
+        return {"data": type(given[0]).__name__, "batches": stream.length_of("Sequential.fit", given[0])}
+    x, y, weights = given
+    return about_samples(x, y[:TARGETS] if stream.on_disk(y) else y, weights, every and not stream.on_disk(x))
+
+
+def require_same(model, method, given, *arguments, weights=True):
+    """ValueError where the ranks of a model (distributed.py) do not do the same: other samples, arguments or, if they
+    are compared, weights."""
+    if model.ranks.size > 1:
+        facts = {
+            "the method": method,
+            "the samples": about_given(given, every=getattr(given[0], "nbytes", 0) <= MOST_COMPARED),
+            "the arguments": plain(arguments),
+            "the weights": model.fingerprint() if weights and model.built else None,
+        }
+        model.ranks.require_same(f"Sequential.{method}", facts)
+
+
+def about_samples(x, y, weights=None, every=False):
+    """What tells samples from others: their number and form, and a sum over ``y``, the weights and some of ``x``, or
+    ``every`` one."""
     rows = np.linspace(0, len(x) - 1, min(len(x), ROWS)).astype(int)
-    sums = [_crc(np.stack([x[row] for row in rows])), *(_crc(one) for one in (y, weights) if one is not None)]
+    looked_at = [x] if every else [np.stack([x[row] for row in rows])] if len(x) else []
+    sums = [_crc(one) for one in (*looked_at, y, weights) if one is not None]
     return {"number": len(x), "shape": list(x.shape[1:]), "dtype": x.dtype.str, "sums": sums}
 
 

@@ -6,7 +6,12 @@ Beside arrays ``fit``, ``evaluate`` and ``predict`` take data that give batches,
 - a *loader* has ``__iter__`` and perhaps ``__len__``, as PyTorch's DataLoader: each iteration is a pass over its data;
 - an *iterator*, such as a generator, goes on where it is.
 
-Rows of memory maps are batches that come one after the other, too (``Rows``).
+Rows of memory maps are batches that come one after the other, too (``Rows``).  Of these, and of a sequence that has
+``read_rows``, a process of several (distributed.py) reads only what it computes:
+
+    read_rows(i, rows_of) -> (x, y) or (x, y, sample_weight)
+
+is ``__getitem__(i)`` of which x must hold only the samples in the slice ``rows_of(n)``, where n is their number.
 
 A ``Source`` knows which batch comes when; a ``Stream`` has it get the next one while the model computes with the one
 before.  One thread does that, a batch ahead and never beyond the end of an epoch, so that all calls into the data come
@@ -40,13 +45,15 @@ _FORMS = "(x, y) or (x, y, sample_weight)"
 class Batch(NamedTuple):
     """Arrays of their own: whoever gave them may overwrite his.  x is overwritten by the batch after the next one.
 
-    ``rows``: the numbers of the samples, None if they have none.
+    ``rows``: the numbers of the samples, None if they have none.  ``read``: the slice of x that has been read, None for
+    all of it: the rest of x may be anything.
     """
 
     x: Any
     y: Any
     weights: Any
     rows: Any = None
+    read: Any = None
 
 
 class Chosen(NamedTuple):
@@ -132,6 +139,10 @@ class Source:
         return (self.data,)
 
     rows = None  # the numbers of the samples of the latest batch
+    wanted = (
+        None  # a function (number, n) that gives the slice of a batch of n samples that is to be read, None for all
+    )
+    read = None  # what it gave for the latest batch
     item = ""  # what says which batch it is, in the data's own words
     until_the_end = False  # whether an epoch has as many steps as there are, whatever ``steps`` says
 
@@ -149,6 +160,16 @@ class Source:
 
     def get(self, epoch, number):
         raise NotImplementedError
+
+    @property
+    def reads_rows(self):
+        """Whether it can read a part of a batch."""
+        return False
+
+    def rows_of(self, number, n):
+        """The slice that is to be read of batch ``number``, of n samples."""
+        self.read = None if self.wanted is None else self.wanted(number, n)
+        return slice(0, n) if self.read is None else self.read
 
     def enter(self, number):
         """The pass ``number`` begins."""
@@ -213,9 +234,15 @@ class Items(Source):
         at = at if self.order is None else int(self.order[at])
         self.item = f", item {at} of the data"
         try:
+            if self.wanted is not None and self.reads_rows:
+                return self.data.read_rows(at, lambda n: self.rows_of(number, n))
             return self.data[at]
         except StopIteration as error:  # it would end a loop without a word
             raise RuntimeError(f"{type(self.data).__name__}.__getitem__ raised StopIteration") from error
+
+    @property
+    def reads_rows(self):
+        return callable(getattr(self.data, "read_rows", None))
 
     def end(self, epoch):
         if place(epoch, self.steps, self.steps, self.length)[1] == 0:
@@ -285,6 +312,8 @@ class Rows(Source):
         _require_order(where, "samples", len(arrays[0]), seed)
         self.arrays, self.parts, self.seed, self.order = arrays, parts, seed, None
 
+    reads_rows = True
+
     @property
     def about(self):
         return self.arrays
@@ -292,6 +321,7 @@ class Rows(Source):
     def get(self, epoch, number):
         visit, at = place(epoch, number, self.steps, self.length)
         part = self.parts[at]
+        self.rows_of(number, part.stop - part.start)
         if self.seed is None:
             self.rows = np.arange(part.start, part.stop)
             return tuple(None if array is None else array[part] for array in self.arrays)
@@ -318,10 +348,12 @@ def source_of(where, data, steps=None, seed=None, trains=False, first=0):
 class Stream:
     """The batches of a ``Source``, each prepared while the one before is computed with.  A context.
 
-    ``place(epoch, number)`` says in errors which batch it is; ``inputs``: only x is asked for.
+    ``place(epoch, number)`` says in errors which batch it is; ``inputs``: only x is asked for; ``wanted``: of a
+    ``Source``.
     """
 
-    def __init__(self, source, place, inputs=False):
+    def __init__(self, source, place, inputs=False, wanted=None):
+        source.wanted = wanted
         self.source, self.place, self.inputs, self.rooms = source, place, inputs, _Rooms()
         self.ahead = _Ahead() if source.threaded else None
         self.ready = None  # (epoch, batch): the first one of a fit, if it was looked at before
@@ -398,7 +430,7 @@ def _batch(where, found, inputs, source, rooms):
     if inputs:
         arrays = isinstance(found, list) and len(found) in (2, 3) and hasattr(found[0], "__array__")
         several = arrays or (isinstance(found, tuple) and found)
-        return Batch(_taken(where, found[0] if several else found, rooms), None, None)
+        return Batch(_taken(where, found[0] if several else found, rooms, source.read), None, None)
     if not isinstance(found, list | tuple) or len(found) not in (2, 3):
         kind = "None" if found is None else type(found).__name__
         got = f"a {kind} of length {len(found)}" if isinstance(found, list | tuple) else kind
@@ -407,12 +439,13 @@ def _batch(where, found, inputs, source, rooms):
     if np.ma.is_masked(y):
         raise TypeError(_check.message(where, "y must have no masked entries", _check.Shown("a masked array")))
     weights = None if weights is None else np.array(_check.numeric_array(where, "sample weights", weights))
-    return Batch(_taken(where, x, rooms), np.array(_check.array(where, "y", y), order="C"), weights, source.rows)
+    y = np.array(_check.array(where, "y", y), order="C")
+    return Batch(_taken(where, x, rooms, source.read), y, weights, source.rows, source.read)
 
 
-def _taken(where, x, rooms):
-    """A copy of x; ValueError where it is none, of no sample."""
-    found = rooms.take(where, x)
+def _taken(where, x, rooms, read):
+    """A copy of x, or of the slice ``read`` of it; ValueError where it is none, of no sample."""
+    found = rooms.take(where, x, slice(None) if read is None else read)
     if found.ndim and not len(found):
         required = "x must have at least one sample in every batch"
         raise ValueError(_check.message(where, required, _check.shape_of(found)))
@@ -425,18 +458,18 @@ class _Rooms:
     def __init__(self):
         self.rooms = [np.empty(0), np.empty(0)]
 
-    def take(self, where, x):
-        """A copy of x, an array or ``Chosen`` rows of one."""
-        if isinstance(x, Chosen) and not (
-            x.array.flags.c_contiguous and x.array.flags.aligned and x.array.dtype.isnative
-        ):  # take would copy all of it
-            x = x.array[x.rows]
-        chosen = isinstance(x, Chosen)
-        found = x.array if chosen else _check.numeric_array(where, "x", x)
-        room = self._next((len(x.rows), *found.shape[1:]) if chosen else found.shape, found.dtype)
-        if chosen:
-            return np.take(found, x.rows, axis=0, out=room, mode="clip")  # "raise" would work on a copy of ``out``
-        np.copyto(room, found)
+    def take(self, where, x, read):
+        """A copy of x, an array or ``Chosen`` rows of one; only the slice ``read`` of it is copied."""
+        rows = x.rows if isinstance(x, Chosen) else None
+        found = _check.numeric_array(where, "x", x) if rows is None else x.array
+        room = self._next(found.shape if rows is None else (len(rows), *found.shape[1:]), found.dtype)
+        flags = found.flags
+        if rows is None:
+            np.copyto(room[read] if room.ndim else room, found[read] if room.ndim else found)
+        elif flags.c_contiguous and flags.aligned and found.dtype.isnative:
+            np.take(found, rows[read], axis=0, out=room[read], mode="clip")  # "raise" would work on a copy of ``out``
+        else:  # take would copy all of it
+            room[read] = found[rows[read]]
         return room
 
     def _next(self, shape, dtype):

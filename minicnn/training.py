@@ -7,6 +7,8 @@ and a step that did not get there puts the layers' states back.
 
 import contextlib
 import copy
+import functools
+import itertools
 import math
 import warnings
 
@@ -23,7 +25,6 @@ from minicnn.progress import of_pass as progress_of_pass
 from minicnn.progress import progress_of, silence
 from minicnn.stream import gives_batches
 
-ROWS = 1024  # of large targets on disk that are looked at to tell them from others
 BATCH = 32  # samples of a batch, where nothing else is said
 
 
@@ -70,9 +71,10 @@ class Fit:
                 "validation_steps": validation_steps,
             }.items()
         )
-        self.validates, self.keeper = _validates(validation_freq), None
+        self.validates, self.keeper, self.weighs = _validates(validation_freq), None, class_weight
         self.epochs = range(first, _check.integer(where, "epochs", epochs, 0))
         self.stream = self.seen = None
+        self.shares = False  # whether ranks read their parts of the batches of the stream
         with contextlib.ExitStack() as opened:
             if gives_batches(x):
                 arguments = {"y": y, "sample_weight": sample_weight, "validation_split": validation_split or None}
@@ -175,7 +177,18 @@ class Fit:
         return self.model.seed if self.shuffle else None
 
     def _open(self, opened, source, place):
-        self.stream = opened.enter_context(stream.Stream(source, lambda epoch, number: place.format(number, epoch)))
+        ranks, model = self.model.ranks, self.model
+        self.shares = ranks.size > 1 and source.reads_rows and self.mix is None
+        asked = itertools.count(0 if model.input_mean is None else 1)
+
+        def wanted(number, n):
+            whole = not next(asked)  # the first one, of which the mean is asked for
+            return None if whole or not model.built else ranks.rows_of_step(model.engine, n)
+
+        made = stream.Stream(
+            source, lambda epoch, number: place.format(number, epoch), False, wanted if self.shares else None
+        )
+        self.stream = opened.enter_context(made)
 
     def train(self):
         """All epochs, or until a callback says stop; for a model that is held and in training mode."""
@@ -186,14 +199,14 @@ class Fit:
                 self.seen = inputs.look(self.step.x, self.model.dtype, mean=self.model.input_mean is None)
             ranks = self.model.ranks
             if ranks.size > 1:
-                ranks.require_same("Sequential.fit", self._facts())
+                ranks.require_same("Sequential.fit", self._facts())  # before a callback has done anything
             hooks.attach(self.model)
             self.keeper = resume.Keeper(hooks.all, self.model, self.history, self._about)
             hooks.begin()
             logs = self.keeper.restore()
             for epoch in self.keeper.left(self.epochs):
                 hooks.call("on_epoch_begin", epoch)
-                ranks.settle("Sequential.fit", self.model)
+                self._settle()
                 found = self._epoch(epoch)
                 if found is None:
                     break
@@ -205,11 +218,12 @@ class Fit:
                     hooks.call("on_epoch_end", epoch, logs)
                 finally:
                     self.history.append(epoch, logs)
-                ranks.settle("Sequential.fit", self.model)
+                self._settle()
                 self.keeper.epoch_done(epoch, logs)
                 if self.model.stop_training:
                     break
             hooks.end(logs)
+            self._settle()
             complete = True
         except BaseException as error:
             hooks.end(logs, error)
@@ -218,16 +232,27 @@ class Fit:
             if self.keeper is not None:
                 self.keeper.end(complete)
 
+    def _settle(self):
+        """Between epochs: what is decided on one rank is so on all."""
+        if self.model.ranks.size > 1:
+            settings = resume.settings(self.model)
+            settings["the optimizer"].pop("learning_rate", None)  # it is the first rank's
+            self.model.ranks.settle("Sequential.fit", self.model, settings)
+
     def _facts(self):
         """What must be the same on all ranks."""
         model = self.model
         trained_on = (self.step.x, self.step.y, self.step.weights) if self.stream is None else self.stream.source.about
+        validation = self.passes["val_"].given if "val_" in self.passes else None
         return {
+            "the method": "fit",
             "the model": resume.described(model),
             "its weights": model.fingerprint(),
             "the optimizer's state": resume.plain(model.optimizer.get_state()),
-            "the arguments": [self.asked, [self.epochs.start, self.epochs.stop]],
-            "the samples": _about_samples(trained_on),
+            "the arguments": [self.asked, [self.epochs.start, self.epochs.stop], resume.plain(self.weighs)],
+            "the samples": resume.about_given(trained_on, every=True),
+            "the validation samples": validation and resume.about_given(validation, every=True),
+            "the logs": self.hooks.params["metrics"],
             "the callbacks": [type(one).__name__ for one in self.hooks.all],
         }
 
@@ -241,8 +266,8 @@ class Fit:
             raise ValueError(_check.message("Sequential.fit", required, got, fix))
         return {
             **self.asked,
-            "samples": _about_samples(trained_on),
-            "validation": None if validation is None else _about_samples(validation),
+            "samples": resume.about_given(trained_on),
+            "validation": None if validation is None else resume.about_given(validation),
             "logs": self.hooks.params["metrics"],
         }
 
@@ -267,7 +292,7 @@ class Fit:
                 if not hooks.take(error):
                     raise
                 mean.spoil()
-            self.model.trained_on(self.seen or inputs.look(step.x, self.model.dtype, self.model.input_mean is None))
+            self.model.trained_on(self.seen or self._look(step))
             if asked:
                 logs = mean.result(of_step=True)
                 self.progress.step(epoch, logs)
@@ -286,6 +311,12 @@ class Fit:
                 logs.update({prefix + name: value for name, value in results.items()})
         return logs
 
+    def _look(self, step):
+        """``inputs.look`` of the samples of a step, whichever ranks have read them."""
+        x = step.x if step.read is None else step.x[step.read]
+        found = inputs.look(x, self.model.dtype, self.model.input_mean is None)
+        return functools.reduce(inputs.joined, self.model.ranks.all_of(found)) if self.shares else found
+
     def _steps(self, epoch, first=0):
         """(Step, the numbers of its samples), one step of the epoch after the other, from the number ``first`` on."""
         if self.stream is None:
@@ -300,7 +331,9 @@ class Fit:
         for number, batch in enumerate(self.stream.epoch(epoch, first=first), first):
             method = f"fit: {self.stream.place(epoch, number)}"
             x, y, weights = intake.batch(self.model, method, batch, self.class_weight, training=True)
-            yield self._step(x, y, weights, batch.rows), np.arange(len(x))
+            step = self._step(x, y, weights, batch.rows)
+            step.read = batch.read
+            yield step, np.arange(len(x))
 
     def _place(self, epoch, number):
         return f"step {number} of epoch {epoch}" if self.stream is None else self.stream.place(epoch, number)
@@ -318,14 +351,6 @@ class Fit:
             text = f"the data ended after {done} of the {self.steps} batches of epoch {epoch}, and training with them. "
             text += "For all epochs an iterator must give steps_per_epoch * epochs batches"
         warnings.warn(f"{where}: {text}", stacklevel=5)
-
-
-def _about_samples(given):
-    """What tells samples from others: of arrays their form and sums over some, of other data their kind and length."""
-    if len(given) == 1:
-        return {"data": type(given[0]).__name__, "batches": stream.length_of("Sequential.fit", given[0])}
-    x, y, weights = given
-    return resume.about_samples(x, y[:ROWS] if stream.on_disk(y) else y, weights)
 
 
 _STARTS_AGAIN = (
@@ -393,6 +418,7 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
     x, y, *weights = samples(model, "train_on_batch", x, y, sample_weight, class_weight)
     weights = product(*weights)
     require_weight(model, "train_on_batch", "the samples", weights)
+    resume.require_same(model, "train_on_batch", (x, y, weights), weights=False)
     with model.engine.hold("train_on_batch"):
         mean = Means(model)
         Step(model, x, y, weights).run(np.arange(len(x)), mean, lambda: "Sequential.train_on_batch")
@@ -403,8 +429,11 @@ def train_on_batch(model, x, y, sample_weight=None, class_weight=None):
 class Step:
     """A training step over some of the samples x, y: forward, loss, backward, reduce, update; all of it, or nothing.
 
-    ``weights``: of the samples, or None.  ``names``: the numbers by which errors call the samples, or None.
+    ``weights``: of the samples, or None.  ``names``: the numbers by which errors call the samples, or None.  ``read``:
+    as of a ``stream.Batch``.
     """
+
+    read = None
 
     def __init__(self, model, x, y, weights, names=None):
         self.model, self.x, self.y, self.weights, self.names = model, x, y, weights, names
@@ -461,7 +490,7 @@ class Step:
             if plan.dy is not None:
                 plan.dy += gradient
         if not math.isfinite(value):
-            raise FloatingPointError(_not_finite(self.model, plan.x, value, place()))
+            raise FloatingPointError(_not_finite(self.model, plan.own_x, value, place()))
         return value
 
     def tell(self, mean, value, outputs, parts):
@@ -541,18 +570,22 @@ def loss(model, outputs, y, weights, activity_penalty, into=None):
 
 
 def _not_finite(model, x, value, place):
-    """Where a loss that is NaN or infinite came from: the first layer whose output is not finite."""
-    culprit = "the loss itself: all layers give finite numbers"
+    """Where a loss that is NaN or infinite came from: the first layer whose output is not finite.
+
+    ``x``: the samples of the batch that this process has; all ranks find the same.
+    """
+    found = len(model.layers), "the loss itself: all layers give finite numbers"
     if not math.isfinite(model.penalty()):
-        culprit = "the penalty of the parameters"
+        found = len(model.layers), "the penalty of the parameters"
     with np.errstate(all="ignore"):
         for number, layer in enumerate(model.layers):
             y = output_of(layer, x)
             if not np.isfinite(y).all():
                 path, layer = _culprit(str(number), layer, x)
-                culprit = f"the output of layer {path}, {type(layer).__name__}"
+                found = number, f"the output of layer {path}, {type(layer).__name__}"
                 break
             x = y
+    _, culprit = min(model.ranks.all_of(found), key=lambda one: one[0])
     fix = "Lower the learning rate, or set the optimiser's clipnorm"
     return _check.message(place, f"the loss must stay finite; first not finite: {culprit}", value, fix)
 
@@ -597,6 +630,7 @@ def evaluate(
         given = samples(model, method, x, y, sample_weight)[:3]
     batch_size = BATCH if batch_size is None else _check.integer(where, "batch_size", batch_size, 1)
     part = passes.over(model, method, given, batch_size, steps)
+    resume.require_same(model, method, given, batch_size, steps, log_names(model))
     with part, progress_of_pass(where, _shown(model, verbose), part.steps) as progress:
         logs = _evaluated(model, part, progress)
         progress.epoch(0, logs)
@@ -662,6 +696,7 @@ def predict(model, x, batch_size=None, verbose=0, steps=None):
             plan.take(x)
             return plan.forward().copy()
     part = passes.over(model, "predict", given, batch_size, steps, inputs=True)
+    resume.require_same(model, "predict", given, batch_size, steps)
     found, done = [], 0
     if part.samples is not None:
         found = np.empty((part.samples, *model.output_shape), model.dtype)

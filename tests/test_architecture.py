@@ -88,7 +88,7 @@ MAY_IMPORT = {
     "intake": {"_check", "datasets", "metrics", "stream", "targets"},
     "passes": {"_check", "intake", "stream"},
     "progress": {"_check"},
-    "resume": {"_check", "_files", "callbacks", "document", "inputs", "layer", "settings", "tree"},
+    "resume": {"_check", "_files", "callbacks", "document", "inputs", "layer", "settings", "stream", "tree"},
     "training": BASE
     | {
         "augment",
@@ -138,7 +138,7 @@ MAY_IMPORT = {
     "advice": {"layers", "outputs"},
     "summary": {"layer", "notebook", "tree"},
     "notebook": set(),  # plot by its name
-    "prediction": {"_check", "layer", "montecarlo", "tree"},
+    "prediction": {"_check", "layer", "montecarlo", "resume", "tree"},
     "ensemble": {"_check", "intake", "model", "prediction", "processes", "targets", "training"},
     "thinning": {"_check", "layer", "layers", "metrics", "notebook", "targets"},
     "calibration": {"_check", "layer", "layers", "model", "notebook", "outputs", "prediction", "targets"},

@@ -1,6 +1,8 @@
 """Ranks of MPI: the bits of one process at any number of them, files by one of them, and errors that end all."""
 
+import contextlib
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -12,9 +14,11 @@ import numpy as np
 import pytest
 import ranks
 from programs import TESTS, environment
+from test_layer_contract import new, shape_of
 
 import minicnn as mc
-from minicnn import cells, distributed, layers
+import minicnn.cli.ranks
+from minicnn import cells, distributed, layers, stream
 from minicnn.distributed import nodes_of
 
 # ---- without MPI: who computes what ----
@@ -45,7 +49,14 @@ class Threads(distributed.Ranks):
         for rank in range(self.size):
             if rank != self.rank and into[rank] is not None:
                 into[rank][...] = self.board[rank][self.rank]
-        self.barrier.wait(60)
+        with contextlib.suppress(threading.BrokenBarrierError):  # another rank is beyond it, and has left with an error
+            self.barrier.wait(60)
+
+    def take_signals(self):
+        pass
+
+    def give_signals(self):
+        pass
 
     def leave(self, error):
         self.where = None
@@ -114,11 +125,21 @@ KINDS = {
 }
 
 
-def trained(kind, given, dtype):
-    model = ranks.model(False, [*KINDS[kind](), layers.Flatten(), layers.Dense(4, activation="softmax")], dtype=dtype)
+def with_ranks(given, chain=None, **more):
+    """The model of ranks.py, distributed over ``Threads``, or None."""
+    return distributed_over(given, ranks.model(False, chain, **more))
+
+
+def distributed_over(given, model):
     if given is not None:
         model._put(ranks=given)
         model.engine.ranks = given
+    return model
+
+
+def trained(kind, given, dtype):
+    chain = [*KINDS[kind](), layers.Flatten(), layers.Dense(4, activation="softmax")]
+    model = with_ranks(given, chain, dtype=dtype)
     model.fit(ranks.X, ranks.LABELS, batch_size=70, verbose=0)
     return model.fingerprint(), model.history.history
 
@@ -127,6 +148,21 @@ def trained(kind, given, dtype):
 def test_every_kind_of_layer_gives_the_bits_of_one_process(kind):
     for size, dtype in (2, "float32"), (5, "float64"):
         assert in_threads(size, lambda one: trained(kind, one, dtype)) == [trained(kind, None, dtype)] * size  # noqa: B023
+
+
+@pytest.mark.parametrize("name", layers.__all__)
+def test_every_layer_gives_the_bits_of_one_process(name):
+    x = np.random.default_rng(5).random((70, *shape_of(name)))
+
+    def found(given):
+        model = mc.Sequential([new(name), layers.Flatten(), layers.Dense(5)], seed=3)
+        model.build(x.shape[1:])
+        model.compile(mc.optimizers.SGD(0.05, momentum=0.9, clipnorm=1.0), "sparse_categorical_crossentropy")
+        distributed_over(given, model)
+        history = model.fit(x, np.arange(70) % 5, 41, verbose=0, validation_split=0.2, class_weight={0: 2.0}).history
+        return history, model.fingerprint(), model.predict(x, 16).tobytes()
+
+    assert in_threads(3, found) == [found(None)] * 3
 
 
 class Custom(mc.layer.Layer):
@@ -151,10 +187,135 @@ def test_custom_layers_are_computed_by_all_and_said():
     assert found == [alone] * 2
 
 
+# ---- who reads what ----
+
+
+class Counting:
+    """Batches of 64, 64 and 19 samples, of which it counts the rows that are read; the others are NaN."""
+
+    def __init__(self):
+        self.read = 0
+        self.batches = [(ranks.X[at : at + 64], ranks.LABELS[at : at + 64]) for at in (0, 64, 128)]
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, number):
+        return self.read_rows(number, lambda n: slice(0, n))
+
+    def read_rows(self, number, rows_of):
+        x, y = self.batches[number]
+        rows = rows_of(len(x))
+        self.read += len(x[rows])
+        found = np.full_like(x, np.nan)
+        found[rows] = x[rows]
+        return found, y
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_rank_reads_its_part_of_data_that_can_be_read_in_parts(size):
+    def found(given):
+        model, data, test = with_ranks(given), Counting(), Counting()
+        history = model.fit(data, epochs=3, verbose=0, validation_data=test).history
+        outputs = model.predict(data)
+        facts = model.fingerprint(), history, model.input_range, model.input_mean, outputs.tobytes()
+        return facts, data.read, test.read
+
+    def rows(n, rank):
+        node, _ = nodes_of(n, size)[rank]
+        return node.last - node.first
+
+    (facts, *alone), together = found(None), in_threads(size, found)
+    assert alone == [4 * 147, 3 * 147]
+    assert [one for one, _, _ in together] == [facts] * size
+    for rank, (_, read, tested) in enumerate(together):
+        steps = 3 * (2 * rows(64, rank) + 19)  # all compute 19 samples
+        own = sum((64, 64, 19)[rank::size])
+        assert tested == 3 * own
+        first = {64: 64 - rows(64, rank), 19: 0}  # the first batch is read whole: the mean of the inputs is that of it
+        assert read - own - steps in first.values()
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_rank_reads_its_rows_of_a_memory_map(shuffle, tmp_path, monkeypatch):
+    path, counts, take = tmp_path / "x.npy", {}, np.take
+    np.save(path, ranks.X)
+
+    def counting(array, rows, **more):
+        if stream.on_disk(array):
+            counts[more["out"].ctypes.data] = counts.get(more["out"].ctypes.data, 0) + len(rows)
+        return take(array, rows, **more)
+
+    def found(given):
+        model, x = with_ranks(given), np.load(path, mmap_mode="r")
+        history = model.fit(
+            x, ranks.LABELS, 64, 2, verbose=0, shuffle=shuffle, validation_data=(x, ranks.LABELS)
+        ).history
+        return model.fingerprint(), history, model.input_range, model.input_mean, model.evaluate(x, ranks.LABELS, 10)
+
+    alone = found(None)
+    monkeypatch.setattr(np, "take", counting)
+    assert in_threads(2, found) == [alone] * 2
+    if shuffle:
+        whole = 2 * 64 + 4 * 19  # each rank: its first batch, and those that all compute
+        assert sum(counts.values()) == whole + 3 * 64
+
+
+def test_where_the_loss_is_not_finite_all_ranks_name_the_layer():
+    """Also those that have not the sample."""
+
+    def found(given):
+        model = with_ranks(given, [layers.Flatten(), layers.Dense(8), layers.Dense(4, activation="softmax")])
+        x = ranks.X.copy()
+        x[3] = 3e38
+        with pytest.raises(FloatingPointError) as caught:
+            model.fit([(x, ranks.LABELS)], verbose=0)
+        return str(caught.value)
+
+    assert in_threads(2, found) == [found(None)] * 2
+
+
 def test_without_mpi4py_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ImportError, match=r'^Sequential.distribute: needs mpi4py, .*pip install "minicnn\[mpi\]"'):
         mc.Sequential([layers.Dense(1)]).distribute()
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({}, (0, 1)),
+        ({"PMI_SIZE": "4", "PMI_RANK": "3"}, (3, 4)),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, (0, 2)),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, (0, 1)),  # the script of a job, which runs once
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1"}, (0, 1)),  # a program that is to run four times
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1", "PMIX_RANK": "1"}, (1, 4)),
+        ({"PMI_SIZE": "1", "PMI_RANK": "0"}, (0, 1)),
+        ({"PMI_SIZE": "two", "PMI_RANK": "0"}, (0, 1)),
+        ({"PMI_SIZE": "2", "PMI_RANK": "2"}, (0, 1)),
+    ],
+)
+def test_a_launcher_is_known_by_its_variables(monkeypatch, variables, found):
+    for name in itertools.chain(*minicnn.cli.ranks.LAUNCHERS):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert minicnn.cli.ranks.started_as() == found
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_command_line_under_mpiexec_says_once_what_to_install(monkeypatch, tmp_path, capsys, rank):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", str(rank))
+    streams = sys.stdout, sys.stderr
+    assert minicnn.cli.main(["train", "--out", str(tmp_path / "run")]) == 1
+    assert (sys.stdout, sys.stderr) == streams
+    out, err = capsys.readouterr()
+    assert out == ""
+    wanted = r'minicnn: error: minicnn train: needs mpi4py, .*pip install "minicnn\[mpi\]"\n' if rank == 0 else ""
+    assert re.fullmatch(wanted, err)
+    assert not list(tmp_path.iterdir())
 
 
 # ---- with it ----
@@ -226,10 +387,40 @@ def test_an_error_on_one_rank_ends_all():
             assert other[name][1].startswith(f"{told}{kind}: {text}")
     for one in found:
         assert "the arguments must be the same on all ranks" in one["other argument"][1]
-        assert "all ranks must do the same" in one["other call"][1]
-        assert "all ranks must hold the same weights after an epoch" in one["other weights"][1]
+        assert "the method must be the same on all ranks" in one["other call"][1]
+        assert "all ranks must hold the same weights between epochs" in one["other weights"][1]
         assert one["stopped"] == 2
+        assert one["communicators"] < 20
         assert one["fingerprint"] == found[0]["fingerprint"]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_that_do_something_else_are_told(count):
+    found, _ = results(count, "others")
+    for name in found[0]:
+        for one in found:
+            kind, said = one[name]
+            assert kind in ("ValueError", "RankError"), (name, kind, said)
+            what = name.partition(": ")[2] or "method"
+            if name == "predict: number":  # one of them is at its end
+                assert "all ranks must do the same" in said
+            else:
+                assert re.search(rf"{what}( samples)? (must be the same on all ranks|between epochs)", said), (
+                    name,
+                    said,
+                )
+
+
+def test_interrupts_at_any_time_leave_nobody_waiting():
+    found, _ = results(3, "interrupts")
+    assert max(longest for longest, _ in found) < 20
+    assert len({fingerprint for _, fingerprint in found}) == 1
+
+
+def test_a_rank_that_never_answers_does_not_keep_the_others_from_ending():
+    code, _, err = start(2, "asleep")
+    assert code != 0
+    assert "RankError: Sequential.fit: rank 1 of 2 did not answer within 0.3 s" in err
 
 
 def test_a_rank_that_does_not_answer_is_named():
@@ -258,3 +449,59 @@ def test_a_run_goes_on_at_another_number_of_ranks(tmp_path):
     assert models[0] == models[1]
     assert not (tmp_path / "ranks/backup").exists()
     assert np.isfinite(alone[2])
+
+
+# ---- the command line ----
+
+
+@pytest.fixture(scope="module")
+def commands_alone(tmp_path_factory):
+    """The results of one process: after 2 epochs, 3 and 1."""
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("alone"))
+        for epochs in "231":
+            status, out, _ = ranks.command("--epochs", epochs, "--json", "--out", f"run{epochs}")
+            assert status == 0
+            found.append(json.loads(out))
+    return found
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_command_line_trains_on_all_ranks_and_ends_on_all(commands_alone, tmp_path, count):
+    found, _ = results(count, "commands", tmp_path)
+    first = max(found, key=lambda one: len(one["whole"][1]))
+    last = count - 1
+    for name, status in (
+        *(("whole", 0), ("again", 1), ("wrong", 2), ("other words", 1), ("no memory", 1), ("a fault", 1)),
+        *(("other data", 1), ("interrupt", 130), ("resume", 0), ("overwrite", 0)),
+    ):
+        assert [one[name][0] for one in found] == [status] * count, (name, found)
+        assert [one[name][1:] for one in found if one is not first] == [["", ""]] * last
+    for name, expected in zip(("whole", "resume", "overwrite"), commands_alone, strict=True):
+        got = json.loads(first[name][1])
+        for key in ("fingerprint", "loss", "accuracy", "epochs", "samples", "seed"):
+            assert got[key] == expected[key], (name, key)
+        assert first[name][2].count("\nepoch ") == {"whole": 2, "resume": 2, "overwrite": 1}[name]
+    raised = f"minicnn: error: minicnn train: rank {last} of {count} raised"
+    for name, text in (
+        ("again", "minicnn: error: minicnn-run-1: there is a run already"),
+        ("other words", "minicnn: error: minicnn train: the command line must be the same on all ranks"),
+        ("no memory", f"{raised} MemoryError: no room"),
+        ("a fault", f"{raised} KeyError: 0"),
+    ):
+        assert first[name][2].startswith(text)
+        assert first[name][2].count("\n") == 1
+    assert first["wrong"][2].count("argument --epochs: invalid") == 1
+    assert "the samples must be the same on all ranks" in first["other data"][2]
+    assert "interrupted; what has been trained is in stopped" in first["interrupt"][2]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["minicnn-run-1", "other", "stopped"]
+    assert (tmp_path / "stopped/history.json").read_text().count("accuracy") == 2
+
+
+@pytest.mark.parametrize(("scenario", "rank"), [("silent", 1), ("first_is_silent", 0)])
+def test_the_command_line_waits_for_no_rank_for_ever(tmp_path, scenario, rank):
+    code, _, err = start(2, scenario, tmp_path)
+    assert code != 0
+    assert err.count(f"minicnn: error: minicnn train: rank {rank} of 2 did not answer within 0.3 s") == 1, err
+    assert not (tmp_path / "never").exists()

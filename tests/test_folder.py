@@ -95,6 +95,22 @@ def test_lazy_gives_the_same(folder, batch_size):
     assert repr(eager.validation) == "<Pictures: 5 pictures of 7 x 7, grayscale, 3 classes>"
 
 
+def test_lazy_reads_only_what_is_asked_for(folder, monkeypatch):
+    lazy, read, files = image_folder(folder, 8, lazy=True, batch_size=4), images.read, []
+    (x, y), numbers = lazy[0], []
+    monkeypatch.setattr(images, "read", lambda file, *arguments: files.append(file) or read(file, *arguments))
+
+    def rows_of(n):
+        numbers.append(n)
+        return slice(1, 3)
+
+    part, same_y = lazy.read_rows(0, rows_of)
+    assert (numbers, files) == ([len(x)], lazy.files[1:3])
+    assert np.array_equal(part[1:3], x[1:3])
+    assert not part[3:].any()
+    assert np.array_equal(same_y, y)
+
+
 def test_every_format_and_the_first_picture_of_several(tmp_path):
     endings = ["png", "jpg", "gif", "bmp", "tiff", "ppm", "tga", "webp", "ico"]
     endings = [ending for ending in endings if f".{ending}" in pillow.registered_extensions()]

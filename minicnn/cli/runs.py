@@ -71,7 +71,7 @@ class Run:
 
     def begin(self, samples):
         """Makes the folder, without the files of another run in it, and writes the settings into it, with the command,
-        what it runs on, and how many ``samples`` there are of each part."""
+        what it runs on, and how many ``samples`` there are of each part.  Returns itself."""
         if self.folder is None:
             self.folder = _claimed()
         os.makedirs(self.folder, exist_ok=True)
@@ -84,6 +84,7 @@ class Run:
             before = calls_in(self.path("settings.json")) or [UNKNOWN]
         call = {"command": shlex.join(["minicnn", *self.given]), "environment": minicnn.versions(), "samples": samples}
         self.write_json("settings.json", self.settings | {"calls": [*before, call]})
+        return self
 
     def write_json(self, name, value):
         _files.write_atomically(self.path(name), [json.dumps(value, indent=1).encode() + b"\n"])
@@ -355,5 +356,7 @@ class Saver(Callback):
         self.run = run
 
     def on_epoch_end(self, epoch, logs=None):
+        if not self.writes:
+            return
         earlier = self.model.history.history
         self.run.write_json("history.json", {name: [*earlier.get(name, []), value] for name, value in logs.items()})

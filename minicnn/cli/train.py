@@ -4,21 +4,27 @@ import json
 import shlex
 import time
 
+from minicnn import distributed
 from minicnn.cli import building, runs, sources, words
+from minicnn.cli.ranks import WHERE, is_interrupt
 
 
-def train(options):
-    """Trains a network, and where that is asked for the same network at dropout rate 0, and says how good they are."""
+def train(options, ranks=distributed.ALONE):
+    """Trains a network, and where that is asked for the same network at dropout rate 0, and says how good they are.
+
+    ``ranks``: those that do it together (distributed.py); the first one finds and writes the run's folder.
+    """
     begin = time.perf_counter()
-    run = runs.Run(options)
+    run = ranks.of_first(lambda: runs.Run(options))
     settings = run.settings
-    data = sources.load(settings | {"data": run.data}, options.data_dir)
+    data = _data(run, options, ranks)
     model = building.model(settings["dropout"], settings["seed"], settings, data, text=run.text)
     rate = _rate(settings, model, options)
     if options.dry_run:
         return _dry_run(run, data, model, options)
-    run.begin(data.counts())
-    model, history = _trained(run, data, model, "", rate, saved_as="model.npz")
+    ranks.require_same(WHERE, {"the data": [data.counts(), data.shape, data.class_names]})  # none has failed till here
+    run = ranks.of_first(lambda: run.begin(data.counts()))
+    model, history = _trained(run, data, model, ranks, "", rate, saved_as="model.npz")
     result = _measured(model, data, settings) | {"fingerprint": model.fingerprint()}
     report = {
         **result,
@@ -39,11 +45,22 @@ def train(options):
         report["without_dropout"] = result
         if rate != 0:
             plain = building.model(0.0, settings["seed"], settings, data, text=run.text)
-            plain, _ = _trained(run, data, plain, "-without-dropout", 0.0)
+            plain, _ = _trained(run, data, plain, ranks, "-without-dropout", 0.0)
             report["without_dropout"] = _measured(plain, data, settings) | {"fingerprint": plain.fingerprint()}
     report["seconds"] = round(time.perf_counter() - begin, 3)
     words.show(json.dumps(words.finite(report)) if options.json else _table(report, data, settings))
     return int(sources.failed(run.data, data.skipped))
+
+
+def _data(run, options, ranks):
+    """The data; the first rank has them before the others ask, so that what is to be downloaded is so once."""
+
+    def load():
+        return sources.load(run.settings | {"data": run.data}, options.data_dir)
+
+    found = load() if ranks.first or not sources.is_known(run.data) else None
+    ranks.of_first(lambda: None)
+    return load() if found is None else found
 
 
 def _rate(settings, model, options):
@@ -57,7 +74,7 @@ def _rate(settings, model, options):
     return None
 
 
-def _trained(run, data, model, suffix, rate, saved_as=None):
+def _trained(run, data, model, ranks, suffix, rate, saved_as=None):
     """(model, history) after all epochs, with a checkpoint after every one; goes on with one that exists."""
     settings, backup = run.settings, runs.Backup(run.path(f"checkpoint{suffix}.npz"))
     parts = {part: (building.as_inputs(model, x, settings), y) for part, (x, y) in data.parts.items() if part != "test"}
@@ -66,6 +83,9 @@ def _trained(run, data, model, suffix, rate, saved_as=None):
     what = settings["model"] if rate is None else f"dropout {rate:g}"
     words.note(what + (f", continuing after epoch {done}" if done else ""))
     watching = building.watching(settings, "validation" in parts)
+    if ranks.size > 1:
+        model.distribute(timeout=ranks.timeout)
+    saves = ranks.first and saved_as is not None
     try:
         history = model.fit(
             *parts["training"],
@@ -76,13 +96,15 @@ def _trained(run, data, model, suffix, rate, saved_as=None):
             class_weight=building.class_weight(settings, data),
             clean_train_metrics=_is_thinned(settings, model, rate),
         ).history
-    except KeyboardInterrupt:
-        if saved_as:
+    except (KeyboardInterrupt, distributed.RankError) as error:
+        if not is_interrupt(error):
+            raise
+        if saves:
             model.save(run.path(saved_as))
         saved = f"interrupted; what has been trained is in {run.folder}"
         words.note(f"{saved}. Continue with: minicnn train --resume {shlex.quote(run.folder)}")
         raise
-    if saved_as:
+    if saves:
         model.save(run.path(saved_as))
         run.write_json("history.json", history)
     return model, history

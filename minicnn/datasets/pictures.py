@@ -91,9 +91,15 @@ class LazyPictures:
         return len(self._slices)
 
     def __getitem__(self, number):
+        return self.read_rows(number, lambda n: slice(0, n))
+
+    def read_rows(self, number, rows_of):
+        """Batch ``number`` as (x, y), in which only those pictures are read that the slice ``rows_of(n)`` of its n
+        names: the others are black.  For processes that share the work on a batch (``stream.py``)."""
         part = self._slices[_place(number, len(self))]
-        x = np.empty((part.stop - part.start, *self._choice.shape), np.uint8)
-        for row, file in zip(x, self.files[part], strict=True):
+        x = np.zeros((part.stop - part.start, *self._choice.shape), np.uint8)
+        chosen = rows_of(len(x))
+        for row, file in zip(x[chosen], self.files[part][chosen], strict=True):
             try:
                 row[...] = images.read(file, self._choice.shape, self._choice.fit)
             except DataError as error:
