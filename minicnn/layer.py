@@ -324,7 +324,12 @@ class Layer(Closed):
             object.__setattr__(self, name, value)
             return
         super().__setattr__(name, value)
-        count_change(self)
+        self._count_change()
+
+    def _count_change(self):
+        self._changes += 1
+        if self._tally is not None:
+            self._tally[0] += 1
 
     def __setstate__(self, state):
         vars(self).update(owned(state))
@@ -865,9 +870,7 @@ def changes(layers):
 
 def count_change(layer):
     """Makes the layer one that was changed."""
-    layer._changes += 1
-    if layer._tally is not None:
-        layer._tally[0] += 1
+    layer._count_change()
 
 
 def adopt(layers):
