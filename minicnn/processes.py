@@ -68,6 +68,18 @@ def how_many(where, n_jobs, most):
     return (count, backend) if count > 1 or (count and _is_dask(backend)) else (1, None)
 
 
+@contextlib.contextmanager
+def on_dask(address):
+    """Within it dask's scheduler at this address runs what ``run_all`` is given.  ImportError without dask."""
+    try:
+        import distributed
+        import joblib
+    except ImportError as error:
+        raise ImportError('--dask needs dask: pip install "minicnn[dask]"') from error
+    with distributed.Client(address, timeout=10) as client, joblib.parallel_config("dask", client=client):
+        yield
+
+
 def _taken(results, done, found=None):
     """The results as a list, each given to ``done`` as well."""
     found = [] if found is None else found

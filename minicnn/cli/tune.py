@@ -8,7 +8,7 @@ import os
 import time
 
 import minicnn
-from minicnn import _files
+from minicnn import _files, processes
 from minicnn.cli import building, runs, sources, words
 
 
@@ -41,21 +41,13 @@ def tune(options):
     return status
 
 
-@contextlib.contextmanager
 def _workers(options):
-    """In the block dask is joblib's active backend, if that is asked for."""
+    """A context in which dask is joblib's active backend, if that is asked for."""
     if options.dask is None:
-        yield
-        return
+        return contextlib.nullcontext()
     if options.jobs is not None:
         raise words.Usage("--jobs is for processes: with --dask all of its workers train")
-    try:
-        import distributed
-        import joblib
-    except ImportError as error:
-        raise ImportError('--dask needs dask: pip install "minicnn[dask]"') from error
-    with distributed.Client(options.dask, timeout=10) as client, joblib.parallel_config("dask", client=client):
-        yield
+    return processes.on_dask(options.dask)
 
 
 def _written(folder, report, curve):
