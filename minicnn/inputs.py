@@ -55,11 +55,18 @@ def look(x, dtype, mean=True):
                 least, most = float(part.min()), float(part.max())
             low, high = min(low, least), max(high, most)
             if mean:
-                total, count = total + float(part.sum(dtype=np.float64)), count + part.size
+                total, count = total + _sum(part), count + part.size
     if low > high:
         return None
     middle = total / count if count and math.isfinite(total) else low / 2 + high / 2
     return Seen(low, high, min(max(middle, low), high) if mean else None)
+
+
+def _sum(part):
+    """Of numbers that lie in the cache; in float32 where they are so, which is several times as fast and exact enough,
+    since NumPy adds in pairs."""
+    found = float(part.sum()) if part.dtype.kind == "f" and part.itemsize >= 4 else math.inf
+    return found if math.isfinite(found) else float(part.sum(dtype=np.float64))
 
 
 def joined(seen, more):

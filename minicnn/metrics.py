@@ -107,6 +107,14 @@ class Accuracy(PerSample):
         if len(shape) > 1:
             _column("Accuracy", np.empty((0, *shape)))
 
+    def _count(self, outputs, y):
+        if outputs.ndim != 2 or outputs.shape[1] == 1 or getattr(y, "ndim", 0) != 1:
+            return None
+        try:
+            return kernels.in_top(outputs, y, 1)
+        except (TypeError, ValueError):  # other dtypes, or labels that are no classes: ``_values`` sees to them
+            return None
+
     def _values(self, outputs, y, from_logits):
         if outputs.ndim == 2 and outputs.shape[1] > 1:
             return _in_top("Accuracy", outputs, y, 1)

@@ -462,21 +462,25 @@ cdef bint all_distributions_in(const real[:, ::1] rows, double tolerance) noexce
     return found
 
 
-def in_top(outputs not None, const int64_t[::1] labels not None, Py_ssize_t top, uint8_t[::1] right not None):
+def in_top(outputs not None, const int64_t[::1] labels not None, Py_ssize_t top, uint8_t[::1] right=None):
     """right[i] = 1 if fewer than ``top`` other classes are ahead of the label's, which must be in [0, K), else 0.
+
+    Returns how many there are; ``right`` may be left out.
 
     Ahead is a class with a larger output, or an equal one and a smaller number.  Nothing is known of a NaN: it is ahead
     of every label, and everything is ahead of it.
     """
     if is_double(outputs):
-        mark_top[double](outputs, labels, top, right)
-    else:
-        mark_top[float](outputs, labels, top, right)
+        return mark_top[double](outputs, labels, top, right)
+    return mark_top[float](outputs, labels, top, right)
 
 
-cdef int mark_top(const real[:, ::1] outputs, const int64_t[::1] labels, Py_ssize_t top, uint8_t[::1] right) except -1:
-    cdef Py_ssize_t i, k, label, ahead
-    require(labels.shape[0] == outputs.shape[0] == right.shape[0], "labels and right must have the rows of outputs")
+cdef Py_ssize_t mark_top(const real[:, ::1] outputs, const int64_t[::1] labels, Py_ssize_t top,
+                         uint8_t[::1] right) except -1:
+    cdef Py_ssize_t i, k, label, ahead, count = 0
+    cdef bint marks = right is not None
+    require(labels.shape[0] == outputs.shape[0] and (not marks or right.shape[0] == outputs.shape[0]),
+            "labels and right must have the rows of outputs")
     require(all_classes(labels, outputs.shape[1]), "labels must be in [0, K)")
     with nogil:
         for i in range(outputs.shape[0]):
@@ -485,4 +489,7 @@ cdef int mark_top(const real[:, ::1] outputs, const int64_t[::1] labels, Py_ssiz
                 ahead += not outputs[i, k] < outputs[i, label]
             for k in range(label + 1, outputs.shape[1]):
                 ahead += not outputs[i, k] <= outputs[i, label]
-            right[i] = ahead < top
+            count += ahead < top
+            if marks:
+                right[i] = ahead < top
+    return count
