@@ -56,7 +56,7 @@ class Engine:
             return
         with self._settling:  # several threads may evaluate
             if self.parameters.rules():
-                self._penalties = self.parameters.penalties()
+                self._penalties = self.parameters.penalties() or None
                 self.bind()
         self.settled = changes
 

@@ -143,7 +143,8 @@ class Loss(Configured):
         weights = None if weights is None else sample_weights(where, weights, len(outputs))
         if isinstance(from_logits, str) and from_logits == "auto":
             from_logits = self.from_logits is True
-        from_logits = _check.boolean(where, "from_logits", from_logits)
+        if type(from_logits) is not bool:
+            from_logits = _check.boolean(where, "from_logits", from_logits)
         return self._compute(outputs, y, weights, from_logits, into)
 
     def of_samples(self, outputs, y, from_logits="auto"):

@@ -235,7 +235,8 @@ class Plan:
 
     def activity_penalty(self):
         """What the layers' outputs of the latest ``forward`` add to the loss."""
-        return mean_penalty(self.penalties(), len(self.x))
+        found = self.penalties()
+        return mean_penalty(found, len(self.x)) if found else 0.0
 
     def penalties(self):
         """What each sample adds to it: a list of arrays (n,)."""

@@ -275,24 +275,27 @@ class Fit:
         """All steps of one epoch, and the evaluations after it: the logs; None if the data had ended before."""
         mean, hooks = Means(self.model), self.hooks
         asked = hooks.of_steps() or self.progress.shows_steps
-        done = self.keeper.within(epoch, mean)
+        first = done = self.keeper.within(epoch, mean)
         optimizer = self.model.optimizer
         self.rate = optimizer.scheduled_rate(optimizer.iterations - done)  # that with which the epoch began
         self.progress.begin(epoch, done)
         for step, chosen in self._steps(epoch, done):
-            if mean.spoilt or hooks.found:
+            if mean.spoilt or (hooks.finders and hooks.found):
                 break
             number, done = done, done + 1
             if asked:
                 hooks.call("on_train_batch_begin", number)
             self.run.begin_step(epoch, number)
             try:
-                hooks.saw(step.run(chosen, mean, lambda: f"Sequential.fit: {self._place(epoch, number)}"))  # noqa: B023
+                loss = step.run(chosen, mean, lambda: f"Sequential.fit: {self._place(epoch, number)}")  # noqa: B023
+                if hooks.finders:
+                    hooks.saw(loss)
             except FloatingPointError as error:
                 if not hooks.take(error):
                     raise
                 mean.spoil()
-            self.model.trained_on(self.seen or self._look(step))
+            if self.seen is None or number == first:
+                self.model.trained_on(self.seen or self._look(step))
             if asked:
                 logs = mean.result(of_step=True)
                 self.progress.step(epoch, logs)
