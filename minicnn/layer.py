@@ -273,6 +273,7 @@ class Layer(Closed):
     _is_frozen = False  # by freeze
     _stored_parts: dict | None = None  # what a file says of layers that are made later in this one
 
+    trains_state = True  # False for a class whose training forwards leave ``state`` as it is: none is put back
     compiled = False  # True for a class all of whose arithmetic is done by kernels: a plan may record it (plan.py)
     composite = False  # True for a compiled class that holds layers: whether a plan may record it is up to them, too
     input_ndim: int | None = None  # axes of one sample: 3 for images; None: any number

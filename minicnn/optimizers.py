@@ -130,7 +130,7 @@ class Optimizer(Configured):
         self._iterations = np.zeros(1, np.int64)
         self._layout = None  # what the slots belong to: dtype, length, (name, offset, size) of every segment
         self._bound = None  # parameters, gradients, segments, pieces, squares
-        self._before_step = None  # a weak reference: the model holds the optimizer
+        self._before_step = None  # (a weak reference to an object, for it holds the optimizer; its method)
         self._constrained, self._rules = [], (None, None)
 
     @property
@@ -194,7 +194,8 @@ class Optimizer(Configured):
 
     def _bind_again(self):
         if self._bound is not None:
-            self.bind(*self._bound[:3], self._before_step and self._before_step(), self._constrained)
+            owner, method = self._before_step or (lambda: None, None)
+            self.bind(*self._bound[:3], owner() and method.__get__(owner()), self._constrained)
 
     def bind(self, parameters, gradients, segments, before_step=None, constrained=()):
         """Ties the optimiser to a model's flat vectors (float32 or float64, contiguous, equal lengths).
@@ -223,7 +224,7 @@ class Optimizer(Configured):
         self._rules = constraints.rules(constrained, parameters.size)
         self._constrained = list(constrained)
         self._bound = parameters, gradients, list(segments), pieces, np.empty(len(pieces))
-        self._before_step = before_step and weakref.WeakMethod(before_step)
+        self._before_step = before_step and (weakref.ref(before_step.__self__), before_step.__func__)
 
     def _make_slots(self):
         """Makes the slots that are needed, of first values where they are new; none before the layout is known."""
@@ -253,9 +254,10 @@ class Optimizer(Configured):
 
         RuntimeError before ``bind``; FloatingPointError if gradients are clipped and their norm is not finite.
         """
-        before_step = self._before_step and self._before_step()
-        if before_step is not None:
-            before_step()  # may bind again
+        if self._before_step is not None:
+            owner, method = self._before_step[0](), self._before_step[1]
+            if owner is not None:
+                method(owner)  # may bind again
         parameters, gradients, segments, pieces, squares = self._require_bound("step")
         method, *numbers, names = self._method()
         try:

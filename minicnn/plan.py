@@ -70,7 +70,7 @@ class Plan:
     def __init__(self, engine, n, training, by_hand=False, layers=None, lots=None):
         self._layers, self._numbers_of_samples = engine.layers if layers is None else layers, np.arange(n)
         self._every = [layer for _, layer in walk(self._layers)]
-        self._layer_states = [layer.state for layer in self._every]  # asked in every step: the layers lie far apart
+        self._moved = [layer.state for layer in self._every if layer.trains_state]  # the layers lie far apart
         self._picked, self.losses = {}, np.empty(n)
         self._states, self._counters = [], []  # (state, name, copy of an array or None); what is no array
         self._recorded_layers = [layer for _, layer in walk([layer for layer in self._layers if not in_python(layer)])]
@@ -204,11 +204,11 @@ class Plan:
 
     def save_states(self):
         """Remembers the layers' counters and moving statistics."""
-        if len(self._states) != sum(map(len, self._layer_states)):
+        if len(self._states) != sum(map(len, self._moved)):
             states = [
-                (layer.state, name, value.copy() if isinstance(value, np.ndarray) else None)
-                for layer in self._every
-                for name, value in layer.state.items()
+                (state, name, value.copy() if isinstance(value, np.ndarray) else None)
+                for state in self._moved
+                for name, value in state.items()
             ]
             self._states, self._counters = [], [0] * len(states)
             self._states = states

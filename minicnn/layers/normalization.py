@@ -129,6 +129,8 @@ class Normalization(Layer, compiled=True):
     Source: Keras's layer of that name.
     """
 
+    trains_state = False
+
     output_function = "changed"
 
     axis = Fixed(axes_of, optional=True)
