@@ -139,9 +139,7 @@ class Source:
         return (self.data,)
 
     rows = None  # the numbers of the samples of the latest batch
-    wanted = (
-        None  # a function (number, n) that gives the slice of a batch of n samples that is to be read, None for all
-    )
+    wanted = None  # a function (number, n): the slice of a batch of n samples that is to be read, None for all
     read = None  # what it gave for the latest batch
     item = ""  # what says which batch it is, in the data's own words
     until_the_end = False  # whether an epoch has as many steps as there are, whatever ``steps`` says
