@@ -13,6 +13,8 @@ import numpy as np
 
 from minicnn import _check
 
+OFTEN = 0.1  # seconds between two drawings of a bar
+
 
 def verbosity(where, verbose):
     """The argument ``verbose`` as 0, 1 or 2; "auto" depends on where it is said."""
@@ -72,7 +74,7 @@ def progress_of(verbose, params):
 
 def of_pass(where, verbose, steps):
     """The same for one pass over samples, the evaluation or prediction of the method ``where``: call ``step`` and, at
-    the end, ``epoch``, both with 0 and the logs."""
+    the end, ``epoch``, both with 0."""
     title = where.rpartition(".")[2]
     return (_Silent, _Bar, _Lines)[verbosity(where, verbose)]({"epochs": 1, "steps": steps, "title": title})
 
@@ -92,20 +94,20 @@ class _Silent(contextlib.AbstractContextManager):
         if self.first is None:
             self.first = epoch + (done / self.params["steps"] if done else 0)
 
-    def left(self, epoch, share=1.0):
+    def left(self, epoch, now, share=1.0):
         """What is to come, as far as it takes as long as what was: "12 s left", after that share of the epoch; "" at
         the end of the last one, and where nothing is known yet."""
         self.first = epoch if self.first is None else self.first
         done, all_ = epoch - self.first + share, self.params["epochs"] - self.first
         if done >= all_ or not done:
             return ""
-        return f"{_time((time.perf_counter() - self.began) * (all_ - done) / done)} left"
+        return f"{_time((now - self.began) * (all_ - done) / done)} left"
 
     def __exit__(self, *error):
         pass
 
-    def step(self, epoch, logs):
-        pass
+    def step(self, epoch, result):
+        """After a step; ``result()`` gives the logs."""
 
     def epoch(self, epoch, logs):
         pass
@@ -120,8 +122,8 @@ class _Lines(_Silent):
     """One line an epoch."""
 
     def epoch(self, epoch, logs):
-        seconds, left = time.perf_counter() - self.started, self.left(epoch)
-        self.started = time.perf_counter()
+        now = time.perf_counter()
+        seconds, left, self.started = now - self.started, self.left(epoch, now), now
         took = f"{seconds:5.1f} s{f' ({left})' if left else ''}"
         say(f"{self.title(epoch)}  {took}  {_shown(logs)}".rstrip())
 
@@ -131,25 +133,41 @@ class _Bar(_Silent):
 
     shows_steps = True
     bar = None
+    waiting = 0  # steps that the bar does not show yet: words and means are made for what is drawn
+    drawn = 0.0
 
-    def step(self, epoch, logs):
+    def step(self, epoch, result):
+        self.waiting += 1
+        now = time.perf_counter()
         if self.bar is None:
             steps = {"total": self.params["steps"], "initial": self.done}
-            self.bar = bar(**steps, desc=self.title(epoch), unit="step")
+            self.bar = bar(**steps, desc=self.title(epoch), unit="step", mininterval=0, miniters=1)
+        elif now - self.drawn < OFTEN:
+            return
+        self.drawn = now
         known = self.params["epochs"] > 1 and self.params["steps"]
-        left = self.left(epoch, (self.bar.n + 1) / self.params["steps"]) if known else ""
-        self.bar.set_postfix_str(", ".join(filter(None, (left, _shown(logs)))), refresh=False)
-        self.bar.update()
+        left = self.left(epoch, now, (self.bar.n + self.waiting) / self.params["steps"]) if known else ""
+        self.bar.set_postfix_str(", ".join(filter(None, (left, _shown(result())))), refresh=False)
+        self._show()
 
     def epoch(self, epoch, logs):
         if self.bar is not None:
+            self._show()
             self.bar.set_postfix_str(_shown(logs))
-            self.bar.close()
-            self.bar = None
+            self._close()
 
     def __exit__(self, *error):
         if self.bar is not None:
-            self.bar.close()
+            self._show()
+            self._close()
+
+    def _show(self):
+        steps, self.waiting = self.waiting, 0
+        self.bar.update(steps)
+
+    def _close(self):
+        self.bar.close()
+        self.bar = None
 
 
 def _time(seconds):

@@ -274,7 +274,7 @@ class Fit:
     def _epoch(self, epoch):
         """All steps of one epoch, and the evaluations after it: the logs; None if the data had ended before."""
         mean, hooks = Means(self.model), self.hooks
-        asked = hooks.of_steps() or self.progress.shows_steps
+        asked, shows = hooks.of_steps(), self.progress.shows_steps
         first = done = self.keeper.within(epoch, mean)
         optimizer = self.model.optimizer
         self.rate = optimizer.scheduled_rate(optimizer.iterations - done)  # that with which the epoch began
@@ -296,9 +296,10 @@ class Fit:
                 mean.spoil()
             if self.seen is None or number == first:
                 self.model.trained_on(self.seen or self._look(step))
+            if shows:
+                self.progress.step(epoch, lambda: mean.result(of_step=True))
             if asked:
                 logs = mean.result(of_step=True)
-                self.progress.step(epoch, logs)
                 hooks.call("on_train_batch_end", number, logs)
             self.keeper.step_done(epoch, done, mean)
         if done != self.steps and not mean.spoilt and not hooks.found:
@@ -663,7 +664,7 @@ def _evaluated(model, part, progress=None):
             value, _ = loss(model, outputs, y, weights, penalty)
             mean.update(value, outputs, y, weights)
         if progress is not None and progress.shows_steps:
-            progress.step(0, mean.result(of_step=True))
+            progress.step(0, lambda: mean.result(of_step=True))
     mean.require_weight(part.method, part.title)
     return mean.result()
 
@@ -710,7 +711,7 @@ def predict(model, x, batch_size=None, verbose=0, steps=None):
             else:
                 found[done : done + len(outputs)] = outputs
             done += len(outputs)
-            progress.step(0, {})
+            progress.step(0, dict)
         progress.epoch(0, {})
     return np.concatenate(found) if part.samples is None else found
 

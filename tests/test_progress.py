@@ -57,16 +57,31 @@ def test_what_is_left_is_said(capsys, monkeypatch):
     for epoch in range(1, 4):  # epoch 0 was done before
         lines.epoch(epoch, {"loss": 1.0})
     said = re.findall(r"(\d+\.\d) s(?: \((.*) left\))?  loss", capsys.readouterr().err)
-    assert said == [("100.0", "6 min 40 s"), ("100.0", "4 min 10 s"), ("100.0", "")]
-    clock = iter([0.0, 3.0, 20000.0, 20001.0])
+    assert said == [("100.0", "3 min 20 s"), ("100.0", "1 min 40 s"), ("100.0", "")]
+    clock = iter([0.0, 3.0, 20000.0, 20001.0, 20002.0])
     bar = minicnn.progress.progress_of(1, {"epochs": 2, "steps": 2})
     with bar:
         for step in range(4):
-            bar.step(step // 2, {"loss": 1.0})
+            bar.step(step // 2, lambda: {"loss": 1.0})
             assert {0: "9.0 s left, ", 1: "5 h 33 min left, ", 2: "1 h 51 min left, ", 3: ""}[step] in bar.bar.postfix
             assert ("left" in bar.bar.postfix) == (step < 3)
             if step % 2:
                 bar.epoch(step // 2, {"loss": 1.0})
+
+
+def test_a_bar_asks_for_the_means_when_it_is_drawn(monkeypatch, capsys):
+    """Ten times a second, not in every step; and all steps are counted in the end."""
+    clock, asked = iter(number / 100 for number in range(10**6)), []
+    monkeypatch.setattr(minicnn.progress.time, "perf_counter", lambda: next(clock))
+    with minicnn.progress.progress_of(1, {"epochs": 2, "steps": 95}) as bar:
+        for epoch in range(2):
+            for _ in range(95):
+                bar.step(epoch, lambda: asked.append(0) or {"loss": 1.0})
+            tqdms = bar.bar
+            bar.epoch(epoch, {"loss": 2.0})
+            assert (tqdms.n, tqdms.postfix, bar.bar) == (95, "loss 2.0000", None)
+    assert 18 <= len(asked) <= 22
+    assert "95/95" in capsys.readouterr().err
 
 
 def test_a_run_that_goes_on_begins_where_it_was(monkeypatch, capsys):
@@ -76,7 +91,7 @@ def test_a_run_that_goes_on_begins_where_it_was(monkeypatch, capsys):
     with minicnn.progress.progress_of(1, {"epochs": 2, "steps": 4}) as bar:
         bar.begin(0, 2)
         for done in (3, 4):
-            bar.step(0, {})
+            bar.step(0, dict)
             assert (bar.bar.n, bar.bar.total) == (done, 4)
             assert bar.bar.postfix.startswith("50 s left" if done == 3 else "40 s left")  # 10 s for each of 5, of 4
 
