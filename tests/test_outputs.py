@@ -718,3 +718,24 @@ def test_logarithms_of_probabilities_are_no_probabilities(loss):
         with pytest.raises(ValueError, match=r"^Sequential: \w+: cannot work on logarithms of probabilities"):
             compiled(make(), loss)
     assert compiled(LOGARITHMS["name"](), SPARSE(from_logits=True)).outputs
+
+
+def test_a_layer_that_says_something_else_is_read_again():
+    """Also where nothing was set that a model can see: a property of a custom layer's own."""
+
+    class Last(mc.Layer):
+        _says = "linear"
+        output_function = property(lambda self: self._says)
+
+        def forward(self, x, training=False):
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    model = mc.Sequential([L.Dense(3), Last()], seed=0)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.build((4,))
+    assert model.outputs_are_logits
+    model.layers[-1]._says = "sigmoid"
+    assert not model.outputs_are_logits
