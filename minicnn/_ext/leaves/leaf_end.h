@@ -17,6 +17,7 @@
 #undef MASK_OF
 #undef LOAD_PART
 #undef STORE_PART
+#undef STORE_PARTS
 #undef SELECT
 #undef MASK_FROM
 #undef FMA_KEPT

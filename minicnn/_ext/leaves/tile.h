@@ -11,6 +11,12 @@
  * G, M, NV, UNIT_I and PART are constants wherever `tile` is inlined: the accumulators must be a fixed array and the
  * loops over it fully unrolled, or the compiler leaves them in memory (measured: 35 % of the speed).
  */
+#ifdef STORE_PARTS
+#define IN_PIECES PART
+#else
+#define IN_PIECES 0
+#define STORE_PARTS(to, step, mask, parts, n) (void)(parts)
+#endif
 #ifdef FREE_MASKS
 #define MAY_BE_APART (G == 1 && sizeof(REAL) == sizeof(float))
 #else
@@ -55,13 +61,17 @@ TARGET INLINE void NAME(tile)(const int G, const int M, const int NV, const int 
                 }
             }
         }
+        VEC last[28]; /* of each row, where parts are stored in pieces */
         UNROLL(28) for (int i = 0; i < G * M; i++) {
             UNROLL(3) for (int j = 0; j < NV; j++) {
                 REAL *to = C + i / M * c_g + i % M * c_i + VL * j;
-                if (PART && j == NV - 1) STORE_PART(to, mask, acc[i * NV + j]);
+                if (IN_PIECES && j == NV - 1) last[i] = acc[i * NV + j];
+                else if (PART && j == NV - 1) STORE_PART(to, mask, acc[i * NV + j]);
                 else STORE(to, acc[i * NV + j]);
             }
         }
+        for (int g = 0; IN_PIECES && g < G; g++)
+            STORE_PARTS(C + g * c_g + VL * (NV - 1), c_i, mask, last + g * M, M);
     }
 }
 
@@ -176,3 +186,4 @@ TARGET static void NAME(tiles)(const Tile *t, idx m, idx n, const REAL *A, const
 #undef PAIR
 #undef UNIT
 #undef MAY_BE_APART
+#undef IN_PIECES
