@@ -98,10 +98,22 @@ TARGET INLINE void NAME(fetch)(const Windows v, const REAL *x, idx q)
     for (idx byte = 0; byte < v.ahead / v.count * (idx)sizeof(REAL); byte += 64) PREFETCH(first + byte);
 }
 
+TARGET INLINE void NAME(take_tap)(const int NV, const int PART, const REAL *from, MASK mask, idx number, VEC *best,
+                                  LANES *won)
+{
+    const LANES tap = LANES_OF(number);
+    UNROLL(4) for (int i = 0; i < NV; i++) {
+        const VEC next = NAME(load_some)(PART, from + i * VL, mask);
+        const LANES better = BETTER(next, best[i]);
+        best[i] = SELECT(VEC, better, next, best[i]);
+        won[i] = SELECT(LANES, better, tap, won[i]);
+    }
+}
+
 TARGET INLINE void NAME(max_row)(const int TWO, const int NV, const int BYTES, const int PART, const Windows v,
                                  const REAL *x, REAL *y, void *winner)
 {
-    const idx kh = TWO ? 2 : v.kh, kw = TWO ? 2 : v.kw, c = v.c;
+    const idx c = v.c;
     const MASK mask = MASK_OF(c);
     for (idx q = 0; q < v.count; q++) {
         NAME(fetch)(v, x, q);
@@ -113,18 +125,14 @@ TARGET INLINE void NAME(max_row)(const int TWO, const int NV, const int BYTES, c
                 best[i] = NAME(load_some)(PART, from + i * VL, mask);
                 won[i] = LANES_OF(v.tap);
             }
-            for (idx a = 0; a < kh; a++) {
-                for (idx b = 0; b < kw; b++) {
-                    if (a == 0 && b == 0) continue;
-                    const LANES tap = LANES_OF(v.tap + a * v.tap_row + b);
-                    UNROLL(4) for (int i = 0; i < NV; i++) {
-                        const VEC next = NAME(load_some)(PART, from + a * v.row + b * c + i * VL, mask);
-                        const LANES better = BETTER(next, best[i]);
-                        best[i] = SELECT(VEC, better, next, best[i]);
-                        won[i] = SELECT(LANES, better, tap, won[i]);
-                    }
-                }
+            if (TWO) { /* by hand: gcc would count to two in loops, which takes 2.5 times as long */
+                NAME(take_tap)(NV, PART, from + c, mask, v.tap + 1, best, won);
+                NAME(take_tap)(NV, PART, from + v.row, mask, v.tap + v.tap_row, best, won);
+                NAME(take_tap)(NV, PART, from + v.row + c, mask, v.tap + v.tap_row + 1, best, won);
             }
+            for (idx a = 0; !TWO && a < v.kh; a++)
+                for (idx b = a == 0; b < v.kw; b++)
+                    NAME(take_tap)(NV, PART, from + a * v.row + b * c, mask, v.tap + a * v.tap_row + b, best, won);
             UNROLL(4) for (int i = 0; i < NV; i++) {
                 NAME(store_some)(PART, y + q * c + j + i * VL, mask, best[i]);
                 NAME(store_taps)(BYTES, PART, winner, q * c + j + i * VL, c, won[i]);
