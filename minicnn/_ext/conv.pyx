@@ -207,8 +207,8 @@ cdef int forward_by_tiles(Conv *g) except -1:
     try:
         g.arrays.derived = fixed(memory)
         prepare(g, <Kernel> winograd.transform_kernel, winograd.kernel_groups(g))
-        job = a_job(g, <Kernel> winograd.forward_tile_rows, IMAGES, g.n)
-        job.parts, job.scratch = winograd.tile_rows(g), winograd.forward_scratch(g)
+        job = a_job(g, <Kernel> winograd.forward_tiles, IMAGES, g.n)
+        job.parts, job.scratch = winograd.forward_parts(g), winograd.forward_scratch(g)
         submit(&job, g, sizeof(Conv))
     finally:
         give_back(memory)

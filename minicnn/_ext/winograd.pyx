@@ -173,13 +173,25 @@ cdef Py_ssize_t forward_scratch(const Conv *g) noexcept nogil:
     return (max(g.c, g.f) + positions(g) * (step_of(block(g), g.c) + step_of(block(g), g.f))) * sizeof(float)
 
 
-cdef void forward_tile_rows(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil:
-    cdef Py_ssize_t low = first * tile_columns(g), count = last * tile_columns(g) - low, b, row, rows, part = first
-    cdef Py_ssize_t blocks = (count + block(g) - 1) // block(g)
+cdef bint by_rows(const Conv *g) noexcept nogil:
+    """Whether the activation is taken of whole rows; a ReLU is a part of the transform."""
+    return g.curve.kind != LINEAR and g.curve.kind != RELU
+
+
+cdef Py_ssize_t forward_parts(const Conv *g) noexcept nogil:
+    return tile_rows(g) if by_rows(g) else tile_rows(g) * tile_columns(g)
+
+
+cdef void forward_tiles(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil:
+    cdef Py_ssize_t low = first, count = last - first, b, row, rows, part = first
+    cdef Py_ssize_t blocks
     cdef float *y
+    if by_rows(g):
+        low, count = first * tile_columns(g), count * tile_columns(g)
+    blocks = (count + block(g) - 1) // block(g)
     for b in range(blocks):
         forward_block(g, low + count * b // blocks, low + count * (b + 1) // blocks, <float *> scratch)
-    while part < last and g.curve.kind != LINEAR and g.curve.kind != RELU:
+    while part < last and by_rows(g):
         row = part % tile_rows(g)
         rows = min(tile_rows(g) - row, last - part)
         y = <float *> item(g.arrays.y, part // tile_rows(g)) + row * g.m * g.ow * g.f

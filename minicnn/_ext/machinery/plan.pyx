@@ -529,7 +529,7 @@ cdef class Plan(Recorder):
                     self.run_shared(&steps[s], thread, threads)
                     if p.stretch and threads > 1 and s < p.last - 1:
                         wait_for_team()
-            if threads > 1:
+            if threads > 1 and i < count - 1:  # the region's end waits too
                 wait_for_team()
 
     cdef void run_stretch(self, const Step *steps, const Phase *p, int thread, int threads) noexcept nogil:
