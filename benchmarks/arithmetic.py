@@ -3,7 +3,7 @@
 import numpy as np
 import reference
 
-from benchmarks.machine import Case, relative_error
+from benchmarks.machine import Case, empty, normal, relative_error
 from minicnn._ext import conv, dense
 from minicnn.layers.activation import Function
 
@@ -34,10 +34,10 @@ def groups(quick):
 def convolution(n, size, c, f, k, padding):
     rng = np.random.default_rng(0)
     before, _, out = reference.window_grid(size, k, 1, padding)
-    x, dx = rng.standard_normal((n, size, size, c), np.float32), np.empty((n, size, size, c), np.float32)
-    dy, y = rng.standard_normal((n, out, out, f), np.float32), np.empty((n, out, out, f), np.float32)
-    kernel, dkernel = rng.standard_normal((k, k, c, f), np.float32), np.empty((k, k, c, f), np.float32)
-    bias, dbias = rng.standard_normal(f, np.float32), np.empty(f, np.float32)
+    x, dx = normal(rng, (n, size, size, c)), empty((n, size, size, c))
+    dy, y = normal(rng, (n, out, out, f)), empty((n, out, out, f))
+    kernel, dkernel = normal(rng, (k, k, c, f)), empty((k, k, c, f))
+    bias, dbias = normal(rng, (f,)), empty((f,))
     geometry, flops = (1, 1, before, before, 1, 1, 1), 2 * n * out * out * f * k * k * c
     want = reference.conv2d(x, kernel, bias, padding=padding)
     want_dx, want_dkernel, _ = reference.conv2d_grad(x, kernel, dy, padding=padding)
@@ -61,8 +61,8 @@ def transposed(n, size, c, f, k, stride):
     pass; its other two passes are those of a convolution."""
     rng = np.random.default_rng(0)
     cut, out = reference.transposed_grid(size, k, stride, "same", None)
-    x, y = rng.standard_normal((n, size, size, c), np.float32), np.empty((n, out, out, f), np.float32)
-    kernel, bias = rng.standard_normal((k, k, f, c), np.float32), rng.standard_normal(f, np.float32)
+    x, y = normal(rng, (n, size, size, c)), empty((n, out, out, f))
+    kernel, bias = normal(rng, (k, k, f, c)), normal(rng, (f,))
     geometry, flops = (stride, stride, cut, cut, 1, 1, 1), 2 * x.size * f * k * k
     want, auto = reference.conv2d_transpose(x, kernel, None, (out, out), (cut, cut), (stride, stride)), 1
     relu = Function("relu").curve
@@ -82,10 +82,10 @@ def algorithms(k, c, f):
 
 def fully_connected(n, d, m):
     rng = np.random.default_rng(0)
-    x, dx = rng.standard_normal((n, d), np.float32), np.empty((n, d), np.float32)
-    w, dw = rng.standard_normal((d, m), np.float32), np.empty((d, m), np.float32)
-    dy, y = rng.standard_normal((n, m), np.float32), np.empty((n, m), np.float32)
-    bias, dbias = rng.standard_normal(m, np.float32), np.empty(m, np.float32)
+    x, dx = normal(rng, (n, d)), empty((n, d))
+    w, dw = normal(rng, (d, m)), empty((d, m))
+    dy, y = normal(rng, (n, m)), empty((n, m))
+    bias, dbias = normal(rng, (m,)), empty((m,))
     want, grads = reference.dense(x, w, bias), reference.dense_grad(x, w, dy)
     return [
         Case("forward", 2 * n * d * m, lambda: dense.forward(x, w, bias, y), lambda: relative_error(y, want)),

@@ -1,6 +1,7 @@
 """What all parts share: facts about the machine, its limits, timing side by side, tables."""
 
 import datetime
+import math
 import os
 import platform
 import statistics
@@ -31,11 +32,21 @@ def threads_in_words(n):
 
 
 def cpu():
+    return cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags():
+    """What the processor has beyond its base: {"avx2", "fma", ...}; empty where it is not told."""
+    return set(cpuinfo("flags").split())
+
+
+def cpuinfo(key):
+    """What Linux says of the first processor, or ""."""
     try:
         with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+            return next((line.split(":")[1].strip() for line in file if line.startswith(key)), "")
+    except OSError:
+        return ""
 
 
 def commit():
@@ -107,6 +118,19 @@ class Limits:
 
     def copy(self):
         list(self.pool.map(lambda pair: np.copyto(*pair), self.copies))  # NumPy copies without the GIL
+
+
+def empty(shape):
+    """A float32 array that begins on a line of the cache, as a model's parameters and a plan's arrays do."""
+    size = math.prod(shape)
+    room = np.empty(size + 16, np.float32)
+    start = -room.ctypes.data % 64 // room.itemsize
+    return room[start : start + size].reshape(shape)
+
+
+def normal(rng, shape):
+    """The same, of normal numbers."""
+    return rng.standard_normal(shape, np.float32, empty(shape))
 
 
 class Case(NamedTuple):

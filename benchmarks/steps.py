@@ -33,6 +33,8 @@ def run(quick=False, plots=None):
     missing = [name for name, package in (("PyTorch", "torch"), ("ONNX Runtime", "onnxruntime"), ("its graphs", "onnx"))
                if not rivals.have(package)]  # fmt: skip
     notes = f"Not installed, so not in the tables: {', '.join(missing)}.\n" if missing else ""
+    if not rivals.multiplies_bfloat16():
+        notes += "This processor has no products of bfloat16: PyTorch emulates them, and is not timed with them.\n"
     steps, predictions, bars = [], [], {}
     for name in ("lenet5", "digits") if quick else NETWORKS:
         check(name, "auto")
@@ -78,7 +80,7 @@ def epochs(shape, entries, batch, steps):
 
 def half(shape, entries, batch, steps):
     """The same for PyTorch's fastest: channels_last under autocast to bfloat16."""
-    if not rivals.have("torch"):
+    if not (rivals.have("torch") and rivals.multiplies_bfloat16()):
         return {}
     import torch
 
