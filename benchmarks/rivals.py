@@ -206,11 +206,12 @@ def channels_first(model):
 class Onnx:
     """The network for prediction, run by ONNX Runtime with that many threads."""
 
-    def __init__(self, model, threads):
+    def __init__(self, model, threads, spinning=True):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             model.export(path, input_layout="NCHW", input_name="x")

@@ -274,6 +274,21 @@ def test_what_training_makes_of_it():
     assert 0 < max(apart) < min(seeds) / 4
 
 
+@pytest.mark.parametrize("activation", [None, "relu", "tanh"])
+def test_threads_share_the_tiles_of_one_image(activation):
+    """11 x 13 pixels are 3 rows of 4 tiles, which no number of threads but 1, 2, 3, 4, 6 and 12 shares out evenly."""
+    assert chosen(11, 13, c=16, f=16, padding=1) == "F4"
+    x = np.random.default_rng(0).standard_normal((1, 11, 13, 16)).astype(np.float32)
+    model = mc.Sequential([layers.Conv2D(16, 3, padding="same", activation=activation)], seed=0)
+    found = []
+    for threads in (1, 2, 3, 5, 7):
+        use_threads(threads)
+        found.append((model.predict(x), model.outputs(x)[0]))
+    for by_plan, by_hand in found:
+        assert_same_bits(by_plan, found[0][0])
+        assert_same_bits(by_hand, found[0][0])
+
+
 COUNTED = """
 import os
 import numpy as np
