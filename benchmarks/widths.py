@@ -27,7 +27,7 @@ TOLERANCE = 1e-5
 
 def section(quick, plots):
     """Markdown: a table for each kernel, and what is lowest in it; the heat maps in a file of the folder ``plots``."""
-    kernels, widths, rounds = (KERNELS[1:2], WIDTHS[:2], 1) if quick else (KERNELS, WIDTHS, 20)
+    kernels, widths, rounds = (KERNELS[1:2], WIDTHS[:2], 1) if quick else (KERNELS, WIDTHS, 15)
     threads = mc.get_num_threads()
     mc.set_num_threads(1)
     try:
