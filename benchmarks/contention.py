@@ -1,4 +1,4 @@
-"""Beside busy processes, and libraries with threads of their own: what the second thread is worth when its CPU is wanted."""
+"""Beside busy processes and libraries with threads of their own: what the second thread is worth there."""
 
 import contextlib
 import json
@@ -53,14 +53,17 @@ def run(quick=False, plots=None):
         for name in names:
             for busy in counts:
                 rows.append([name, policy, busy, *cells(measured(name, policy, busy, quick))])
-    head = ["network", "waiting", "busy processes", "1 thread", threads_in_words(most), "always", "default", "always"]
-    parts = [TEXT, table([*head[:6], *(f"{what} / 1" for what in head[6:])], rows), COMPANY]
-    head = ["neighbour", "call", "two threads", "1 thread", threads_in_words(most), "always", "default / 1", "always / 1"]
+    parts = [TEXT, table(["network", "waiting", "busy processes", *parts_of_head(most)], rows), COMPANY]
+    head = ["neighbour", "call", "two threads", *parts_of_head(most)]
     rows = []
-    for neighbour in (NEIGHBOURS[:2] if quick else [n for n in NEIGHBOURS if rivals.have(*needed(n))]):
+    for neighbour in NEIGHBOURS[:2] if quick else [n for n in NEIGHBOURS if rivals.have(*needed(n))]:
         for call, found in measured("keras_mnist", "spin", neighbour, quick).items():
             rows.append([neighbour, call, f"{100 * found['two']:.0f} %", *cells(found)])
     return "\n".join([*parts, table(head, rows)])
+
+
+def parts_of_head(most):
+    return ["1 thread", threads_in_words(most), "always", "default / 1", "always / 1"]
 
 
 def cells(speeds):
@@ -117,7 +120,7 @@ def speeds(name, quick):
 
 
 def in_company(name, neighbour, quick):
-    """{call: {"one", "default", "always": calls a second, "two": of how many calls the default gives two threads to}}."""
+    """{call: {"one", "default", "always": calls a second, "two": the share of calls to which the default gives two}}."""
     shape, entries = MODELS[name]
     x, y = samples(shape, 128)
     model = in_minicnn(entries)
