@@ -120,7 +120,7 @@ def speeds(name, quick):
 
 
 def in_company(name, neighbour, quick):
-    """{call: {"one", "default", "always": calls a second, "two": the share of calls to which the default gives two}}."""
+    """{call: {"one", "default", "always": calls a second, "two": the share of calls that the default gives two}}."""
     shape, entries = MODELS[name]
     x, y = samples(shape, 128)
     model = in_minicnn(entries)

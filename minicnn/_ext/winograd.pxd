@@ -15,8 +15,8 @@ cdef enum Pass:
 cdef int tile_size(const Conv *g, Pass which, int algorithm) noexcept nogil
 # Nanoseconds of a pass over the batch, about, for g.m > 0 (see `team`): what is done, not what direct convolution does.
 cdef double work(const Conv *g) noexcept nogil
-# y = activation(convolution of x + bias), the kernel taken from `derived`.  Parts, counted through all images, are tiles,
-# of which two threads get equally many of a small image, or rows of them: forward_parts(g) for each image.
+# y = activation(convolution of x + bias), the kernel taken from `derived`.  Parts are counted through all images:
+# forward_parts(g) tiles of each, of which threads get equally many of a small image, or rows of tiles.
 cdef void forward_tiles(const Conv *g, Py_ssize_t first, Py_ssize_t last, char *scratch) noexcept nogil
 cdef Py_ssize_t forward_parts(const Conv *g) noexcept nogil
 cdef Py_ssize_t forward_scratch(const Conv *g) noexcept nogil
