@@ -26,7 +26,7 @@ thread and all. The last columns say how many times as fast minicnn is.
 NETWORKS = MODELS | RANDOM
 ROOM = {"resnet20": 0.03}  # for rounding in a step; PyTorch's own is up to 1 % from one in double there
 SAMPLES = 1280  # of the epoch that is timed
-SETTLE = 0.06  # seconds in which ONNX Runtime's threads look out for more work
+SETTLE = 0.1  # seconds: ONNX Runtime's threads look out for more work for 0.06 of them, now and then a little longer
 
 
 def run(quick=False, plots=None):
